@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * policy.h - may this message pass here? One pure function decides; every receiver calls it before its handler sees a
+ * byte (NIST SP 800-207: the runtime is the PEP, pol_decide the PDP). Default deny, deny overrides.
+ *
+ * In:   what the channel proved (peer's certificate), the verified claim if there is one, the message's labels
+ * Out:  allow, or deny with a stable code (schema/errors.def), the rule's name and a reason
+ * Not:  no I/O, no clock, no allocation, no log.
+ * Sources: 000 section 4; 001 sections 3.1 and 4.2.
+ */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+
+#include "base/base.h"
+#include "crypto/crypto.h"
+#include "dbe/identity.h"
+#include "dbe/msg.h"
+
+/* ---- claim tokens ----------------------------------------------------------------------------------------- */
+
+enum { POL_CLAIM_VERSION = 1, POL_CLAIM_NAME_MAX = 64, POL_CLAIM_LIFETIME_MAX_MS = 3600 * 1000 };
+
+/* What a claim says. Canonical binary form: docs/spec/dbe-v1.md, section 10. */
+struct pol_claim {
+    char     tenant[DBE_TENANT_MAX_BYTES + 1];
+    char     client[POL_CLAIM_NAME_MAX + 1];
+    uint8_t  roe_levels;         /* bit (1 << roe level) for each level it may use */
+    uint8_t  classification_max; /* enum dbe_classification below TS_SIM */
+    bool     exercise;
+    uint32_t compartments;
+    uint64_t not_before_ms, not_after_ms; /* Unix */
+    uint8_t  channel_binding[32];         /* the channel it may be used on, and no other */
+};
+
+/* Encode and sign. `issuer` must outlive the call only. E_ARGUMENT if a field cannot stand (empty tenant, KINETIC, window). */
+dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credential *issuer, uint8_t *out, size_t cap,
+                        size_t *ret_len) DBE_MUST_CHECK;
+/* Verify signature (issuer's public key), form, window at `now_ms` and channel binding. E_CLAIM_INVALID, E_CLAIM_EXPIRED. */
+dbe_err pol_claim_verify(const uint8_t *token, size_t len, const struct crypto_key *issuer, const uint8_t binding[32],
+                         uint64_t now_ms, struct pol_claim *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* Verified tokens of one channel, so that a signature is checked once and not on every message. A hit compares the whole token,
+ * byte by byte; the window is checked on every use. Small and fixed; the oldest gives way. */
+enum { POL_CLAIM_CACHE = 16 };
+struct pol_claim_cache;
+dbe_err pol_claim_cache_new(const uint8_t issuer_pk[CRYPTO_MLDSA87_PK_BYTES], const uint8_t binding[32],
+                            struct pol_claim_cache **ret) DBE_MUST_CHECK;
+void    pol_claim_cache_free(struct pol_claim_cache *cache);
+/* Verified view of `token`, valid until the next call. `ret_hit` (may be NULL): came from the cache. */
+dbe_err pol_claim_cached(struct pol_claim_cache *cache, const uint8_t *token, size_t len, uint64_t now_ms,
+                         const struct pol_claim **ret, bool *ret_hit, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* ---- the decision -------------------------------------------------------------------------------------------- */
+
+struct pol_subject {
+    const struct dbe_identity *peer;  /* who sent it: from its certificate */
+    const struct dbe_identity *self;  /* who decides: the destination's ceilings */
+    const struct pol_claim    *claim; /* verified; NULL: the message carried none */
+    dbe_err                    claim_err; /* why the claim it carried was not accepted; DBE_OK otherwise */
+};
+
+struct pol_policy {
+    bool     claim_required[256];    /* by message type: must carry a valid claim */
+    uint8_t  roe_levels;             /* bit per level that this receiver accepts */
+    uint32_t kinetic_mask;           /* compartments refused always; never 0 */
+    uint64_t epoch;                  /* enters the handshake */
+};
+/* The built-in policy: claims on requests that come from a shim, all three ROE levels, KINETIC refused. */
+void pol_policy_default(struct pol_policy *ret);
+
+/* Labels a message travels with, as decided: what answers and forwarded messages carry. */
+struct pol_labels {
+    char     tenant[DBE_TENANT_MAX_BYTES + 1];
+    uint32_t compartments;
+    uint8_t  classification, roe_level;
+};
+
+struct pol_verdict {
+    dbe_err           code;      /* DBE_OK: allowed */
+    const char       *rule;      /* name of the rule that decided; static */
+    char              reason[128];
+    struct pol_labels labels;    /* when allowed */
+};
+
+/* Decide. Rules in order, first refusal wins; each is a row of one table:
+ * kinetic, source, destination, emit, exec, sim-mix, roe-level, claim, tenant, compartment ceilings (claim, peer, self),
+ * classification ceilings, roe-token (layer 9 and device 61), then allow. A message type without claim_required still needs
+ * source, destination, emit and labels within the peer's and the own ceilings. */
+void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, const struct pol_policy *policy,
+                uint64_t now_ms, struct pol_verdict *ret);
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * svc.h - service runtime: what every device is given, and what it must give.
+ *
+ * A device is ONE const struct (svc_device). The runtime owns main(), argv, configuration, log, event loop, mesh node,
+ * policy check, counters, /metrics and /healthz, readiness and graceful stop; the device owns its decision.
+ *
+ * Threads:  all callbacks of one device run on the loop's thread, never re-entrantly. A device that computes in a thread of its
+ *           own comes back through svc_wake.
+ * Time:     svc_now_ns() only, so that tests own the clock.
+ * Lifetime: every `msg` is borrowed until the callback returns. A `req` lives until it is finished (svc_reply with last, svc_refuse,
+ *           svc_relay of a last message) or until on_gone was called for it.
+ */
+#ifndef RUNTIME_SVC_H
+#define RUNTIME_SVC_H
+
+#include "base/base.h"
+#include "base/loop.h"
+#include "dbe/identity.h"
+#include "dbe/msg.h"
+#include "dbe/node.h"
+#include "policy/policy.h"
+
+struct svc;
+struct svc_req;  /* one request being served */
+struct svc_link; /* one configured neighbour this service calls */
+struct svc_dump;
+
+/* Handle one message that policy has allowed. Return DBE_OK and answer now or later through `req`; an error returned here is sent as
+ * the refusal. One-way messages have req too; finishing it then sends nothing. */
+typedef dbe_err svc_handler_fn(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
+
+struct svc_route { /* one row per message type this device reacts to; ends with type 0 */
+    uint8_t         type;
+    svc_handler_fn *handler;
+};
+
+enum svc_param_kind { SVC_PARAM_END, SVC_PARAM_UINT, SVC_PARAM_DOUBLE, SVC_PARAM_TEXT };
+struct svc_param { /* configuration key, option --key, environment DSMIL_KEY; doc is printed by --help */
+    const char         *key, *unit;
+    enum svc_param_kind kind;
+    double              def, min, max;  /* numbers */
+    const char         *def_text;       /* text */
+    size_t              offset, size;   /* into state: uint64_t, double, or char[size] */
+    const char         *doc;
+};
+
+enum svc_counter_kind { SVC_COUNTER, SVC_GAUGE };
+struct svc_counter { /* a uint64_t in state; exported under its full Prometheus name; ends with NULL */
+    const char           *name, *doc, *labels; /* labels: static text such as device_id="47", or NULL */
+    enum svc_counter_kind kind;
+    size_t                offset;
+};
+
+struct svc_neighbour { /* ends with NULL: whom this device calls; addresses come from configuration (--link-NAME) */
+    const char *name;
+    uint8_t     role;
+    int         device; /* -1: any */
+    bool        required; /* not ready until it is up once */
+};
+
+struct svc_device {
+    uint8_t     device_id, layer, role;
+    const char *name;    /* program dsmil-<name> */
+    const char *purpose; /* one sentence */
+    size_t      state_size; /* runtime gives zeroed state of this size, parameters filled in */
+
+    const struct svc_route     *routes;
+    const struct svc_neighbour *neighbours; /* may be NULL */
+    const struct svc_param     *params;     /* may be NULL */
+    const struct svc_counter   *counters;   /* may be NULL */
+
+    dbe_err (*init)(struct svc *svc, void *state, struct dbe_diag *diag); /* required; diag says what to do */
+    void    (*tick)(struct svc *svc, void *state);                        /* optional: once a second */
+    void    (*wake)(struct svc *svc, void *state);                        /* optional: after svc_wake */
+    void    (*link_up)(struct svc *svc, void *state, struct svc_link *link);   /* optional */
+    void    (*link_down)(struct svc *svc, void *state, struct svc_link *link); /* optional */
+    bool    (*ready)(const struct svc *svc, const void *state);           /* optional: device's own part of readiness */
+    void    (*drain)(struct svc *svc, void *state);                       /* optional: stop taking work */
+    void    (*dump)(const void *state, struct svc_dump *out);             /* required: what it holds, for people */
+    void    (*fini)(struct svc *svc, void *state);                        /* optional, idempotent */
+};
+
+/* ---- what the device may call ------------------------------------------------------------------------------ */
+
+uint64_t          svc_now_ns(const struct svc *svc);
+struct base_loop *svc_loop(struct svc *svc);
+void              svc_wake(struct svc *svc); /* from any thread: wake() runs soon on the loop's thread */
+const struct dbe_identity   *svc_identity(const struct svc *svc);
+const struct dbe_credential *svc_credential(const struct svc *svc);
+
+enum svc_level { SVC_DEBUG, SVC_INFO, SVC_WARN, SVC_ERROR };
+/* One JSON line with 002's fields: timestamp, level, device_id, layer, service, message, request_id and tenant when `req` is given. */
+void svc_log(struct svc *svc, enum svc_level level, const struct svc_req *req, const char *fmt, ...) DBE_PRINTF(4, 5);
+/* Record one observation of a histogram by its name in runtime/metrics.def. `labels` is static-bounded text. */
+void svc_observe(struct svc *svc, const char *metric, const char *labels, double value);
+void svc_count(struct svc *svc, const char *metric, const char *labels, uint64_t add);
+void svc_dumpf(struct svc_dump *out, const char *fmt, ...) DBE_PRINTF(2, 3);
+
+/* ---- requests ------------------------------------------------------------------------------------------------ */
+
+const struct pol_labels *svc_req_labels(const struct svc_req *req);
+const uint8_t           *svc_req_id(const struct svc_req *req);       /* REQUEST_ID, 16 bytes */
+uint64_t                 svc_req_deadline_ns(const struct svc_req *req);
+uint64_t                 svc_req_elapsed_us(const struct svc_req *req);
+void                    *svc_req_user(const struct svc_req *req);
+void                     svc_req_set_user(struct svc_req *req, void *user);
+/* Called once if the caller cancels (L7_CANCEL), its deadline passes or its channel ends before the request is finished; the
+ * req is invalid when fn returns. */
+void svc_req_on_gone(struct svc_req *req, void (*fn)(void *user, struct svc_req *req, dbe_err why));
+
+/* Send one answer: labels of the request, own DEVICE_ID_SRC, REQUEST_ID, TIMESTAMP; with `last` also HOP_TRACE, and the request ends.
+ * E_LIMIT: the peer reads too slowly and its queue is full; nothing was sent. */
+dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last) DBE_MUST_CHECK;
+/* End the request with an ERROR message: stable code, the code's sentence unless `reason` is given, rule may be NULL. */
+void    svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason);
+/* Pass an answer of a forwarded call on: header rewritten, payload untouched and not decoded. */
+dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last) DBE_MUST_CHECK;
+
+/* ---- calling others ------------------------------------------------------------------------------------------- */
+
+struct svc_link *svc_link_named(struct svc *svc, const char *name); /* NULL: no such neighbour configured */
+bool             svc_link_is_up(const struct svc_link *link);
+const char      *svc_link_name(const struct svc_link *link);
+void            *svc_link_user(const struct svc_link *link);
+void             svc_link_set_user(struct svc_link *link, void *user);
+
+/* Forward the message of `req` to a neighbour: payload and unknown TLVs kept; DEVICE_ID_SRC/DST, LAYER_PATH, TIMEOUT_MS rewritten; the
+ * claim token stays behind (it is bound to the channel it came by). Answers go to fn(ctx...) as in dbe_call. */
+dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *msg, struct svc_link *link,
+                    dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
+/* A call of the service's own (no request behind it): labels UNCLAS, SOC, ANALYSIS_ONLY, tenant "system". */
+dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len,
+                 uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
+/* Forget a call and tell the neighbour (L7_CANCEL). */
+void svc_call_cancel(struct svc *svc, struct svc_link *link, uint64_t call_id);
+
+int svc_main(int argc, char *argv[], const struct svc_device *dev);
+#define SVC_MAIN(dev)                                                                                                  \
+    int main(int argc, char *argv[]) { return svc_main(argc, argv, &(dev)); }
+
+#endif

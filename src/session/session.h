@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * session.h - one sealed channel: handshake, key schedule, record layer. Bytes in, bytes out; no I/O, no clock of
+ * its own, no knowledge of sockets (docs/spec/dbe-v1.md, sections 5 to 7; architecture: 000 section 3).
+ *
+ * Mutual handshake in 1.5 round trips, states and allowed moves in one table:
+ *   1 initiator -> responder   offered suites, nonce, ECDH share, ML-KEM ek, registry hash, policy epoch   (clear)
+ *   2 responder -> initiator   chosen suite, nonce, ECDH share, ML-KEM ct (clear); certificate, signature,
+ *                              key confirmation (sealed under handshake keys)
+ *   3 initiator -> responder   certificate, signature, key confirmation (sealed)
+ * Identities are hidden from a passive listener. Keys are separate per direction. Both sides sign the transcript.
+ *
+ * Threads: one session belongs to one thread.
+ */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include "base/base.h"
+#include "crypto/crypto.h"
+#include "dbe/identity.h"
+#include "dbe/limits.h"
+
+struct sess;
+
+enum sess_role { SESS_INITIATOR, SESS_RESPONDER };
+
+/* What the session asks of its owner: credentials and the check of the peer's. The node fills this in with
+ * dbe_credential and dbe_trust; tests with fakes. */
+struct sess_auth_ops {
+    /* Own certificate (DER); stays valid as long as the session. */
+    void (*own_cert)(void *ctx, const uint8_t **ret_der, size_t *ret_len);
+    /* Sign the transcript with the own ML-DSA-87 key. */
+    dbe_err (*sign)(void *ctx, const char *sig_ctx, const void *msg, size_t len, uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES]);
+    /* Verify the peer's certificate, and apply whom the owner wants to talk to (expected id, revocation). */
+    dbe_err (*verify_cert)(void *ctx, const uint8_t *der, size_t len, struct dbe_identity *ret,
+                           uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag);
+    void *ctx;
+};
+
+struct sess_config {
+    enum sess_role       role;
+    struct sess_auth_ops auth;
+    uint16_t             suites[DBE_SUITES_MAX]; /* best first; suites_count 0: all of this build */
+    size_t               suites_count;
+    uint64_t             policy_epoch;           /* enters the transcript; must be equal on both sides */
+    bool                 datagram;               /* sliding replay window instead of strict order */
+};
+
+/* Make a session in its first state. */
+dbe_err sess_new(const struct sess_config *config, struct sess **ret) DBE_MUST_CHECK;
+void    sess_free(struct sess *s); /* takes NULL; wipes every key */
+
+/* Bytes to send now (framed records) are appended to `out`. For the initiator the first call, with no input,
+ * produces message 1. */
+dbe_err sess_start(struct sess *s, struct base_buf *out) DBE_MUST_CHECK;
+
+/* What came out of sess_feed. */
+enum sess_event {
+    SESS_NEED_MORE,   /* not a whole record yet */
+    SESS_HANDSHAKING, /* consumed a handshake record; maybe appended an answer to `out` */
+    SESS_ESTABLISHED, /* the channel is up: sess_peer and sess_seal may be used */
+    SESS_MESSAGE,     /* *ret_msg is one opened DBE message (or other application bytes), valid until the next call */
+    SESS_REKEYED,     /* the peer moved to a new epoch; nothing to deliver */
+    SESS_PEER_CLOSED, /* authenticated end of the channel */
+};
+
+/* Take at most one record from `in`; *ret_used says how many bytes it was (0 with SESS_NEED_MORE). Opens in place:
+ * `in` is modified. An error is final: the session is dead, its keys wiped, only sess_free and sess_diag remain. A peer whose
+ * handshake fails learns only an alert code. */
+dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enum sess_event *ret_event,
+                  const uint8_t **ret_msg, size_t *ret_msg_len, struct base_buf *out) DBE_MUST_CHECK;
+
+/* Seal one message; the record is appended to `out`. E_STATE before the channel is up; rekeys by itself at the
+ * limits of dbe/limits.h (the notice goes first, into the same buffer), `now_ns` ages the epoch. */
+dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
+
+/* Move the own direction to the next epoch now. */
+dbe_err sess_rekey(struct sess *s, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
+/* Say goodbye: sealed close record. */
+dbe_err sess_close(struct sess *s, struct base_buf *out) DBE_MUST_CHECK;
+
+bool                       sess_is_up(const struct sess *s);
+const struct dbe_identity *sess_peer(const struct sess *s);  /* NULL before it is authenticated */
+const struct crypto_suite *sess_suite(const struct sess *s); /* NULL before it is chosen */
+const struct dbe_diag     *sess_diag(const struct sess *s);  /* why it died */
+/* 32 bytes that both ends know and nobody else: binds claims and audit records to the channel. E_STATE before it is up. */
+dbe_err sess_channel_binding(const struct sess *s, uint8_t ret[32]) DBE_MUST_CHECK;
+dbe_err sess_log_key(const struct sess *s, uint8_t ret[32]) DBE_MUST_CHECK; /* K_log */
+
+struct sess_stats {
+    uint64_t sealed, opened, sealed_bytes, opened_bytes, rekeys, replays_refused;
+    uint64_t handshake_ns; /* filled in by the owner, who has a clock */
+    uint8_t  epoch_send, epoch_recv;
+};
+void sess_stats(const struct sess *s, struct sess_stats *ret);
+
+#endif
