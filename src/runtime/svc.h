@@ -124,6 +124,10 @@ bool             svc_link_is_up(const struct svc_link *link);
 const char      *svc_link_name(const struct svc_link *link);
 void            *svc_link_user(const struct svc_link *link);
 void             svc_link_set_user(struct svc_link *link, void *user);
+/* The neighbour's channel, NULL while it is down: its binding for claim tokens, its suite, its handshake's time. */
+struct dbe_peer *svc_link_peer(const struct svc_link *link);
+/* Why the neighbour is not reachable, for the answer that says so; "" when it is up. Valid until the next call. */
+const char      *svc_link_problem(const struct svc_link *link);
 
 /* Forward the message of `req` to a neighbour: payload and unknown TLVs kept; DEVICE_ID_SRC/DST, LAYER_PATH, TIMEOUT_MS rewritten; the
  * claim token stays behind (it is bound to the channel it came by). Answers go to fn(ctx...) as in dbe_call. */
@@ -132,8 +136,17 @@ dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *
 /* A call of the service's own (no request behind it): labels UNCLAS, SOC, ANALYSIS_ONLY, tenant "system". */
 dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len,
                  uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
+/* Send a request that the service built itself, a whole message with its labels and REQUEST_ID (a gateway's requests). Answers are
+ * held against its labels as those of svc_forward are. E_UNAVAILABLE while the link is down; E_CLASSIFICATION, E_COMPARTMENT or E_SIM_MIX
+ * if the neighbour's certificate may not take these labels: nothing was sent then. */
+dbe_err svc_call_message(struct svc *svc, struct svc_link *link, const void *bytes, size_t len, uint64_t deadline_ns,
+                         dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
 /* Forget a call and tell the neighbour (L7_CANCEL). */
 void svc_call_cancel(struct svc *svc, struct svc_link *link, uint64_t call_id);
+
+/* Work that the runtime cannot see (an HTTP answer being written): a drain waits for it, up to its limit. Calls pair. */
+void svc_hold(struct svc *svc);
+void svc_release(struct svc *svc);
 
 int svc_main(int argc, char *argv[], const struct svc_device *dev);
 #define SVC_MAIN(dev)                                                                                                  \
