@@ -15,6 +15,7 @@ struct base_watch;
 struct base_timer;
 
 enum { BASE_LOOP_READ = 1, BASE_LOOP_WRITE = 2, BASE_LOOP_HANGUP = 4 };
+enum { BASE_LOOP_WATCHES_MAX = 4096, BASE_LOOP_TIMERS_MAX = 65536 };
 
 typedef void base_watch_fn(void *ctx, int fd, unsigned events);
 typedef void base_timer_fn(void *ctx);
@@ -24,18 +25,20 @@ dbe_err base_loop_new(struct base_loop **ret) DBE_MUST_CHECK;
 void    base_loop_free(struct base_loop *loop); /* takes NULL; watches and timers go with it */
 
 /* Call `fn` when `fd` is ready for `events` (BASE_LOOP_READ | _WRITE); hang-up and error are always reported.
- * The loop does not own `fd`. E_LIMIT beyond BASE_LOOP_WATCHES_MAX. */
+ * The loop does not own `fd`; free the watch before closing it. E_LIMIT beyond BASE_LOOP_WATCHES_MAX, E_EXISTS if
+ * `fd` has a watch already. */
 dbe_err base_loop_watch(struct base_loop *loop, int fd, unsigned events, base_watch_fn *fn, void *ctx,
                         struct base_watch **ret) DBE_MUST_CHECK;
 dbe_err base_watch_events(struct base_watch *watch, unsigned events) DBE_MUST_CHECK;
 void    base_watch_free(struct base_watch *watch); /* takes NULL; no callback follows */
 
-/* A timer that is not armed. */
+/* A timer that is not armed. E_LIMIT beyond BASE_LOOP_TIMERS_MAX. */
 dbe_err base_loop_timer(struct base_loop *loop, base_timer_fn *fn, void *ctx, struct base_timer **ret) DBE_MUST_CHECK;
 void    base_timer_set(struct base_timer *timer, uint64_t deadline_mono_ns); /* fires once; 0 disarms */
 void    base_timer_free(struct base_timer *timer);                           /* takes NULL */
 
-/* Deliver `signo` through the loop (signalfd); blocks its normal delivery in the calling thread. */
+/* Deliver `signo` through the loop (signalfd); blocks its normal delivery in the calling thread, and leaves it blocked
+ * when the loop is freed. Block it before other threads start; a child process inherits the mask and must reset it. */
 dbe_err base_loop_signal(struct base_loop *loop, int signo, base_signal_fn *fn, void *ctx) DBE_MUST_CHECK;
 
 /* From any thread: make `fn` of base_loop_on_wake run soon on the loop's thread. Wake-ups coalesce. */
