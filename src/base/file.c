@@ -58,14 +58,18 @@ static dbe_err read_some(int fd, const char *path, size_t max, size_t before, st
 static dbe_err read_all(int fd, const char *path, size_t max, struct base_buf *out, struct dbe_diag *diag)
 {
     size_t before = out->len;
-    bool done = false;
+    bool done = false, had_memory = out->data != NULL;
     dbe_err err = out->err;
 
     while (err == DBE_OK && !done)
         err = read_some(fd, path, max, before, out, &done, diag);
-    if (err != DBE_OK && out->data != NULL) {
+    if (err == DBE_OK)
+        return DBE_OK;
+    if (had_memory) {
         base_wipe(out->data + before, out->cap - before); /* it may be half of a key */
         out->len = before;
+    } else {
+        base_buf_free(out);
     }
     return err;
 }
