@@ -61,6 +61,7 @@ struct pol_subject {
 
 struct pol_policy {
     bool     claim_required[256];    /* by message type: must carry a valid claim */
+    uint32_t claim_forwarders;       /* bit (1 << role): its messages need no claim, it checked the claim where they came in */
     uint8_t  roe_levels;             /* bit per level that this receiver accepts */
     uint32_t kinetic_mask;           /* compartments refused always; never 0 */
     uint64_t epoch;                  /* enters the handshake */
@@ -88,5 +89,17 @@ struct pol_verdict {
  * source, destination, emit and labels within the peer's and the own ceilings. */
 void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, const struct pol_policy *policy,
                 uint64_t now_ms, struct pol_verdict *ret);
+
+/* Labels of a message as it carries them, none missing. E_NOT_FOUND, `ret` untouched. */
+dbe_err pol_labels_read(const struct dbe_msg *msg, struct pol_labels *ret) DBE_MUST_CHECK;
+
+/* May content with these labels go to a node with this certificate? Asked before sending: a receiver that refuses has seen it already.
+ * `ret->labels` is `labels` when allowed. */
+void pol_decide_send(const struct dbe_identity *to, const struct pol_labels *labels, struct pol_verdict *ret);
+
+/* May this answer stand? It must come from the peer, be for us, be of a type that the peer may say to us, and carry no label above those
+ * of the request. An ERROR may travel without labels: it carries nothing of the request. */
+void pol_decide_answer(const struct dbe_identity *peer, const struct dbe_identity *self, const struct pol_labels *request,
+                       const struct dbe_msg *answer, struct pol_verdict *ret);
 
 #endif

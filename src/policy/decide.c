@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * decide.c - the decision: may this message pass here, may these labels go there, may this answer stand?
+ *
+ * In:   the channel's identities, the verified claim, a decoded message, the policy, the time
+ * Out:  allow, or deny with code, rule and a reason for people
+ * Not:  no I/O, no clock, no allocation, no log. It checks no signature: claims arrive verified.
+ *
+ * Reading order: the tables at the bottom, then the rules in their order. A rule only ever refuses; what no rule refuses and the emit
+ * table lists is allowed.
+ */
+#include "policy/policy.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "policy/internal.h"
+
+enum { LAYER_EXECUTIVE = 9, NAME_SHOWN_MAX = 40 };
+
+/* What one decision looks at: labels of the message, read once. */
+struct facts {
+    const struct pol_subject *subject;
+    const struct dbe_msg     *msg;
+    const struct pol_policy  *policy;
+    const struct pol_claim   *claim; /* NULL also when the claim it carried was refused */
+    const struct pol_labels  *bound; /* answers: labels of the request */
+    uint64_t                  now_ms;
+    struct pol_labels         labels;
+    uint8_t                   src, dst;
+    bool has_tenant, has_compartments, has_classification, has_roe, has_src, has_dst;
+    struct pol_verdict       *verdict;
+};
+
+typedef dbe_err rule_fn(const struct facts *f);
+
+struct rule {
+    const char *name;
+    rule_fn    *check;
+};
+
+/* ---- words ------------------------------------------------------------------------------------------------------ */
+
+static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...) DBE_PRINTF(3, 4);
+static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(f->verdict->reason, sizeof f->verdict->reason, fmt, args);
+    va_end(args);
+    return code;
+}
+
+static const char *classification_name(uint32_t num)
+{
+    const struct dbe_num_row *row = dbe_reg_classification(num);
+    return row != NULL ? row->name : "unknown";
+}
+
+static const char *roe_name(uint32_t num)
+{
+    const struct dbe_num_row *row = dbe_reg_roe(num);
+    return row != NULL ? row->name : "unknown";
+}
+
+static const char *role_name(uint8_t role)
+{
+    const struct dbe_role_row *row = dbe_reg_role(role);
+    return row != NULL ? row->path : "node of unknown role";
+}
+
+static const char *msg_name(uint8_t type)
+{
+    const struct dbe_msg_row *row = dbe_reg_msg(type);
+    return row != NULL ? row->name : "unknown type";
+}
+
+/* Name of the lowest compartment bit in `mask`. */
+static const char *compartment_name(uint32_t mask)
+{
+    const struct dbe_num_row *row = dbe_reg_compartment(mask & (~mask + 1));
+    return row != NULL ? row->name : "unknown";
+}
+
+/* Text from outside, fit to stand in a reason: short, printable ASCII, '?' for the rest. */
+static const char *shown(const char *text, char out[NAME_SHOWN_MAX + 1])
+{
+    size_t len = strnlen(text, NAME_SHOWN_MAX);
+
+    for (size_t i = 0; i < len; i++)
+        out[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+    out[len] = '\0';
+    return out;
+}
+
+static void facts_read(struct facts *f, const struct dbe_msg *msg)
+{
+    f->msg = msg;
+    f->has_tenant = dbe_tlv_text(msg, DBE_TLV_TENANT_ID, f->labels.tenant, sizeof f->labels.tenant) == DBE_OK;
+    f->has_compartments = dbe_tlv_u32(msg, DBE_TLV_COMPARTMENT_MASK, &f->labels.compartments) == DBE_OK;
+    f->has_classification = dbe_tlv_u8(msg, DBE_TLV_CLASSIFICATION, &f->labels.classification) == DBE_OK;
+    f->has_roe = dbe_tlv_u8(msg, DBE_TLV_ROE_LEVEL, &f->labels.roe_level) == DBE_OK;
+    f->has_src = dbe_tlv_u8(msg, DBE_TLV_DEVICE_ID_SRC, &f->src) == DBE_OK;
+    f->has_dst = dbe_tlv_u8(msg, DBE_TLV_DEVICE_ID_DST, &f->dst) == DBE_OK;
+}
+
+/* ---- rules, in the order of the table --------------------------------------------------------------------------- */
+
+/* The mask of a policy may refuse more, never less: KINETIC is refused whatever it says. */
+static dbe_err rule_kinetic(const struct facts *f)
+{
+    uint32_t extra = f->policy != NULL ? f->policy->kinetic_mask : 0;
+
+    if (!f->has_compartments)
+        return DBE_OK;
+    if ((f->labels.compartments & DBE_COMPARTMENT_KINETIC) != 0)
+        return refuse(f, DBE_E_KINETIC, "compartment KINETIC is refused everywhere, always");
+    if ((f->labels.compartments & extra) != 0)
+        return refuse(f, DBE_E_KINETIC, "compartment %s is refused here, always",
+                      compartment_name(f->labels.compartments & extra));
+    return DBE_OK;
+}
+
+static dbe_err rule_source(const struct facts *f)
+{
+    if (!f->has_src)
+        return refuse(f, DBE_E_SOURCE, "DEVICE_ID_SRC is missing");
+    if (f->src != f->subject->peer->device)
+        return refuse(f, DBE_E_SOURCE, "DEVICE_ID_SRC says device %u, the sender's certificate says device %u", f->src,
+                      f->subject->peer->device);
+    return DBE_OK;
+}
+
+static dbe_err rule_destination(const struct facts *f)
+{
+    if (!f->has_dst)
+        return refuse(f, DBE_E_DESTINATION, "DEVICE_ID_DST is missing");
+    if (f->dst != f->subject->self->device)
+        return refuse(f, DBE_E_DESTINATION, "DEVICE_ID_DST says device %u, this is device %u", f->dst,
+                      f->subject->self->device);
+    return DBE_OK;
+}
+
+static dbe_err rule_emit(const struct facts *f)
+{
+    const struct dbe_identity *peer = f->subject->peer, *self = f->subject->self;
+
+    if (!dbe_reg_may_emit(peer->role, f->msg->type, self->role))
+        return refuse(f, DBE_E_EMIT, "a %s may not send %s to a %s", role_name(peer->role), msg_name(f->msg->type),
+                      role_name(self->role));
+    return DBE_OK;
+}
+
+static dbe_err rule_exec(const struct facts *f)
+{
+    if (f->has_classification && f->labels.classification == DBE_CLSF_EXEC && f->subject->self->layer != LAYER_EXECUTIVE)
+        return refuse(f, DBE_E_EXEC, "classification EXEC may only go to layer 9, this is layer %u",
+                      f->subject->self->layer);
+    return DBE_OK;
+}
+
+/* Exercise data moves between exercise nodes under an exercise claim; those carry nothing else. */
+static dbe_err rule_sim_mix(const struct facts *f)
+{
+    bool sim = f->has_classification && f->labels.classification == DBE_CLSF_TS_SIM;
+    const struct {
+        const char *who;
+        bool        exercise;
+    } parties[] = {
+        {"the sender", f->subject->peer->exercise},
+        {"the receiver", f->subject->self->exercise},
+        {"the claim", f->claim != NULL ? f->claim->exercise : sim},
+    };
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(parties); i++) {
+        if (sim && !parties[i].exercise)
+            return refuse(f, DBE_E_SIM_MIX, "classification TS_SIM is exercise data, %s is not of an exercise", parties[i].who);
+        if (!sim && parties[i].exercise)
+            return refuse(f, DBE_E_SIM_MIX, "%s is of an exercise and carries TS_SIM only, not %s", parties[i].who,
+                          f->has_classification ? classification_name(f->labels.classification) : "unlabelled content");
+    }
+    return DBE_OK;
+}
+
+static dbe_err rule_roe_level(const struct facts *f)
+{
+    if (!f->has_roe)
+        return refuse(f, DBE_E_ROE_LEVEL, "ROE_LEVEL is missing");
+    if (dbe_reg_roe(f->labels.roe_level) == NULL)
+        return refuse(f, DBE_E_ROE_LEVEL, "ROE level %u is unknown", f->labels.roe_level);
+    unsigned bit = 1u << f->labels.roe_level; /* known levels are below 8 */
+    if ((f->policy->roe_levels & bit) == 0)
+        return refuse(f, DBE_E_ROE_LEVEL, "ROE level %s is not accepted here", roe_name(f->labels.roe_level));
+    if (f->claim != NULL && (f->claim->roe_levels & bit) == 0)
+        return refuse(f, DBE_E_ROE_LEVEL, "ROE level %s is not one of the claim", roe_name(f->labels.roe_level));
+    return DBE_OK;
+}
+
+static dbe_err rule_claim(const struct facts *f)
+{
+    if (f->subject->claim_err != DBE_OK)
+        return refuse(f, f->subject->claim_err, "%s", dbe_err_text(f->subject->claim_err));
+    if (f->claim != NULL) {
+        dbe_err err = pol_claim_window(f->claim, f->now_ms, NULL);
+        return err == DBE_OK ? DBE_OK : refuse(f, err, "%s", dbe_err_text(err));
+    }
+    uint8_t role = f->subject->peer->role;
+    bool forwarder = role < 32 && (f->policy->claim_forwarders >> role & 1) != 0;
+    if (f->policy->claim_required[f->msg->type] && !forwarder)
+        return refuse(f, DBE_E_CLAIM_MISSING, "%s from a %s must carry a claim token", msg_name(f->msg->type),
+                      role_name(role));
+    return DBE_OK;
+}
+
+static dbe_err rule_tenant(const struct facts *f)
+{
+    char name[NAME_SHOWN_MAX + 1];
+
+    if (!f->has_tenant || f->labels.tenant[0] == '\0')
+        return refuse(f, DBE_E_TENANT, "TENANT_ID is missing");
+    if (f->claim != NULL && strcmp(f->labels.tenant, f->claim->tenant) != 0)
+        return refuse(f, DBE_E_TENANT, "tenant \"%s\" is not the claim's tenant", shown(f->labels.tenant, name));
+    return DBE_OK;
+}
+
+/* Ceilings that bind a message: claim (if there is one), the sender's certificate, our own. */
+struct ceiling {
+    const char *of;
+    uint32_t    compartments;
+    uint8_t     classification;
+};
+
+static size_t ceilings(const struct facts *f, struct ceiling out[3])
+{
+    const struct dbe_identity *peer = f->subject->peer, *self = f->subject->self;
+    size_t n = 0;
+
+    if (f->claim != NULL)
+        out[n++] = (struct ceiling){"the claim", f->claim->compartments, f->claim->classification_max};
+    out[n++] = (struct ceiling){"the sender's certificate", peer->compartments, peer->classification_max};
+    out[n++] = (struct ceiling){"the receiver's certificate", self->compartments, self->classification_max};
+    return n;
+}
+
+static dbe_err rule_compartment(const struct facts *f)
+{
+    struct ceiling c[3];
+    size_t n = ceilings(f, c);
+    uint32_t mask = f->labels.compartments;
+
+    if (!f->has_compartments)
+        return refuse(f, DBE_E_COMPARTMENT, "COMPARTMENT_MASK is missing");
+    if ((mask & ~(uint32_t)DBE_COMPARTMENT_ALL) != 0)
+        return refuse(f, DBE_E_COMPARTMENT, "compartment bits 0x%x are unknown", mask & ~(uint32_t)DBE_COMPARTMENT_ALL);
+    for (size_t i = 0; i < n; i++)
+        if ((mask & ~c[i].compartments) != 0)
+            return refuse(f, DBE_E_COMPARTMENT, "compartment %s is above the ceiling of %s",
+                          compartment_name(mask & ~c[i].compartments), c[i].of);
+    return DBE_OK;
+}
+
+static dbe_err rule_classification(const struct facts *f)
+{
+    struct ceiling c[3];
+    size_t n = ceilings(f, c);
+    uint8_t level = f->labels.classification;
+
+    if (!f->has_classification)
+        return refuse(f, DBE_E_CLASSIFICATION, "CLASSIFICATION is missing");
+    if (dbe_reg_classification(level) == NULL)
+        return refuse(f, DBE_E_CLASSIFICATION, "classification %u is unknown", level);
+    if (level == DBE_CLSF_TS_SIM)
+        return DBE_OK; /* compares with nothing but itself: rule sim-mix has decided */
+    for (size_t i = 0; i < n; i++)
+        if (level > c[i].classification)
+            return refuse(f, DBE_E_CLASSIFICATION, "classification %s is above %s, the ceiling of %s",
+                          classification_name(level), classification_name(c[i].classification), c[i].of);
+    return DBE_OK;
+}
+
+/* Nothing here verifies an ROE token, so one that is present earns nothing: fail closed. */
+static dbe_err rule_roe_token(const struct facts *f)
+{
+    const struct dbe_identity *self = f->subject->self;
+
+    if (self->layer != LAYER_EXECUTIVE && self->device != DBE_DEV_NC3_INTEGRATION)
+        return DBE_OK;
+    if (dbe_tlv_find(f->msg, DBE_TLV_ROE_TOKEN_ID) == NULL)
+        return refuse(f, DBE_E_ROE_TOKEN, "a message for device %u of layer %u needs an ROE token and carries none",
+                      self->device, self->layer);
+    return refuse(f, DBE_E_ROE_TOKEN, "the ROE token for device %u of layer %u cannot be verified here", self->device,
+                  self->layer);
+}
+
+/* ---- rules of answers: bound by the request -------------------------------------------------------------------- */
+
+static bool may_omit_labels(const struct facts *f)
+{
+    return f->msg->type == DBE_MSG_ERROR;
+}
+
+static dbe_err rule_answer_tenant(const struct facts *f)
+{
+    char name[NAME_SHOWN_MAX + 1];
+
+    if (!f->has_tenant)
+        return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_TENANT, "the answer's TENANT_ID is missing");
+    if (strcmp(f->labels.tenant, f->bound->tenant) != 0)
+        return refuse(f, DBE_E_TENANT, "the answer's tenant \"%s\" is not the request's", shown(f->labels.tenant, name));
+    return DBE_OK;
+}
+
+static dbe_err rule_answer_roe(const struct facts *f)
+{
+    if (!f->has_roe)
+        return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_ROE_LEVEL, "the answer's ROE_LEVEL is missing");
+    if (f->labels.roe_level != f->bound->roe_level)
+        return refuse(f, DBE_E_ROE_LEVEL, "the answer's ROE level %s is not the request's", roe_name(f->labels.roe_level));
+    return DBE_OK;
+}
+
+static dbe_err rule_answer_compartment(const struct facts *f)
+{
+    uint32_t above = f->labels.compartments & ~f->bound->compartments;
+
+    if (!f->has_compartments)
+        return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_COMPARTMENT, "the answer's COMPARTMENT_MASK is missing");
+    if (above != 0)
+        return refuse(f, DBE_E_COMPARTMENT, "the answer's compartment %s is not one of the request", compartment_name(above));
+    return DBE_OK;
+}
+
+static dbe_err rule_answer_classification(const struct facts *f)
+{
+    uint8_t level = f->labels.classification, request = f->bound->classification;
+
+    if (!f->has_classification)
+        return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_CLASSIFICATION, "the answer's CLASSIFICATION is missing");
+    if ((level == DBE_CLSF_TS_SIM) != (request == DBE_CLSF_TS_SIM))
+        return refuse(f, DBE_E_SIM_MIX, "the answer is %s, the request was %s", classification_name(level),
+                      classification_name(request));
+    if (dbe_reg_classification(level) == NULL || level > request)
+        return refuse(f, DBE_E_CLASSIFICATION, "the answer's classification %s is above the request's %s",
+                      classification_name(level), classification_name(request));
+    return DBE_OK;
+}
+
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
+
+static const struct rule message_rules[] = {
+    {"kinetic", rule_kinetic},
+    {"source", rule_source},
+    {"destination", rule_destination},
+    {"emit", rule_emit},
+    {"exec", rule_exec},
+    {"sim-mix", rule_sim_mix},
+    {"roe-level", rule_roe_level},
+    {"claim", rule_claim},
+    {"tenant", rule_tenant},
+    {"compartment", rule_compartment},
+    {"classification", rule_classification},
+    {"roe-token", rule_roe_token},
+};
+
+static const struct rule answer_rules[] = {
+    {"kinetic", rule_kinetic},
+    {"source", rule_source},
+    {"destination", rule_destination},
+    {"emit", rule_emit},
+    {"answer-tenant", rule_answer_tenant},
+    {"answer-roe-level", rule_answer_roe},
+    {"answer-compartment", rule_answer_compartment},
+    {"answer-classification", rule_answer_classification},
+};
+
+static const struct rule send_rules[] = {
+    {"kinetic", rule_kinetic},
+    {"exec", rule_exec},
+    {"sim-mix", rule_sim_mix},
+    {"compartment", rule_compartment},
+    {"classification", rule_classification},
+};
+
+static void decide(struct facts *f, const struct rule *rules, size_t count, struct pol_verdict *ret)
+{
+    *ret = (struct pol_verdict){.code = DBE_OK, .rule = "allow"};
+    f->verdict = ret;
+    for (size_t i = 0; i < count; i++) {
+        dbe_err code = rules[i].check(f);
+        if (code != DBE_OK) {
+            ret->code = code;
+            ret->rule = rules[i].name;
+            return;
+        }
+    }
+    ret->labels = f->labels;
+}
+
+/* ---- the three questions ----------------------------------------------------------------------------------------- */
+
+void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, const struct pol_policy *policy,
+                uint64_t now_ms, struct pol_verdict *ret)
+{
+    struct facts f = {.subject = subject, .policy = policy, .now_ms = now_ms};
+
+    f.claim = subject->claim_err == DBE_OK ? subject->claim : NULL;
+    facts_read(&f, msg);
+    decide(&f, message_rules, BASE_ARRAY_LEN(message_rules), ret);
+}
+
+void pol_decide_answer(const struct dbe_identity *peer, const struct dbe_identity *self, const struct pol_labels *request,
+                       const struct dbe_msg *answer, struct pol_verdict *ret)
+{
+    const struct pol_subject subject = {.peer = peer, .self = self};
+    struct facts f = {.subject = &subject, .bound = request};
+
+    facts_read(&f, answer);
+    decide(&f, answer_rules, BASE_ARRAY_LEN(answer_rules), ret);
+}
+
+/* The receiver's rules, asked on its behalf: the sender's own side was decided when the content came in. */
+void pol_decide_send(const struct dbe_identity *to, const struct pol_labels *labels, struct pol_verdict *ret)
+{
+    const struct pol_subject subject = {.peer = to, .self = to};
+    struct facts f = {.subject = &subject, .labels = *labels};
+
+    f.has_tenant = f.has_compartments = f.has_classification = f.has_roe = true;
+    decide(&f, send_rules, BASE_ARRAY_LEN(send_rules), ret);
+}
+
+dbe_err pol_labels_read(const struct dbe_msg *msg, struct pol_labels *ret)
+{
+    struct facts f = {0};
+
+    facts_read(&f, msg);
+    if (!f.has_tenant || !f.has_compartments || !f.has_classification || !f.has_roe)
+        return DBE_E_NOT_FOUND;
+    *ret = f.labels;
+    return DBE_OK;
+}
+
+void pol_policy_default(struct pol_policy *ret)
+{
+    *ret = (struct pol_policy){
+        .claim_forwarders = 1u << DBE_ROLE_ROUTER,
+        .roe_levels = POL_ROE_ALL,
+        .kinetic_mask = DBE_COMPARTMENT_KINETIC,
+        .epoch = 1,
+    };
+    ret->claim_required[DBE_MSG_L7_CHAT_REQ] = true;
+    ret->claim_required[DBE_MSG_L7_AGENT_TASK] = true;
+    ret->claim_required[DBE_MSG_L7_POLICY_CHECK] = true;
+}
