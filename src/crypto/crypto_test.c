@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * crypto_test.c - known answers (computed with Python's hashlib and hmac), round trips, and wrong inputs of every op.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "crypto/backend/openssl.h"
+
+#define OK(expr) assert_int_equal((expr), DBE_OK)
+#define ERR(err, expr) assert_int_equal((expr), (err))
+
+static void expect_hex(const uint8_t *got, size_t len, const char *hex)
+{
+    uint8_t want[256];
+
+    assert_true(len <= sizeof want && strlen(hex) == 2 * len);
+    OK(base_unhex(hex, want, len));
+    assert_memory_equal(got, want, len);
+}
+
+static void fill(uint8_t *buf, size_t len, unsigned from)
+{
+    for (size_t i = 0; i < len; i++)
+        buf[i] = (uint8_t)(from + i);
+}
+
+static void test_init(void **state)
+{
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    OK(crypto_init(&diag)); /* again: idempotent */
+    assert_non_null(strstr(crypto_backend_version(), "OpenSSL 3."));
+}
+
+static void test_sha3(void **state)
+{
+    uint8_t             in[200], out[64], mid[64];
+    struct crypto_hash *h = NULL;
+
+    (void)state;
+    fill(in, sizeof in, 0);
+    OK(crypto_sha3_512("abc", 3, out));
+    expect_hex(out, 64,
+               "b751850b1a57168a5693cd924b6b096e08f621827444f70d884f5d0240d2712e"
+               "10e116e9192af3c91a7ec57647e3934057340b4cf408d5a56592f8274eec53f0");
+    OK(crypto_sha3_512("", 0, out));
+    expect_hex(out, 64,
+               "a69f73cca23a9ac5c8b567dc185a756e97c982164fe25859e0d1dcc1475c80a6"
+               "15b2123af1f5f94c11e3e9402c3ac558f500199d95b6d3e301758586281dcd26");
+    OK(crypto_hash_new(&h));
+    OK(crypto_hash_update(h, in, 77));
+    OK(crypto_hash_peek(h, mid)); /* a look in between changes nothing */
+    OK(crypto_hash_update(h, in + 77, sizeof in - 77));
+    OK(crypto_hash_peek(h, out));
+    expect_hex(out, 64,
+               "ea5d05f19348dd589793354793a15f37a73b4c0bb4e750b9a00757dfce2f8b65"
+               "a64191bb9b137de00feef6474cfd47abf7880efbc51614a5715df12cfe0caee3");
+    assert_memory_not_equal(mid, out, 64);
+    crypto_hash_free(h);
+    crypto_hash_free(NULL);
+}
+
+static void test_hmac(void **state)
+{
+    uint8_t key[200], out[64];
+
+    (void)state;
+    fill(key, sizeof key, 0);
+    OK(crypto_hmac(key, 32, "DSMIL-DBE", 9, out));
+    expect_hex(out, 64,
+               "370d104af7f65f3a21160a795071edf615e60e88b9012bc657e333fbf1ca28d1"
+               "3ce12698cd63f19d82a14e6360688cd39bea3ed764c82c963554480ab68be93c");
+    OK(crypto_hmac(NULL, 0, "DSMIL-DBE", 9, out));
+    expect_hex(out, 64,
+               "5ce5f77540e278d804f6340cb6982ae112fb4be30bf41c4c24a8a0af241abcab"
+               "6ea0d59e59c87812af203c96e9a9cc9d1cd1cfdc1dcdec6760512c0560b513fc");
+    OK(crypto_hmac(key, 200, "DSMIL-DBE", 9, out)); /* longer than the block */
+    expect_hex(out, 64,
+               "ceeb30191291606506ddbe448f3f61c45fc7e2f012dc3803923140265faf69b9"
+               "932b1da7a02970965d400e174903c469724ef11f7c45947ee1c76d76eab3deba");
+}
+
+static void test_hkdf(void **state)
+{
+    uint8_t salt[13], ikm[22], info[10], prk[64], okm[130];
+
+    (void)state;
+    fill(salt, sizeof salt, 0);
+    memset(ikm, 0x0b, sizeof ikm);
+    fill(info, sizeof info, 0xf0);
+    OK(crypto_hkdf_extract(salt, sizeof salt, ikm, sizeof ikm, prk));
+    expect_hex(prk, 64,
+               "e1c543094f64f3d6c6658a94a94e3818ba13d0b3e77074b80f88f32e6b8433b7"
+               "03536cb500753967fae2ea977e11e4dd4f45389807cdf255b395e46807c87d5d");
+    OK(crypto_hkdf_expand(prk, info, sizeof info, okm, 42));
+    expect_hex(okm, 42, "40e9f17e9bf2ef99425c2b23ccdf20a018ea5513f9ae68e1ea8c626deb57dfa4d56c27ccf2a2a24488a5");
+    OK(crypto_hkdf_expand(prk, NULL, 0, okm, 130));
+    expect_hex(okm, 130,
+               "a028cafac3bc77073b20cc81200f52e4a324f5a36be5320adc7991248092eef519e6ce5f0b48302c58e9e9fe64960590"
+               "992cc082424cd77438faff3ad18a6d3193f7fdfaff003353ce6cdcc55fe0c8f77eb259dae0ff26383c10d6fe17f54dc1"
+               "5245c3f08c606989c1394b940e4761705cc140855a27f433683b7266f08002806140");
+    OK(crypto_hkdf_extract(NULL, 0, ikm, sizeof ikm, prk));
+    expect_hex(prk, 64,
+               "37a48c72dce8c34bf1a08356c929133ea60a20c6c2eb3ce26d2c3ce6b0e23855"
+               "72e82fc77418ace2f6df0419eacafc847fdf283b0324163d7d88265a8e7e4992");
+    ERR(DBE_E_ARGUMENT, crypto_hkdf_expand(prk, info, sizeof info, okm, 0));
+    ERR(DBE_E_ARGUMENT, crypto_hkdf_expand(prk, info, sizeof info, okm, 255 * 64 + 1));
+}
+
+static void test_gcm(void **state)
+{
+    const struct crypto_aead *aead = crypto_suite(CRYPTO_SUITE_1)->aead;
+    struct crypto_aead_ctx   *seal = NULL, *open = NULL;
+    uint8_t                   key[32], iv[12], text[100], box[116], out[100], zero[100] = {0};
+
+    (void)state;
+    fill(key, sizeof key, 1);
+    fill(iv, sizeof iv, 50);
+    fill(text, sizeof text, 9);
+    OK(aead->new_ctx(key, true, &seal));
+    OK(aead->new_ctx(key, false, &open));
+    OK(aead->seal(seal, iv, "head", 4, text, sizeof text, box));
+    OK(aead->open(open, iv, "head", 4, box, sizeof box, out));
+    assert_memory_equal(out, text, sizeof text);
+    for (size_t bit = 0; bit < 8 * sizeof box; bit++) { /* every bit of the box */
+        box[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        ERR(DBE_E_AUTH, aead->open(open, iv, "head", 4, box, sizeof box, out));
+        assert_memory_equal(out, zero, sizeof out);
+        box[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    ERR(DBE_E_AUTH, aead->open(open, iv, "heal", 4, box, sizeof box, out));
+    iv[11] ^= 1;
+    ERR(DBE_E_AUTH, aead->open(open, iv, "head", 4, box, sizeof box, out));
+    iv[11] ^= 1;
+    for (size_t len = 0; len < sizeof box; len++)
+        ERR(DBE_E_AUTH, aead->open(open, iv, "head", 4, box, len, out));
+    OK(aead->open(open, iv, "head", 4, box, sizeof box, box)); /* in place, and after failures */
+    assert_memory_equal(box, text, sizeof text);
+    OK(aead->seal(seal, iv, NULL, 0, text, 0, box)); /* nothing at all */
+    OK(aead->open(open, iv, NULL, 0, box, 16, out));
+    ERR(DBE_E_STATE, aead->seal(open, iv, NULL, 0, text, 1, box)); /* a direction is a direction */
+    ERR(DBE_E_STATE, aead->open(seal, iv, NULL, 0, box, 16, out));
+    aead->free_ctx(seal);
+    aead->free_ctx(open);
+    aead->free_ctx(NULL);
+}
+
+static void test_kem(void **state)
+{
+    const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
+    struct crypto_kem_key   *dk = NULL;
+    uint8_t                  ek[CRYPTO_MLKEM1024_EK_BYTES], ct[CRYPTO_MLKEM1024_CT_BYTES], a[32], b[32], c[32];
+
+    (void)state;
+    OK(kem->keygen(&dk, ek));
+    OK(kem->encaps(ek, ct, a));
+    OK(kem->decaps(dk, ct, b));
+    assert_memory_equal(a, b, 32);
+    ct[100] ^= 1; /* implicit rejection: another secret, the same each time, and no error */
+    OK(kem->decaps(dk, ct, b));
+    OK(kem->decaps(dk, ct, c));
+    assert_memory_not_equal(a, b, 32);
+    assert_memory_equal(b, c, 32);
+    memset(ek, 0xff, 3); /* coefficients 4095 >= q */
+    ERR(DBE_E_MALFORMED, kem->encaps(ek, ct, a));
+    kem->key_free(dk);
+    kem->key_free(NULL);
+}
+
+static void test_ecdh(void **state)
+{
+    const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_1)->ecdh;
+    struct crypto_ecdh_key   *a = NULL, *b = NULL;
+    uint8_t                   pa[97], pb[97], sa[48], sb[48];
+
+    (void)state;
+    OK(ecdh->keygen(&a, pa));
+    OK(ecdh->keygen(&b, pb));
+    assert_memory_not_equal(pa, pb, sizeof pa);
+    OK(ecdh->derive(a, pb, sa));
+    OK(ecdh->derive(b, pa, sb));
+    assert_memory_equal(sa, sb, sizeof sa);
+    for (size_t i = 0; i < sizeof pb; i++) { /* a point with one byte changed is on the curve with probability 0 */
+        pb[i] ^= 0x10;
+        ERR(DBE_E_MALFORMED, ecdh->derive(a, pb, sa));
+        pb[i] ^= 0x10;
+    }
+    for (unsigned form = 0; form < 256; form++) { /* compressed, hybrid, infinity: one form alone */
+        pb[0] = (uint8_t)form;
+        ERR(form == 4 ? DBE_OK : DBE_E_MALFORMED, ecdh->derive(a, pb, sa));
+    }
+    memset(pb, 0, sizeof pb);
+    ERR(DBE_E_MALFORMED, ecdh->derive(a, pb, sa));
+    pb[0] = 4;
+    ERR(DBE_E_MALFORMED, ecdh->derive(a, pb, sa));
+    ecdh->key_free(a);
+    ecdh->key_free(b);
+    ecdh->key_free(NULL);
+}
+
+static void test_sign(void **state)
+{
+    struct crypto_key *key = NULL, *pub = NULL, *other = NULL;
+    uint8_t            pk[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES], again[CRYPTO_MLDSA87_SIG_BYTES];
+
+    (void)state;
+    OK(crypto_key_generate(&key));
+    OK(crypto_key_generate(&other));
+    OK(crypto_key_public(key, pk));
+    OK(crypto_key_from_public(pk, &pub));
+    assert_true(crypto_key_is_private(key));
+    assert_false(crypto_key_is_private(pub));
+    assert_non_null(crypto_key_native(pub));
+    OK(crypto_sign(key, "ctx", "message", 7, sig));
+    OK(crypto_sign(key, "ctx", "message", 7, again));
+    assert_memory_not_equal(sig, again, sizeof sig); /* hedged */
+    OK(crypto_verify(pub, "ctx", "message", 7, sig, sizeof sig));
+    OK(crypto_verify(key, "ctx", "message", 7, again, sizeof sig));
+    ERR(DBE_E_AUTH, crypto_verify(pub, "ctY", "message", 7, sig, sizeof sig));
+    ERR(DBE_E_AUTH, crypto_verify(pub, "", "message", 7, sig, sizeof sig));
+    ERR(DBE_E_AUTH, crypto_verify(pub, "ctx", "messagE", 7, sig, sizeof sig));
+    ERR(DBE_E_AUTH, crypto_verify(pub, "ctx", "message", 6, sig, sizeof sig));
+    ERR(DBE_E_AUTH, crypto_verify(other, "ctx", "message", 7, sig, sizeof sig));
+    ERR(DBE_E_AUTH, crypto_verify(pub, "ctx", "message", 7, sig, sizeof sig - 1));
+    ERR(DBE_E_AUTH, crypto_verify(pub, "ctx", "message", 7, sig, 0));
+    for (size_t i = 0; i < sizeof sig; i += 61) {
+        sig[i] ^= 0x40;
+        ERR(DBE_E_AUTH, crypto_verify(pub, "ctx", "message", 7, sig, sizeof sig));
+        sig[i] ^= 0x40;
+    }
+    ERR(DBE_E_ARGUMENT, crypto_sign(pub, "ctx", "message", 7, sig)); /* no private part */
+    char long_ctx[257];
+    memset(long_ctx, 'c', 256);
+    long_ctx[256] = '\0';
+    ERR(DBE_E_ARGUMENT, crypto_sign(key, long_ctx, "message", 7, sig));
+    ERR(DBE_E_ARGUMENT, crypto_verify(pub, long_ctx, "message", 7, sig, sizeof sig));
+    assert_ptr_equal(crypto_key_ref(key), key);
+    crypto_key_free(key);
+    OK(crypto_sign(key, "ctx", "message", 7, sig)); /* the second reference still stands */
+    crypto_key_free(key);
+    crypto_key_free(pub);
+    crypto_key_free(other);
+    crypto_key_free(NULL);
+}
+
+static void test_pem(void **state)
+{
+    static const char ec_pem[] = "-----BEGIN PRIVATE KEY-----\n"
+                                 "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
+                                 "-----END PRIVATE KEY-----\n";
+    struct crypto_key *key = NULL, *back = NULL;
+    struct base_buf    pem, small;
+    uint8_t            pk[CRYPTO_MLDSA87_PK_BYTES], pk2[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES];
+
+    (void)state;
+    OK(crypto_key_generate(&key));
+    OK(crypto_key_public(key, pk));
+    base_buf_init(&pem, 64 * 1024);
+    OK(crypto_key_to_pem(key, &pem));
+    assert_memory_equal(pem.data, "-----BEGIN PRIVATE KEY-----", 27);
+    OK(crypto_key_from_pem(pem.data, pem.len, &back));
+    OK(crypto_key_public(back, pk2));
+    assert_memory_equal(pk, pk2, sizeof pk);
+    OK(crypto_sign(back, "c", "m", 1, sig));
+    OK(crypto_verify(key, "c", "m", 1, sig, sizeof sig));
+    crypto_key_free(back);
+    for (size_t cut = 0; cut + 30 < pem.len; cut += 97) { /* truncated: the end line is gone */
+        back = NULL;
+        ERR(DBE_E_MALFORMED, crypto_key_from_pem(pem.data, cut, &back));
+        assert_null(back);
+    }
+    ERR(DBE_E_MALFORMED, crypto_key_from_pem(ec_pem, sizeof ec_pem - 1, &back)); /* Ed25519 */
+    base_buf_init(&small, 100);
+    ERR(DBE_E_TOO_LARGE, crypto_key_to_pem(key, &small));
+    base_buf_free(&small);
+    base_buf_free(&pem);
+    OK(crypto_key_from_public(pk, &back));
+    base_buf_init(&pem, 64 * 1024);
+    ERR(DBE_E_ARGUMENT, crypto_key_to_pem(back, &pem));
+    base_buf_free(&pem);
+    crypto_key_free(back);
+    crypto_key_free(key);
+}
+
+static void test_suites(void **state)
+{
+    const struct crypto_suite *const *all = NULL;
+    size_t                            count = crypto_suites(&all);
+
+    (void)state;
+    assert_true(count >= 1 && count <= 16);
+    for (size_t i = 0; i < count; i++) {
+        assert_ptr_equal(crypto_suite(all[i]->id), all[i]); /* a number means one suite */
+        assert_non_null(strstr(all[i]->name, "MLKEM"));
+        assert_non_null(strstr(all[i]->name, "MLDSA"));
+        assert_memory_equal(all[i]->kem->name, "ML-KEM", 6);
+        assert_true(all[i]->ecdh->pub_bytes <= CRYPTO_ECDH_PUB_MAX_BYTES);
+        assert_true(all[i]->ecdh->ss_bytes <= CRYPTO_ECDH_SS_MAX_BYTES);
+    }
+    assert_null(crypto_suite(0));
+    assert_null(crypto_suite(0xffff));
+}
+
+/* Every draw of randomness may fail, once each; so may every allocation of ours. */
+static void test_failures(void **state)
+{
+    const struct crypto_suite *suite = crypto_suite(CRYPTO_SUITE_1);
+    struct crypto_kem_key     *dk = NULL;
+    struct crypto_ecdh_key    *ec = NULL;
+    struct crypto_key         *key = NULL;
+    struct crypto_hash        *h = NULL;
+    struct crypto_aead_ctx    *aead = NULL;
+    uint8_t                    buf[CRYPTO_MLDSA87_SIG_BYTES], ek[CRYPTO_MLKEM1024_EK_BYTES], ss[48], k[32] = {0};
+
+    (void)state;
+    base_fail_random_at(1);
+    ERR(DBE_E_RANDOM, suite->kem->keygen(&dk, ek));
+    base_fail_random_at(1);
+    ERR(DBE_E_RANDOM, suite->ecdh->keygen(&ec, buf));
+    base_fail_random_at(1);
+    ERR(DBE_E_RANDOM, crypto_key_generate(&key));
+    base_fail_random_at(0);
+    base_fail_alloc_at(1);
+    ERR(DBE_E_NOMEM, suite->kem->keygen(&dk, ek));
+    base_fail_alloc_at(1);
+    ERR(DBE_E_NOMEM, suite->ecdh->keygen(&ec, buf));
+    base_fail_alloc_at(1);
+    ERR(DBE_E_NOMEM, crypto_key_generate(&key));
+    base_fail_alloc_at(1);
+    ERR(DBE_E_NOMEM, crypto_hash_new(&h));
+    base_fail_alloc_at(1);
+    ERR(DBE_E_NOMEM, suite->aead->new_ctx(k, true, &aead));
+    base_fail_alloc_at(0);
+    assert_true(dk == NULL && ec == NULL && key == NULL && h == NULL && aead == NULL);
+    OK(suite->kem->keygen(&dk, ek));
+    OK(crypto_key_generate(&key));
+    base_fail_random_at(1);
+    ERR(DBE_E_RANDOM, suite->kem->encaps(ek, buf, ss));
+    base_fail_random_at(1);
+    ERR(DBE_E_RANDOM, crypto_sign(key, "c", "m", 1, buf));
+    base_fail_random_at(0);
+    suite->kem->key_free(dk);
+    crypto_key_free(key);
+}
+
+static int setup(void **state)
+{
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    return crypto_init(&diag) == DBE_OK ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_init), cmocka_unit_test(test_sha3),   cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_hkdf), cmocka_unit_test(test_gcm),    cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_ecdh), cmocka_unit_test(test_sign),   cmocka_unit_test(test_pem),
+        cmocka_unit_test(test_suites), cmocka_unit_test(test_failures),
+    };
+    return cmocka_run_group_tests_name("crypto", tests, setup, NULL);
+}
