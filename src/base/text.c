@@ -43,13 +43,23 @@ static size_t utf8_step(const uint8_t *p, size_t left)
     return len;
 }
 
+/* True if none of the 8 bytes at `p` is NUL or above 0x7F: the usual text in one comparison. */
+static bool ascii_8(const uint8_t *p)
+{
+    const uint64_t high = UINT64_C(0x8080808080808080), ones = UINT64_C(0x0101010101010101);
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return ((v | (v - ones)) & high) == 0;
+}
+
 bool base_utf8_valid(const void *text, size_t len)
 {
     const uint8_t *p = text;
     size_t at = 0;
 
     while (at < len) {
-        size_t step = utf8_step(p + at, len - at);
+        size_t step = len - at >= 8 && ascii_8(p + at) ? 8 : utf8_step(p + at, len - at);
         if (step == 0 || p[at] == '\0')
             return false;
         at += step;

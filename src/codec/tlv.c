@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tlv.c - the rules of one TLV and typed reading out of a decoded message (docs/spec/dbe-v1.md, section 4). In: a view
+ * that dbe_msg_decode filled. Does not judge what a value means: that is policy (section 11).
+ */
+#include "codec/wire.h"
+
+enum { TIMESTAMP_MS_BYTES = 6 };
+
+dbe_err codec_tlv_check(const struct dbe_tlv_row *row, const uint8_t *value, size_t len, const char **ret_clause)
+{
+    if (row == NULL)
+        return DBE_OK;
+    if (len < row->min_bytes || len > row->max_bytes) {
+        *ret_clause = "spec 4.5";
+        return DBE_E_RANGE;
+    }
+    if (row->kind == DBE_TLV_KIND_TEXT && !base_utf8_valid(value, len)) {
+        *ret_clause = "spec 4.6";
+        return DBE_E_UTF8;
+    }
+    if (row->kind == DBE_TLV_KIND_HOPS && len % DBE_HOP_BYTES != 0) {
+        *ret_clause = "spec 4.7";
+        return DBE_E_RANGE;
+    }
+    return DBE_OK;
+}
+
+const struct dbe_tlv *dbe_tlv_find(const struct dbe_msg *msg, uint16_t type)
+{
+    if (type < CODEC_INDEXED_TYPES)
+        return msg->by_type[type] != 0 ? &msg->tlvs[msg->by_type[type] - 1] : NULL;
+    for (size_t i = 0; i < msg->tlv_count; i++)
+        if (msg->tlvs[i].type == type)
+            return &msg->tlvs[i];
+    return NULL;
+}
+
+/* Value of `type` if it has exactly `len` bytes: an unknown type may have any width. */
+static dbe_err fixed(const struct dbe_msg *msg, uint16_t type, size_t len, const uint8_t **ret)
+{
+    const struct dbe_tlv *tlv = dbe_tlv_find(msg, type);
+
+    if (tlv == NULL)
+        return DBE_E_NOT_FOUND;
+    if (tlv->len != len)
+        return DBE_E_RANGE;
+    *ret = tlv->value;
+    return DBE_OK;
+}
+
+dbe_err dbe_tlv_u8(const struct dbe_msg *msg, uint16_t type, uint8_t *ret)
+{
+    const uint8_t *p;
+
+    DBE_TRY(fixed(msg, type, 1, &p));
+    *ret = *p;
+    return DBE_OK;
+}
+
+dbe_err dbe_tlv_u32(const struct dbe_msg *msg, uint16_t type, uint32_t *ret)
+{
+    const uint8_t *p;
+
+    DBE_TRY(fixed(msg, type, 4, &p));
+    *ret = codec_u32(p);
+    return DBE_OK;
+}
+
+dbe_err dbe_tlv_u64(const struct dbe_msg *msg, uint16_t type, uint64_t *ret)
+{
+    const uint8_t *p;
+
+    DBE_TRY(fixed(msg, type, 8, &p));
+    *ret = codec_u64(p);
+    return DBE_OK;
+}
+
+dbe_err dbe_tlv_text(const struct dbe_msg *msg, uint16_t type, char *ret, size_t cap)
+{
+    const struct dbe_tlv *tlv = dbe_tlv_find(msg, type);
+
+    if (tlv == NULL)
+        return DBE_E_NOT_FOUND;
+    if ((size_t)tlv->len >= cap)
+        return DBE_E_TOO_LARGE;
+    if (memchr(tlv->value, 0, tlv->len) != NULL) /* only a type that is not TEXT can hold one */
+        return DBE_E_UTF8;
+    memcpy(ret, tlv->value, tlv->len);
+    ret[tlv->len] = '\0';
+    return DBE_OK;
+}
+
+dbe_err dbe_tlv_timestamp_ms(const struct dbe_msg *msg, uint64_t *ret_ms)
+{
+    const uint8_t *p;
+
+    DBE_TRY(fixed(msg, DBE_TLV_TIMESTAMP, TIMESTAMP_MS_BYTES + 2, &p));
+    *ret_ms = codec_u64(p) >> 16; /* the fraction goes */
+    return DBE_OK;
+}
+
+size_t dbe_msg_hops(const struct dbe_msg *msg, struct dbe_hop ret[DBE_HOPS_MAX])
+{
+    const struct dbe_tlv *tlv = dbe_tlv_find(msg, DBE_TLV_HOP_TRACE);
+    size_t count = tlv != NULL ? tlv->len / DBE_HOP_BYTES : 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *p = tlv->value + i * DBE_HOP_BYTES;
+        ret[i] = (struct dbe_hop){.device = p[0], .elapsed_us = codec_u32(p + 1)};
+    }
+    return count;
+}
