@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "schema"
 NOTE = "/* Generated from schema/ by tools/gen_registry.py; do not edit. */\n"
 KINDS = ("U8", "U16", "U32", "U64", "TEXT", "BYTES", "TIMESTAMP", "UUID", "DEVICES", "HOPS")
+TLV_INDEXED = 256  # TLV types below are looked up by index
 CLASSES = ("NONE", "DROP", "PEER", "DENY", "RETRY", "LIMIT", "LOCAL", "FATAL")
 # file, macro, columns; "name" and "num" must be unique within a table
 TABLES = {
@@ -231,6 +232,12 @@ def lookup(ret, func, arg, var, test):
             f"        if ({test.format(row=var + '[i]')})\n            return &{var}[i];\n    return NULL;\n}}\n\n")
 
 
+def index(var, size, entries):
+    """A table from number to row + 1, for the lookups that every message makes."""
+    cells = ", ".join(f"[{num}] = {row}" for num, row in entries)
+    return f"static const uint8_t {var}[{size}] = {{ {cells} }};\n\n"
+
+
 def source(reg, aliases):
     """registry.c"""
     q = quoted
@@ -262,11 +269,21 @@ def source(reg, aliases):
         for r in reg["emits"]) + "};\n\n")
     out.append("const uint8_t dbe_registry_hash[32] = {\n    " + ", ".join(
         f"0x{b:02X}" for b in registry_hash()) + "\n};\n\n")
-    cases = "".join(f"    if (type == 0x{n:02X})\n        type = 0x{rep[name]:02X};\n" for n, name in aliases)
-    out.append(lookup("dbe_msg_row", "dbe_reg_msg", "uint8_t type", "msgs", "{row}.type == type").replace(
-        "{\n", "{\n" + cases, 1))
+    msgs = sorted(reg["msg_types"], key=lambda r: r["num"])
+    at = {r["name"]: i + 1 for i, r in enumerate(msgs)}
+    known = [(r["num"], at[r["name"]]) for r in msgs] + [(n, at[name]) for n, name in aliases]
+    out.append(index("msg_index", 256, known))
+    out.append("const struct dbe_msg_row *dbe_reg_msg(uint8_t type)\n{\n"
+               "    return msg_index[type] != 0 ? &msgs[msg_index[type] - 1] : NULL;\n}\n\n")
+    tlvs = sorted(reg["tlvs"], key=lambda r: r["num"])
+    low = [(r["num"], i + 1) for i, r in enumerate(tlvs) if r["num"] < TLV_INDEXED]
+    out.append(index("tlv_index", TLV_INDEXED, low))
+    out.append(f"const struct dbe_tlv_row *dbe_reg_tlv(uint16_t type)\n{{\n"
+               f"    if (type < {TLV_INDEXED})\n"
+               f"        return tlv_index[type] != 0 ? &tlvs[tlv_index[type] - 1] : NULL;\n"
+               f"    for (size_t i = {len(low)}; i < sizeof tlvs / sizeof tlvs[0]; i++)\n"
+               f"        if (tlvs[i].type == type)\n            return &tlvs[i];\n    return NULL;\n}}\n\n")
     for ret, func, arg, var, test in (
-            ("dbe_tlv_row", "dbe_reg_tlv", "uint16_t type", "tlvs", "{row}.type == type"),
             ("dbe_tlv_row", "dbe_reg_tlv_named", "const char *name", "tlvs", "strcmp({row}.name, name) == 0"),
             ("dbe_err_row", "dbe_reg_err", "int err", "errs", "{row}.err == err"),
             ("dbe_num_row", "dbe_reg_compartment", "uint32_t mask", "compartments", "{row}.num == mask"),
