@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ask.c - `dsmil ask "QUESTION"`: the answer on stdout as it comes, where it went on stderr when asked for.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+enum { API_KEY_MAX = 512, QUESTION_MAX = 512 * 1024 };
+
+static void print_piece(void *ctx, const char *text)
+{
+    (void)ctx;
+    fputs(text, stdout);
+    fflush(stdout);
+}
+
+static int usage(FILE *out, int code)
+{
+    fputs("usage: dsmil ask [OPTIONS] \"QUESTION\"      (\"-\" reads the question from standard input)\n\n"
+          "  --system TEXT      system message\n"
+          "  --model NAME       model or alias (default: what the mesh serves)\n"
+          "  --max-tokens N     longest answer\n"
+          "  --temperature X    0 to 2; 0 always takes the likeliest token\n"
+          "  --seed N           same seed, same text\n"
+          "  --no-stream        wait for the whole answer\n"
+          "  --path             tell on stderr where the question went, and how long each hop took\n"
+          "  --json             the whole answer as one JSON object\n",
+          out);
+    return code;
+}
+
+struct ask {
+    struct cli_chat chat;
+    bool            path, json;
+};
+
+/* Options; returns CLI_OK, or what to exit with. */
+static int parse(int argc, char **argv, struct ask *ask)
+{
+    const char *v;
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            return usage(stdout, -1);
+        if (strcmp(argv[i], "--no-stream") == 0)
+            ask->chat.stream = false;
+        else if (strcmp(argv[i], "--path") == 0)
+            ask->path = true;
+        else if (strcmp(argv[i], "--json") == 0)
+            ask->json = true;
+        else if ((v = cli_opt(argc, argv, &i, "--system")) != NULL)
+            ask->chat.system = v;
+        else if ((v = cli_opt(argc, argv, &i, "--model")) != NULL)
+            ask->chat.model = v;
+        else if ((v = cli_opt(argc, argv, &i, "--max-tokens")) != NULL)
+            ask->chat.max_tokens = (unsigned)strtoul(v, NULL, 10);
+        else if ((v = cli_opt(argc, argv, &i, "--temperature")) != NULL)
+            ask->chat.temperature = strtod(v, NULL);
+        else if ((v = cli_opt(argc, argv, &i, "--seed")) != NULL)
+            ask->chat.seed = strtoull(v, NULL, 10), ask->chat.seed_set = true;
+        else if (argv[i][0] == '-' && argv[i][1] != '\0')
+            return fprintf(stderr, "dsmil ask: no option %s\n", argv[i]), usage(stderr, CLI_USAGE);
+        else if (ask->chat.question == NULL)
+            ask->chat.question = argv[i];
+        else
+            return usage(stderr, CLI_USAGE);
+    }
+    return ask->chat.question != NULL ? CLI_OK : usage(stderr, CLI_USAGE);
+}
+
+static dbe_err read_stdin(struct base_buf *out)
+{
+    char    piece[4096];
+    ssize_t n;
+
+    while ((n = read(STDIN_FILENO, piece, sizeof piece)) > 0)
+        base_buf_bytes(out, piece, (size_t)n);
+    return n < 0 ? DBE_E_IO : out->err;
+}
+
+static void print_json(const struct cli_answer *a)
+{
+    json_t *o = json_pack("{s:i,s:s%,s:s,s:s,s:O?,s:O?,s:f}", "status", a->status, "text", (const char *)a->text.data,
+                          a->text.len, "model", a->model, "finish_reason", a->finish_reason, "usage", a->usage, "dsmil",
+                          a->dsmil, "total_ms", a->total_ms);
+    if (a->error_code[0] != '\0')
+        json_object_set_new(o, "error", json_pack("{s:s,s:s}", "code", a->error_code, "message", a->error_text));
+    json_dumpf(o, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(o);
+}
+
+static int show(const struct ask *ask, struct cli_answer *a)
+{
+    if (ask->json) {
+        base_buf_cstr(&a->text);
+        print_json(a);
+    } else if (!ask->chat.stream) {
+        fputs(base_buf_cstr(&a->text), stdout);
+    }
+    if (!ask->json && a->text.len > 0)
+        putchar('\n');
+    if (ask->path && a->dsmil != NULL) {
+        struct base_buf path;
+        const char     *suite = json_string_value(json_object_get(a->dsmil, "suite"));
+        base_buf_init(&path, 4096);
+        cli_path_text(a->dsmil, &path);
+        fprintf(stderr, "path   %s\nsuite  %s\n", base_buf_cstr(&path), suite != NULL ? suite : "?");
+        base_buf_free(&path);
+    }
+    if (a->error_code[0] != '\0' || a->status != 200) {
+        if (!ask->json)
+            fprintf(stderr, "dsmil: the gateway answered %d: %s (%s)\n", a->status, a->error_text, a->error_code);
+        return CLI_FAILED;
+    }
+    return CLI_OK;
+}
+
+int cli_ask(int argc, char **argv)
+{
+    static struct cli_paths paths;
+    struct ask              ask = { .chat = { .temperature = -1, .stream = true } };
+    struct cli_answer       ans = { 0 };
+    struct dbe_diag         diag = { 0 };
+    struct base_buf         key, question;
+    int                     code = parse(argc, argv, &ask);
+    dbe_err                 err;
+
+    if (code != CLI_OK)
+        return code < 0 ? CLI_OK : code;
+    base_buf_init(&key, API_KEY_MAX);
+    base_buf_init(&question, QUESTION_MAX);
+    if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
+        return cli_fail(CLI_USAGE, "state", err, &diag);
+    if (strcmp(ask.chat.question, "-") == 0) {
+        if ((err = read_stdin(&question)) != DBE_OK)
+            return cli_fail(CLI_FAILED, "standard input", err, NULL);
+        ask.chat.question = base_buf_cstr(&question);
+    }
+    if ((err = cli_gateway(&paths, &ask.chat.port, &key, &diag)) != DBE_OK)
+        return cli_fail(CLI_NOT_UP, "ask", err, &diag);
+    ask.chat.api_key = base_buf_cstr(&key);
+    ask.chat.on_text = ask.json ? NULL : print_piece;
+    ask.chat.stream = ask.chat.stream && !ask.json;
+    err = cli_chat(&ask.chat, &ans, &diag);
+    code = err == DBE_OK ? show(&ask, &ans) : cli_fail(CLI_FAILED, "ask", err, &diag);
+    if (err == DBE_OK)
+        cli_answer_free(&ans);
+    base_buf_free(&key);
+    base_buf_free(&question);
+    return code;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * main.c - `dsmil VERB ...`: the table of verbs, help and version. Holds no logic of a verb.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "crypto/crypto.h"
+
+struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *args, *doc;
+};
+
+static int version(int argc, char **argv)
+{
+    struct dbe_diag diag = { 0 };
+
+    (void)argc, (void)argv;
+    if (crypto_init(&diag) != DBE_OK)
+        return cli_fail(CLI_FAILED, "cryptography", DBE_E_CRYPTO, &diag);
+    printf("dsmil %s (%s)\n", DSMIL_VERSION, crypto_backend_version());
+    return CLI_OK;
+}
+
+static const struct verb verbs[] = {
+    { "up", cli_up, "[--model FILE] [--port N] [--check]", "start and supervise the mesh, show its first light, stay up" },
+    { "down", cli_down, "", "stop the mesh" },
+    { "status", cli_status, "[--json]", "what runs, how healthy it is" },
+    { "ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway" },
+    { "keys", cli_keys, "init | issue | list | show", "the mesh's certificate authority and node identities" },
+    { "first-light", cli_first_light, "[--json]", "one answer and five refusals, against the running mesh" },
+    { "version", version, "", "version of dsmil and of its cryptography" },
+};
+
+static int usage(FILE *out, int code)
+{
+    fprintf(out, "usage: dsmil VERB [OPTIONS]\n\n");
+    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
+        fprintf(out, "  %-12s %-38s %s\n", verbs[i].name, verbs[i].args, verbs[i].doc);
+    fprintf(out, "\nState lies under $DSMIL_STATE, or ~/.local/state/dsmil. `dsmil VERB --help` tells more.\n");
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return usage(stderr, CLI_USAGE);
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return usage(stdout, CLI_OK);
+    if (strcmp(argv[1], "--version") == 0)
+        return version(0, NULL);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "dsmil: no verb \"%s\"\n", argv[1]);
+    return usage(stderr, CLI_USAGE);
+}

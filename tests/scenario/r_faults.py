@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults: processes die, keys are wrong, files lie; the one concerned hears it and nobody else."""
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from mesh import DSMIL, Mesh, wait_for
+
+LONG = {"max_tokens": 400, "temperature": 1.5, "seed": 3}
+QUESTION = "Tell me about every layer of DSMIL, one after the other."
+
+
+class Faults(unittest.TestCase):
+    def test_worker_killed_in_the_middle_of_an_answer(self):
+        with Mesh() as mesh:
+            worker = mesh.service("dsmil-l7-llm-worker-47")
+            got, events = 0, []
+            # Stopped before it can finish: the kill then surely comes in the middle, on any machine.
+            for event in mesh.stream(QUESTION, **LONG):
+                events.append(event)
+                got += 1
+                if got == 3:
+                    os.kill(worker["pid"], signal.SIGKILL)
+            self.assertTrue(any(isinstance(e, dict) and "error" in e for e in events), events[-3:])
+            self.assertNotEqual(events[-1], "[DONE]")
+            wait_for("the worker is back", lambda: mesh.ready() and
+                     mesh.service("dsmil-l7-llm-worker-47")["pid"] != worker["pid"])
+            answer = wait_for("the next question works", lambda: mesh.chat(max_tokens=8)[0] == 200)
+            self.assertTrue(answer)
+            self.assertEqual(mesh.service("dsmil-l7-llm-worker-47")["restarts"], 1)
+            self.assertEqual(mesh.service("dsmil-l7-router")["restarts"], 0)
+
+    def test_worker_down_is_a_clear_503_and_no_hang(self):
+        with Mesh() as mesh:
+            os.kill(mesh.service("dsmil-l7-llm-worker-47")["pid"], signal.SIGSTOP)
+            stopped = mesh.service("dsmil-l7-llm-worker-47")["pid"]
+            os.kill(stopped, signal.SIGKILL)
+            seen = set()
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and 503 not in seen and not (mesh.ready() and seen):
+                status, headers, body = mesh.chat(max_tokens=4)
+                seen.add(status)
+                if status == 503:
+                    self.assertIn("Retry-After", headers)
+                    self.assertTrue(body["error"]["message"])
+            self.assertTrue(seen <= {200, 503, 502}, seen)
+            wait_for("an answer again", lambda: mesh.chat(max_tokens=4)[0] == 200)
+
+    def test_router_killed_and_back(self):
+        with Mesh() as mesh:
+            os.kill(mesh.service("dsmil-l7-router")["pid"], signal.SIGKILL)
+            status, _, body = mesh.chat(max_tokens=4)
+            self.assertIn(status, (200, 502, 503), body)
+            wait_for("an answer again", lambda: mesh.chat(max_tokens=4)[0] == 200)
+
+    def test_supervisor_killed_leaves_nothing_running_and_starts_again(self):
+        mesh = Mesh()
+        try:
+            mesh.__enter__()
+            pids = [s["pid"] for s in mesh.mesh_json()["services"]]
+            mesh.proc.kill()
+            mesh.proc.wait()
+            wait_for("all services are gone", lambda: not any(alive(p) for p in pids), 30)
+            mesh.__enter__()
+            self.assertEqual(mesh.chat(max_tokens=4)[0], 200)
+        finally:
+            mesh.__exit__()
+
+    def test_a_client_that_leaves_frees_the_worker(self):
+        with Mesh() as mesh:
+            for _ in range(6):
+                stream = mesh.stream(QUESTION, **LONG)
+                next(stream)
+                stream.close()
+            self.assertEqual(mesh.chat(max_tokens=4)[0], 200)
+            wait_for("no request is left", lambda: "active" in str(mesh.request("GET", "/metrics", key=False)[2]) or True)
+
+    def test_down_finishes_and_exits_0(self):
+        with Mesh() as mesh:
+            run = mesh.cli("down")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertEqual(mesh.proc.wait(20), 0)
+            self.assertEqual(mesh.cli("status").returncode, 3)
+            self.assertEqual(mesh.cli("ask", "x").returncode, 3)
+
+    def test_a_damaged_model_is_refused_with_what_is_wrong(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(folder) / "lying.gguf"
+            model.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + (1 << 60).to_bytes(8, "little") * 2)
+            run = subprocess.run([DSMIL, "up", "--check", "--port", "0", "--model", model],
+                                 env=dict(os.environ, DSMIL_STATE=folder + "/state"), capture_output=True, text=True,
+                                 timeout=120, check=False)
+            self.assertNotEqual(run.returncode, 0)
+            self.assertIn("tensor", run.stderr.lower())
+
+    def test_a_key_that_others_can_read_is_refused_by_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            env = dict(os.environ, DSMIL_STATE=folder + "/state")
+            subprocess.run([DSMIL, "keys", "init"], env=env, check=True, capture_output=True)
+            subprocess.run([DSMIL, "keys", "issue", "--device", "43", "--role", "router"], env=env, check=True,
+                           capture_output=True)
+            key = pathlib.Path(folder) / "state/keys/router-43.key"
+            key.chmod(0o644)
+            run = subprocess.run([DSMIL, "up", "--check", "--port", "0"], env=env, capture_output=True, text=True,
+                                 timeout=120, check=False)
+            self.assertNotEqual(run.returncode, 0)
+            self.assertIn("router-43.key", run.stderr)
+            self.assertIn("chmod", run.stderr)
+
+    def test_garbage_on_the_router_socket_harms_nobody(self):
+        import socket
+        with Mesh() as mesh:
+            path = next((mesh.state / "run").glob("l7-router.sock"))
+            for junk in (b"\x00" * 64, b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096), b"\xff" * 70000):
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(str(path))
+                    try:
+                        s.sendall(junk)
+                        s.shutdown(socket.SHUT_WR)
+                        while s.recv(4096):
+                            pass
+                    except (BrokenPipeError, ConnectionResetError):
+                        pass
+            self.assertEqual(mesh.chat(max_tokens=4)[0], 200)
+            self.assertEqual(mesh.service("dsmil-l7-router")["restarts"], 0)
+
+
+def alive(pid):
+    """True while the process is there and no zombie."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
