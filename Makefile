@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The front door: each target prepares the machine, configures and builds as far as it needs, then does its one thing.
+# The build itself is Meson's (meson.build); what is here could be typed by hand.
+#
+# Variables: ARGS (for `dsmil up`), MODEL, PREFIX, DESTDIR, T, FUZZ_SECONDS, FUZZ_TARGETS, DSMIL_DEPS, DSMIL_JOBS, CC
+
+PREFIX ?= /usr/local
+SANITIZER_OPTIONS = -Dwerror=false -Dbuildtype=debugoptimized
+
+.DEFAULT_GOAL := all
+.NOTPARALLEL:
+.PHONY: all run test bench fuzz lint sanitize clients install setup setup-dev build help clean distclean
+
+all: build ## build everything (the default)
+
+run: build ## build, make keys, start the mesh, show its first light and stay up (MODEL=FILE, ARGS="--port 8088")
+	@exec ./build/dsmil up $(if $(MODEL),--model '$(MODEL)') $(ARGS)
+
+test: build ## run all tests (T="name ..." runs some)
+	@scripts/test build
+
+sanitize: setup ## run all tests under AddressSanitizer + UBSan, then under ThreadSanitizer
+	@scripts/build build-asan $(SANITIZER_OPTIONS) -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=undefined
+	@scripts/test build-asan --timeout-multiplier 4
+	@scripts/build build-tsan $(SANITIZER_OPTIONS) -Db_sanitize=thread
+	@scripts/test build-tsan --timeout-multiplier 6
+
+fuzz: setup-dev ## run each fuzz target for FUZZ_SECONDS (20)
+	@CC=clang scripts/build build-fuzz -Dfuzz=true -Dtests=false
+	@scripts/fuzz build-fuzz
+
+bench: setup ## measure, in a release build
+	@scripts/build build-bench -Dbuildtype=release -Dtests=false
+	@meson test -C build-bench --no-rebuild --benchmark --verbose
+
+lint: setup-dev ## check the rules of the tree: include direction, banned calls, lengths, registries, layout
+	@tools/lint/run
+
+clients: build ## run real OpenAI clients against the gateway (fetches them from their registries)
+	@if [ -x tests/clients/run ]; then tests/clients/run; else echo "no client tests in this tree"; fi
+
+install: build ## install under PREFIX (/usr/local), DESTDIR honoured
+	@meson configure build -Dprefix='$(PREFIX)'
+	@meson install -C build $(if $(DESTDIR),--destdir '$(DESTDIR)')
+
+setup: ## install what the build needs and is missing (silent when nothing is)
+	@scripts/setup
+
+setup-dev: ## the same with what lint, sanitizers and fuzzing need
+	@scripts/setup --dev
+
+build: setup
+	@scripts/build build
+	@[ -e build/dsmil ] || ln -sf cli/dsmil build/dsmil
+
+clean: ## remove what these targets built
+	rm -rf build build-asan build-tsan build-fuzz build-bench
+
+distclean: clean ## the same and the private OpenSSL
+	rm -rf .deps
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
