@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * config.c - parameters from a file, the environment and the command line, checked before anything starts.
+ *
+ * In:   key = value lines, DSMIL_KEY variables, --key options; the tables of the runtime and of the device
+ * Out:  svc_config, the device's parameters in its state; one sentence that names option, variable or file:line when something is wrong
+ * Not:  no secrets: those come from files of their own.
+ *
+ * Later sources override earlier ones: default, file, environment, option. '-' and '_' in keys are the same.
+ */
+#include "runtime/priv.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TEXT(key, field, doc) {key, "", SVC_PARAM_TEXT, 0, 0, 0, "", offsetof(struct svc_config, field), sizeof((struct svc_config *)0)->field, doc}
+
+static const struct svc_param common[] = {
+    TEXT("keys", keys, "key store; default keys/ in the state directory"),
+    TEXT("name", name, "name of the credential in the key store; default role and device"),
+    TEXT("listen", listen, "DBE address to listen on, such as uds:/run/dsmil/l7-router.sock"),
+    TEXT("metrics-socket", metrics_socket, "Unix socket that serves HTTP GET /metrics and /healthz"),
+    {"metrics-port", "port", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, metrics_port), 8,
+     "the same on 127.0.0.1; 0: off"},
+    {"ready-fd", "descriptor", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, ready_fd), 8,
+     "where READY and a line feed are written once ready; 0: nowhere"},
+    {"log-level", "", SVC_PARAM_TEXT, 0, 0, 0, "info", offsetof(struct svc_config, log_level),
+     sizeof((struct svc_config *)0)->log_level, "least level that is written: debug, info, warn or error"},
+    {.kind = SVC_PARAM_END},
+};
+
+struct target { /* where one key leads */
+    const struct svc_param *param;
+    void                   *base;
+};
+
+struct parse {
+    const struct svc_device *dev;
+    struct svc_config       *cfg;
+    void                    *state;
+    struct dbe_diag         *diag;
+};
+
+/* ---- keys ------------------------------------------------------------------------------------------------------------ */
+
+static bool key_equal(const char *a, const char *b)
+{
+    for (; *a != '\0' && *b != '\0'; a++, b++)
+        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b))
+            return false;
+    return *a == *b;
+}
+
+static const struct svc_param *param_in(const struct svc_param *table, const char *key)
+{
+    for (; table != NULL && table->kind != SVC_PARAM_END; table++)
+        if (key_equal(table->key, key))
+            return table;
+    return NULL;
+}
+
+static bool key_find(const struct parse *p, const char *key, struct target *ret)
+{
+    const struct svc_param *param = param_in(common, key);
+
+    if (param != NULL) {
+        *ret = (struct target){param, p->cfg};
+        return true;
+    }
+    param = param_in(p->dev->params, key);
+    if (param == NULL)
+        return false;
+    *ret = (struct target){param, p->state};
+    return true;
+}
+
+/* Index of the neighbour that "link-NAME" names, -1 if none. */
+static int link_find(const struct svc_device *dev, const char *key)
+{
+    if (strncmp(key, "link-", 5) != 0 && strncmp(key, "link_", 5) != 0)
+        return -1;
+    for (int i = 0; dev->neighbours != NULL && dev->neighbours[i].name != NULL; i++)
+        if (key_equal(dev->neighbours[i].name, key + 5))
+            return i;
+    return -1;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------------ */
+
+static dbe_err set_number(const struct parse *p, const struct target *t, const char *where, const char *text)
+{
+    const struct svc_param *param = t->param;
+    char *end = NULL;
+    double value;
+
+    errno = 0;
+    if (param->kind == SVC_PARAM_UINT) {
+        unsigned long long n = strtoull(text, &end, 10);
+        value = (double)n;
+        if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0)
+            return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s takes a whole number, not \"%.40s\"", where,
+                            param->key, text);
+        if (value >= param->min && value <= param->max)
+            memcpy((uint8_t *)t->base + param->offset, &(uint64_t){n}, sizeof(uint64_t));
+    } else {
+        value = strtod(text, &end);
+        if (end == text || *end != '\0' || !isfinite(value))
+            return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s takes a number, not \"%.40s\"", where, param->key,
+                            text);
+        if (value >= param->min && value <= param->max)
+            memcpy((uint8_t *)t->base + param->offset, &value, sizeof value);
+    }
+    if (value < param->min || value > param->max)
+        return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s must lie between %.15g and %.15g %s, not %.40s", where,
+                        param->key, param->min, param->max, param->unit != NULL ? param->unit : "", text);
+    return DBE_OK;
+}
+
+static dbe_err copy_text(const struct parse *p, const char *where, const char *key, char *dst, size_t cap, const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len >= cap)
+        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: %s takes at most %zu bytes", where, key, cap - 1);
+    if (!base_utf8_valid(text, len))
+        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: %s is not UTF-8 text", where, key);
+    memcpy(dst, text, len + 1);
+    return DBE_OK;
+}
+
+/* Set `key`. `where` says where it stands, for people. E_NOT_FOUND if there is no such key. */
+static dbe_err set_key(const struct parse *p, const char *where, const char *key, const char *text)
+{
+    struct target t;
+    int link = link_find(p->dev, key);
+
+    if (link >= 0 && link < SVC_LINKS_MAX)
+        return copy_text(p, where, key, p->cfg->links[link], sizeof p->cfg->links[link], text);
+    if (!key_find(p, key, &t))
+        return DBE_E_NOT_FOUND;
+    if (t.param->kind == SVC_PARAM_TEXT)
+        return copy_text(p, where, t.param->key, (char *)t.base + t.param->offset, t.param->size, text);
+    return set_number(p, &t, where, text);
+}
+
+static void set_defaults(const struct svc_param *table, void *base)
+{
+    for (; table != NULL && table->kind != SVC_PARAM_END; table++) {
+        uint8_t *at = (uint8_t *)base + table->offset;
+        if (table->kind == SVC_PARAM_UINT)
+            memcpy(at, &(uint64_t){(uint64_t)table->def}, sizeof(uint64_t));
+        else if (table->kind == SVC_PARAM_DOUBLE)
+            memcpy(at, &table->def, sizeof table->def);
+        else
+            snprintf((char *)at, table->size, "%s", table->def_text != NULL ? table->def_text : "");
+    }
+}
+
+/* ---- sources ------------------------------------------------------------------------------------------------------------ */
+
+static char *trimmed(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    for (size_t len = strlen(text); len > 0 && isspace((unsigned char)text[len - 1]); len--)
+        text[len - 1] = '\0';
+    return text;
+}
+
+static dbe_err load_line(const struct parse *p, const char *path, unsigned number, char *line)
+{
+    char where[SVC_PATH_MAX];
+
+    snprintf(where, sizeof where, "%s:%u", path, number);
+    line = trimmed(line);
+    if (line[0] == '\0' || line[0] == '#')
+        return DBE_OK;
+    char *equals = strchr(line, '=');
+    if (equals == NULL)
+        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: a line reads key = value", where);
+    *equals = '\0';
+    char *key = trimmed(line);
+    dbe_err err = set_key(p, where, key, trimmed(equals + 1));
+    if (err == DBE_E_NOT_FOUND)
+        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: there is no parameter \"%.40s\"; --help lists them", where, key);
+    return err;
+}
+
+static dbe_err load_file(const struct parse *p, const char *path)
+{
+    struct base_buf file;
+    dbe_err err;
+
+    base_buf_init(&file, SVC_CONFIG_FILE_MAX);
+    err = base_file_read(path, SVC_CONFIG_FILE_MAX - 1, &file, p->diag);
+    if (err == DBE_OK && memchr(file.data, '\0', file.len) != NULL && file.len > 0)
+        err = dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: not a text file", path);
+    if (err == DBE_OK) {
+        base_buf_u8(&file, '\0');
+        err = file.err;
+    }
+    unsigned number = 1;
+    for (char *line = (char *)file.data; err == DBE_OK && line != NULL; number++) {
+        char *next = strchr(line, '\n');
+        if (next != NULL)
+            *next++ = '\0';
+        err = load_line(p, path, number, line);
+        line = next;
+    }
+    base_buf_free(&file);
+    return err;
+}
+
+/* DSMIL_KEY of one key; unset variables change nothing. */
+static dbe_err load_variable(const struct parse *p, const char *key)
+{
+    char name[96];
+
+    int n = snprintf(name, sizeof name, "DSMIL_%s", key);
+    if (n < 0 || (size_t)n >= sizeof name)
+        return DBE_OK;
+    for (char *c = name; *c != '\0'; c++)
+        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    const char *value = getenv(name);
+    return value != NULL ? set_key(p, name, key, value) : DBE_OK;
+}
+
+static dbe_err load_environment(const struct parse *p)
+{
+    char key[80];
+
+    for (const struct svc_param *c = common; c->kind != SVC_PARAM_END; c++)
+        DBE_TRY(load_variable(p, c->key));
+    for (const struct svc_param *c = p->dev->params; c != NULL && c->kind != SVC_PARAM_END; c++)
+        DBE_TRY(load_variable(p, c->key));
+    for (const struct svc_neighbour *n = p->dev->neighbours; n != NULL && n->name != NULL; n++) {
+        snprintf(key, sizeof key, "link-%s", n->name);
+        DBE_TRY(load_variable(p, key));
+    }
+    return DBE_OK;
+}
+
+static bool all_digits(const char *text)
+{
+    return text != NULL && text[0] != '\0' && strspn(text, "0123456789") == strlen(text);
+}
+
+/* Options that are no parameters. Returns how many arguments were taken, 0 if `arg` is none of them. */
+static int take_flag(const struct parse *p, const char *arg, const char *next)
+{
+    if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+        p->cfg->help = true;
+        return 1;
+    }
+    if (strcmp(arg, "--version") == 0) {
+        p->cfg->version = true;
+        return 1;
+    }
+    if (strcmp(arg, "--parent-pid") == 0) {
+        p->cfg->parent_death = true;
+        p->cfg->parent_pid = all_digits(next) ? strtoll(next, NULL, 10) : 0;
+        return all_digits(next) ? 2 : 1;
+    }
+    return 0;
+}
+
+/* One pass over the options: `config_only` looks for --config alone, as the file comes before the rest. */
+static dbe_err load_options(const struct parse *p, int argc, char *const argv[], bool config_only)
+{
+    for (int i = 1; i < argc;) {
+        char key[80];
+        const char *arg = argv[i], *next = i + 1 < argc ? argv[i + 1] : NULL;
+        int taken = take_flag(p, arg, next);
+        if (taken > 0) {
+            i += taken;
+            continue;
+        }
+        size_t len = strcspn(arg, "=");
+        if (strncmp(arg, "--", 2) != 0 || len <= 2 || len - 2 >= sizeof key)
+            return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "\"%.60s\" is no option; --help lists them", arg);
+        memcpy(key, arg + 2, len - 2);
+        key[len - 2] = '\0';
+        const char *value = arg[len] == '=' ? arg + len + 1 : next;
+        if (value == NULL)
+            return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "--%s takes a value", key);
+        bool is_config = strcmp(key, "config") == 0;
+        if (is_config && config_only)
+            DBE_TRY(copy_text(p, "--config", "config", p->cfg->config_file, sizeof p->cfg->config_file, value));
+        dbe_err err = is_config || config_only ? DBE_OK : set_key(p, "command line", key, value);
+        if (err == DBE_E_NOT_FOUND)
+            return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "there is no option --%s; --help lists them", key);
+        DBE_TRY(err);
+        i += arg[len] == '=' ? 1 : 2;
+    }
+    return DBE_OK;
+}
+
+/* ---- what the parts say together ------------------------------------------------------------------------------------- */
+
+static dbe_err resolve_level(const struct parse *p)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(names); i++)
+        if (strcmp(p->cfg->log_level, names[i]) == 0) {
+            p->cfg->level = (enum svc_level)i;
+            return DBE_OK;
+        }
+    return dbe_fail(p->diag, DBE_E_CONFIG, "log-level", 0, "log-level must be debug, info, warn or error, not \"%s\"",
+                    p->cfg->log_level);
+}
+
+/* keys/ in DSMIL_STATE, else in the user's XDG state directory. */
+static dbe_err resolve_keys(const struct parse *p)
+{
+    const char *state = getenv("DSMIL_STATE"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    int n;
+
+    if (p->cfg->keys[0] != '\0')
+        return DBE_OK;
+    if (state != NULL && state[0] != '\0')
+        n = snprintf(p->cfg->keys, sizeof p->cfg->keys, "%s/keys", state);
+    else if (xdg != NULL && xdg[0] == '/')
+        n = snprintf(p->cfg->keys, sizeof p->cfg->keys, "%s/dsmil/keys", xdg);
+    else if (home != NULL && home[0] == '/')
+        n = snprintf(p->cfg->keys, sizeof p->cfg->keys, "%s/.local/state/dsmil/keys", home);
+    else
+        return dbe_fail(p->diag, DBE_E_CONFIG, "keys", 0, "say where the key store is: --keys DIR");
+    if (n < 0 || (size_t)n >= sizeof p->cfg->keys)
+        return dbe_fail(p->diag, DBE_E_CONFIG, "keys", 0, "the path of the key store is too long");
+    return DBE_OK;
+}
+
+static dbe_err resolve(const struct parse *p)
+{
+    const struct dbe_role_row *role = dbe_reg_role(p->dev->role);
+
+    DBE_TRY(resolve_level(p));
+    DBE_TRY(resolve_keys(p));
+    if (p->cfg->name[0] == '\0')
+        snprintf(p->cfg->name, sizeof p->cfg->name, "%s-%u", role != NULL ? role->path : "node", p->dev->device_id);
+    for (size_t i = 0; p->dev->neighbours != NULL && p->dev->neighbours[i].name != NULL; i++)
+        if (p->dev->neighbours[i].required && p->cfg->links[i][0] == '\0')
+            return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "say where the neighbour is: --link-%s ADDRESS",
+                            p->dev->neighbours[i].name);
+    return DBE_OK;
+}
+
+dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *dev, struct svc_config *cfg, void *state,
+                        struct dbe_diag *diag)
+{
+    struct parse p = {.dev = dev, .cfg = cfg, .state = state, .diag = diag};
+
+    *cfg = (struct svc_config){.log_fd = STDERR_FILENO};
+    set_defaults(common, cfg);
+    set_defaults(dev->params, state);
+    DBE_TRY(load_options(&p, argc, argv, true));
+    if (cfg->help || cfg->version)
+        return DBE_OK;
+    if (cfg->config_file[0] != '\0')
+        DBE_TRY(load_file(&p, cfg->config_file));
+    DBE_TRY(load_environment(&p));
+    DBE_TRY(load_options(&p, argc, argv, false));
+    return resolve(&p);
+}
+
+/* ---- help ------------------------------------------------------------------------------------------------------------- */
+
+static void help_param(const struct svc_param *t, struct base_buf *out)
+{
+    char head[96];
+    const char *unit = t->unit != NULL && t->unit[0] != '\0' ? t->unit : t->kind == SVC_PARAM_TEXT ? "TEXT" : "N";
+
+    snprintf(head, sizeof head, "--%s %s", t->key, unit);
+    base_buf_fmt(out, "  %-34s %s", head, t->doc);
+    if (t->kind != SVC_PARAM_TEXT)
+        base_buf_fmt(out, " (default %.15g, %.15g to %.15g)", t->def, t->min, t->max);
+    else if (t->def_text != NULL && t->def_text[0] != '\0')
+        base_buf_fmt(out, " (default %s)", t->def_text);
+    base_buf_str(out, "\n");
+}
+
+void svc_config_help(const struct svc_device *dev, struct base_buf *out)
+{
+    base_buf_fmt(out, "dsmil-%s, device %u: %s\n\nUsage: dsmil-%s [options]\n\n", dev->name, dev->device_id, dev->purpose,
+                 dev->name);
+    for (const struct svc_param *t = common; t->kind != SVC_PARAM_END; t++)
+        help_param(t, out);
+    for (const struct svc_neighbour *n = dev->neighbours; n != NULL && n->name != NULL; n++)
+        base_buf_fmt(out, "  --link-%-27s address of %s, such as uds:/run/dsmil/%s.sock%s\n", n->name, n->name, n->name,
+                     n->required ? " (required)" : "");
+    for (const struct svc_param *t = dev->params; t != NULL && t->kind != SVC_PARAM_END; t++)
+        help_param(t, out);
+    base_buf_str(out, "  --config FILE                      the same keys as lines key = value; variables and options override it\n"
+                      "  --parent-pid [PID]                 end when the parent process ends\n"
+                      "  --help, --version\n\n"
+                      "Each key is also a variable: --log-level is DSMIL_LOG_LEVEL.\n"
+                      "SIGTERM and SIGINT finish what runs and exit; SIGUSR1 writes the state to the log.\n"
+                      "Exit codes: 0 ok, 1 failed at run time, 2 usage or configuration, 3 keys.\n");
+}

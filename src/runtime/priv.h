@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * priv.h - what the runtime's own files share: the service, its requests, links, calls, log and metrics.
+ *
+ * Nobody outside src/runtime includes it, except tests of the runtime. Reading order: svc.c (life), req.c (what comes in), forward.c (what
+ * goes out), then the rest.
+ */
+#ifndef RUNTIME_PRIV_H
+#define RUNTIME_PRIV_H
+
+#include <netinet/in.h>
+
+#include "runtime/admin.h"
+#include "runtime/svc.h"
+
+enum {
+    SVC_LINKS_MAX = 16,
+    SVC_REQS_MAX = 4096,          /* requests being served, all peers together */
+    SVC_CALLS_MAX = 8192,         /* calls to neighbours in flight */
+    SVC_DRAIN_MS = 5000,
+    SVC_DRAIN_POLL_MS = 10,
+    SVC_TICK_MS = 1000,
+    SVC_PATH_MAX = 1024,
+    SVC_ADDRESS_MAX = 200,
+    SVC_NAME_MAX = 64,
+    SVC_LOG_LINE_MAX = 4096,      /* bytes of one line */
+    SVC_LOG_LINES_PER_S = 1000,   /* beyond it lines are counted, not written */
+    SVC_DUMP_MAX_BYTES = 65536,
+    SVC_CONFIG_FILE_MAX = 65536,
+    SVC_SERIES_MAX = 64,          /* label sets of one metric; further ones are counted as "other" */
+    SVC_LABELS_MAX = 256,         /* bytes of one label set */
+    SVC_LABEL_VALUE_MAX = 64,
+    SVC_BUCKETS = 16,
+    SVC_SCRATCH_KEEP_BYTES = 1024 * 1024,
+    SVC_TLV_ROOM_BYTES = 1024,    /* what we stamp on a message: labels, ids, hops, path */
+};
+
+enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2, SVC_EXIT_KEYS = 3 };
+
+/* ---- configuration (config.c) ---------------------------------------------------------------------------------- */
+
+struct svc_config {
+    char     keys[SVC_PATH_MAX], name[SVC_NAME_MAX], listen[SVC_ADDRESS_MAX], metrics_socket[SVC_PATH_MAX];
+    char     config_file[SVC_PATH_MAX], log_level[16];
+    uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
+    char     links[SVC_LINKS_MAX][SVC_ADDRESS_MAX]; /* in the order of dev->neighbours; "": not configured */
+    enum svc_level level;
+    bool     parent_death, help, version;
+    int64_t  parent_pid; /* 0: whoever started us */
+    int      log_fd;
+};
+
+/* Defaults, file, environment, options, in this order. `state` takes the device's parameters. E_CONFIG; diag names option, variable or
+ * file and line. */
+dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *dev, struct svc_config *cfg, void *state,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
+void    svc_config_help(const struct svc_device *dev, struct base_buf *out);
+
+/* ---- metrics (metrics.c) ---------------------------------------------------------------------------------------- */
+
+enum svc_metric_kind { SVC_METRIC_COUNTER, SVC_METRIC_GAUGE, SVC_METRIC_HISTOGRAM };
+
+enum svc_metric {
+#define METRIC(name, kind, labels, help) SVC_M_##name,
+#include "runtime/metrics.def"
+#undef METRIC
+    SVC_METRIC_COUNT
+};
+
+struct svc_series {
+    char     labels[SVC_LABELS_MAX];
+    double   value; /* gauge; histogram: sum */
+    uint64_t count; /* counter; histogram: observations */
+    uint64_t buckets[SVC_BUCKETS];
+};
+
+struct svc_metrics {
+    struct {
+        struct svc_series *series; /* at most SVC_SERIES_MAX + 1: the last one is "other" */
+        size_t             count, cap;
+    } of[SVC_METRIC_COUNT];
+    char device_id[4];
+    const char *node;
+};
+
+/* Label set from pairs of name and value, ended by NULL; values are escaped, shortened and made valid. */
+void svc_labels(char out[SVC_LABELS_MAX], ...) __attribute__((sentinel));
+void svc_metric_add(struct svc_metrics *m, enum svc_metric id, const char *labels, uint64_t add);
+void svc_metric_set(struct svc_metrics *m, enum svc_metric id, const char *labels, double value);
+void svc_metric_observe(struct svc_metrics *m, enum svc_metric id, const char *labels, double value);
+void svc_metrics_free(struct svc_metrics *m);
+/* The registry alone, without the device's counters. */
+void svc_metrics_write(const struct svc_metrics *m, const struct svc_counter *counters, const void *state,
+                       struct base_buf *out);
+
+/* ---- the service -------------------------------------------------------------------------------------------------- */
+
+struct svc_peer { /* what we keep of one channel, in dbe_peer_user */
+    struct svc             *svc;
+    struct dbe_peer        *peer;
+    struct svc_link        *link;  /* the link it belongs to, or NULL: it came to us */
+    struct pol_claim_cache *cache; /* made when the first claim comes */
+    char                    node[SVC_NAME_MAX]; /* "shim-0" */
+    struct svc_peer        *next, **prev;
+};
+
+struct svc_link {
+    struct svc                 *svc;
+    const struct svc_neighbour *neighbour;
+    struct dbe_link            *link;
+    struct dbe_peer            *peer; /* NULL while down */
+    void                       *user;
+    bool                        up_once;
+    char                        problem[192];
+};
+
+struct svc_req {
+    struct svc       *svc;
+    struct dbe_peer  *peer;
+    uint8_t           type, src_device, layer_path_count;
+    bool              answers; /* the caller waits for an answer */
+    bool              gone;    /* on_gone is running */
+    uint64_t          correlation, received_ns, deadline_ns;
+    uint8_t           id[16];
+    char              profile[SVC_LABEL_VALUE_MAX + 1];
+    struct pol_labels labels;
+    void             *user;
+    void            (*on_gone)(void *user, struct svc_req *req, dbe_err why);
+    struct svc_req   *next, **prev;
+};
+
+struct svc_call { /* one call to a neighbour */
+    struct svc       *svc;
+    struct svc_link  *link;
+    struct dbe_peer  *peer;
+    uint64_t          id, node_call_id, correlation;
+    uint8_t           request_id[16];
+    struct pol_labels labels;
+    dbe_reply_fn     *fn;
+    void             *ctx;
+    struct svc_call  *next, **prev;
+};
+
+struct svc_http; /* http_admin.c */
+
+struct svc {
+    const struct svc_device *dev;
+    void                    *state; /* the device's */
+    struct svc_config        cfg;
+    struct base_loop        *loop; /* borrowed */
+    struct dbe_credential   *credential;
+    struct dbe_trust        *trust;
+    struct dbe_node         *node;
+    struct pol_policy        policy;
+    struct svc_metrics       metrics;
+    struct svc_http         *http;
+
+    struct svc_link links[SVC_LINKS_MAX];
+    size_t          link_count;
+    struct svc_peer *peers;
+    struct svc_req  *reqs;
+    size_t           req_count;
+    struct svc_req  *handling; /* the request whose handler runs; NULL once it is finished */
+    struct svc_call *calls;
+    size_t           call_count;
+    uint64_t         next_call_id;
+
+    struct base_timer *tick_timer, *deadline_timer, *drain_timer;
+    struct base_watch *wake_watch;
+    int                wake_fd;
+    uint64_t           started_ns, drain_until_ns, holds;
+    bool               listening, inited, ready, draining, closing, stopped;
+    void             (*on_stopped)(void *ctx); /* a drain has ended */
+    void              *on_stopped_ctx;
+
+    uint8_t *scratch; /* messages are built here */
+    size_t   scratch_cap;
+    bool     is_answer[256]; /* types that only ever answer */
+    char     node_name[SVC_NAME_MAX]; /* "router-43" */
+    char     service[SVC_NAME_MAX];   /* "dsmil-l7-router" */
+    uint64_t log_second, log_lines, log_suppressed;
+};
+
+/* Load keys, make the node, call the device's init, listen, link. `state` was filled by svc_config_load and is the service's from now on,
+ * also on error. `ret_exit` says what a process should end with. */
+dbe_err svc_open(struct base_loop *loop, const struct svc_device *dev, const struct svc_config *cfg, void *state,
+                 struct svc **ret, enum svc_exit *ret_exit, struct dbe_diag *diag) DBE_MUST_CHECK;
+void    svc_close(struct svc *svc); /* takes NULL */
+/* Take no new work, finish what runs, then call on_stopped. */
+void    svc_drain(struct svc *svc, void (*on_stopped)(void *ctx), void *ctx);
+void    svc_check_ready(struct svc *svc);
+bool    svc_links_up_once(const struct svc *svc);
+
+/* ---- messages (build.c) --------------------------------------------------------------------------------------------- */
+
+/* Memory for a message of `tlv_bytes` copied TLVs and `payload_bytes`, besides what we stamp. */
+dbe_err svc_scratch(struct svc *svc, size_t tlv_bytes, size_t payload_bytes) DBE_MUST_CHECK;
+void    svc_scratch_release(struct svc *svc);
+/* DEVICE_ID_SRC/DST, TIMESTAMP, and the four labels unless NULL. */
+void    svc_stamp(struct svc *svc, struct dbe_builder *b, uint8_t dst_device, const struct pol_labels *labels);
+/* An ERROR message for what came with `correlation`; `labels` and `request_id` may be NULL. */
+dbe_err svc_send_error(struct svc *svc, struct dbe_peer *peer, uint64_t correlation, const uint8_t *request_id,
+                       const struct pol_labels *labels, dbe_err code, const char *rule, const char *reason,
+                       const uint32_t *elapsed_us) DBE_MUST_CHECK;
+const char *svc_msg_name(uint8_t type);
+
+/* ---- requests (req.c), calls (forward.c) ------------------------------------------------------------------------------ */
+
+extern const struct dbe_node_ops svc_node_ops;
+void svc_reqs_end(struct svc *svc, struct dbe_peer *peer, dbe_err why); /* peer NULL: all */
+void svc_reqs_deadline(void *ctx);                                      /* timer: end what is late */
+void svc_peers_free(struct svc *svc);
+void svc_calls_free(struct svc *svc);
+/* Count and log a refusal: one line with code, rule, reason, peer, tenant and request id. */
+void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
+                    const struct pol_verdict *v);
+
+/* ---- log (log.c), dump (dump.c), notify (notify.c), http (http_admin.c) -------------------------------------------------- */
+
+struct svc_field { /* one entry of the log's context object; text NULL: the number */
+    const char *key, *text;
+    uint64_t    number;
+};
+struct svc_event { /* who and what a line is about; all may be NULL */
+    const char             *type;
+    const uint8_t          *request_id;
+    const char             *tenant;
+    const struct svc_field *fields;
+    size_t                  field_count;
+};
+void svc_log_event(struct svc *svc, enum svc_level level, const struct svc_event *event, const char *fmt, ...)
+    DBE_PRINTF(4, 5);
+/* ISO 8601 in UTC with milliseconds. */
+void svc_timestamp(uint64_t unix_ms, char out[32]);
+
+void svc_dump_state(struct svc *svc);
+
+void svc_notify(struct svc *svc, const char *state); /* sd_notify's datagram */
+void svc_notify_ready(struct svc *svc);              /* the ready descriptor, and READY=1 */
+
+dbe_err svc_http_open(struct svc *svc, struct svc_http **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+void    svc_http_free(struct svc_http *http); /* takes NULL */
+
+#endif
