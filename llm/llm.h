@@ -30,7 +30,7 @@ enum {
     LLM_STOPS_MAX = 16,          /* stop strings a session          */
     LLM_STOP_BYTES_MAX = 256,    /* bytes of one stop string        */
     LLM_MESSAGES_MAX = 1024,     /* messages of one chat            */
-    LLM_TEXT_BYTES_MAX = 1 << 24 /* bytes of text tokenised at once */
+    LLM_TEXT_BYTES_MAX = 4 << 20 /* bytes of text tokenised at once */
 };
 
 struct llm_model;

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kern_math.h - exp, softmax, SiLU and quantisation written once, branch-free, so that each kernel file compiles them
+ * for its own instruction set. KERN_TARGET is that file's function attribute.
+ */
+#ifndef LLM_KERN_MATH_H
+#define LLM_KERN_MATH_H
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "half.h"
+#include "kernels.h"
+
+#ifndef KERN_TARGET
+#define KERN_TARGET
+#endif
+
+/* e^x with a relative error below 2e-7; x is clamped to [-87, 88]. Range reduction by ln 2, then degree 6. */
+static inline KERN_TARGET float kern_exp(float x)
+{
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    const float   shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
+    const float   n = shifted - 12582912.0f;
+    const float   r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float         p = 1.3888889e-3f;
+    int32_t       bits;
+    float         scale;
+
+    p = p * r + 8.3333333e-3f;
+    p = p * r + 4.1666667e-2f;
+    p = p * r + 1.6666667e-1f;
+    p = p * r + 5.0000000e-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (int32_t)(((uint32_t)bits - 0x4b400000u + 127u) << 23);
+    memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}
+
+static inline KERN_TARGET void kern_softmax(float *x, size_t n)
+{
+    enum { LANES = 16 };
+    float  sum[LANES] = {0}, max = x[0], total = 0;
+    size_t i;
+
+    for (i = 1; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (i = 0; i < n; i++)
+        x[i] = kern_exp(x[i] - max);
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            sum[j] += x[i + j];
+    for (size_t j = 0; i + j < n; j++)
+        sum[j] += x[i + j];
+    for (size_t j = 0; j < LANES; j++)
+        total += sum[j];
+    for (i = 0; i < n; i++)
+        x[i] *= 1.0f / total;
+}
+
+static inline KERN_TARGET void kern_silu_mul(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gate[i] = gate[i] / (1.0f + kern_exp(-gate[i])) * up[i];
+}
+
+/* One block: d = amax / 127, ties to even. What is not finite becomes zero: a hostile model gives nonsense, no more. */
+static inline KERN_TARGET void kern_quantise_block(const float *x, struct llm_q8 *out)
+{
+    float   amax = 0, id;
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < LLM_Q8_BLOCK; i++) {
+        const float a = fabsf(x[i]);
+        amax = a > amax ? a : amax;
+    }
+    id = amax > 1e-30f && amax <= FLT_MAX ? 127.0f / amax : 0.0f;
+    for (size_t i = 0; i < LLM_Q8_BLOCK; i++) {
+        float v = x[i] * id;
+        v = v <= 127.0f ? v : 127.0f; /* a NaN ends here too */
+        v = v >= -127.0f ? v : -127.0f;
+        const float   shifted = v + 12582912.0f;
+        int32_t       bits;
+        memcpy(&bits, &shifted, sizeof bits);
+        bits -= 0x4b400000;
+        out->q[i] = (int8_t)bits;
+        sum += bits;
+    }
+    out->d = id > 0 ? amax / 127.0f : 0.0f;
+    out->corr = -128 * sum;
+}
+
+static inline KERN_TARGET void kern_quantise(const float *x, size_t blocks, struct llm_q8 *out)
+{
+    for (size_t b = 0; b < blocks; b++)
+        kern_quantise_block(x + b * LLM_Q8_BLOCK, &out[b]);
+}
+
+#endif

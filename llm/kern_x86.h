@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kern_x86.h - what the x86 kernel files share: CPU detection and the float kernels of the 256-bit tables.
+ */
+#ifndef LLM_KERN_X86_H
+#define LLM_KERN_X86_H
+
+#include "kernels.h"
+
+struct kern_x86_cpu {
+    bool avx2;       /* AVX2, FMA and F16C */
+    bool avxvnni;    /* the same and AVX-VNNI */
+    bool avx512vnni; /* AVX-512 F, BW, DQ, VL and VNNI */
+};
+/* What CPU and operating system (XCR0) both support. */
+struct kern_x86_cpu kern_x86_cpu(void);
+
+llm_gemm_f_fn kern_avx2_gemm_f16, kern_avx2_gemm_f32;
+void  kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8 *out);
+float kern_avx2_dot_f16(const uint16_t *a, const float *b, size_t n);
+void  kern_avx2_axpy_f16(float *y, const uint16_t *x, float scale, size_t n);
+void  kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);
+void  kern_avx2_softmax(float *x, size_t n);
+void  kern_avx2_silu_mul(float *gate, const float *up, size_t n);
+
+#endif
