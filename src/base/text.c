@@ -58,9 +58,13 @@ bool base_utf8_valid(const void *text, size_t len)
     const uint8_t *p = text;
     size_t at = 0;
 
+    while (at + 8 <= len && ascii_8(p + at))
+        at += 8;
+    if (len >= 8 && len - at < 8 && ascii_8(p + len - 8)) /* the rest, with some bytes looked at twice */
+        return true;
     while (at < len) {
-        size_t step = len - at >= 8 && ascii_8(p + at) ? 8 : utf8_step(p + at, len - at);
-        if (step == 0 || p[at] == '\0')
+        size_t step = p[at] < 0x80 ? p[at] != '\0' : utf8_step(p + at, len - at);
+        if (step == 0)
             return false;
         at += step;
     }

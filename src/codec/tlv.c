@@ -7,25 +7,6 @@
 
 enum { TIMESTAMP_MS_BYTES = 6 };
 
-dbe_err codec_tlv_check(const struct dbe_tlv_row *row, const uint8_t *value, size_t len, const char **ret_clause)
-{
-    if (row == NULL)
-        return DBE_OK;
-    if (len < row->min_bytes || len > row->max_bytes) {
-        *ret_clause = "spec 4.5";
-        return DBE_E_RANGE;
-    }
-    if (row->kind == DBE_TLV_KIND_TEXT && !base_utf8_valid(value, len)) {
-        *ret_clause = "spec 4.6";
-        return DBE_E_UTF8;
-    }
-    if (row->kind == DBE_TLV_KIND_HOPS && len % DBE_HOP_BYTES != 0) {
-        *ret_clause = "spec 4.7";
-        return DBE_E_RANGE;
-    }
-    return DBE_OK;
-}
-
 const struct dbe_tlv *dbe_tlv_find(const struct dbe_msg *msg, uint16_t type)
 {
     if (type < CODEC_INDEXED_TYPES)

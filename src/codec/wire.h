@@ -66,8 +66,25 @@ dbe_err codec_header_read(const uint8_t *p, bool framing, struct codec_header *r
 dbe_err codec_header_write(uint8_t *p, uint8_t type, uint16_t flags, uint64_t correlation_id) DBE_MUST_CHECK;
 
 /* Does the value keep the rules of its type (spec 4.5 to 4.7)? `row` NULL: an unknown type, whose value is opaque.
- * On error *ret_clause names the clause. */
-dbe_err codec_tlv_check(const struct dbe_tlv_row *row, const uint8_t *value, size_t len,
-                        const char **ret_clause) DBE_MUST_CHECK;
+ * On error *ret_clause names the clause. Inline: it runs for every TLV of every message. */
+static inline DBE_MUST_CHECK dbe_err codec_tlv_check(const struct dbe_tlv_row *row, const uint8_t *value, size_t len,
+                                                     const char **ret_clause)
+{
+    if (row == NULL)
+        return DBE_OK;
+    if (len < row->min_bytes || len > row->max_bytes) {
+        *ret_clause = "spec 4.5";
+        return DBE_E_RANGE;
+    }
+    if (row->kind == DBE_TLV_KIND_TEXT && !base_utf8_valid(value, len)) {
+        *ret_clause = "spec 4.6";
+        return DBE_E_UTF8;
+    }
+    if (row->kind == DBE_TLV_KIND_HOPS && len % DBE_HOP_BYTES != 0) {
+        *ret_clause = "spec 4.7";
+        return DBE_E_RANGE;
+    }
+    return DBE_OK;
+}
 
 #endif
