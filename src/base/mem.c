@@ -34,9 +34,11 @@ static bool alloc_must_fail(void)
 
 void *base_alloc(size_t count, size_t size)
 {
-    if (alloc_must_fail())
+    size_t total;
+
+    if (alloc_must_fail() || __builtin_mul_overflow(count, size, &total))
         return NULL;
-    return calloc(count > 0 ? count : 1, size > 0 ? size : 1); /* calloc itself refuses an overflow */
+    return calloc(1, total > 0 ? total : 1);
 }
 
 void *base_realloc(void *ptr, size_t count, size_t size)

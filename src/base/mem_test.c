@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mem_test.c - allocation, secret memory, randomness, clocks, errors: what a test can hold in its hand.
+ */
+#include "base/test.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+static void overflow_is_no_memory(void **state)
+{
+    (void)state;
+    assert_null(base_alloc(SIZE_MAX / 2, 3));
+    assert_null(base_realloc(NULL, SIZE_MAX / 2, 3));
+    assert_null(base_secret_alloc(SIZE_MAX));
+}
+
+static void the_nth_allocation_fails_once(void **state)
+{
+    void *a, *b, *c;
+
+    (void)state;
+    base_fail_alloc_at(2);
+    a = base_alloc(1, 1);
+    b = base_strdup("gone");
+    c = base_secret_alloc(1);
+    assert_non_null(a);
+    assert_null(b);
+    assert_non_null(c);
+    assert_int_equal(base_alloc_count(), 3);
+    base_fail_alloc_at(0);
+    base_free(a);
+    base_secret_free(c, 1);
+    base_secret_free(NULL, 1);
+}
+
+static void secret_memory_can_be_used(void **state)
+{
+    uint8_t *p = base_secret_alloc(5000);
+
+    (void)state;
+    assert_non_null(p);
+    for (size_t i = 0; i < 5000; i++)
+        assert_int_equal(p[i], 0);
+    memset(p, 0xA5, 5000);
+    base_secret_free(p, 5000);
+}
+
+static void comparison_looks_at_every_byte(void **state)
+{
+    uint8_t a[32] = {0}, b[32] = {0};
+
+    (void)state;
+    assert_true(base_equal_ct(a, b, 32));
+    for (size_t i = 0; i < 32; i++) {
+        b[i] = 0x80;
+        assert_false(base_equal_ct(a, b, 32));
+        b[i] = 0;
+    }
+    assert_true(base_equal_ct(a, b, 0));
+}
+
+static void owners_free_when_the_scope_ends(void **state)
+{
+    int kept = -1;
+    char *taken;
+
+    (void)state;
+    {
+        BASE_AUTO_FREE char *text = base_strdup("text");
+        BASE_AUTO_CLOSE int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        kept = fd;
+        taken = BASE_TAKE(text);
+        assert_null(text);
+    }
+    assert_string_equal(taken, "text");
+    assert_int_equal(fcntl(kept, F_GETFD), -1);
+    base_free(taken);
+}
+
+static void random_differs_and_can_fail(void **state)
+{
+    uint8_t a[32] = {0}, b[32] = {0}, zero[32] = {0}, uuid[16] = {7};
+
+    (void)state;
+    assert_int_equal(base_random(a, sizeof a), DBE_OK);
+    assert_int_equal(base_random(b, sizeof b), DBE_OK);
+    assert_memory_not_equal(a, b, sizeof a); /* fails by chance once in 2^256 runs */
+    base_fail_random_at(1);
+    assert_int_equal(base_random(a, sizeof a), DBE_E_RANDOM);
+    assert_memory_equal(a, zero, sizeof a);
+    base_fail_random_at(1);
+    assert_int_equal(base_uuid(uuid), DBE_E_RANDOM);
+    assert_int_equal(base_random_count(), 1);
+    base_fail_random_at(0);
+}
+
+static uint64_t forty_two(void *ctx)
+{
+    return 42 + *(uint64_t *)ctx;
+}
+
+static void clocks_can_be_replaced(void **state)
+{
+    uint64_t plus = 1;
+    struct base_clock_ops ops = {.mono_ns = forty_two, .ctx = &plus};
+    uint64_t before = base_mono_ns();
+
+    (void)state;
+    assert_true(base_mono_ns() >= before);
+    base_clock_set(&ops);
+    assert_int_equal(base_mono_ns(), 43);
+    assert_true(base_wall_ms() > UINT64_C(1600000000000)); /* that one was left alone */
+    base_clock_set(NULL);
+    assert_true(base_mono_ns() >= before);
+}
+
+static void errors_have_names_and_classes(void **state)
+{
+    struct dbe_diag diag;
+
+    (void)state;
+    assert_string_equal(dbe_err_name(DBE_E_MALFORMED), "E_MALFORMED");
+    assert_int_equal(dbe_err_class(DBE_E_KINETIC), DBE_CLASS_DENY);
+    assert_string_equal(dbe_err_name((dbe_err)9999), "E_UNKNOWN");
+    assert_int_equal(dbe_err_class((dbe_err)9999), DBE_CLASS_FATAL);
+    assert_non_null(dbe_err_text((dbe_err)9999));
+    assert_int_equal(dbe_fail(NULL, DBE_E_RANGE, NULL, 0, "x"), DBE_E_RANGE);
+    assert_int_equal(dbe_fail(&diag, DBE_E_RANGE, "spec 1", 5, "%300d", 1), DBE_E_RANGE);
+    assert_int_equal(strlen(diag.text), sizeof diag.text - 1);
+    assert_int_equal(diag.offset, 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(overflow_is_no_memory),           cmocka_unit_test(the_nth_allocation_fails_once),
+        cmocka_unit_test(secret_memory_can_be_used),       cmocka_unit_test(comparison_looks_at_every_byte),
+        cmocka_unit_test(owners_free_when_the_scope_ends), cmocka_unit_test(random_differs_and_can_fail),
+        cmocka_unit_test(clocks_can_be_replaced),          cmocka_unit_test(errors_have_names_and_classes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
