@@ -65,6 +65,9 @@ struct cli_http_result {
 };
 dbe_err cli_http(const struct cli_http *req, struct cli_http_result *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
+/* The same over a connected stream socket, which stays the caller's. */
+dbe_err cli_http_fd(const struct cli_http *req, int fd, struct cli_http_result *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+
 /* Lines "data: ..." of an event stream, whatever the pieces they come in. */
 struct cli_sse {
     struct base_buf line;

@@ -49,26 +49,25 @@ static dbe_err wait_for(struct exchange *x, short events)
     return DBE_OK;
 }
 
-static dbe_err dial(struct exchange *x)
+static dbe_err dial(const struct cli_http *req, int *ret_fd, struct dbe_diag *diag)
 {
     struct sockaddr_un un = { .sun_family = AF_UNIX };
-    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)x->req->port),
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)req->port),
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    bool               local = x->req->unix_path != NULL;
+    bool               local = req->unix_path != NULL;
     const void        *addr = local ? (const void *)&un : (const void *)&in;
     socklen_t          len = local ? sizeof un : sizeof in;
 
-    if (local && (size_t)snprintf(un.sun_path, sizeof un.sun_path, "%s", x->req->unix_path) >= sizeof un.sun_path)
-        return dbe_fail(x->diag, DBE_E_TOO_LARGE, NULL, 0, "%s is too long for a socket", x->req->unix_path);
-    x->fd = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (x->fd < 0)
-        return dbe_fail(x->diag, DBE_E_IO, NULL, 0, "socket: %s", strerror(errno));
-    if (connect(x->fd, addr, len) != 0) {
-        if (local)
-            return dbe_fail(x->diag, DBE_E_UNAVAILABLE, NULL, 0, "%s: %s", x->req->unix_path, strerror(errno));
-        return dbe_fail(x->diag, DBE_E_UNAVAILABLE, NULL, 0, "127.0.0.1:%u: %s", x->req->port, strerror(errno));
-    }
-    return DBE_OK;
+    if (local && (size_t)snprintf(un.sun_path, sizeof un.sun_path, "%s", req->unix_path) >= sizeof un.sun_path)
+        return dbe_fail(diag, DBE_E_TOO_LARGE, NULL, 0, "%s is too long for a socket", req->unix_path);
+    *ret_fd = socket(local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (*ret_fd < 0)
+        return dbe_fail(diag, DBE_E_IO, NULL, 0, "socket: %s", strerror(errno));
+    if (connect(*ret_fd, addr, len) == 0)
+        return DBE_OK;
+    if (local)
+        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "%s: %s", req->unix_path, strerror(errno));
+    return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "127.0.0.1:%u: %s", req->port, strerror(errno));
 }
 
 static dbe_err send_request(struct exchange *x)
@@ -210,28 +209,32 @@ static dbe_err receive(struct exchange *x)
     return DBE_OK;
 }
 
-dbe_err cli_http(const struct cli_http *req, struct cli_http_result *ret, struct dbe_diag *diag)
+dbe_err cli_http_fd(const struct cli_http *req, int fd, struct cli_http_result *ret, struct dbe_diag *diag)
 {
     struct cli_http_result res = { 0 };
-    struct exchange        x = { .req = req, .res = &res, .diag = diag, .fd = -1,
+    struct exchange        x = { .req = req, .res = &res, .diag = diag, .fd = fd,
                                  .deadline_ns = base_mono_ns() + req->timeout_ms * (uint64_t)BASE_NS_PER_MS };
     dbe_err                err;
 
     base_buf_init(&res.body, BODY_MAX);
     base_buf_init(&x.in, BODY_MAX);
-    err = dial(&x);
-    if (err == DBE_OK)
-        err = send_request(&x);
+    err = send_request(&x);
     if (err == DBE_OK)
         err = receive(&x);
-    if (x.fd >= 0)
-        close(x.fd);
     base_buf_free(&x.in);
     if (err != DBE_OK)
         base_buf_free(&res.body);
     else
         *ret = res;
     return err;
+}
+
+dbe_err cli_http(const struct cli_http *req, struct cli_http_result *ret, struct dbe_diag *diag)
+{
+    BASE_AUTO_CLOSE int fd = -1;
+
+    DBE_TRY(dial(req, &fd, diag));
+    return cli_http_fd(req, fd, ret, diag);
 }
 
 /* ---- event streams ---------------------------------------------------------------------------------------------- */

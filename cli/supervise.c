@@ -118,15 +118,22 @@ static _Noreturn void child(const struct sup_service *s, int ready_out, int log_
     char        fd_text[12];
     size_t      n = 0;
     sigset_t    none;
-    int         null = open("/dev/null", O_RDONLY);
+    pid_t       parent = getppid();
+    int         null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(127); /* it died before the line above: no signal would come */
     if (null >= 0)
         dup2(null, STDIN_FILENO);
     dup2(log_in, STDOUT_FILENO);
     dup2(log_in, STDERR_FILENO);
+    /* What the supervisor itself inherited is not the service's either. */
+    if (ready_out > 3)
+        close_range(3, (unsigned)ready_out - 1, 0);
+    close_range((unsigned)ready_out + 1, ~0u, 0);
     fcntl(ready_out, F_SETFD, 0);
     snprintf(fd_text, sizeof fd_text, "%d", ready_out);
     argv[n++] = s->spec.program;
