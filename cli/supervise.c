@@ -20,6 +20,7 @@ struct sup {
     struct sup_service services[SUP_SERVICES_MAX];
     size_t             count;
     bool               stopping;
+    pid_t              self;
     struct base_timer *kill_timer;
 };
 
@@ -118,13 +119,12 @@ static _Noreturn void child(const struct sup_service *s, int ready_out, int log_
     char        fd_text[12];
     size_t      n = 0;
     sigset_t    none;
-    pid_t       parent = getppid();
     int         null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
+    if (getppid() != s->sup->self)
         _exit(127); /* it died before the line above: no signal would come */
     if (null >= 0)
         dup2(null, STDIN_FILENO);
@@ -298,6 +298,7 @@ dbe_err sup_new(struct base_loop *loop, const struct sup_events *events, struct 
     if (sup == NULL)
         return DBE_E_NOMEM;
     sup->loop = loop;
+    sup->self = getpid();
     sup->events = *events;
     err = base_loop_timer(loop, on_kill, sup, &sup->kill_timer);
     if (err != DBE_OK) {
