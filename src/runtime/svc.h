@@ -103,6 +103,8 @@ const struct pol_labels *svc_req_labels(const struct svc_req *req);
 const uint8_t           *svc_req_id(const struct svc_req *req);       /* REQUEST_ID, 16 bytes */
 uint64_t                 svc_req_deadline_ns(const struct svc_req *req);
 uint64_t                 svc_req_elapsed_us(const struct svc_req *req);
+/* Bytes that wait to be written to the caller: a service that streams stops feeding a caller who reads slowly. */
+size_t                   svc_req_queued_bytes(const struct svc_req *req);
 void                    *svc_req_user(const struct svc_req *req);
 void                     svc_req_set_user(struct svc_req *req, void *user);
 /* Called once if the caller cancels (L7_CANCEL), its deadline passes or its channel ends before the request is finished; the
