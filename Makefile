@@ -35,6 +35,7 @@ bench: setup ## measure, in a release build
 	@meson test -C build-bench --no-rebuild --benchmark --verbose
 
 lint: setup-dev ## check the rules of the tree: include direction, banned calls, lengths, registries, layout
+	@python3 -B tools/lint/lint_test.py
 	@tools/lint/run
 
 clients: build ## run real OpenAI clients against the gateway (fetches them from their registries)
