@@ -134,6 +134,14 @@ void svc_metric_add(struct svc_metrics *m, enum svc_metric id, const char *label
         s->count += add;
 }
 
+void svc_metric_set_counter(struct svc_metrics *m, enum svc_metric id, const char *labels, uint64_t value)
+{
+    struct svc_series *s = series_of(m, id, labels);
+
+    if (s != NULL)
+        s->count = value;
+}
+
 void svc_metric_set(struct svc_metrics *m, enum svc_metric id, const char *labels, double value)
 {
     struct svc_series *s = series_of(m, id, labels);

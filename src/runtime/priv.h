@@ -86,6 +86,8 @@ struct svc_metrics {
 /* Label set from pairs of name and value, ended by NULL; values are escaped, shortened and made valid. */
 void svc_labels(char out[SVC_LABELS_MAX], ...) __attribute__((sentinel));
 void svc_metric_add(struct svc_metrics *m, enum svc_metric id, const char *labels, uint64_t add);
+/* A counter that somebody else keeps. */
+void svc_metric_set_counter(struct svc_metrics *m, enum svc_metric id, const char *labels, uint64_t value);
 void svc_metric_set(struct svc_metrics *m, enum svc_metric id, const char *labels, double value);
 void svc_metric_observe(struct svc_metrics *m, enum svc_metric id, const char *labels, double value);
 void svc_metrics_free(struct svc_metrics *m);
@@ -117,7 +119,7 @@ struct svc_link {
 struct svc_req {
     struct svc       *svc;
     struct dbe_peer  *peer;
-    uint8_t           type, src_device, layer_path_count;
+    uint8_t           type, src_device;
     bool              answers; /* the caller waits for an answer */
     bool              gone;    /* on_gone is running */
     uint64_t          correlation, received_ns, deadline_ns;
@@ -206,7 +208,12 @@ const char *svc_msg_name(uint8_t type);
 
 /* ---- requests (req.c), calls (forward.c) ------------------------------------------------------------------------------ */
 
-extern const struct dbe_node_ops svc_node_ops;
+extern const struct dbe_node_ops svc_node_ops; /* peers.c */
+void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg);
+void svc_on_malformed(void *ctx, struct dbe_peer *peer, dbe_err err, const struct dbe_diag *diag);
+/* Count, log, forget: the one place where a request is freed. */
+void svc_req_end(struct svc_req *req, dbe_err code, const char *reason);
+void svc_count_error(struct svc *svc, dbe_err code);
 void svc_reqs_end(struct svc *svc, struct dbe_peer *peer, dbe_err why); /* peer NULL: all */
 void svc_reqs_deadline(void *ctx);                                      /* timer: end what is late */
 void svc_peers_free(struct svc *svc);

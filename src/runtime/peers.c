@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * peers.c - channels that come and go: what is kept of each, which link it belongs to, handshakes that failed.
+ *
+ * In:   the node's on_up and on_down
+ * Out:  the device's link_up and link_down, requests of a lost channel ended, counters and log lines
+ * Not:  no messages (req.c).
+ */
+#include "runtime/priv.h"
+
+#include <stdio.h>
+
+static void count_handshake(struct svc *svc, const char *node, const char *status)
+{
+    char labels[SVC_LABELS_MAX];
+
+    svc_labels(labels, "node", svc->node_name, "peer_node", node, "status", status, NULL);
+    svc_metric_add(&svc->metrics, SVC_M_pqc_handshakes_total, labels, 1);
+}
+
+static void log_channel(struct svc *svc, enum svc_level level, const char *type, const char *peer, const char *what,
+                        const char *detail)
+{
+    const struct svc_field field = {.key = "peer", .text = peer};
+    const struct svc_event e = {.type = type, .fields = &field, .field_count = 1};
+
+    svc_log_event(svc, level, &e, "%s: %s", what, detail);
+}
+
+static struct svc_link *link_of(struct svc *svc, const struct dbe_peer *peer)
+{
+    for (size_t i = 0; i < svc->link_count; i++)
+        if (svc->links[i].link != NULL && dbe_link_peer(svc->links[i].link) == peer)
+            return &svc->links[i];
+    return NULL;
+}
+
+static void on_up(void *ctx, struct dbe_peer *peer)
+{
+    struct svc *svc = ctx;
+    const struct dbe_identity *id = dbe_peer_identity(peer);
+    const struct dbe_role_row *role = dbe_reg_role(id->role);
+    struct svc_peer *sp = base_alloc(1, sizeof *sp);
+
+    if (sp == NULL || svc->closing) {
+        base_free(sp);
+        dbe_peer_close(peer, DBE_E_NOMEM);
+        return;
+    }
+    sp->svc = svc;
+    sp->peer = peer;
+    sp->link = link_of(svc, peer);
+    snprintf(sp->node, sizeof sp->node, "%s-%u", role != NULL ? role->path : "node", id->device);
+    sp->next = svc->peers;
+    sp->prev = &svc->peers;
+    if (sp->next != NULL)
+        sp->next->prev = &sp->next;
+    svc->peers = sp;
+    dbe_peer_set_user(peer, sp);
+    count_handshake(svc, sp->node, "ok");
+    log_channel(svc, SVC_INFO, "channel_up", id->spiffe_id, "channel is up", dbe_peer_suite(peer));
+    if (sp->link != NULL) {
+        sp->link->peer = peer;
+        sp->link->up_once = true;
+        if (svc->dev->link_up != NULL)
+            svc->dev->link_up(svc, svc->state, sp->link);
+    }
+    svc_check_ready(svc);
+}
+
+static void peer_free(struct svc_peer *sp)
+{
+    *sp->prev = sp->next;
+    if (sp->next != NULL)
+        sp->next->prev = sp->prev;
+    pol_claim_cache_free(sp->cache);
+    base_free(sp);
+}
+
+static void on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag)
+{
+    struct svc *svc = ctx;
+    struct svc_peer *sp = peer != NULL ? dbe_peer_user(peer) : NULL;
+    const char *detail = diag != NULL && diag->text[0] != '\0' ? diag->text : dbe_err_text(why);
+    char labels[SVC_LABELS_MAX];
+
+    if (sp == NULL) { /* never came up */
+        if (dbe_err_class(why) == DBE_CLASS_LOCAL || why == DBE_E_CLOSED || svc->closing)
+            return; /* nobody there: the link's own error says so */
+        count_handshake(svc, "unknown", "failed");
+        svc_labels(labels, "device_id", svc->metrics.device_id, NULL);
+        svc_metric_add(&svc->metrics, SVC_M_dsmil_security_auth_failures_total, labels, 1);
+        log_channel(svc, SVC_WARN, "handshake_failed", "unknown", dbe_err_name(why), detail);
+        return;
+    }
+    struct svc_link *link = sp->link;
+    log_channel(svc, SVC_INFO, "channel_down", sp->node, "channel is down", detail);
+    svc_reqs_end(svc, peer, DBE_E_CLOSED);
+    if (link != NULL && link->peer == peer) {
+        link->peer = NULL;
+        if (svc->dev->link_down != NULL)
+            svc->dev->link_down(svc, svc->state, link);
+    }
+    dbe_peer_set_user(peer, NULL);
+    peer_free(sp);
+}
+
+void svc_peers_free(struct svc *svc)
+{
+    while (svc->peers != NULL)
+        peer_free(svc->peers);
+}
+
+const struct dbe_node_ops svc_node_ops = {
+    .on_message = svc_on_message,
+    .on_malformed = svc_on_malformed,
+    .on_up = on_up,
+    .on_down = on_down,
+};

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * req.c - what comes in: policy first, then the device's handler; the life of a request until its last answer.
+ *
+ * In:   decoded messages of authenticated peers
+ * Out:  handler calls, answers, ERROR messages; one log line and the counters for each request and each refusal
+ * Not:  no payload is decoded here but L7_CANCEL's.
+ *
+ * A request ends once: finished (last answer, refusal) or gone (cancelled, late, channel down). Reading order:
+ * svc_on_message, handle, the ends of a request. What devices call stands in answer.c.
+ */
+#include "runtime/priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "dsmil.pb-c.h"
+
+/* ---- list and counters ----------------------------------------------------------------------------------------------- */
+
+void svc_count_error(struct svc *svc, dbe_err code)
+{
+    char labels[SVC_LABELS_MAX];
+
+    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "error_type", dbe_err_name(code), NULL);
+    svc_metric_add(&svc->metrics, SVC_M_dbe_errors_total, labels, 1);
+}
+
+static void count_message(struct svc *svc, uint8_t type, const char *tenant)
+{
+    char labels[SVC_LABELS_MAX];
+
+    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "msg_type", svc_msg_name(type),
+               "tenant_id", tenant, NULL);
+    svc_metric_add(&svc->metrics, SVC_M_dbe_messages_total, labels, 1);
+}
+
+/* Counters of a request that ended with `code`. */
+static void count_end(struct svc *svc, const struct svc_req *req, dbe_err code)
+{
+    const char *status = code == DBE_OK ? "ok" : dbe_err_name(code), *device = svc->metrics.device_id;
+    double seconds = (double)svc_req_elapsed_us(req) / 1e6;
+    char labels[SVC_LABELS_MAX];
+
+    svc_labels(labels, "device_id", device, "status", status, NULL);
+    svc_metric_add(&svc->metrics, SVC_M_dsmil_device_requests_total, labels, 1);
+    svc_labels(labels, "device_id", device, "operation", svc_msg_name(req->type), NULL);
+    svc_metric_observe(&svc->metrics, SVC_M_dsmil_device_latency_seconds, labels, seconds);
+    svc_labels(labels, "node", svc->node_name, "device_id", device, "msg_type", svc_msg_name(req->type), NULL);
+    svc_metric_observe(&svc->metrics, SVC_M_dbe_message_latency_seconds, labels, seconds);
+    if (req->type == DBE_MSG_L7_CHAT_REQ) {
+        svc_labels(labels, "device_id", device, "profile", req->profile, "status", status, NULL);
+        svc_metric_add(&svc->metrics, SVC_M_dsmil_l7_requests_total, labels, 1);
+        svc_labels(labels, "device_id", device, "profile", req->profile, NULL);
+        svc_metric_observe(&svc->metrics, SVC_M_dsmil_l7_latency_seconds, labels, seconds);
+    }
+    if (code == DBE_OK)
+        return;
+    svc_labels(labels, "device_id", device, "error_type", status, NULL);
+    svc_metric_add(&svc->metrics, SVC_M_dsmil_device_errors_total, labels, 1);
+    svc_count_error(svc, code);
+}
+
+static void log_end(struct svc *svc, const struct svc_req *req, dbe_err code, const char *reason)
+{
+    const struct svc_field fields[] = {
+        {.key = "msg_type", .text = svc_msg_name(req->type)},
+        {.key = "status", .text = code == DBE_OK ? "ok" : dbe_err_name(code)},
+        {.key = "device_id_src", .number = req->src_device},
+        {.key = "elapsed_us", .number = svc_req_elapsed_us(req)},
+        {.key = "reason", .text = reason},
+    };
+    const struct svc_event e = {.type = "request", .request_id = req->id, .tenant = req->labels.tenant, .fields = fields,
+                                .field_count = reason != NULL ? 5 : 4};
+    bool routine = code == DBE_OK && req->type != DBE_MSG_L7_CHAT_REQ && req->type != DBE_MSG_L7_AGENT_TASK;
+    enum svc_level level = routine ? SVC_DEBUG : code == DBE_OK || code == DBE_E_CANCELLED ? SVC_INFO : SVC_WARN;
+
+    svc_log_event(svc, level, &e, "%s %s", svc_msg_name(req->type), code == DBE_OK ? "answered" : dbe_err_text(code));
+}
+
+static void arm_deadline(struct svc *svc)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (const struct svc_req *r = svc->reqs; r != NULL; r = r->next)
+        next = BASE_MIN(next, r->deadline_ns);
+    base_timer_set(svc->deadline_timer, next == UINT64_MAX ? 0 : BASE_MAX(next, (uint64_t)1));
+}
+
+static void req_link(struct svc *svc, struct svc_req *req)
+{
+    req->next = svc->reqs;
+    req->prev = &svc->reqs;
+    if (req->next != NULL)
+        req->next->prev = &req->next;
+    svc->reqs = req;
+    svc->req_count++;
+    arm_deadline(svc);
+}
+
+void svc_req_end(struct svc_req *req, dbe_err code, const char *reason)
+{
+    struct svc *svc = req->svc;
+
+    count_end(svc, req, code);
+    log_end(svc, req, code, reason);
+    *req->prev = req->next;
+    if (req->next != NULL)
+        req->next->prev = req->prev;
+    svc->req_count--;
+    if (svc->handling == req)
+        svc->handling = NULL;
+    base_free(req);
+}
+
+/* The caller is gone or out of time: tell the device, then forget. */
+static void req_gone(struct svc_req *req, dbe_err why)
+{
+    void (*on_gone)(void *, struct svc_req *, dbe_err) = req->on_gone;
+
+    req->gone = true;
+    req->on_gone = NULL;
+    if (on_gone != NULL)
+        on_gone(req->user, req, why);
+    svc_req_end(req, why, NULL);
+}
+
+void svc_reqs_end(struct svc *svc, struct dbe_peer *peer, dbe_err why)
+{
+    for (;;) { /* a callback may end others: look from the start each time */
+        struct svc_req *req = svc->reqs;
+        while (req != NULL && (req->gone || (peer != NULL && req->peer != peer)))
+            req = req->next;
+        if (req == NULL)
+            return;
+        req_gone(req, why);
+    }
+}
+
+void svc_reqs_deadline(void *ctx)
+{
+    struct svc *svc = ctx;
+    uint64_t now = base_mono_ns();
+
+    for (;;) {
+        struct svc_req *req = svc->reqs;
+        while (req != NULL && (req->gone || req->deadline_ns > now))
+            req = req->next;
+        if (req == NULL)
+            break;
+        if (req->answers && svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels, DBE_E_TIMEOUT, NULL,
+                                           NULL, NULL) != DBE_OK)
+            svc_count_error(svc, DBE_E_LIMIT);
+        req_gone(req, DBE_E_TIMEOUT);
+    }
+    arm_deadline(svc);
+}
+
+/* ---- refusals by policy ------------------------------------------------------------------------------------------------ */
+
+void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
+                    const struct pol_verdict *v)
+{
+    char labels[SVC_LABELS_MAX], tenant[DBE_TENANT_MAX_BYTES + 1] = "";
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+    const struct svc_field fields[] = {
+        {.key = "code", .text = dbe_err_name(v->code)},
+        {.key = "rule", .text = v->rule},
+        {.key = "reason", .text = v->reason},
+        {.key = "peer", .text = peer->spiffe_id},
+        {.key = "msg_type", .text = svc_msg_name(msg->type)},
+    };
+    struct svc_event e = {.type = "policy_violation", .tenant = tenant, .fields = fields,
+                          .field_count = BASE_ARRAY_LEN(fields)};
+
+    if (dbe_tlv_text(msg, DBE_TLV_TENANT_ID, tenant, sizeof tenant) != DBE_OK)
+        tenant[0] = '\0';
+    e.request_id = id != NULL ? id->value : NULL;
+    svc_log_event(svc, SVC_WARN, &e, "%s refused: %s", what, v->reason);
+    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "rule", v->rule, NULL);
+    svc_metric_add(&svc->metrics, SVC_M_dbe_policy_violations_total, labels, 1);
+    svc_labels(labels, "device_id", svc->metrics.device_id, NULL);
+    svc_metric_add(&svc->metrics, SVC_M_dsmil_security_policy_violations_total, labels, 1);
+    if (v->code == DBE_E_CLAIM_INVALID)
+        svc_metric_add(&svc->metrics, SVC_M_dsmil_security_auth_failures_total, labels, 1);
+    svc_count_error(svc, v->code);
+}
+
+/* Does whoever sent this wait for an answer? Types without an answer of their own, such as L7_MODEL_STATUS, say so with TIMEOUT_MS.
+ * What itself only answers never gets one: two services would refuse each other's refusals for ever. */
+static bool wants_answer(const struct svc *svc, const struct dbe_msg *msg)
+{
+    const struct dbe_msg_row *row = dbe_reg_msg(msg->type);
+
+    if (svc->is_answer[msg->type] || msg->type == DBE_MSG_L7_CANCEL || row == NULL)
+        return false;
+    return row->reply != 0 || dbe_tlv_find(msg, DBE_TLV_TIMEOUT_MS) != NULL;
+}
+
+static void refuse_message(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg, dbe_err code,
+                           const char *rule, const char *reason)
+{
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+
+    if (!wants_answer(svc, msg))
+        return;
+    /* No labels: a refused message's are not to be repeated. */
+    dbe_err err = svc_send_error(svc, peer, msg->correlation_id, id != NULL ? id->value : NULL, NULL, code, rule, reason, NULL);
+    if (err != DBE_OK)
+        svc_count_error(svc, err);
+}
+
+/* ---- admission ----------------------------------------------------------------------------------------------------------- */
+
+/* Verify the claim, if the message carries one. */
+static void check_claim(struct svc_peer *sp, const struct dbe_msg *msg, struct pol_subject *subject)
+{
+    const struct dbe_tlv *token = dbe_tlv_find(msg, DBE_TLV_L7_CLAIM_TOKEN);
+    uint8_t binding[32];
+    dbe_err err = DBE_OK;
+
+    if (token == NULL)
+        return;
+    if (sp->cache == NULL) {
+        err = dbe_peer_channel_binding(sp->peer, binding);
+        if (err == DBE_OK)
+            err = pol_claim_cache_new(dbe_peer_public_key(sp->peer), binding, &sp->cache);
+    }
+    if (err == DBE_OK)
+        err = pol_claim_cached(sp->cache, token->value, token->len, base_wall_ms(), &subject->claim, NULL, NULL);
+    subject->claim_err = err;
+}
+
+static uint64_t deadline_of(const struct dbe_msg *msg, uint64_t now_ns)
+{
+    uint32_t timeout_ms;
+
+    if (dbe_tlv_u32(msg, DBE_TLV_TIMEOUT_MS, &timeout_ms) != DBE_OK)
+        timeout_ms = DBE_CALL_TIMEOUT_DEFAULT_MS;
+    timeout_ms = BASE_MIN(timeout_ms, (uint32_t)DBE_CALL_TIMEOUT_MAX_MS);
+    return now_ns + (uint64_t)timeout_ms * BASE_NS_PER_MS;
+}
+
+static const struct svc_req *req_find(const struct svc *svc, const struct dbe_peer *peer, uint64_t correlation)
+{
+    for (const struct svc_req *r = svc->reqs; r != NULL; r = r->next)
+        if (r->peer == peer && r->correlation == correlation)
+            return r;
+    return NULL;
+}
+
+/* What must hold beside policy. A reason for people, NULL when all is well. */
+static dbe_err admissible(const struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg, const char **ret_reason)
+{
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+
+    *ret_reason = NULL;
+    if (svc->draining) {
+        *ret_reason = "this service is stopping";
+        return DBE_E_UNAVAILABLE;
+    }
+    if (svc->req_count >= SVC_REQS_MAX) {
+        *ret_reason = "too many requests are being served";
+        return DBE_E_LIMIT;
+    }
+    if (!wants_answer(svc, msg))
+        return DBE_OK;
+    if (id == NULL || dbe_correlation_of(id->value) != msg->correlation_id) {
+        *ret_reason = "REQUEST_ID is missing or is not the correlation id's";
+        return DBE_E_MALFORMED;
+    }
+    return req_find(svc, peer, msg->correlation_id) == NULL ? DBE_OK : DBE_E_DUPLICATE;
+}
+
+static struct svc_req *req_new(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg,
+                               const struct pol_labels *labels)
+{
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+    struct svc_req *req = base_alloc(1, sizeof *req);
+
+    if (req == NULL)
+        return NULL;
+    req->svc = svc;
+    req->peer = peer;
+    req->type = msg->type;
+    req->src_device = dbe_peer_identity(peer)->device;
+    req->answers = wants_answer(svc, msg);
+    req->correlation = msg->correlation_id;
+    req->received_ns = base_mono_ns();
+    req->deadline_ns = deadline_of(msg, req->received_ns);
+    req->labels = *labels;
+    if (id != NULL)
+        memcpy(req->id, id->value, sizeof req->id);
+    if (dbe_tlv_text(msg, DBE_TLV_L7_PROFILE, req->profile, sizeof req->profile) != DBE_OK)
+        snprintf(req->profile, sizeof req->profile, "default");
+    return req;
+}
+
+static svc_handler_fn *handler_of(const struct svc *svc, uint8_t type)
+{
+    for (const struct svc_route *r = svc->dev->routes; r != NULL && r->type != 0; r++)
+        if (r->type == type)
+            return r->handler;
+    return NULL;
+}
+
+static void handle(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg, const struct pol_labels *labels)
+{
+    svc_handler_fn *handler = handler_of(svc, msg->type);
+    const char *reason = NULL;
+    dbe_err err = handler != NULL ? admissible(svc, peer, msg, &reason) : DBE_E_UNSUPPORTED;
+    struct svc_req *req = err == DBE_OK ? req_new(svc, peer, msg, labels) : NULL;
+
+    if (err == DBE_OK && req == NULL)
+        err = DBE_E_NOMEM;
+    if (err != DBE_OK) {
+        svc_count_error(svc, err);
+        refuse_message(svc, peer, msg, err, NULL, reason);
+        return;
+    }
+    req_link(svc, req);
+    svc->handling = req; /* svc_req_end clears it: then the handler has finished the request itself */
+    err = handler(svc, svc->state, req, msg);
+    if (err != DBE_OK && svc->handling == req)
+        svc_refuse(svc, req, err, NULL, NULL);
+    svc->handling = NULL;
+}
+
+/* L7_CANCEL: of this peer's own requests only. Nothing is answered, the caller has forgotten the call. */
+static void cancel(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg)
+{
+    Dsmil__L7Cancel *payload = dsmil__l7_cancel__unpack(NULL, msg->payload_len, msg->payload);
+
+    for (struct svc_req *r = svc->reqs; payload != NULL && r != NULL; r = r->next)
+        if (r->peer == peer && !r->gone && payload->request_id.len == sizeof r->id &&
+            memcmp(r->id, payload->request_id.data, sizeof r->id) == 0) {
+            req_gone(r, DBE_E_CANCELLED);
+            break;
+        }
+    if (payload == NULL)
+        svc_count_error(svc, DBE_E_MALFORMED);
+    else
+        dsmil__l7_cancel__free_unpacked(payload, NULL);
+    arm_deadline(svc);
+}
+
+void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
+{
+    struct svc *svc = ctx;
+    struct svc_peer *sp = dbe_peer_user(peer);
+    struct pol_subject subject = {.peer = dbe_peer_identity(peer), .self = svc_identity(svc)};
+    struct pol_verdict verdict;
+
+    if (sp == NULL || svc->closing)
+        return;
+    check_claim(sp, msg, &subject);
+    pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
+    count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
+    if (verdict.code != DBE_OK) {
+        svc_audit_deny(svc, subject.peer, msg, svc_msg_name(msg->type), &verdict);
+        refuse_message(svc, peer, msg, verdict.code, verdict.rule, verdict.reason);
+    } else if (msg->type == DBE_MSG_L7_CANCEL) {
+        cancel(svc, peer, msg);
+    } else if (svc->is_answer[msg->type]) {
+        svc_log(svc, SVC_DEBUG, NULL, "%s from %s came too late", svc_msg_name(msg->type), sp->node);
+    } else {
+        handle(svc, peer, msg, &verdict.labels);
+    }
+    svc_check_ready(svc);
+}
+
+void svc_on_malformed(void *ctx, struct dbe_peer *peer, dbe_err err, const struct dbe_diag *diag)
+{
+    struct svc *svc = ctx;
+    const struct svc_field fields[] = {
+        {.key = "code", .text = dbe_err_name(err)},
+        {.key = "peer", .text = dbe_peer_identity(peer)->spiffe_id},
+        {.key = "clause", .text = diag != NULL && diag->clause != NULL ? diag->clause : ""},
+        {.key = "offset", .number = diag != NULL ? diag->offset : 0},
+    };
+    const struct svc_event e = {.type = "malformed", .fields = fields, .field_count = BASE_ARRAY_LEN(fields)};
+
+    svc_count_error(svc, err);
+    svc_log_event(svc, SVC_WARN, &e, "a message was dropped: %s", diag != NULL ? diag->text : dbe_err_text(err));
+}
