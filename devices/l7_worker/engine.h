@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * engine.h - many chat answers over one model: a queue, a thread that computes, and what it has to tell.
+ *
+ * In:   chats with sampling parameters
+ * Out:  text as it comes, and one result for each
+ * Does: takes turns, one step for each running session; a session whose text nobody fetches pauses
+ * Not:  no DBE, no log. Rendering, admission and computing all happen in the engine's own thread.
+ *
+ * Threads: every function on the owner's thread, the same one always. `wake` is called from the engine's thread.
+ */
+#ifndef L7_WORKER_ENGINE_H
+#define L7_WORKER_ENGINE_H
+
+#include "base/base.h"
+#include "llm/llm.h"
+
+enum {
+    ENGINE_SESSIONS_MAX = 64,
+    ENGINE_QUEUE_MAX = 1024,
+    ENGINE_TEXT_PAUSE_BYTES = 32 * 1024, /* text that waits to be fetched: the session pauses above it */
+    ENGINE_ANSWER_MAX_BYTES = 4 * 1024 * 1024,
+};
+
+struct engine;
+struct engine_job;
+
+struct engine_params {
+    struct llm_model *model;        /* borrowed: outlives the engine */
+    uint32_t          sessions_max; /* computed in turns */
+    uint32_t          queue_max;    /* waiting beside them */
+    void            (*wake)(void *ctx); /* there is news: call engine_news soon. Any thread. */
+    void             *ctx;
+};
+
+struct engine_chat {
+    const struct llm_message *messages; /* these and the stops belong to `owned` */
+    size_t                    count;
+    struct llm_session_params params;
+    bool                      stream; /* false: the text is told at the end only */
+    void                     *owned;  /* freed by the engine, in either thread, when the job goes */
+    void                    (*free_owned)(void *owned);
+};
+
+struct engine_result {
+    dbe_err         err;
+    char            reason[192]; /* of an error, "" without */
+    enum llm_finish finish;
+    uint32_t        prompt_tokens, answer_tokens;
+    uint64_t        queued_ns, first_token_ns, total_ns; /* since submission */
+};
+
+dbe_err engine_new(const struct engine_params *params, struct engine **ret) DBE_MUST_CHECK;
+/* Ends everything and waits for the thread. Jobs are gone with it. Takes NULL. */
+void    engine_free(struct engine *engine);
+
+/* Queue a chat. On success the engine owns chat->owned; on error it stays the caller's. E_LIMIT: the queue is full. */
+dbe_err engine_submit(struct engine *engine, const struct engine_chat *chat, void *user, struct engine_job **ret)
+    DBE_MUST_CHECK;
+/* Nobody wants this answer any more; the job is gone for the caller when this returns. */
+void engine_cancel(struct engine_job *job);
+
+/* Next job that has text or a result, NULL when there is none now. */
+struct engine_job *engine_news(struct engine *engine);
+void              *engine_job_user(const struct engine_job *job);
+/* Move the job's text to the end of `text`. True: it is complete, `ret` is filled and the job is gone. */
+bool engine_take(struct engine_job *job, struct base_buf *text, struct engine_result *ret);
+/* Leave the text where it is and hear of this job again at the next engine_postponed. */
+void engine_postpone(struct engine_job *job);
+/* Bring postponed jobs back into the news. */
+void engine_postponed(struct engine *engine);
+
+struct engine_load {
+    uint32_t running, queued;
+};
+struct engine_load engine_load(const struct engine *engine);
+
+#endif

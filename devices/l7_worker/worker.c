@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * worker.c - device 47, the language model worker (layer 7).
+ *
+ * In:   L7_CHAT_REQ and L7_MODEL_STATUS, from the router
+ * Out:  L7_CHAT_RESP, whole or in chunks; L7_MODEL_STATUS
+ * Does: loads one model, hands chats to the engine's thread and sends what it tells; a caller that reads slowly makes its own
+ *       session pause, one that leaves ends it
+ * Not:  no text of a chat in a log, ever; no arithmetic here (engine.c, llm/)
+ *
+ * Reading order: tables at the bottom, on_chat, deliver.      Source: 001 section 3.2.
+ * Tests: request_test.c, engine_test.c
+ */
+#include "devices/l7_worker/request.h"
+#include "runtime/svc.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dsmil.pb-c.h"
+
+enum {
+    DEVICE = 47,
+    WORKER_REQS_MAX = ENGINE_SESSIONS_MAX + ENGINE_QUEUE_MAX,
+    WORKER_QUEUED_HIGH_BYTES = 256 * 1024, /* towards the router: above it sessions keep their text */
+    WORKER_POSTPONE_MS = 5,
+    WORKER_NAME_MAX = 128,
+    WORKER_PATH_MAX = 1024,
+    DIGEST_SHOWN_BYTES = 8,
+    DIGEST_CHUNK_BYTES = 1 << 20,
+};
+
+struct worker;
+
+struct worker_req { /* one chat between request and last answer */
+    struct worker     *worker;
+    struct svc_req    *req; /* NULL: free slot */
+    struct engine_job *job;
+    bool               stream;
+};
+
+struct worker {
+    /* parameters */
+    char     model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65];
+    uint64_t threads, kv_budget_mib, max_sessions, queue_max, ctx_max;
+    double   temperature, top_p;
+    /* the model */
+    struct svc       *svc;
+    struct llm_model *model;
+    struct engine    *engine;
+    uint64_t          created_unix;
+    /* work */
+    struct worker_req  reqs[WORKER_REQS_MAX];
+    struct base_timer *postpone;
+    struct base_buf    text, packed; /* of the message being sent; kept to save allocations */
+    /* counters */
+    uint64_t requests, refused, cancelled, prompt_tokens, running, queued;
+};
+
+/* ---- the end of a chat, in words and numbers ------------------------------------------------------------------------ */
+
+static void count_outcome(struct worker *w, const char *status, uint64_t total_ns)
+{
+    char labels[160];
+
+    (void)snprintf(labels, sizeof labels, "device_id=\"%d\",profile=\"%s\",status=\"%s\"", DEVICE, w->profile, status);
+    svc_count(w->svc, "dsmil_l7_requests_total", labels, 1);
+    (void)snprintf(labels, sizeof labels, "device_id=\"%d\",profile=\"%s\"", DEVICE, w->profile);
+    svc_observe(w->svc, "dsmil_l7_latency_seconds", labels, (double)total_ns / (double)BASE_NS_PER_S);
+}
+
+static void tell_end(struct worker *w, const struct svc_req *req, const struct engine_result *r)
+{
+    uint64_t decode_ns = r->total_ns - r->first_token_ns;
+    double   per_s = r->answer_tokens > 1 && decode_ns > 0
+                         ? (double)(r->answer_tokens - 1) * (double)BASE_NS_PER_S / (double)decode_ns
+                         : 0.0;
+
+    w->prompt_tokens += r->prompt_tokens;
+    svc_count(w->svc, "dsmil_l7_tokens_generated_total", "device_id=\"47\"", r->answer_tokens);
+    count_outcome(w, r->err == DBE_OK ? "ok" : "error", r->total_ns);
+    if (r->err != DBE_OK)
+        svc_log(w->svc, SVC_WARN, req, "chat ended with %s: %s", dbe_err_name(r->err), r->reason);
+    else
+        svc_log(w->svc, SVC_INFO, req,
+                "chat done: prompt_tokens=%" PRIu32 " answer_tokens=%" PRIu32 " ttft_ms=%.1f tokens_per_s=%.1f queued_ms=%.1f "
+                "finish=%s",
+                r->prompt_tokens, r->answer_tokens, (double)r->first_token_ns / 1e6, per_s, (double)r->queued_ns / 1e6,
+                r->finish == LLM_FINISH_LENGTH ? "length" : "stop");
+}
+
+/* ---- answers ----------------------------------------------------------------------------------------------------------- */
+
+static dbe_err send_answer(struct worker *w, struct worker_req *wr, const struct engine_result *result)
+{
+    struct worker_answer answer = {&w->text, result, w->model_name, DEVICE};
+
+    base_buf_clear(&w->packed);
+    DBE_TRY(worker_answer_pack(&answer, &w->packed));
+    return svc_reply(w->svc, wr->req, DBE_MSG_L7_CHAT_RESP, w->packed.data, w->packed.len, result != NULL);
+}
+
+static void refuse(struct worker *w, struct svc_req *req, dbe_err err, const char *reason)
+{
+    w->refused++;
+    svc_refuse(w->svc, req, err, NULL, reason != NULL && reason[0] != '\0' ? reason : NULL);
+}
+
+/* One job has text or a result. */
+static void deliver(struct worker *w, struct engine_job *job)
+{
+    struct worker_req   *wr = engine_job_user(job);
+    struct engine_result result;
+
+    if (wr->stream && svc_req_queued_bytes(wr->req) > WORKER_QUEUED_HIGH_BYTES) {
+        engine_postpone(job);
+        base_timer_set(w->postpone, svc_now_ns(w->svc) + WORKER_POSTPONE_MS * (uint64_t)BASE_NS_PER_MS);
+        return;
+    }
+    base_buf_clear(&w->text);
+    bool    ended = engine_take(job, &w->text, &result);
+    dbe_err err = DBE_OK;
+    if (ended) {
+        tell_end(w, wr->req, &result);
+        err = result.err != DBE_OK ? result.err : send_answer(w, wr, &result);
+        if (err != DBE_OK)
+            refuse(w, wr->req, err, result.err != DBE_OK ? result.reason : NULL);
+        wr->req = NULL;
+        return;
+    }
+    if (w->text.len > 0)
+        err = send_answer(w, wr, NULL);
+    if (err != DBE_OK) { /* a hole in an answer is worse than its end */
+        engine_cancel(job);
+        refuse(w, wr->req, err, NULL);
+        wr->req = NULL;
+    }
+}
+
+static void worker_wake(struct svc *svc, void *state)
+{
+    struct worker     *w = state;
+    struct engine_job *job;
+
+    (void)svc;
+    while (w->engine != NULL && (job = engine_news(w->engine)) != NULL)
+        deliver(w, job);
+}
+
+static void on_postponed(void *ctx)
+{
+    struct worker *w = ctx;
+
+    engine_postponed(w->engine);
+    worker_wake(w->svc, w);
+}
+
+static void wake_loop(void *ctx)
+{
+    svc_wake(ctx);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+
+static void on_gone(void *user, struct svc_req *req, dbe_err why)
+{
+    struct worker_req *wr = user;
+    struct worker     *w = wr->worker;
+
+    w->cancelled++;
+    count_outcome(w, why == DBE_E_TIMEOUT ? "timeout" : "cancelled", svc_req_elapsed_us(req) * BASE_NS_PER_US);
+    svc_log(w->svc, SVC_INFO, req, "chat left by its caller: %s", dbe_err_name(why));
+    engine_cancel(wr->job);
+    wr->req = NULL;
+}
+
+static struct worker_req *free_slot(struct worker *w)
+{
+    for (size_t i = 0; i < WORKER_REQS_MAX; i++)
+        if (w->reqs[i].req == NULL)
+            return &w->reqs[i];
+    return NULL;
+}
+
+static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
+{
+    struct worker         *w = state;
+    struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p};
+    struct worker_req     *wr = free_slot(w);
+    struct engine_chat     chat;
+    const char            *reason = "the queue is full; try again later";
+
+    (void)svc;
+    w->requests++;
+    dbe_err err = wr == NULL ? DBE_E_LIMIT : worker_request_read(msg->payload, msg->payload_len, &defaults, &chat, &reason);
+    if (err == DBE_OK) {
+        err = engine_submit(w->engine, &chat, wr, &wr->job);
+        if (err != DBE_OK) {
+            chat.free_owned(chat.owned);
+            reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
+        }
+    }
+    if (err != DBE_OK) {
+        count_outcome(w, err == DBE_E_LIMIT ? "limited" : "error", 0);
+        refuse(w, req, err, reason);
+        return DBE_OK;
+    }
+    wr->worker = w;
+    wr->req = req;
+    wr->stream = chat.stream;
+    svc_req_set_user(req, wr);
+    svc_req_on_gone(req, on_gone);
+    return DBE_OK;
+}
+
+static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
+{
+    struct worker               *w = state;
+    const struct llm_model_info *info = llm_model_info(w->model);
+    struct engine_load           load = engine_load(w->engine);
+    Dsmil__L7ModelStatus         status = DSMIL__L7_MODEL_STATUS__INIT;
+    Dsmil__ModelInfo             model = DSMIL__MODEL_INFO__INIT, *models[] = {&model};
+
+    (void)msg;
+    model.id = w->model_name;
+    model.profile = w->profile;
+    model.architecture = (char *)(uintptr_t)info->arch;
+    model.quantization = (char *)(uintptr_t)info->quantisation;
+    model.parameters = info->n_params;
+    model.context_tokens = info->n_ctx;
+    model.created_unix = w->created_unix;
+    model.device_id = DEVICE;
+    status.n_models = 1;
+    status.models = models;
+    status.active_requests = load.running + load.queued;
+    status.max_requests = (uint32_t)(w->max_sessions + w->queue_max);
+    status.memory_used_bytes = info->weights_bytes + llm_model_kv_used_bytes(w->model);
+    status.memory_limit_bytes = info->weights_bytes + info->kv_budget_bytes;
+    status.ready = 1;
+    base_buf_clear(&w->packed);
+    void *room = base_buf_grow(&w->packed, dsmil__l7_model_status__get_packed_size(&status));
+    if (room == NULL)
+        return w->packed.err;
+    (void)dsmil__l7_model_status__pack(&status, room);
+    return svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, true);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------------------ */
+
+/* A name that clients can type: the model's own, or the file's, in lower case with hyphens. */
+static void name_model(struct worker *w, const char *given)
+{
+    const char *slash = strrchr(w->model_path, '/');
+    const char *from = given[0] != '\0' ? given : slash != NULL ? slash + 1 : w->model_path;
+    size_t      n = 0;
+
+    if (w->model_name[0] != '\0')
+        return;
+    for (; from[n] != '\0' && n < WORKER_NAME_MAX; n++) {
+        unsigned char c = (unsigned char)from[n];
+        bool          keep = c < 0x80 && (isalnum(c) || c == '.' || c == '_');
+        w->model_name[n] = (char)(keep ? tolower(c) : '-');
+    }
+    w->model_name[n] = '\0';
+    if (given[0] == '\0' && n > 5 && strcmp(w->model_name + n - 5, ".gguf") == 0)
+        w->model_name[n - 5] = '\0';
+}
+
+/* SHA3-512 of the file, shortened: says in the log which model it was. */
+static dbe_err digest_file(const char *path, char ret_hex[2 * DIGEST_SHOWN_BYTES + 1])
+{
+    uint8_t             digest[CRYPTO_HASH_BYTES];
+    struct crypto_hash *hash = NULL;
+    dbe_err             err = DBE_E_IO;
+    size_t              n;
+    FILE               *file = fopen(path, "rbe");
+    void               *chunk = base_alloc(1, DIGEST_CHUNK_BYTES);
+
+    if (file == NULL || chunk == NULL)
+        goto out;
+    err = crypto_hash_new(&hash);
+    while (err == DBE_OK && (n = fread(chunk, 1, DIGEST_CHUNK_BYTES, file)) > 0)
+        err = crypto_hash_update(hash, chunk, n);
+    if (err == DBE_OK)
+        err = ferror(file) ? DBE_E_IO : crypto_hash_peek(hash, digest);
+    if (err == DBE_OK)
+        base_hex(digest, DIGEST_SHOWN_BYTES, ret_hex);
+out:
+    crypto_hash_free(hash);
+    base_free(chunk);
+    if (file != NULL)
+        (void)fclose(file);
+    return err;
+}
+
+static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
+{
+    struct llm_model_params params = {.threads = (unsigned)w->threads,
+                                      .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
+                                      .n_ctx_max = (uint32_t)w->ctx_max};
+    struct dbe_diag         why = {0};
+    char                    digest[2 * DIGEST_SHOWN_BYTES + 1] = "";
+
+    if (w->model_path[0] == '\0')
+        return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "--model FILE is required: a GGUF file of LLaMA architecture");
+    DBE_TRY(digest_file(w->model_path, digest) == DBE_OK
+                ? DBE_OK
+                : dbe_fail(diag, DBE_E_CONFIG, "model", 0, "cannot read the model file %.120s", w->model_path));
+    dbe_err err = llm_model_load(w->model_path, &params, &w->model, &why);
+    if (err != DBE_OK)
+        return dbe_fail(diag, err, "model", why.offset, "model file %.60s: %.110s", w->model_path,
+                        why.text[0] != '\0' ? why.text : dbe_err_text(err));
+    const struct llm_model_info *info = llm_model_info(w->model);
+    name_model(w, info->name);
+    svc_log(w->svc, SVC_INFO, NULL,
+            "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32 " tokens, kernel %s, %u threads, "
+            "weights %" PRIu64 " bytes, KV budget %" PRIu64 " bytes",
+            w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel, info->threads,
+            info->weights_bytes, info->kv_budget_bytes);
+    return DBE_OK;
+}
+
+static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
+{
+    struct worker *w = state;
+
+    w->svc = svc;
+    w->created_unix = base_wall_ms() / 1000;
+    base_buf_init(&w->text, ENGINE_ANSWER_MAX_BYTES + 1);
+    base_buf_init(&w->packed, ENGINE_ANSWER_MAX_BYTES + 4096);
+    DBE_TRY(load_model(w, diag));
+    DBE_TRY(base_loop_timer(svc_loop(svc), on_postponed, w, &w->postpone));
+    struct engine_params params = {.model = w->model,
+                                   .sessions_max = (uint32_t)w->max_sessions,
+                                   .queue_max = (uint32_t)w->queue_max,
+                                   .wake = wake_loop,
+                                   .ctx = svc};
+    return engine_new(&params, &w->engine);
+}
+
+static void worker_tick(struct svc *svc, void *state)
+{
+    struct worker     *w = state;
+    struct engine_load load = engine_load(w->engine);
+
+    w->running = load.running;
+    w->queued = load.queued;
+    svc_count(svc, "dsmil_l7_memory_used_bytes", "device_id=\"47\"",
+              llm_model_info(w->model)->weights_bytes + llm_model_kv_used_bytes(w->model));
+}
+
+static void worker_dump(const void *state, struct svc_dump *out)
+{
+    const struct worker *w = state;
+
+    svc_dumpf(out, "model=%s running=%" PRIu64 " queued=%" PRIu64, w->model_name, w->running, w->queued);
+    for (size_t i = 0; i < WORKER_REQS_MAX; i++)
+        if (w->reqs[i].req != NULL)
+            svc_dumpf(out, "request slot=%zu stream=%d elapsed_us=%" PRIu64, i, w->reqs[i].stream,
+                      svc_req_elapsed_us(w->reqs[i].req));
+}
+
+static void worker_fini(struct svc *svc, void *state)
+{
+    struct worker *w = state;
+
+    (void)svc;
+    engine_free(w->engine);
+    w->engine = NULL;
+    llm_model_free(w->model);
+    w->model = NULL;
+    base_timer_free(w->postpone);
+    w->postpone = NULL;
+    base_buf_free(&w->text);
+    base_buf_free(&w->packed);
+}
+
+/* ---- the device, declared ------------------------------------------------------------------------------------------------ */
+
+static const struct svc_route routes[] = {
+    {DBE_MSG_L7_CHAT_REQ, on_chat},
+    {DBE_MSG_L7_MODEL_STATUS, on_model_status},
+    {0, NULL},
+};
+
+#define FIELD(f) .offset = offsetof(struct worker, f), .size = sizeof((struct worker *)0)->f
+static const struct svc_param params[] = {
+    {.key = "model", .unit = "file", .kind = SVC_PARAM_TEXT, .def_text = "", FIELD(model_path),
+     .doc = "GGUF file of LLaMA architecture; required"},
+    {.key = "model-name", .unit = "name", .kind = SVC_PARAM_TEXT, .def_text = "", FIELD(model_name),
+     .doc = "name for clients; default: the one in the file"},
+    {.key = "profile", .unit = "profile", .kind = SVC_PARAM_TEXT, .def_text = "llm-7b-amx", FIELD(profile),
+     .doc = "L7_PROFILE that selects this worker"},
+    {.key = "threads", .unit = "threads", .kind = SVC_PARAM_UINT, .def = 0, .min = 0, .max = LLM_THREADS_MAX, FIELD(threads),
+     .doc = "threads that compute; 0: one a CPU"},
+    {.key = "kv-budget-mib", .unit = "MiB", .kind = SVC_PARAM_UINT, .def = 1024, .min = 1, .max = 1 << 20, FIELD(kv_budget_mib),
+     .doc = "memory for the KV caches of all sessions"},
+    {.key = "max-sessions", .unit = "sessions", .kind = SVC_PARAM_UINT, .def = 8, .min = 1, .max = ENGINE_SESSIONS_MAX,
+     FIELD(max_sessions), .doc = "chats computed in turns"},
+    {.key = "queue-max", .unit = "chats", .kind = SVC_PARAM_UINT, .def = 64, .min = 0, .max = ENGINE_QUEUE_MAX, FIELD(queue_max),
+     .doc = "chats that wait; further ones are refused with E_LIMIT"},
+    {.key = "ctx-max", .unit = "tokens", .kind = SVC_PARAM_UINT, .def = 0, .min = 0, .max = 1 << 20, FIELD(ctx_max),
+     .doc = "cap on the context of a chat; 0: what the model was trained for"},
+    {.key = "temperature", .unit = "0..2", .kind = SVC_PARAM_DOUBLE, .def = 0.7, .min = 0, .max = 2, FIELD(temperature),
+     .doc = "of a request that names none"},
+    {.key = "top-p", .unit = "0..1", .kind = SVC_PARAM_DOUBLE, .def = 1.0, .min = 0.001, .max = 1, FIELD(top_p),
+     .doc = "of a request that names none"},
+    {0},
+};
+
+#define COUNTER(metric, words, how, f) {metric, words, "device_id=\"47\"", how, offsetof(struct worker, f)}
+static const struct svc_counter counters[] = {
+    COUNTER("dsmil_l7_worker_chat_total", "chat requests received", SVC_COUNTER, requests),
+    COUNTER("dsmil_l7_worker_refused_total", "of these, refused or failed", SVC_COUNTER, refused),
+    COUNTER("dsmil_l7_worker_cancelled_total", "of these, left by their caller", SVC_COUNTER, cancelled),
+    COUNTER("dsmil_l7_worker_prompt_tokens_total", "tokens of prompts computed", SVC_COUNTER, prompt_tokens),
+    COUNTER("dsmil_l7_worker_sessions", "chats being computed", SVC_GAUGE, running),
+    COUNTER("dsmil_l7_worker_queued", "chats that wait", SVC_GAUGE, queued),
+    {0},
+};
+
+extern const struct svc_device l7_worker_device;
+const struct svc_device l7_worker_device = {
+    .device_id = DEVICE,
+    .layer = 7,
+    .role = DBE_ROLE_WORKER,
+    .name = "l7-llm-worker-47",
+    .purpose = "answer chats with a language model that runs on this machine",
+    .state_size = sizeof(struct worker),
+    .routes = routes,
+    .params = params,
+    .counters = counters,
+    .init = worker_init,
+    .tick = worker_tick,
+    .wake = worker_wake,
+    .dump = worker_dump,
+    .fini = worker_fini,
+};
+
+#ifndef DSMIL_TEST
+SVC_MAIN(l7_worker_device)
+#endif
