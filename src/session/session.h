@@ -44,6 +44,8 @@ struct sess_config {
     size_t               suites_count;
     uint64_t             policy_epoch;           /* enters the transcript; must be equal on both sides */
     bool                 datagram;               /* sliding replay window instead of strict order */
+    /* When the own direction moves to new keys by itself; 0 or more than dbe/limits.h allows: the limit there. */
+    uint64_t             rekey_records, rekey_bytes, rekey_age_ns;
 };
 
 /* Make a session in its first state. */
@@ -62,16 +64,21 @@ enum sess_event {
     SESS_MESSAGE,     /* *ret_msg is one opened DBE message (or other application bytes), valid until the next call */
     SESS_REKEYED,     /* the peer moved to a new epoch; nothing to deliver */
     SESS_PEER_CLOSED, /* authenticated end of the channel */
+    SESS_DROPPED,     /* datagram only: a record that did not open or was seen before; counted, the channel lives */
 };
 
 /* Take at most one record from `in`; *ret_used says how many bytes it was (0 with SESS_NEED_MORE). Opens in place:
  * `in` is modified. An error is final: the session is dead, its keys wiped, only sess_free and sess_diag remain. A peer whose
- * handshake fails learns only an alert code. */
+ * handshake fails learns only an alert code: that record is appended to `out` beside the error; send it, then close. */
 dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enum sess_event *ret_event,
                   const uint8_t **ret_msg, size_t *ret_msg_len, struct base_buf *out) DBE_MUST_CHECK;
 
-/* Seal one message; the record is appended to `out`. E_STATE before the channel is up; rekeys by itself at the
- * limits of dbe/limits.h (the notice goes first, into the same buffer), `now_ns` ages the epoch. */
+/* Largest record that the present state accepts, header included: what a receive buffer need hold at most. Small until the
+ * peer is authenticated. */
+size_t sess_recv_max(const struct sess *s);
+
+/* Seal one message; the record is appended to `out`, which must not hold `msg`; on error `out` is unchanged. E_STATE before the
+ * channel is up; rekeys by itself at the limits of dbe/limits.h (the notice goes first, into the same buffer), `now_ns` ages the epoch. */
 dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 
 /* Move the own direction to the next epoch now. */

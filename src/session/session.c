@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * session.c - the states of a channel and the moves between them, the table of records, and the calls of session.h.
+ *
+ * In: bytes of one ordered stream (or datagrams), one record a call   Out: bytes to send, events, opened messages
+ * Does: every record is checked against the table (is it allowed now, is its length possible) before a byte of it is
+ *       believed. An error ends the session: keys are wiped at once, whoever holds it can only free it.
+ * Not:  no I/O, no clock, no threads, no memory beyond `out` and what sess_new takes.
+ */
+#include "session/session_priv.h"
+
+#include <string.h>
+
+#define BIT(state) (1u << (state))
+
+/* ---- states ------------------------------------------------------------------------------------------------ */
+
+static const unsigned may_follow[SESS_STATES] = {
+    [SESS_I_NEW] = BIT(SESS_I_WAIT_2) | BIT(SESS_DEAD),
+    [SESS_I_WAIT_2] = BIT(SESS_UP) | BIT(SESS_DEAD),
+    [SESS_R_WAIT_1] = BIT(SESS_R_WAIT_3) | BIT(SESS_DEAD),
+    [SESS_R_WAIT_3] = BIT(SESS_UP) | BIT(SESS_DEAD),
+    [SESS_UP] = BIT(SESS_CLOSING) | BIT(SESS_CLOSED) | BIT(SESS_DEAD),
+    [SESS_CLOSING] = BIT(SESS_CLOSED) | BIT(SESS_DEAD),
+    [SESS_CLOSED] = BIT(SESS_DEAD),
+    [SESS_DEAD] = BIT(SESS_DEAD),
+};
+
+/* What is true of every session in its state. */
+static bool holds(const struct sess *s)
+{
+    bool send = s->send.keys.aead != NULL, recv = s->recv.keys.aead != NULL;
+
+    switch (s->state) {
+    case SESS_I_NEW:
+    case SESS_R_WAIT_1: return s->hs != NULL && s->suite == NULL && !send && !recv && !s->peer_known;
+    case SESS_I_WAIT_2: return s->hs != NULL && s->hs->kem[0] != NULL && !send && !recv && !s->peer_known;
+    case SESS_R_WAIT_3: return s->hs != NULL && s->suite != NULL && !send && !recv && !s->peer_known;
+    case SESS_UP:
+    case SESS_CLOSING: return s->hs == NULL && s->suite != NULL && send && recv && s->peer_known;
+    case SESS_CLOSED:
+    case SESS_DEAD: return s->hs == NULL && !send && !recv && s->recv.prev.aead == NULL;
+    default: return false;
+    }
+}
+
+static void hs_free(struct sess *s)
+{
+    if (s->hs == NULL)
+        return;
+    crypto_hash_free(s->hs->transcript);
+    for (size_t i = 0; i < DBE_SUITES_MAX; i++) {
+        const struct crypto_suite *suite = s->config.role == SESS_INITIATOR ? s->suites[i] : s->suite;
+
+        if (s->hs->ecdh[i] != NULL)
+            suite->ecdh->key_free(s->hs->ecdh[i]);
+        if (s->hs->kem[i] != NULL)
+            suite->kem->key_free(s->hs->kem[i]);
+    }
+    base_wipe(s->hs, sizeof *s->hs);
+    base_free(s->hs);
+    s->hs = NULL;
+}
+
+void sess_end_handshake(struct sess *s)
+{
+    struct sess_secrets *k = s->secrets;
+
+    hs_free(s);
+    base_wipe(k->ikm, sizeof k->ikm);
+    base_wipe(k->prk, sizeof k->prk);
+    base_wipe(k->master, sizeof k->master);
+    base_wipe(k->hs_key, sizeof k->hs_key);
+    base_wipe(k->hs_iv, sizeof k->hs_iv);
+    base_wipe(k->k_mac, sizeof k->k_mac);
+}
+
+static void wipe_keys(struct sess *s)
+{
+    hs_free(s);
+    sess_keys_free(s->suite, &s->send.keys);
+    sess_keys_free(s->suite, &s->recv.keys);
+    sess_keys_free(s->suite, &s->recv.prev);
+    if (s->secrets != NULL)
+        base_wipe(s->secrets, sizeof *s->secrets);
+}
+
+void sess_move(struct sess *s, enum sess_state next)
+{
+    BASE_INVARIANT((may_follow[s->state] & BIT(next)) != 0);
+    if (next == SESS_CLOSED || next == SESS_DEAD)
+        wipe_keys(s);
+    s->state = next;
+    BASE_INVARIANT(holds(s));
+}
+
+dbe_err sess_kill(struct sess *s, dbe_err err)
+{
+    if (s->diag.text[0] == '\0')
+        (void)dbe_fail(&s->diag, err, NULL, 0, "%s", dbe_err_text(err));
+    sess_move(s, SESS_DEAD);
+    return err;
+}
+
+static bool in_handshake(const struct sess *s)
+{
+    return s->state < SESS_UP;
+}
+
+static bool is_open(const struct sess *s)
+{
+    return s->state == SESS_UP || s->state == SESS_CLOSING;
+}
+
+/* ---- records ----------------------------------------------------------------------------------------------- */
+
+/* The peer gave up. Nobody vouches for it: the channel dies, which whoever can write to the stream can have anyway, and
+ * only a code of the classes that a peer may cause is believed. */
+static dbe_err alert_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out)
+{
+    dbe_err err = (dbe_err)base_get_u16(rec + DBE_RECORD_HEADER_BYTES);
+
+    (void)len, (void)out;
+    /* after message 3 the initiator is up before it knows whether the responder agrees */
+    if (!in_handshake(s) && (s->config.role == SESS_RESPONDER || s->recv.any))
+        return dbe_fail(&s->diag, DBE_E_PROTOCOL, "alert", 0, "an alert in the clear on an established channel");
+    if (err == DBE_OK || (dbe_err_class(err) != DBE_CLASS_PEER && dbe_err_class(err) != DBE_CLASS_DROP))
+        err = DBE_E_PROTOCOL;
+    return dbe_fail(&s->diag, err, "alert", 0, "the peer refused the handshake, it says %s", dbe_err_name(err));
+}
+
+static void alert_put(dbe_err err, struct base_buf *buf)
+{
+    uint8_t              rec[DBE_RECORD_HEADER_BYTES + SESS_ALERT_BYTES];
+    struct sess_rec_head head = {.length = SESS_ALERT_BYTES, .type = SESS_REC_ALERT};
+
+    /* what went wrong on this host is none of the peer's business */
+    if (dbe_err_class(err) != DBE_CLASS_PEER && dbe_err_class(err) != DBE_CLASS_DROP)
+        err = DBE_E_CLOSED;
+    sess_rec_head_put(rec, &head);
+    base_put_u16(rec + DBE_RECORD_HEADER_BYTES, (uint16_t)err);
+    base_buf_bytes(buf, rec, sizeof rec);
+}
+
+typedef dbe_err take_fn(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out);
+
+enum { HS_MAX = DBE_HANDSHAKE_MAX_BYTES - DBE_RECORD_HEADER_BYTES, TAG = DBE_RECORD_TAG_BYTES };
+
+static const struct rule {
+    enum sess_rec type;
+    unsigned      states;   /* where it may come */
+    uint32_t      min, max; /* of `length` */
+    take_fn      *take;
+} rules[] = {
+    {SESS_REC_DATA, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, DBE_MESSAGE_MAX_BYTES + TAG, sess_rec_take},
+    {SESS_REC_REKEY, BIT(SESS_UP) | BIT(SESS_CLOSING), 1 + TAG, 1 + TAG, sess_rec_take},
+    {SESS_REC_CLOSE, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, TAG, sess_rec_take},
+    {SESS_REC_MSG_1, BIT(SESS_R_WAIT_1), SESS_MSG1_FIXED_BYTES, HS_MAX, sess_msg1_take},
+    {SESS_REC_MSG_2, BIT(SESS_I_WAIT_2), SESS_MSG2_FIXED_BYTES, HS_MAX, sess_msg2_take},
+    {SESS_REC_MSG_3, BIT(SESS_R_WAIT_3), SESS_AUTH_FIXED_BYTES + TAG, HS_MAX, sess_msg3_take},
+    {SESS_REC_ALERT, BIT(SESS_I_WAIT_2) | BIT(SESS_R_WAIT_3) | BIT(SESS_UP) | BIT(SESS_CLOSING), SESS_ALERT_BYTES,
+     SESS_ALERT_BYTES, alert_take},
+};
+
+/* Is this record possible now? From its header alone, before its body is awaited. */
+static dbe_err check_head(struct sess *s, const struct sess_rec_head *head, const struct rule **ret)
+{
+    const struct rule *rule = NULL;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rules) && rule == NULL; i++)
+        if (rules[i].type == head->type)
+            rule = &rules[i];
+    if (rule == NULL || (rule->states & BIT(s->state)) == 0)
+        return dbe_fail(&s->diag, DBE_E_PROTOCOL, "record type", 4, "record type 0x%02x is not allowed now", head->type);
+    if (head->length > rule->max)
+        return dbe_fail(&s->diag, DBE_E_TOO_LARGE, "record length", 0, "%u bytes, at most %u are allowed", head->length,
+                        rule->max);
+    if (head->length < rule->min)
+        return dbe_fail(&s->diag, DBE_E_MALFORMED, "record length", 0, "%u bytes are too few", head->length);
+    if (head->reserved != 0)
+        return dbe_fail(&s->diag, DBE_E_MALFORMED, "record reserved", 6, "it is not zero");
+    if (rule->take != sess_rec_take && (head->epoch != 0 || head->seq != 0))
+        return dbe_fail(&s->diag, DBE_E_MALFORMED, "record epoch, sequence", 5, "they are not zero in a handshake record");
+    *ret = rule;
+    return DBE_OK;
+}
+
+size_t sess_recv_max(const struct sess *s)
+{
+    size_t most = 0;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rules); i++)
+        if ((rules[i].states & BIT(s->state)) != 0 && rules[i].max > most)
+            most = rules[i].max;
+    return DBE_RECORD_HEADER_BYTES + most;
+}
+
+/* The whole record is at `in`, or the datagram is not a whole record. */
+static dbe_err find_record(struct sess *s, const uint8_t *in, size_t len, const struct rule **ret, size_t *ret_len)
+{
+    struct sess_rec_head head;
+
+    *ret = NULL;
+    if (len < DBE_RECORD_HEADER_BYTES)
+        return DBE_OK;
+    sess_rec_head_get(in, &head);
+    DBE_TRY(check_head(s, &head, ret));
+    *ret_len = DBE_RECORD_HEADER_BYTES + (size_t)head.length;
+    if (len < *ret_len)
+        *ret = NULL;
+    return DBE_OK;
+}
+
+/* A datagram that is no record of this channel: anybody may have sent it. */
+static bool droppable(const struct sess *s, const struct rule *rule, dbe_err err)
+{
+    return s->config.datagram && is_open(s) && (err != DBE_OK || rule == NULL || rule->take == alert_take);
+}
+
+dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enum sess_event *ret_event,
+                  const uint8_t **ret_msg, size_t *ret_msg_len, struct base_buf *out)
+{
+    struct sess_out    res = {.event = SESS_NEED_MORE, .buf = out};
+    const struct rule *rule = NULL;
+    size_t             used = 0, start = out->len;
+    dbe_err            err;
+
+    if (s->state == SESS_CLOSED)
+        return DBE_E_CLOSED;
+    if (s->state == SESS_DEAD || s->state == SESS_I_NEW)
+        return DBE_E_STATE;
+    err = find_record(s, in, len, &rule, &used);
+    if (droppable(s, rule, err)) {
+        err = DBE_OK;
+        res.event = len > 0 ? SESS_DROPPED : SESS_NEED_MORE;
+        used = len;
+    } else if (err == DBE_OK && rule == NULL) {
+        used = 0;
+    } else if (err == DBE_OK) {
+        err = rule->take(s, in, used, &res);
+    }
+    if (err != DBE_OK) {
+        bool tell = in_handshake(s) && (rule == NULL || rule->take != alert_take);
+
+        out->len = start; /* nothing that was half said */
+        if (tell)
+            alert_put(err, out);
+        return sess_kill(s, err);
+    }
+    *ret_used = used;
+    *ret_event = res.event;
+    *ret_msg = res.msg;
+    *ret_msg_len = res.msg_len;
+    return DBE_OK;
+}
+
+/* ---- what the owner says ------------------------------------------------------------------------------------- */
+
+static dbe_err may_send(const struct sess *s)
+{
+    if (s->state == SESS_CLOSING || s->state == SESS_CLOSED)
+        return DBE_E_CLOSED;
+    return s->state == SESS_UP ? DBE_OK : DBE_E_STATE;
+}
+
+/* Seal an optional rekey notice and an optional record (type 0: none) into `out`, both or neither. */
+static dbe_err emit(struct sess *s, bool rekey, uint8_t type, const void *msg, size_t len, uint64_t now_ns,
+                    struct base_buf *out)
+{
+    size_t   notice = rekey ? SESS_REKEY_NOTICE_BYTES : 0;
+    size_t   need = notice + (type != 0 ? DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES : 0);
+    uint8_t *p = base_buf_grow(out, need);
+    dbe_err  err = DBE_OK;
+
+    if (p == NULL)
+        return out->err;
+    if (rekey)
+        err = sess_rekey_send(s, now_ns, p);
+    if (err == DBE_OK && type != 0)
+        err = sess_rec_seal(s, type, msg, len, p + notice);
+    if (err != DBE_OK) {
+        out->len -= need;
+        return sess_kill(s, err);
+    }
+    return DBE_OK;
+}
+
+dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out)
+{
+    DBE_TRY(may_send(s));
+    if (len > DBE_MESSAGE_MAX_BYTES)
+        return DBE_E_TOO_LARGE;
+    if (!s->send.aged) {
+        s->send.aged = true;
+        s->send.epoch_start_ns = now_ns;
+    }
+    DBE_TRY(emit(s, sess_rekey_due(s, len, now_ns), SESS_REC_DATA, msg, len, now_ns, out));
+    s->stats.sealed++;
+    s->stats.sealed_bytes += len;
+    return DBE_OK;
+}
+
+dbe_err sess_rekey(struct sess *s, uint64_t now_ns, struct base_buf *out)
+{
+    DBE_TRY(may_send(s));
+    return emit(s, true, 0, NULL, 0, now_ns, out);
+}
+
+dbe_err sess_close(struct sess *s, struct base_buf *out)
+{
+    DBE_TRY(may_send(s));
+    DBE_TRY(emit(s, false, SESS_REC_CLOSE, NULL, 0, 0, out));
+    sess_move(s, SESS_CLOSING);
+    return DBE_OK;
+}
+
+dbe_err sess_start(struct sess *s, struct base_buf *out)
+{
+    dbe_err err;
+
+    if (s->config.role == SESS_RESPONDER)
+        return s->state == SESS_R_WAIT_1 ? DBE_OK : DBE_E_STATE; /* it waits to be spoken to */
+    if (s->state != SESS_I_NEW)
+        return DBE_E_STATE;
+    err = sess_msg1_make(s, out);
+    if (err != DBE_OK)
+        return sess_kill(s, err);
+    sess_move(s, SESS_I_WAIT_2);
+    return DBE_OK;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+static dbe_err take_suites(struct sess *s)
+{
+    const struct crypto_suite *const *all = NULL;
+    size_t                            known = crypto_suites(&all), asked = s->config.suites_count;
+
+    if (asked > DBE_SUITES_MAX)
+        return DBE_E_ARGUMENT;
+    s->suites_count = asked > 0 ? asked : BASE_MIN(known, (size_t)DBE_SUITES_MAX);
+    for (size_t i = 0; i < s->suites_count; i++) {
+        s->suites[i] = asked > 0 ? crypto_suite(s->config.suites[i]) : all[i];
+        if (s->suites[i] == NULL)
+            return DBE_E_UNSUPPORTED;
+        for (size_t j = 0; j < i; j++)
+            if (s->suites[j] == s->suites[i])
+                return DBE_E_DUPLICATE;
+    }
+    return DBE_OK;
+}
+
+static dbe_err begin(struct sess *s)
+{
+    const uint8_t *cert = NULL;
+    size_t         cert_len = 0;
+
+    s->config.auth.own_cert(s->config.auth.ctx, &cert, &cert_len);
+    if (cert == NULL || cert_len == 0 || cert_len > DBE_CERT_MAX_BYTES)
+        return DBE_E_ARGUMENT;
+    DBE_TRY(take_suites(s));
+    s->hs = base_alloc(1, sizeof *s->hs);
+    s->secrets = base_secret_alloc(sizeof *s->secrets);
+    if (s->hs == NULL || s->secrets == NULL)
+        return DBE_E_NOMEM;
+    DBE_TRY(crypto_hash_new(&s->hs->transcript));
+    return crypto_hash_update(s->hs->transcript, SESS_PROTOCOL_ID, sizeof SESS_PROTOCOL_ID - 1);
+}
+
+dbe_err sess_new(const struct sess_config *config, struct sess **ret)
+{
+    struct sess *s;
+    dbe_err      err;
+
+    if (config->auth.own_cert == NULL || config->auth.sign == NULL || config->auth.verify_cert == NULL ||
+        (config->role != SESS_INITIATOR && config->role != SESS_RESPONDER))
+        return DBE_E_ARGUMENT;
+    s = base_alloc(1, sizeof *s);
+    if (s == NULL)
+        return DBE_E_NOMEM;
+    s->config = *config;
+    s->state = config->role == SESS_INITIATOR ? SESS_I_NEW : SESS_R_WAIT_1;
+    err = begin(s);
+    if (err != DBE_OK) {
+        sess_free(s);
+        return err;
+    }
+    *ret = s;
+    return DBE_OK;
+}
+
+void sess_free(struct sess *s)
+{
+    if (s == NULL)
+        return;
+    wipe_keys(s);
+    base_secret_free(s->secrets, sizeof *s->secrets);
+    base_wipe(s, sizeof *s);
+    base_free(s);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------------------------- */
+
+bool sess_is_up(const struct sess *s)
+{
+    return s->state == SESS_UP;
+}
+
+const struct dbe_identity *sess_peer(const struct sess *s)
+{
+    return s->peer_known ? &s->peer : NULL;
+}
+
+const struct crypto_suite *sess_suite(const struct sess *s)
+{
+    return s->suite;
+}
+
+const struct dbe_diag *sess_diag(const struct sess *s)
+{
+    return &s->diag;
+}
+
+dbe_err sess_channel_binding(const struct sess *s, uint8_t ret[32])
+{
+    if (!is_open(s))
+        return DBE_E_STATE;
+    memcpy(ret, s->secrets->binding, sizeof s->secrets->binding);
+    return DBE_OK;
+}
+
+dbe_err sess_log_key(const struct sess *s, uint8_t ret[32])
+{
+    if (!is_open(s))
+        return DBE_E_STATE;
+    memcpy(ret, s->secrets->k_log, sizeof s->secrets->k_log);
+    return DBE_OK;
+}
+
+void sess_stats(const struct sess *s, struct sess_stats *ret)
+{
+    *ret = s->stats;
+    ret->epoch_send = s->send.epoch;
+    ret->epoch_recv = s->recv.epoch;
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * session_priv.h - what the files of the session share. Included by src/session and its tests alone.
+ *
+ * Reading order: session.c (states, feed) -> msg1.c msg2.c msg3.c (one handshake message each, made and taken) ->
+ * auth_block.c (certificate, signature, confirmation) -> key_schedule.c -> record.c -> rekey.c, replay.c.
+ *
+ * Handshake bodies, after the record header (network byte order, nothing may follow):
+ *   1  version u8 | count u8 | nonce 32 | registry hash 32 | policy epoch u64 |
+ *      count x { suite u16 | share length u16 | ECDH public value | ML-KEM ek }
+ *   2  version u8 | suite u16 | nonce 32 | ECDH public value | ML-KEM ct | sealed auth block
+ *   3  sealed auth block
+ *   auth block  length u16 | certificate | signature 4627 | confirmation 64
+ *   alert       error number u16, in the clear, believed by nobody
+ */
+#ifndef SESSION_PRIV_H
+#define SESSION_PRIV_H
+
+#include "session/session.h"
+
+enum sess_state {
+    SESS_I_NEW,    /* initiator before sess_start */
+    SESS_I_WAIT_2, /* message 1 is out */
+    SESS_R_WAIT_1,
+    SESS_R_WAIT_3, /* message 2 is out */
+    SESS_UP,
+    SESS_CLOSING, /* we said goodbye; the peer may still speak */
+    SESS_CLOSED,  /* the peer said goodbye */
+    SESS_DEAD,    /* after an error */
+    SESS_STATES
+};
+
+/* Record types on the wire. */
+enum sess_rec {
+    SESS_REC_MSG_1 = 0x01,
+    SESS_REC_MSG_2 = 0x02,
+    SESS_REC_MSG_3 = 0x03,
+    SESS_REC_DATA = 0x10,
+    SESS_REC_REKEY = 0x11, /* one byte, the epoch that follows */
+    SESS_REC_CLOSE = 0x12, /* empty */
+    SESS_REC_ALERT = 0x20,
+};
+
+enum {
+    SESS_HS_VERSION = 1,
+    SESS_NONCE_BYTES = 32,
+    SESS_REGISTRY_BYTES = 32,
+    SESS_SECRET_BYTES = CRYPTO_HASH_BYTES,
+    SESS_MSG1_FIXED_BYTES = 1 + 1 + SESS_NONCE_BYTES + SESS_REGISTRY_BYTES + 8,
+    SESS_MSG2_FIXED_BYTES = 1 + 2 + SESS_NONCE_BYTES,
+    SESS_AUTH_FIXED_BYTES = 2 + CRYPTO_MLDSA87_SIG_BYTES + CRYPTO_HASH_BYTES,
+    SESS_ALERT_BYTES = 2,
+    SESS_FIRST_EPOCH = 1, /* handshake records say 0 */
+    SESS_REPLAY_WORDS = DBE_REPLAY_WINDOW / 64 + 1,
+};
+
+#define SESS_PROTOCOL_ID "DSMIL-DBE v1"
+
+struct sess_rec_head {
+    uint32_t length; /* bytes after the header */
+    uint8_t  type, epoch;
+    uint16_t reserved;
+    uint64_t seq;
+};
+
+/* Which sequence numbers were taken. */
+struct sess_replay {
+    uint64_t next; /* highest taken + 1 */
+    uint64_t bits[SESS_REPLAY_WORDS];
+    bool     window; /* else strict order */
+};
+
+/* Keys of one direction and epoch. */
+struct sess_keys {
+    struct crypto_aead_ctx *aead;
+    uint8_t                 iv[CRYPTO_AEAD_IV_BYTES];
+};
+
+struct sess_send {
+    struct sess_keys keys;
+    uint8_t          epoch;
+    bool             aged;            /* epoch_start_ns is set */
+    bool             key_used;        /* last_seq is set: the invariant that a nonce is never used twice under a key */
+    uint64_t         next_seq, last_seq;
+    uint64_t         epoch_records, epoch_bytes, epoch_start_ns;
+};
+
+struct sess_recv {
+    struct sess_keys   keys, prev; /* prev: datagrams that were overtaken by a rekey; never in strict order */
+    uint8_t            epoch;
+    bool               any; /* something was opened under application keys */
+    struct sess_replay replay;
+};
+
+/* One page of secret memory; everything of the handshake in it is wiped when the channel is up. */
+struct sess_secrets {
+    uint8_t ikm[CRYPTO_ECDH_SS_MAX_BYTES + CRYPTO_KEM_SS_BYTES];
+    uint8_t prk[SESS_SECRET_BYTES], master[SESS_SECRET_BYTES];
+    uint8_t hs_key[2][CRYPTO_AEAD_KEY_BYTES], hs_iv[2][CRYPTO_AEAD_IV_BYTES]; /* by role of the sender */
+    uint8_t k_mac[2][SESS_SECRET_BYTES];
+    uint8_t send[SESS_SECRET_BYTES], recv[SESS_SECRET_BYTES]; /* of the present epoch */
+    uint8_t k_log[32], binding[32];
+};
+
+/* What exists during the handshake alone. */
+struct sess_hs {
+    struct crypto_hash     *transcript;
+    struct crypto_ecdh_key *ecdh[DBE_SUITES_MAX]; /* initiator: one for each offered suite */
+    struct crypto_kem_key  *kem[DBE_SUITES_MAX];
+    uint8_t                 ecdh_pub[DBE_SUITES_MAX][CRYPTO_ECDH_PUB_MAX_BYTES]; /* own, to know a reflection */
+    uint8_t                 nonce[SESS_NONCE_BYTES];
+};
+
+struct sess {
+    struct sess_config         config;
+    enum sess_state            state;
+    const struct crypto_suite *suites[DBE_SUITES_MAX];
+    size_t                     suites_count;
+    const struct crypto_suite *suite;
+    struct sess_hs            *hs; /* NULL when over */
+    struct sess_secrets       *secrets;
+    struct sess_send           send;
+    struct sess_recv           recv;
+    struct dbe_identity        peer;
+    bool                       peer_known;
+    struct sess_stats          stats;
+    struct dbe_diag            diag;
+};
+
+/* Result of one record for sess_feed. */
+struct sess_out {
+    enum sess_event  event;
+    const uint8_t   *msg;
+    size_t           msg_len;
+    struct base_buf *buf;
+};
+
+/* ---- session.c */
+void    sess_move(struct sess *s, enum sess_state next); /* invariant: the move is in the table */
+void    sess_end_handshake(struct sess *s);              /* frees s->hs and wipes the handshake's secrets */
+/* The session dies of `err`: every key is gone. Returns err. */
+dbe_err sess_kill(struct sess *s, dbe_err err);
+
+/* ---- msg1.c msg2.c msg3.c: `make` appends to buf and leaves it as it was on error; `take` gets a whole record, header included */
+dbe_err sess_msg1_make(struct sess *s, struct base_buf *buf) DBE_MUST_CHECK;
+dbe_err sess_msg1_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
+dbe_err sess_msg2_make(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, struct base_buf *buf) DBE_MUST_CHECK;
+dbe_err sess_msg2_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
+dbe_err sess_msg3_make(struct sess *s, struct base_buf *buf) DBE_MUST_CHECK;
+dbe_err sess_msg3_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
+
+/* ---- auth_block.c */
+size_t  sess_auth_sealed_bytes(const struct sess *s); /* of our own block */
+/* Append the own block, sealed under the handshake keys; `rec` is the whole record so far, its header first. */
+dbe_err sess_auth_make(struct sess *s, const uint8_t *rec_head, struct base_buf *b) DBE_MUST_CHECK;
+/* Open and verify the peer's; commits nothing but the transcript. */
+dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed, size_t len, struct dbe_identity *ret_peer)
+    DBE_MUST_CHECK;
+
+/* ---- key_schedule.c */
+dbe_err sess_ks_handshake(struct sess *s) DBE_MUST_CHECK;   /* from secrets->ikm and the transcript so far */
+dbe_err sess_ks_application(struct sess *s) DBE_MUST_CHECK; /* from the whole transcript; installs both directions */
+/* Next secret of a direction, and the keys of a secret. */
+dbe_err sess_ks_next(const uint8_t secret[SESS_SECRET_BYTES], uint8_t next[SESS_SECRET_BYTES]) DBE_MUST_CHECK;
+dbe_err sess_ks_keys(const struct crypto_suite *suite, const uint8_t secret[SESS_SECRET_BYTES], bool seal,
+                     struct sess_keys *ret) DBE_MUST_CHECK;
+void    sess_keys_free(const struct crypto_suite *suite, struct sess_keys *keys); /* wipes */
+
+/* ---- record.c */
+void    sess_rec_head_put(uint8_t p[DBE_RECORD_HEADER_BYTES], const struct sess_rec_head *h);
+void    sess_rec_head_get(const uint8_t p[DBE_RECORD_HEADER_BYTES], struct sess_rec_head *h);
+void    sess_nonce(const uint8_t iv[CRYPTO_AEAD_IV_BYTES], uint64_t seq, uint8_t nonce[CRYPTO_AEAD_IV_BYTES]);
+/* Seal into dst, which takes header + len + tag bytes. */
+dbe_err sess_rec_seal(struct sess *s, uint8_t type, const void *msg, size_t len, uint8_t *dst) DBE_MUST_CHECK;
+/* Open an application record in place, then replay, then what its type says. */
+dbe_err sess_rec_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
+
+/* ---- rekey.c */
+bool    sess_rekey_due(const struct sess *s, size_t len, uint64_t now_ns);
+enum { SESS_REKEY_NOTICE_BYTES = DBE_RECORD_HEADER_BYTES + 1 + DBE_RECORD_TAG_BYTES };
+dbe_err sess_rekey_send(struct sess *s, uint64_t now_ns, uint8_t dst[SESS_REKEY_NOTICE_BYTES]) DBE_MUST_CHECK;
+dbe_err sess_rekey_take(struct sess *s, uint8_t epoch) DBE_MUST_CHECK;
+
+/* ---- replay.c */
+dbe_err sess_replay_check(const struct sess_replay *r, uint64_t seq) DBE_MUST_CHECK; /* E_REPLAY */
+void    sess_replay_commit(struct sess_replay *r, uint64_t seq);
+
+#endif
