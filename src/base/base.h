@@ -160,7 +160,8 @@ void base_json_str(struct base_buf *b, const char *text, size_t len);
  * bytes of `out` are as before. */
 dbe_err base_file_read(const char *path, size_t max, struct base_buf *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The same for private material: refuses a file that is not ours or readable by others (E_PERMISSION, says chmod). */
-dbe_err base_file_read_private(const char *path, size_t max, struct base_buf *out, struct dbe_diag *diag) DBE_MUST_CHECK;
+dbe_err base_file_read_private(const char *path, size_t max, struct base_buf *out, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
 /* Write atomically (temporary file, fsync, rename, fsync of the directory). kill -9 leaves the old or the new. */
 dbe_err base_file_write(const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
     DBE_MUST_CHECK;

@@ -18,7 +18,7 @@ static char dir[64];
 static int setup(void **state)
 {
     (void)state;
-    strcpy(dir, "/tmp/dsmil-file-XXXXXX");
+    snprintf(dir, sizeof dir, "/tmp/dsmil-file-XXXXXX");
     return mkdtemp(dir) != NULL ? 0 : -1;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * text_test.c - UTF-8 against an independent decoder for every sequence of up to three bytes, and hex, UUID, JSON tables.
+ * text_test.c - UTF-8 against an independent decoder for every sequence of up to three bytes; tables for hex, UUIDs
+ * and JSON.
  */
 #include "base/test.h"
 
