@@ -29,6 +29,11 @@ uint64_t svc_req_elapsed_us(const struct svc_req *req)
     return (base_mono_ns() - req->received_ns) / BASE_NS_PER_US;
 }
 
+size_t svc_req_queued_bytes(const struct svc_req *req)
+{
+    return dbe_peer_queued_bytes(req->peer);
+}
+
 void *svc_req_user(const struct svc_req *req)
 {
     return req->user;
