@@ -155,8 +155,8 @@ void base_json_str(struct base_buf *b, const char *text, size_t len);
 
 /* ---- files ---------------------------------------------------------------------------------------------- */
 
-/* Append a whole regular file of at most `max` bytes to `out`, which is an initialised buffer (its own maximum counts as
- * well) or a zeroed one (it gets `max`). DBE_E_NOT_FOUND, E_TOO_LARGE, E_IO, E_NOMEM; diag names path. On error the
+/* Append a whole regular file of at most `max` bytes to `out`, which is an initialised buffer (its own maximum counts
+ * as well) or a zeroed one (it gets `max`). DBE_E_NOT_FOUND, E_TOO_LARGE, E_IO, E_NOMEM; diag names path. On error the
  * bytes of `out` are as before. */
 dbe_err base_file_read(const char *path, size_t max, struct base_buf *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The same for private material: refuses a file that is not ours or readable by others (E_PERMISSION, says chmod). */
