@@ -124,7 +124,6 @@ struct svc_req {
     bool              gone;    /* on_gone is running */
     uint64_t          correlation, received_ns, deadline_ns;
     uint8_t           id[16];
-    char              profile[SVC_LABEL_VALUE_MAX + 1];
     struct pol_labels labels;
     void             *user;
     void            (*on_gone)(void *user, struct svc_req *req, dbe_err why);

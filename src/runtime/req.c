@@ -11,7 +11,6 @@
  */
 #include "runtime/priv.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "dsmil.pb-c.h"
@@ -48,12 +47,6 @@ static void count_end(struct svc *svc, const struct svc_req *req, dbe_err code)
     svc_metric_observe(&svc->metrics, SVC_M_dsmil_device_latency_seconds, labels, seconds);
     svc_labels(labels, "node", svc->node_name, "device_id", device, "msg_type", svc_msg_name(req->type), NULL);
     svc_metric_observe(&svc->metrics, SVC_M_dbe_message_latency_seconds, labels, seconds);
-    if (req->type == DBE_MSG_L7_CHAT_REQ) {
-        svc_labels(labels, "device_id", device, "profile", req->profile, "status", status, NULL);
-        svc_metric_add(&svc->metrics, SVC_M_dsmil_l7_requests_total, labels, 1);
-        svc_labels(labels, "device_id", device, "profile", req->profile, NULL);
-        svc_metric_observe(&svc->metrics, SVC_M_dsmil_l7_latency_seconds, labels, seconds);
-    }
     if (code == DBE_OK)
         return;
     svc_labels(labels, "device_id", device, "error_type", status, NULL);
@@ -291,8 +284,6 @@ static struct svc_req *req_new(struct svc *svc, struct dbe_peer *peer, const str
     req->labels = *labels;
     if (id != NULL)
         memcpy(req->id, id->value, sizeof req->id);
-    if (dbe_tlv_text(msg, DBE_TLV_L7_PROFILE, req->profile, sizeof req->profile) != DBE_OK)
-        snprintf(req->profile, sizeof req->profile, "default");
     return req;
 }
 

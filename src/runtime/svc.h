@@ -92,7 +92,9 @@ const struct dbe_credential *svc_credential(const struct svc *svc);
 enum svc_level { SVC_DEBUG, SVC_INFO, SVC_WARN, SVC_ERROR };
 /* One JSON line with 002's fields: timestamp, level, device_id, layer, service, message, request_id and tenant when `req` is given. */
 void svc_log(struct svc *svc, enum svc_level level, const struct svc_req *req, const char *fmt, ...) DBE_PRINTF(4, 5);
-/* Record one observation of a histogram by its name in runtime/metrics.def. `labels` is static-bounded text. */
+/* Record one observation of a histogram, add to a counter, or set a gauge (svc_count with its value), by its name in
+ * runtime/metrics.def. `labels` is static-bounded text. Families that start with dsmil_l7_ are the devices' own; what the runtime knows
+ * by itself (messages, errors, refusals, handshakes, dsmil_device_*) it counts by itself. */
 void svc_observe(struct svc *svc, const char *metric, const char *labels, double value);
 void svc_count(struct svc *svc, const char *metric, const char *labels, uint64_t add);
 void svc_dumpf(struct svc_dump *out, const char *fmt, ...) DBE_PRINTF(2, 3);
