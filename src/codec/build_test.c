@@ -208,7 +208,7 @@ static void forwarding_keeps_unknown_tlvs(void **state)
     assert_int_equal(dbe_tlv_find(&out, 0x7002)->len, 0);
     assert_memory_equal(dbe_tlv_find(&out, DBE_TLV_LAYER_PATH)->value, "\x07\x08", 2);
     assert_int_equal(dbe_msg_hops(&out, hops), 2);
-    assert_int_equal(hops[0].device, 47); /* spec 12.7: answering side first */
+    assert_int_equal(hops[0].device, 47); /* spec 12.9: answering side first */
     assert_int_equal(hops[1].device, 43);
 }
 
