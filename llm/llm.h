@@ -30,7 +30,7 @@ enum {
     LLM_STOPS_MAX = 16,          /* stop strings a session          */
     LLM_STOP_BYTES_MAX = 256,    /* bytes of one stop string        */
     LLM_MESSAGES_MAX = 1024,     /* messages of one chat            */
-    LLM_TEXT_BYTES_MAX = 4 << 20 /* bytes of text tokenised at once */
+    LLM_TEXT_BYTES_MAX = 2 << 20 /* bytes of text tokenised at once */
 };
 
 struct llm_model;
@@ -167,7 +167,8 @@ dbe_err llm_logits(struct llm_model *model, const int32_t *tokens, size_t count,
     DBE_MUST_CHECK;
 
 /* Write the F16/F32 GGUF file `in` as Q8_0 to `out` (atomically; never onto `in`): matrices whose rows are a multiple
- * of 32 become Q8_0, the rest F32. DBE_E_ARGUMENT when out is in, else as llm_model_load. */
+ * of 32 become Q8_0, vectors F32, other matrices stay as they are. DBE_E_ARGUMENT when out is in, else as
+ * llm_model_load. */
 dbe_err llm_quantize_file(const char *in, const char *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* `dsmil llm VERB ...`: argv[0] is the verb (run, info, logits, tokenize, perplexity, bench, quantize). Prints to

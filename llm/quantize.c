@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * quantize.c - writes a GGUF file again with its matrices as Q8_0.
+ *
+ * In:   a checked GGUF file of F32, F16 or Q8_0 tensors. Out: a GGUF v3 file, written beside its final name and
+ *       renamed when complete. Metadata are copied byte for byte but for general.file_type and
+ *       general.quantization_version.
+ * Q8_0: blocks of 32; d = max|x| / 127 as binary16, q = round(x / d), halves away from zero.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gguf.h"
+#include "half.h"
+#include "llm.h"
+
+enum { FILE_TYPE_Q8_0 = 7, QUANTIZATION_VERSION = 2, PATH_BYTES_MAX = 4096 };
+
+static const char *const replaced_keys[] = {"general.file_type", "general.quantization_version"};
+
+struct writer {
+    const struct gguf *g;
+    FILE              *f;
+    uint64_t           at;
+    struct dbe_diag   *diag;
+};
+
+/* ---- bytes out -------------------------------------------------------------------------------------------------------- */
+
+static dbe_err put(struct writer *w, const void *data, size_t len)
+{
+    if (len > 0 && fwrite(data, 1, len, w->f) != len)
+        return dbe_fail(w->diag, DBE_E_IO, "quantize", (size_t)w->at, "write: %s", strerror(errno));
+    w->at += len;
+    return DBE_OK;
+}
+
+static dbe_err put_le(struct writer *w, uint64_t v, size_t bytes)
+{
+    uint8_t out[8];
+
+    for (size_t i = 0; i < bytes; i++)
+        out[i] = (uint8_t)(v >> (8 * i));
+    return put(w, out, bytes);
+}
+
+static dbe_err put_string(struct writer *w, const char *text)
+{
+    DBE_TRY(put_le(w, strlen(text), 8));
+    return put(w, text, strlen(text));
+}
+
+static dbe_err pad(struct writer *w)
+{
+    while (w->at % w->g->alignment != 0)
+        DBE_TRY(put_le(w, 0, 1));
+    return DBE_OK;
+}
+
+/* ---- metadata ----------------------------------------------------------------------------------------------------------- */
+
+static bool is_replaced(const struct gguf *g, const struct gguf_kv *kv)
+{
+    for (size_t i = 0; i < BASE_ARRAY_LEN(replaced_keys); i++)
+        if (kv->key_len == strlen(replaced_keys[i]) && memcmp(g->meta + kv->key_at, replaced_keys[i], kv->key_len) == 0)
+            return true;
+    return false;
+}
+
+static dbe_err put_metadata(struct writer *w)
+{
+    const struct gguf *g = w->g;
+    uint64_t           kept = BASE_ARRAY_LEN(replaced_keys);
+
+    for (size_t i = 0; i < g->kv_count; i++)
+        kept += !is_replaced(g, &g->kvs[i]);
+    DBE_TRY(put(w, "GGUF", 4));
+    DBE_TRY(put_le(w, 3, 4));
+    DBE_TRY(put_le(w, g->tensor_count, 8));
+    DBE_TRY(put_le(w, kept, 8));
+    for (size_t i = 0; i < g->kv_count; i++) {
+        const struct gguf_kv *kv = &g->kvs[i];
+        const size_t          from = kv->key_at - 8; /* a pair is one run of bytes, from its key's length on */
+        if (!is_replaced(g, kv))
+            DBE_TRY(put(w, g->meta + from, kv->value_at + kv->value_len - from));
+    }
+    const uint32_t values[] = {FILE_TYPE_Q8_0, QUANTIZATION_VERSION};
+    for (size_t i = 0; i < BASE_ARRAY_LEN(values); i++) {
+        DBE_TRY(put_string(w, replaced_keys[i]));
+        DBE_TRY(put_le(w, GGUF_U32, 4));
+        DBE_TRY(put_le(w, values[i], 4));
+    }
+    return DBE_OK;
+}
+
+/* ---- tensors -------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t target_type(const struct gguf_tensor *t)
+{
+    if (t->n_dims == 1)
+        return GGUF_TENSOR_F32;
+    return t->dims[0] % GGUF_Q8_0_VALUES == 0 ? GGUF_TENSOR_Q8_0 : t->type;
+}
+
+static uint64_t row_bytes(uint32_t type, uint64_t columns)
+{
+    return type == GGUF_TENSOR_F32   ? columns * 4
+           : type == GGUF_TENSOR_F16 ? columns * 2
+                                     : columns / GGUF_Q8_0_VALUES * GGUF_Q8_0_BYTES;
+}
+
+static uint64_t row_count(const struct gguf_tensor *t)
+{
+    return t->dims[1] * t->dims[2] * t->dims[3];
+}
+
+static dbe_err put_tensor_table(struct writer *w)
+{
+    uint64_t offset = 0;
+
+    for (size_t i = 0; i < w->g->tensor_count; i++) {
+        const struct gguf_tensor *t = &w->g->tensors[i];
+        const uint32_t            type = target_type(t);
+        DBE_TRY(put_string(w, t->name));
+        DBE_TRY(put_le(w, t->n_dims, 4));
+        for (uint32_t d = 0; d < t->n_dims; d++)
+            DBE_TRY(put_le(w, t->dims[d], 8));
+        DBE_TRY(put_le(w, type, 4));
+        DBE_TRY(put_le(w, offset, 8));
+        offset += row_bytes(type, t->dims[0]) * row_count(t);
+        offset = (offset + w->g->alignment - 1) / w->g->alignment * w->g->alignment;
+    }
+    return pad(w);
+}
+
+static void row_to_f32(const struct gguf_tensor *t, const uint8_t *in, float *out)
+{
+    for (uint64_t c = 0; c < t->dims[0]; c++) {
+        if (t->type == GGUF_TENSOR_F32) {
+            memcpy(&out[c], in + c * 4, 4);
+        } else {
+            uint16_t h;
+            memcpy(&h, in + c * 2, 2);
+            out[c] = half_to_f32(h);
+        }
+    }
+}
+
+/* False: a value is not finite or too large for a binary16 scale. */
+static bool row_to_q8(const float *in, uint64_t columns, uint8_t *out)
+{
+    for (uint64_t b = 0; b < columns / GGUF_Q8_0_VALUES; b++, in += GGUF_Q8_0_VALUES, out += GGUF_Q8_0_BYTES) {
+        float amax = 0;
+        for (size_t i = 0; i < GGUF_Q8_0_VALUES; i++) {
+            if (!isfinite(in[i]))
+                return false;
+            amax = fmaxf(amax, fabsf(in[i]));
+        }
+        const float    d = amax / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+        const uint16_t h = half_from_f32(d);
+        if ((h & 0x7c00u) == 0x7c00u)
+            return false;
+        out[0] = (uint8_t)h;
+        out[1] = (uint8_t)(h >> 8);
+        for (size_t i = 0; i < GGUF_Q8_0_VALUES; i++) {
+            const float q = isfinite(inverse) ? roundf(in[i] * inverse) : 0.0f;
+            out[2 + i] = (uint8_t)(int8_t)q;
+        }
+    }
+    return true;
+}
+
+static dbe_err put_tensor(struct writer *w, const struct gguf_tensor *t)
+{
+    const uint32_t          type = target_type(t);
+    const size_t            in_bytes = (size_t)row_bytes(t->type, t->dims[0]);
+    const size_t            out_bytes = (size_t)row_bytes(type, t->dims[0]);
+    BASE_AUTO_FREE uint8_t *in = base_alloc(in_bytes, 1), *out = base_alloc(out_bytes, 1);
+    BASE_AUTO_FREE float   *values = base_alloc((size_t)t->dims[0], sizeof(float));
+
+    if (!in || !out || !values)
+        return dbe_fail(w->diag, DBE_E_NOMEM, "quantize", 0, "tensor %s: no memory for a row", t->name);
+    for (uint64_t r = 0; r < row_count(t); r++) {
+        DBE_TRY(gguf_read(w->g, t, r * in_bytes, in, in_bytes, w->diag));
+        if (type == t->type) {
+            DBE_TRY(put(w, in, in_bytes));
+            continue;
+        }
+        row_to_f32(t, in, values);
+        if (type == GGUF_TENSOR_F32)
+            memcpy(out, values, out_bytes);
+        else if (!row_to_q8(values, t->dims[0], out))
+            return dbe_fail(w->diag, DBE_E_MODEL, "quantize", (size_t)t->offset,
+                            "tensor %s: row %llu holds a value that is not finite or too large", t->name,
+                            (unsigned long long)r);
+        DBE_TRY(put(w, out, out_bytes));
+    }
+    return pad(w);
+}
+
+static dbe_err check_types(const struct gguf *g, struct dbe_diag *diag)
+{
+    for (size_t i = 0; i < g->tensor_count; i++)
+        if (g->tensors[i].type == GGUF_TENSOR_Q8_0 && target_type(&g->tensors[i]) != GGUF_TENSOR_Q8_0)
+            return dbe_fail(diag, DBE_E_MODEL, "quantize", 0, "tensor %s: a vector as Q8_0", g->tensors[i].name);
+    return DBE_OK;
+}
+
+/* ---- the file ---------------------------------------------------------------------------------------------------------------- */
+
+static dbe_err write_all(const struct gguf *g, FILE *f, struct dbe_diag *diag)
+{
+    struct writer w = {.g = g, .f = f, .diag = diag};
+
+    DBE_TRY(check_types(g, diag));
+    DBE_TRY(put_metadata(&w));
+    DBE_TRY(put_tensor_table(&w));
+    for (size_t i = 0; i < g->tensor_count; i++)
+        DBE_TRY(put_tensor(&w, &g->tensors[i]));
+    if (fflush(f) != 0 || fsync(fileno(f)) != 0)
+        return dbe_fail(diag, DBE_E_IO, "quantize", 0, "write: %s", strerror(errno));
+    return DBE_OK;
+}
+
+static dbe_err write_file(const struct gguf *g, const char *out, struct dbe_diag *diag)
+{
+    char temp[PATH_BYTES_MAX];
+    int  n = snprintf(temp, sizeof temp, "%s.XXXXXX", out);
+
+    if (n < 0 || (size_t)n >= sizeof temp)
+        return dbe_fail(diag, DBE_E_ARGUMENT, "quantize", 0, "the path of the output is too long");
+    const int fd = mkostemp(temp, O_CLOEXEC);
+    FILE     *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    if (!f) {
+        const int why = errno;
+        if (fd >= 0) {
+            close(fd);
+            unlink(temp);
+        }
+        return dbe_fail(diag, DBE_E_IO, "quantize", 0, "%.120s: %s", temp, strerror(why));
+    }
+    dbe_err err = write_all(g, f, diag);
+    (void)fchmod(fd, 0644);
+    if (fclose(f) != 0 && err == DBE_OK)
+        err = dbe_fail(diag, DBE_E_IO, "quantize", 0, "%.120s: %s", temp, strerror(errno));
+    if (err == DBE_OK && rename(temp, out) != 0)
+        err = dbe_fail(diag, DBE_E_IO, "quantize", 0, "%.120s: %s", out, strerror(errno));
+    if (err != DBE_OK)
+        unlink(temp);
+    return err;
+}
+
+dbe_err llm_quantize_file(const char *in, const char *out, struct dbe_diag *diag)
+{
+    struct stat  a, b;
+    struct gguf *g;
+    dbe_err      err;
+
+    if (stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return dbe_fail(diag, DBE_E_ARGUMENT, "quantize", 0, "%.120s: is the input itself", out);
+    DBE_TRY(gguf_open(in, &g, diag));
+    err = write_file(g, out, diag);
+    gguf_close(g);
+    return err;
+}
