@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * request_test.c - what the worker accepts as a request, and what its answers say.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "devices/l7_worker/request.h"
+#include "dsmil.pb-c.h"
+
+static const struct worker_defaults defaults = {0.5f, 0.75f};
+
+/* A request in the form protobuf-c wants it. */
+struct request {
+    Dsmil__L7ChatRequest r;
+    Dsmil__ChatMessage   message, *messages[600];
+    char                 role[16], content[64], *stops[8];
+};
+
+static void request_init(struct request *q)
+{
+    dsmil__l7_chat_request__init(&q->r);
+    dsmil__chat_message__init(&q->message);
+    strcpy(q->role, "user");
+    strcpy(q->content, "hello");
+    q->message.role = q->role;
+    q->message.content = q->content;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(q->messages); i++)
+        q->messages[i] = &q->message;
+    q->r.messages = q->messages;
+    q->r.n_messages = 1;
+    q->r.stop = q->stops;
+}
+
+static dbe_err read_it(const struct request *q, struct engine_chat *chat, const char **reason)
+{
+    size_t   len = dsmil__l7_chat_request__get_packed_size(&q->r);
+    uint8_t *packed = test_malloc(len);
+
+    (void)dsmil__l7_chat_request__pack(&q->r, packed);
+    dbe_err err = worker_request_read(packed, len, &defaults, chat, reason);
+    test_free(packed);
+    return err;
+}
+
+static void test_defaults(void **state)
+{
+    struct request     q;
+    struct engine_chat chat;
+    const char        *reason;
+
+    (void)state;
+    request_init(&q);
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_OK);
+    assert_int_equal(chat.count, 1);
+    assert_string_equal(chat.messages[0].role, "user");
+    assert_int_equal(chat.messages[0].text_len, 5);
+    assert_memory_equal(chat.messages[0].text, "hello", 5);
+    assert_true(chat.params.temperature == defaults.temperature && chat.params.top_p == defaults.top_p);
+    assert_int_equal(chat.params.max_tokens, 0);
+    assert_int_equal(chat.params.stop_count, 0);
+    assert_false(chat.stream);
+    chat.free_owned(chat.owned);
+}
+
+/* Zero is a value, not absence. */
+static void test_what_is_said_counts(void **state)
+{
+    struct request     q;
+    struct engine_chat chat;
+    const char        *reason;
+    char               stop[] = "\n\n";
+
+    (void)state;
+    request_init(&q);
+    q.r.has_temperature_case = DSMIL__L7_CHAT_REQUEST__HAS_TEMPERATURE_TEMPERATURE;
+    q.r.temperature = 0.0f;
+    q.r.has_seed_case = DSMIL__L7_CHAT_REQUEST__HAS_SEED_SEED;
+    q.r.seed = 0;
+    q.r.has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
+    q.r.max_tokens = 9;
+    q.stops[0] = stop;
+    q.r.n_stop = 1;
+    q.r.stream = 1;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_OK);
+    assert_true(chat.params.temperature == 0.0f);
+    assert_int_equal(chat.params.seed, 0);
+    assert_int_equal(chat.params.max_tokens, 9);
+    assert_int_equal(chat.params.stop_count, 1);
+    assert_string_equal(chat.params.stops[0], "\n\n");
+    assert_true(chat.stream);
+    chat.free_owned(chat.owned);
+}
+
+enum bad {
+    BAD_NO_MESSAGE, BAD_MANY_MESSAGES, BAD_ROLE, BAD_CONTENT, BAD_HOT, BAD_COLD, BAD_NAN, BAD_TOP_P, BAD_TOP_P_HIGH, BAD_MAX,
+    BAD_STOPS, BAD_STOP_EMPTY, BAD_STOP_LONG, BAD_STOP_UTF8, BAD_COUNT
+};
+
+static void spoil(struct request *q, enum bad how, char *text)
+{
+    static const float temperatures[] = {[BAD_HOT] = 2.5f, [BAD_COLD] = -1.0f, [BAD_NAN] = NAN};
+
+    q->stops[0] = q->stops[1] = q->stops[2] = q->stops[3] = q->stops[4] = text;
+    switch (how) {
+    case BAD_NO_MESSAGE: q->r.n_messages = 0; break;
+    case BAD_MANY_MESSAGES: q->r.n_messages = WORKER_MESSAGES_MAX + 1; break;
+    case BAD_ROLE: strcpy(q->role, "root"); break;
+    case BAD_CONTENT: strcpy(q->content, "a\xFF"); break;
+    case BAD_HOT:
+    case BAD_COLD:
+    case BAD_NAN:
+        q->r.has_temperature_case = DSMIL__L7_CHAT_REQUEST__HAS_TEMPERATURE_TEMPERATURE;
+        q->r.temperature = temperatures[how];
+        break;
+    case BAD_TOP_P:
+    case BAD_TOP_P_HIGH:
+        q->r.has_top_p_case = DSMIL__L7_CHAT_REQUEST__HAS_TOP_P_TOP_P;
+        q->r.top_p = how == BAD_TOP_P ? 0.0f : 1.5f;
+        break;
+    case BAD_MAX: q->r.has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS; break;
+    case BAD_STOPS:
+        strcpy(text, "x");
+        q->r.n_stop = 5;
+        break;
+    case BAD_STOP_EMPTY:
+        text[0] = '\0';
+        q->r.n_stop = 1;
+        break;
+    case BAD_STOP_LONG:
+        memset(text, 'x', LLM_STOP_BYTES_MAX + 1);
+        text[LLM_STOP_BYTES_MAX + 1] = '\0';
+        q->r.n_stop = 1;
+        break;
+    case BAD_STOP_UTF8:
+        strcpy(text, "\xC3");
+        q->r.n_stop = 1;
+        break;
+    case BAD_COUNT: break;
+    }
+}
+
+static void test_bad_requests(void **state)
+{
+    char text[LLM_STOP_BYTES_MAX + 2];
+
+    (void)state;
+    for (int how = 0; how < BAD_COUNT; how++) {
+        struct request     q;
+        struct engine_chat chat = {0};
+        const char        *reason = NULL;
+        request_init(&q);
+        spoil(&q, (enum bad)how, text);
+        dbe_err err = read_it(&q, &chat, &reason);
+        if (err != DBE_E_RANGE && err != DBE_E_UTF8)
+            fail_msg("case %d: %s", how, dbe_err_name(err));
+        assert_non_null(reason);
+        assert_null(chat.owned);
+    }
+}
+
+static void test_bytes_that_are_no_request(void **state)
+{
+    static const uint8_t bytes[] = {0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F};
+    struct engine_chat   chat;
+    const char          *reason;
+
+    (void)state;
+    assert_int_equal(worker_request_read(bytes, sizeof bytes, &defaults, &chat, &reason), DBE_E_MALFORMED);
+    assert_int_equal(worker_request_read(bytes, WORKER_REQUEST_MAX_BYTES + 1, &defaults, &chat, &reason), DBE_E_TOO_LARGE);
+    assert_int_equal(worker_request_read("", 0, &defaults, &chat, &reason), DBE_E_RANGE); /* no message in it */
+}
+
+static void test_allocation_and_randomness_fail(void **state)
+{
+    struct request     q;
+    struct engine_chat chat = {0};
+    const char        *reason;
+
+    (void)state;
+    request_init(&q);
+    base_fail_alloc_at(1);
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_E_NOMEM);
+    base_fail_alloc_at(0);
+    base_fail_random_at(1);
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_E_RANDOM);
+    base_fail_random_at(0);
+    assert_null(chat.owned);
+}
+
+static Dsmil__L7ChatResponse *answer(const char *text, size_t len, const struct engine_result *result)
+{
+    struct base_buf      words, out;
+    struct worker_answer a = {&words, result, "tiny", 47};
+
+    base_buf_init(&words, 4096);
+    base_buf_init(&out, 4096);
+    base_buf_bytes(&words, text, len);
+    assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+    Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
+    assert_non_null(r);
+    assert_int_equal(r->n_choices, 1);
+    assert_string_equal(r->model, "tiny");
+    assert_int_equal(r->device_id, 47);
+    base_buf_free(&words);
+    base_buf_free(&out);
+    return r;
+}
+
+static void test_answers(void **state)
+{
+    struct engine_result   result = {.finish = LLM_FINISH_LENGTH, .prompt_tokens = 3, .answer_tokens = 4,
+                                     .first_token_ns = 2 * BASE_NS_PER_MS, .total_ns = 5 * BASE_NS_PER_MS};
+    Dsmil__L7ChatResponse *r = answer("a\0b", 3, NULL);
+
+    (void)state;
+    assert_string_equal(r->choices[0]->message->content, "ab");
+    assert_string_equal(r->choices[0]->message->role, "assistant");
+    assert_string_equal(r->choices[0]->finish_reason, "");
+    assert_null(r->usage);
+    dsmil__l7_chat_response__free_unpacked(r, NULL);
+
+    r = answer("", 0, &result);
+    assert_string_equal(r->choices[0]->message->content, "");
+    assert_string_equal(r->choices[0]->finish_reason, "length");
+    assert_int_equal(r->usage->prompt_tokens, 3);
+    assert_int_equal(r->usage->total_tokens, 7);
+    assert_true(r->ttft_ms == 2.0f && r->latency_ms == 5.0f);
+    dsmil__l7_chat_response__free_unpacked(r, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_what_is_said_counts),
+        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_bytes_that_are_no_request),
+        cmocka_unit_test(test_allocation_and_randomness_fail),
+        cmocka_unit_test(test_answers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fuzz_http.c - bodies and header values of HTTP clients, and model text on its way out.
+ *
+ * In:   input: first byte chooses a body, header values, or text of an answer
+ * Finds: reads beyond the input; a refusal without status, message or parameter; JSON or event framing that text can break
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shim/headers.h"
+#include "shim/openai.h"
+#include "shim/sse.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void must_be_json(const char *text, size_t len)
+{
+    json_error_t e;
+    json_t      *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+
+    must(root != NULL);
+    json_decref(root);
+}
+
+static void fuzz_body(const char *body, size_t len)
+{
+    struct shim_chat_req req;
+    struct shim_problem  p = {0};
+    struct base_buf      out;
+
+    if (shim_chat_req_parse(body, len, &req, &p) == DBE_OK) {
+        must(req.message_count >= 1 && req.message_count <= SHIM_MESSAGES_MAX && req.stop_count <= SHIM_STOP_MAX);
+        for (size_t i = 0; i < req.message_count; i++)
+            must(base_utf8_valid(req.messages[i].content, strlen(req.messages[i].content)));
+        shim_chat_req_free(&req);
+        return;
+    }
+    must(p.status >= 400 && p.status < 600 && p.code != NULL && p.message[0] != '\0');
+    base_buf_init(&out, 65536);
+    shim_problem_json(&out, &p, "id");
+    must(out.err == DBE_OK);
+    must_be_json((const char *)out.data, out.len);
+    base_buf_free(&out);
+}
+
+static void fuzz_headers(const uint8_t *data, size_t size)
+{
+    char *text = malloc(size + 1);
+
+    must(text != NULL);
+    memcpy(text, data, size);
+    text[size] = '\0';
+    if (shim_host_is_local(text))
+        must(strlen(text) <= sizeof "127.0.0.1:65535");
+    (void)shim_origin_is_local(text);
+    if (shim_bearer_matches(text, "the-key-of-this-test"))
+        must(strstr(text, "the-key-of-this-test") != NULL);
+    free(text);
+}
+
+static void fuzz_text(const char *text, size_t len)
+{
+    static const struct shim_trace trace = {.request_id = "id"};
+    struct shim_stream             s;
+    static char                    events[1 << 20];
+    size_t                         n = 0, got;
+
+    if (len > 4096)
+        return;
+    shim_stream_init(&s, "id", 1, true);
+    must(shim_stream_delta(&s, "model", text, len / 2) == DBE_OK);
+    got = shim_stream_read(&s, events, 64);
+    n += got;
+    must(shim_stream_delta(&s, "model", text + len / 2, len - len / 2) == DBE_OK);
+    shim_stream_finish(&s, "stop", 1, 2, &trace);
+    while ((got = shim_stream_read(&s, events + n, sizeof events - n)) > 0)
+        n += got;
+    must(shim_stream_at_end(&s));
+    for (size_t at = 0; at < n;) {
+        char *end = memmem(events + at, n - at, "\n\n", 2);
+        must(end != NULL && memcmp(events + at, "data: ", 6) == 0);
+        size_t line = (size_t)(end - events) - at;
+        must(memchr(events + at, '\n', line) == NULL && memchr(events + at, '\r', line) == NULL);
+        if (line != sizeof "data: [DONE]" - 1 || memcmp(events + at, "data: [DONE]", line) != 0)
+            must_be_json(events + at + 6, line - 6);
+        at += line + 2;
+    }
+    shim_stream_free(&s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    switch (data[0] % 3) {
+    case 0: fuzz_body((const char *)data + 1, size - 1); break;
+    case 1: fuzz_headers(data + 1, size - 1); break;
+    default: fuzz_text((const char *)data + 1, size - 1); break;
+    }
+    return 0;
+}

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * http.c - the gateway's HTTP front: loopback listener, connections and their limits, routes, answers.
+ *
+ * In:   HTTP/1.1 of local programs (libmicrohttpd parses it, inside the service's event loop)
+ * Out:  JSON, event streams, /metrics and /healthz; every error in OpenAI's shape
+ * Does: refuses foreign Host and Origin (DNS rebinding), wrong keys, bodies above 1 MiB, requests that arrive too slowly; parks a
+ *       connection while the mesh computes and notices when its client leaves
+ * Not:  no TLS and no other address than 127.0.0.1
+ *
+ * Reading order: routes, on_request, then up.
+ */
+#include "shim/shim.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "shim/headers.h"
+
+enum { DROPPED_MAX_BYTES = 4 * 1024 * 1024, PAGE_MAX_BYTES = 65536 };
+
+struct shim_socket { /* one connection */
+    int                 fd;
+    bool                receiving; /* between requests or inside one */
+    uint64_t            since_ns;
+    struct shim_socket *next, **prev;
+};
+
+struct shim_server {
+    struct MHD_Daemon  *daemon;
+    struct svc_mhd     *attached;
+    int                 listener; /* ours again after quiesce, else -1 */
+    struct shim_socket *sockets;
+};
+
+/* ---- answers ---------------------------------------------------------------------------------------------------------- */
+
+void shim_http_respond(struct shim_http *http, unsigned status, const char *content_type, struct MHD_Response *response)
+{
+    static char empty[1];
+    char        seconds[16];
+
+    if (http->answer != NULL) { /* the first decision stands */
+        if (response != NULL)
+            MHD_destroy_response(response);
+        return;
+    }
+    if (response == NULL) {
+        status = 500;
+        response = MHD_create_response_from_buffer(0, empty, MHD_RESPMEM_PERSISTENT);
+        if (response == NULL) { /* no memory for an empty one: the connection is closed instead */
+            http->gone = true;
+            return;
+        }
+    }
+    (void)MHD_add_response_header(response, "Content-Type", content_type);
+    (void)MHD_add_response_header(response, "X-Request-Id", http->chat.id_text);
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (status == 401)
+        (void)MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
+    if (http->problem.retry_after_s != 0) {
+        (void)snprintf(seconds, sizeof seconds, "%" PRIu32, http->problem.retry_after_s);
+        (void)MHD_add_response_header(response, "Retry-After", seconds);
+    }
+    http->answer = response;
+    http->status = status;
+}
+
+void shim_http_answer(struct shim_http *http, unsigned status, const char *content_type, struct base_buf *body)
+{
+    struct MHD_Response *response = NULL;
+
+    if (body->err == DBE_OK)
+        response = MHD_create_response_from_buffer(body->len, body->data, MHD_RESPMEM_MUST_COPY);
+    shim_http_respond(http, status, content_type, response);
+}
+
+void shim_http_refuse(struct shim_http *http, const struct shim_problem *p)
+{
+    struct base_buf out;
+
+    http->problem = *p;
+    base_buf_init(&out, PAGE_MAX_BYTES);
+    shim_problem_json(&out, p, http->chat.id_text);
+    shim_http_answer(http, (unsigned)p->status, "application/json", &out);
+    base_buf_free(&out);
+}
+
+/* ---- waiting for the mesh ------------------------------------------------------------------------------------------------ */
+
+static void resume(struct shim_http *http)
+{
+    if (!http->suspended)
+        return;
+    http->suspended = false;
+    MHD_resume_connection(http->connection);
+    svc_mhd_kick(http->shim->server->attached);
+}
+
+/* The parked socket became readable: its client has left, or sends what we do not read yet. */
+static void on_socket(void *ctx, int fd, unsigned events)
+{
+    struct shim_http *http = ctx;
+    char              byte;
+    ssize_t           n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n > 0 && (events & BASE_LOOP_HANGUP) == 0) {
+        (void)base_watch_events(http->watch, 0); /* a pipelined request: hang-up is still told */
+        return;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    base_watch_free(http->watch);
+    http->watch = NULL;
+    http->gone = true;
+    http->shim->disconnects++;
+    shim_chat_gone(http);
+    resume(http);
+}
+
+void shim_http_wait(struct shim_http *http)
+{
+    if (http->gone)
+        return;
+    if (http->watch == NULL)
+        (void)!base_loop_watch(svc_loop(http->shim->svc), http->socket->fd, BASE_LOOP_READ, on_socket, http, &http->watch);
+    MHD_suspend_connection(http->connection);
+    http->suspended = true;
+}
+
+void shim_http_continue(struct shim_http *http)
+{
+    resume(http);
+}
+
+/* ---- pages ------------------------------------------------------------------------------------------------------------------ */
+
+static dbe_err handle_models(struct shim_http *http)
+{
+    const struct shim_models *models = NULL;
+    const struct shim_model  *one = NULL;
+    struct shim_problem       p;
+    struct base_buf           out;
+
+    if (shim_mesh_models(&http->shim->mesh, &models, &p) != DBE_OK) {
+        shim_http_refuse(http, &p);
+        return DBE_OK;
+    }
+    base_buf_init(&out, PAGE_MAX_BYTES);
+    if (http->model_id == NULL) {
+        shim_models_json(&out, models);
+        shim_http_answer(http, 200, "application/json", &out);
+    } else if ((one = shim_models_find(models, http->model_id)) != NULL) {
+        shim_model_json(&out, one);
+        shim_http_answer(http, 200, "application/json", &out);
+    } else {
+        (void)shim_problem_set(&p, 404, "model_not_found", "model", "The model '%.128s' does not exist.", http->model_id);
+        shim_http_refuse(http, &p);
+    }
+    base_buf_free(&out);
+    return DBE_OK;
+}
+
+static dbe_err handle_metrics(struct shim_http *http)
+{
+    struct base_buf out;
+
+    base_buf_init(&out, SVC_METRICS_MAX_BYTES);
+    dbe_err err = svc_metrics_render(http->shim->svc, &out);
+    if (err == DBE_OK)
+        shim_http_answer(http, 200, SVC_METRICS_CONTENT_TYPE, &out);
+    base_buf_free(&out);
+    return err;
+}
+
+static dbe_err handle_health(struct shim_http *http)
+{
+    struct base_buf out;
+    unsigned        status = 503;
+
+    base_buf_init(&out, SVC_HEALTH_MAX_BYTES);
+    dbe_err err = svc_health_render(http->shim->svc, &out, &status);
+    if (err == DBE_OK)
+        shim_http_answer(http, status, SVC_HEALTH_CONTENT_TYPE, &out);
+    base_buf_free(&out);
+    return err;
+}
+
+/* ---- routes ------------------------------------------------------------------------------------------------------------------ */
+
+static const struct route {
+    const char *path; /* one that ends with '/' takes what follows as the model's id */
+    const char *method, *allow;
+    bool        needs_key;
+    dbe_err   (*handler)(struct shim_http *http);
+} routes[] = {
+    {"/v1/chat/completions", "POST", "POST", true, shim_chat_handle},
+    {"/v1/models", "GET", "GET, HEAD", true, handle_models},
+    {"/v1/models/", "GET", "GET, HEAD", true, handle_models},
+    {"/metrics", "GET", "GET, HEAD", false, handle_metrics},
+    {"/healthz", "GET", "GET, HEAD", false, handle_health},
+};
+
+static const struct route *find_route(const char *path)
+{
+    for (size_t i = 0; i < BASE_ARRAY_LEN(routes); i++) {
+        size_t len = strlen(routes[i].path);
+        bool   prefix = routes[i].path[len - 1] == '/';
+        if (prefix ? strncmp(path, routes[i].path, len) == 0 && path[len] != '\0' : strcmp(path, routes[i].path) == 0)
+            return &routes[i];
+    }
+    return NULL;
+}
+
+static const char *header(struct shim_http *http, const char *name)
+{
+    return MHD_lookup_connection_value(http->connection, MHD_HEADER_KIND, name);
+}
+
+/* What the headers alone decide; DBE_OK: the body is wanted. */
+static dbe_err check_headers(struct shim_http *http, const char *path, const char *method, const struct route **ret_route,
+                             struct shim_problem *p)
+{
+    const char *length = header(http, "Content-Length");
+
+    if (!shim_host_is_local(header(http, "Host")))
+        return shim_problem_set(p, 403, "host_not_allowed", NULL, "This service answers to localhost and 127.0.0.1 alone.");
+    if (!shim_origin_is_local(header(http, "Origin")))
+        return shim_problem_set(p, 403, "origin_not_allowed", NULL, "Pages of other hosts may not use this service.");
+    const struct route *route = find_route(path);
+    if (route == NULL)
+        return shim_problem_set(p, 404, "unknown_url", NULL, "Invalid URL: there is no such endpoint.");
+    http->route = route->path;
+    *ret_route = route;
+    if (strcmp(method, route->method) != 0 && !(strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0))
+        return shim_problem_set(p, 405, "method_not_allowed", NULL, "This endpoint takes %s.", route->allow);
+    if (route->needs_key && !shim_bearer_matches(header(http, "Authorization"), http->shim->api_key))
+        return shim_problem_set(p, 401, "invalid_api_key", NULL,
+                                "The API key is missing or wrong: send 'Authorization: Bearer <key>'.");
+    if (length != NULL && strtoull(length, NULL, 10) > SHIM_BODY_MAX_BYTES)
+        return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.", SHIM_BODY_MAX_BYTES);
+    return DBE_OK;
+}
+
+/* ---- one request ------------------------------------------------------------------------------------------------------------- */
+
+static enum MHD_Result queue_answer(struct shim_http *http, const struct route *route)
+{
+    if (http->gone || http->answer == NULL)
+        return MHD_NO;
+    if (http->status == 405 && route != NULL)
+        (void)MHD_add_response_header(http->answer, "Allow", route->allow);
+    enum MHD_Result ok = MHD_queue_response(http->connection, http->status, http->answer);
+    MHD_destroy_response(http->answer);
+    http->answer = NULL;
+    return ok;
+}
+
+static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *connection, const char *path, const char *method,
+                                     void **con_cls)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const struct route             *route = NULL;
+    struct shim_http               *http = base_alloc(1, sizeof *http);
+
+    if (http == NULL || info == NULL || info->socket_context == NULL || base_uuid(http->chat.id) != DBE_OK) {
+        base_free(http);
+        return MHD_NO;
+    }
+    base_uuid_text(http->chat.id, http->chat.id_text);
+    http->shim = shim;
+    http->connection = connection;
+    http->socket = info->socket_context;
+    http->route = "unknown";
+    http->begin_ns = svc_now_ns(shim->svc);
+    base_buf_init(&http->body, SHIM_BODY_MAX_BYTES);
+    *con_cls = http;
+    shim->requests++;
+    svc_hold(shim->svc);
+    http->refused = check_headers(http, path, method, &route, &http->problem) != DBE_OK;
+    if (route != NULL)
+        http->handler = route->handler;
+    if (!http->refused && route != NULL && route->path[strlen(route->path) - 1] == '/') {
+        base_buf_str(&http->body, path + strlen(route->path));
+        http->model_id = base_buf_cstr(&http->body);
+    }
+    /* A client that waits for "100 Continue", or has too much to say, hears the answer now; others after their body. */
+    if (http->refused && (http->problem.status == 413 || header(http, "Expect") != NULL)) {
+        shim_http_refuse(http, &http->problem);
+        return queue_answer(http, route);
+    }
+    return MHD_YES;
+}
+
+/* Part of a body. What is refused anyway is read and dropped, to a limit, so that the client gets to read why. */
+static enum MHD_Result take_body(struct shim_http *http, const char *data, size_t *len)
+{
+    if (!http->refused && http->model_id == NULL) {
+        base_buf_bytes(&http->body, data, *len);
+        if (http->body.err != DBE_OK) {
+            http->refused = true;
+            if (http->body.err == DBE_E_TOO_LARGE)
+                (void)shim_problem_set(&http->problem, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
+                                       SHIM_BODY_MAX_BYTES);
+            else
+                shim_problem_of_mesh(&http->problem, DBE_E_NOMEM, NULL, NULL, 0);
+            base_buf_free(&http->body);
+        }
+    } else {
+        http->dropped_bytes += *len;
+    }
+    *len = 0;
+    return http->dropped_bytes <= DROPPED_MAX_BYTES ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
+                                  const char *version, const char *data, size_t *len, void **con_cls)
+{
+    struct shim_http *http = *con_cls;
+
+    (void)version;
+    if (http == NULL)
+        return begin_request(cls, connection, path, method, con_cls);
+    if (*len > 0)
+        return take_body(http, data, len);
+    if (http->answer == NULL && !http->gone) { /* the request is complete */
+        struct shim_problem internal;
+        http->socket->receiving = false;
+        if (http->refused)
+            shim_http_refuse(http, &http->problem);
+        else if (http->handler(http) != DBE_OK) {
+            shim_problem_of_mesh(&internal, DBE_E_NOMEM, NULL, NULL, 0);
+            shim_http_refuse(http, &internal);
+        }
+        if (http->suspended)
+            return MHD_YES;
+    }
+    return queue_answer(http, find_route(path));
+}
+
+static void count_answer(struct shim_http *http)
+{
+    struct shim *shim = http->shim;
+    uint64_t     us = (svc_now_ns(shim->svc) - http->begin_ns) / BASE_NS_PER_US;
+
+    shim->answers_2xx += http->status >= 200 && http->status < 300;
+    shim->answers_4xx += http->status >= 400 && http->status < 500;
+    shim->answers_5xx += http->status >= 500;
+    svc_log(shim->svc, http->status >= 500 ? SVC_WARN : SVC_INFO, NULL,
+            "http route=%s status=%u code=%s elapsed_ms=%" PRIu64 ".%03" PRIu64 " http_request=%s%s", http->route, http->status,
+            http->problem.code != NULL ? http->problem.code : "-", us / 1000, us % 1000, http->chat.id_text,
+            http->gone ? " client_gone=1" : "");
+}
+
+/* The answer has left, or the connection is gone. */
+static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls, enum MHD_RequestTerminationCode why)
+{
+    struct shim_http *http = *con_cls;
+
+    (void)cls;
+    (void)connection;
+    (void)why;
+    if (http == NULL)
+        return;
+    *con_cls = NULL;
+    if (http->counted)
+        http->shim->in_flight--;
+    shim_chat_gone(http);
+    count_answer(http);
+    base_watch_free(http->watch);
+    if (http->answer != NULL)
+        MHD_destroy_response(http->answer);
+    base_buf_free(&http->body);
+    shim_stream_free(&http->stream);
+    http->socket->receiving = true;
+    http->socket->since_ns = svc_now_ns(http->shim->svc);
+    svc_release(http->shim->svc);
+    base_free(http);
+}
+
+/* ---- connections ---------------------------------------------------------------------------------------------------------------- */
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct shim        *shim = cls;
+    struct shim_socket *s = *socket_context;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        if (s == NULL)
+            return;
+        *s->prev = s->next;
+        if (s->next != NULL)
+            s->next->prev = s->prev;
+        base_free(s);
+        *socket_context = NULL;
+        shim->connections--;
+        return;
+    }
+    s = base_alloc(1, sizeof *s);
+    if (s == NULL)
+        return; /* its requests find no context and are closed */
+    s->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    s->receiving = true;
+    s->since_ns = svc_now_ns(shim->svc);
+    s->next = shim->server->sockets;
+    s->prev = &shim->server->sockets;
+    if (s->next != NULL)
+        s->next->prev = &s->next;
+    shim->server->sockets = s;
+    *socket_context = s;
+    shim->connections++;
+}
+
+/* One byte a second keeps a connection busy for ever; it does not keep it open for ever. */
+void shim_http_tick(struct shim *shim)
+{
+    uint64_t now_ns = svc_now_ns(shim->svc);
+
+    for (struct shim_socket *s = shim->server->sockets; s != NULL; s = s->next)
+        if (s->receiving && now_ns - s->since_ns > SHIM_RECEIVE_TIMEOUT_S * BASE_NS_PER_S)
+            (void)shutdown(s->fd, SHUT_RDWR);
+}
+
+/* ---- the listener ------------------------------------------------------------------------------------------------------------------ */
+
+static dbe_err open_listener(struct shim *shim, int *ret_fd, struct dbe_diag *diag)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)shim->port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t          len = sizeof at;
+    int                on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return dbe_fail(diag, DBE_E_IO, "port", 0, "cannot make a socket: %s", strerror(errno));
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, SHIM_LISTEN_BACKLOG) != 0 ||
+        getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
+        int why = errno;
+        (void)close(fd);
+        return dbe_fail(diag, why == EADDRINUSE ? DBE_E_CONFIG : DBE_E_IO, "port", 0,
+                        "cannot listen on 127.0.0.1:%" PRIu64 ": %s; choose another port with --port", shim->port, strerror(why));
+    }
+    shim->port = ntohs(at.sin_port);
+    *ret_fd = fd;
+    return DBE_OK;
+}
+
+dbe_err shim_http_start(struct shim *shim, struct dbe_diag *diag)
+{
+    int fd = -1;
+
+    DBE_TRY(open_listener(shim, &fd, diag));
+    struct shim_server *server = base_alloc(1, sizeof *server);
+    if (server == NULL) {
+        (void)close(fd);
+        return DBE_E_NOMEM;
+    }
+    server->listener = -1;
+    shim->server = server;
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, shim, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)shim->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)SHIM_CONNECTION_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SHIM_IDLE_TIMEOUT_S,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, shim, MHD_OPTION_END);
+    if (server->daemon == NULL) {
+        (void)close(fd);
+        shim_http_stop(shim);
+        return dbe_fail(diag, DBE_E_IO, "port", 0, "the HTTP library refused to start");
+    }
+    dbe_err err = svc_mhd_attach(svc_loop(shim->svc), server->daemon, &server->attached);
+    if (err != DBE_OK)
+        shim_http_stop(shim);
+    return err;
+}
+
+void shim_http_quiesce(struct shim *shim)
+{
+    if (shim->server == NULL || shim->server->daemon == NULL || shim->server->listener >= 0)
+        return;
+    shim->server->listener = MHD_quiesce_daemon(shim->server->daemon);
+}
+
+void shim_http_stop(struct shim *shim)
+{
+    struct shim_server *server = shim->server;
+
+    if (server == NULL)
+        return;
+    svc_mhd_free(server->attached);
+    if (server->daemon != NULL)
+        MHD_stop_daemon(server->daemon); /* tells every request that it is over */
+    if (server->listener >= 0)
+        (void)close(server->listener);
+    base_free(server);
+    shim->server = NULL;
+}

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * map_dbe.c - L7_CHAT_REQ out, L7_CHAT_RESP and ERROR in; the claim token that speaks for the local user; the model list.
+ *
+ * In:   struct shim_chat_req; messages of the router
+ * Out:  messages to the router; callbacks with answers in OpenAI's terms
+ * Not:  no HTTP, no JSON, no policy
+ */
+#include "shim/map_dbe.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "dsmil.pb-c.h"
+
+enum {
+    SHIM_DEVICE = 0,
+    ROUTER_DEVICE = 43,
+    REQUEST_TLV_ROOM_BYTES = 1024, /* all TLVs but the claim */
+    MODELS_TIMEOUT_S = 2,
+    MODELS_MAX_BYTES = 65536,
+};
+
+/* 001 section 3.3: what the shim says on behalf of local tools. */
+enum {
+    SHIM_COMPARTMENTS = DBE_COMPARTMENT_SOC,
+    SHIM_CLASSIFICATION = DBE_CLSF_SECRET,
+    SHIM_ROE = DBE_ROE_SOC_ASSIST,
+};
+#define SHIM_CLIENT "openai_shim"
+
+/* ---- claim ---------------------------------------------------------------------------------------------------------- */
+
+/* A claim holds on one channel only: signed when the channel is new, again before it runs out, not for every message. */
+static dbe_err renew_claim(struct shim_mesh *mesh)
+{
+    struct dbe_peer *peer = svc_link_peer(mesh->router);
+    uint64_t         now_ms = base_wall_ms();
+    struct pol_claim claim = {0};
+
+    if (mesh->claim_len > 0 && now_ms < mesh->claim_renew_ms && now_ms >= mesh->claim_not_before_ms)
+        return DBE_OK;
+    if (peer == NULL)
+        return DBE_E_UNAVAILABLE;
+    (void)snprintf(claim.tenant, sizeof claim.tenant, "%s", mesh->tenant);
+    (void)snprintf(claim.client, sizeof claim.client, "%s", SHIM_CLIENT);
+    claim.roe_levels = 1u << SHIM_ROE;
+    claim.classification_max = SHIM_CLASSIFICATION;
+    claim.compartments = SHIM_COMPARTMENTS;
+    claim.not_before_ms = now_ms;
+    claim.not_after_ms = now_ms + SHIM_CLAIM_LIFETIME_MS;
+    DBE_TRY(dbe_peer_channel_binding(peer, claim.channel_binding));
+    DBE_TRY(pol_claim_issue(&claim, svc_credential(mesh->svc), mesh->claim, sizeof mesh->claim, &mesh->claim_len));
+    mesh->claim_not_before_ms = now_ms;
+    mesh->claim_renew_ms = now_ms + SHIM_CLAIM_LIFETIME_MS / 4 * 3;
+    return DBE_OK;
+}
+
+void shim_mesh_link_changed(struct shim_mesh *mesh)
+{
+    mesh->claim_len = 0;
+    mesh->asking = false;
+    if (svc_link_is_up(mesh->router))
+        shim_mesh_ask_models(mesh);
+}
+
+/* ---- request ---------------------------------------------------------------------------------------------------------- */
+
+/* Views into `req` for packing. */
+struct packing {
+    Dsmil__L7ChatRequest request;
+    Dsmil__ChatMessage   messages[SHIM_MESSAGES_MAX], *list[SHIM_MESSAGES_MAX];
+};
+
+static void fill_packing(struct packing *p, const struct shim_chat_req *req)
+{
+    Dsmil__L7ChatRequest *r = &p->request;
+
+    dsmil__l7_chat_request__init(r);
+    for (size_t i = 0; i < req->message_count; i++) {
+        dsmil__chat_message__init(&p->messages[i]);
+        p->messages[i].role = (char *)(uintptr_t)shim_role_name(req->messages[i].role);
+        p->messages[i].content = req->messages[i].content;
+        p->list[i] = &p->messages[i];
+    }
+    r->n_messages = req->message_count;
+    r->messages = p->list;
+    r->model = (char *)(uintptr_t)req->model;
+    r->n_stop = req->stop_count;
+    r->stop = (char **)(uintptr_t)req->stop;
+    r->stream = req->stream;
+    if (req->has_temperature) {
+        r->has_temperature_case = DSMIL__L7_CHAT_REQUEST__HAS_TEMPERATURE_TEMPERATURE;
+        r->temperature = (float)req->temperature;
+    }
+    if (req->has_top_p) { /* 0 means the likeliest token alone, and the mesh's range is open at 0 */
+        r->has_top_p_case = DSMIL__L7_CHAT_REQUEST__HAS_TOP_P_TOP_P;
+        r->top_p = BASE_MAX((float)req->top_p, 1e-6f);
+    }
+    if (req->has_max_tokens) {
+        r->has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
+        r->max_tokens = req->max_tokens;
+    }
+    if (req->has_seed) {
+        r->has_seed_case = DSMIL__L7_CHAT_REQUEST__HAS_SEED_SEED;
+        r->seed = req->seed;
+    }
+}
+
+static dbe_err build_request(const struct shim_mesh *mesh, const struct shim_chat *chat, const Dsmil__L7ChatRequest *request,
+                             const char *profile, uint8_t *out, size_t cap, size_t *ret_len)
+{
+    struct dbe_builder b;
+
+    dbe_build_begin(&b, out, cap, DBE_MSG_L7_CHAT_REQ, DBE_FLAG_REPLAY_PROTECTED, dbe_correlation_of(chat->id));
+    dbe_build_text(&b, DBE_TLV_TENANT_ID, mesh->tenant);
+    dbe_build_u32(&b, DBE_TLV_COMPARTMENT_MASK, SHIM_COMPARTMENTS);
+    dbe_build_u8(&b, DBE_TLV_CLASSIFICATION, SHIM_CLASSIFICATION);
+    dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, SHIM_ROE);
+    dbe_build_layer_path(&b, NULL, DBE_LAYER_EXTENDED);
+    dbe_build_u8(&b, DBE_TLV_DEVICE_ID_SRC, SHIM_DEVICE);
+    dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, ROUTER_DEVICE);
+    dbe_build_timestamp_ms(&b, base_wall_ms());
+    dbe_build_bytes(&b, DBE_TLV_L7_CLAIM_TOKEN, mesh->claim, mesh->claim_len);
+    dbe_build_text(&b, DBE_TLV_L7_PROFILE, profile);
+    dbe_build_bytes(&b, DBE_TLV_REQUEST_ID, chat->id, sizeof chat->id);
+    dbe_build_u32(&b, DBE_TLV_TIMEOUT_MS, (uint32_t)mesh->timeout_ms);
+    void *room = dbe_build_payload_room(&b, dsmil__l7_chat_request__get_packed_size(request));
+    if (room != NULL)
+        (void)dsmil__l7_chat_request__pack(request, room);
+    return dbe_build_end(&b, ret_len);
+}
+
+/* ---- answers ---------------------------------------------------------------------------------------------------------- */
+
+/* Names of the devices on a chat's way; others are called by their row of the registry. */
+static const char *device_name(uint8_t device)
+{
+    static const struct {
+        uint8_t     device;
+        const char *name;
+    } names[] = {{0, "openai-shim"}, {43, "l7-router"}, {47, "l7-llm-worker-47"}};
+    const struct dbe_device_row *row = dbe_reg_device(device);
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(names); i++)
+        if (names[i].device == device)
+            return names[i].name;
+    return row != NULL ? row->title : "unknown";
+}
+
+static const char *name_or_null(const struct dbe_num_row *row)
+{
+    return row != NULL ? row->name : NULL;
+}
+
+/* Hops come answering side first; the trace tells them in the order the request took. */
+static void make_trace(const struct shim_chat *chat, const struct dbe_msg *msg, struct shim_trace *ret)
+{
+    const struct shim_mesh *mesh = chat->mesh;
+    struct dbe_peer        *peer = svc_link_peer(mesh->router);
+    struct dbe_hop          hops[DBE_HOPS_MAX];
+    size_t                  count = dbe_msg_hops(msg, hops);
+    uint8_t                 classification = SHIM_CLASSIFICATION, roe = SHIM_ROE;
+    uint64_t                elapsed_us = (svc_now_ns(mesh->svc) - chat->begin_ns) / BASE_NS_PER_US;
+
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->request_id, chat->id_text, sizeof ret->request_id);
+    ret->hops[ret->hop_count++] = (struct shim_hop){SHIM_DEVICE, device_name(SHIM_DEVICE), (uint32_t)elapsed_us};
+    for (size_t i = count; i > 0 && ret->hop_count < SHIM_HOPS_MAX; i--)
+        ret->hops[ret->hop_count++] =
+            (struct shim_hop){hops[i - 1].device, device_name(hops[i - 1].device), hops[i - 1].elapsed_us};
+    ret->suite = peer != NULL ? dbe_peer_suite(peer) : NULL;
+    ret->handshake_us = peer != NULL ? dbe_peer_handshake_us(peer) : 0;
+    ret->compartments = SHIM_COMPARTMENTS;
+    if (dbe_tlv_u32(msg, DBE_TLV_COMPARTMENT_MASK, &ret->compartments) != DBE_OK)
+        ret->compartments = SHIM_COMPARTMENTS;
+    if (dbe_tlv_u8(msg, DBE_TLV_CLASSIFICATION, &classification) == DBE_OK)
+        ret->classification = name_or_null(dbe_reg_classification(classification));
+    if (dbe_tlv_u8(msg, DBE_TLV_ROE_LEVEL, &roe) == DBE_OK)
+        ret->roe_level = name_or_null(dbe_reg_roe(roe));
+    ret->tenant = mesh->tenant;
+}
+
+/* Tell that it failed; the chat may be gone afterwards. */
+static void fail(struct shim_chat *chat, dbe_err err, const char *reason, const char *rule, uint32_t retry_after_ms)
+{
+    struct shim_problem p;
+
+    shim_problem_of_mesh(&p, err, reason, rule, retry_after_ms);
+    chat->open = false;
+    chat->ops->failed(chat, &p);
+}
+
+static void take_error(struct shim_chat *chat, const struct dbe_msg *msg)
+{
+    Dsmil__ErrorReply *e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
+
+    if (e == NULL) {
+        fail(chat, DBE_E_MALFORMED, "the router sent an error that cannot be read", NULL, 0);
+        return;
+    }
+    bool utf8 = base_utf8_valid(e->reason, strlen(e->reason)) && base_utf8_valid(e->rule, strlen(e->rule));
+    fail(chat, e->code != 0 && e->code < 256 ? (dbe_err)e->code : DBE_E_STATE, utf8 ? e->reason : NULL, utf8 ? e->rule : NULL,
+         e->retry_after_ms);
+    dsmil__error_reply__free_unpacked(e, NULL);
+}
+
+static void take_response(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
+{
+    Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
+    struct shim_trace      trace;
+
+    if (r == NULL || r->n_choices != 1 || r->choices[0]->message == NULL) {
+        if (!last)
+            svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
+        fail(chat, DBE_E_MALFORMED, "the answer cannot be read", NULL, 0);
+    } else if (!last) {
+        const char *text = r->choices[0]->message->content;
+        chat->ops->delta(chat, r->model, text, strlen(text));
+    } else {
+        const char        *text = r->choices[0]->message->content, *finish = r->choices[0]->finish_reason;
+        struct shim_answer answer = {.model = r->model,
+                                     .created_unix = chat->created_unix,
+                                     .content = text,
+                                     .content_len = strlen(text),
+                                     .finish_reason = finish[0] != '\0' ? finish : "stop"};
+        if (r->usage != NULL) {
+            answer.prompt_tokens = r->usage->prompt_tokens;
+            answer.completion_tokens = r->usage->completion_tokens;
+        }
+        make_trace(chat, msg, &trace);
+        chat->open = false;
+        chat->ops->done(chat, &answer, &trace);
+    }
+    if (r != NULL)
+        dsmil__l7_chat_response__free_unpacked(r, NULL);
+}
+
+static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
+{
+    struct shim_chat *chat = ctx;
+
+    if (msg == NULL)
+        fail(chat, err == DBE_E_TIMEOUT ? err : DBE_E_UNAVAILABLE, err == DBE_E_TIMEOUT ? NULL : "the router went away", NULL, 0);
+    else if (msg->type == DBE_MSG_ERROR)
+        take_error(chat, msg);
+    else if (msg->type == DBE_MSG_L7_CHAT_RESP && msg->payload_len <= SHIM_ANSWER_MAX_BYTES)
+        take_response(chat, msg, last);
+    else {
+        if (!last)
+            svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
+        fail(chat, DBE_E_PROTOCOL, "the router sent something else than an answer", NULL, 0);
+    }
+}
+
+/* ---- sending ----------------------------------------------------------------------------------------------------------- */
+
+static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_req *req, const char *profile)
+{
+    struct packing *p = base_alloc(1, sizeof *p);
+    uint8_t        *bytes = NULL;
+    size_t          cap = 0, len = 0;
+    dbe_err         err = p == NULL ? DBE_E_NOMEM : renew_claim(mesh);
+
+    if (err == DBE_OK) {
+        fill_packing(p, req);
+        cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + mesh->claim_len + dsmil__l7_chat_request__get_packed_size(&p->request);
+        bytes = base_alloc(1, cap);
+        err = bytes == NULL ? DBE_E_NOMEM : build_request(mesh, chat, &p->request, profile, bytes, cap, &len);
+    }
+    if (err == DBE_OK)
+        err = svc_call_message(mesh->svc, mesh->router, bytes, len,
+                               chat->begin_ns + mesh->timeout_ms * (uint64_t)BASE_NS_PER_MS, on_reply, chat, &chat->call_id);
+    if (bytes != NULL)
+        base_wipe(bytes, cap);
+    base_free(bytes);
+    base_free(p);
+    return err;
+}
+
+dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_ops *ops,
+                        const struct shim_chat_req *req, struct shim_problem *p)
+{
+    const char *profile;
+
+    chat->mesh = mesh;
+    chat->ops = ops;
+    chat->begin_ns = svc_now_ns(mesh->svc);
+    chat->created_unix = base_wall_ms() / 1000;
+    base_uuid_text(chat->id, chat->id_text);
+    if (!svc_link_is_up(mesh->router)) {
+        shim_problem_of_mesh(p, DBE_E_UNAVAILABLE, svc_link_problem(mesh->router), NULL, 0);
+        return DBE_E_UNAVAILABLE;
+    }
+    if (mesh->known.count == 0) { /* an unknown name could be a known one that nobody has told us of yet */
+        shim_problem_of_mesh(p, DBE_E_UNAVAILABLE, "no model is served yet", NULL, 0);
+        return DBE_E_UNAVAILABLE;
+    }
+    DBE_TRY(shim_models_resolve(&mesh->known, req->model, &profile, p));
+    dbe_err err = send_request(mesh, chat, req, profile);
+    if (err != DBE_OK)
+        shim_problem_of_mesh(p, dbe_err_class(err) == DBE_CLASS_PEER ? DBE_E_UNAVAILABLE : err, NULL, NULL, 0);
+    chat->open = err == DBE_OK;
+    return err;
+}
+
+void shim_chat_cancel(struct shim_chat *chat)
+{
+    if (!chat->open)
+        return;
+    chat->open = false;
+    svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
+}
+
+/* ---- models -------------------------------------------------------------------------------------------------------------- */
+
+static bool take_text(char *to, size_t cap, const char *from)
+{
+    size_t len = strlen(from);
+
+    if (len == 0 || len >= cap || !base_utf8_valid(from, len))
+        return false;
+    memcpy(to, from, len + 1);
+    return true;
+}
+
+static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
+{
+    struct shim_mesh     *mesh = ctx;
+    Dsmil__L7ModelStatus *status = NULL;
+
+    (void)last;
+    (void)err;
+    mesh->asking = false;
+    if (msg != NULL && msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= MODELS_MAX_BYTES)
+        status = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
+    if (status == NULL)
+        return;
+    mesh->serving.count = 0;
+    for (size_t i = 0; i < status->n_models && mesh->serving.count < SHIM_MODELS_MAX; i++) {
+        const Dsmil__ModelInfo *from = status->models[i];
+        struct shim_model      *to = &mesh->serving.list[mesh->serving.count];
+        if (!take_text(to->id, sizeof to->id, from->id) || !take_text(to->profile, sizeof to->profile, from->profile))
+            continue;
+        to->created_unix = from->created_unix;
+        to->context_tokens = from->context_tokens;
+        to->device_id = from->device_id;
+        mesh->serving.count++;
+    }
+    if (mesh->serving.count > 0)
+        mesh->known = mesh->serving;
+    mesh->told_ns = svc_now_ns(mesh->svc);
+    dsmil__l7_model_status__free_unpacked(status, NULL);
+}
+
+void shim_mesh_ask_models(struct shim_mesh *mesh)
+{
+    uint64_t call_id, deadline_ns = svc_now_ns(mesh->svc) + MODELS_TIMEOUT_S * BASE_NS_PER_S;
+
+    if (mesh->asking || !svc_link_is_up(mesh->router))
+        return;
+    mesh->asking = true;
+    if (svc_call(mesh->svc, mesh->router, DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_models, mesh, &call_id) != DBE_OK)
+        mesh->asking = false;
+}
+
+dbe_err shim_mesh_models(const struct shim_mesh *mesh, const struct shim_models **ret, struct shim_problem *p)
+{
+    uint64_t age_ns = svc_now_ns(mesh->svc) - mesh->told_ns;
+
+    if (!svc_link_is_up(mesh->router)) {
+        shim_problem_of_mesh(p, DBE_E_UNAVAILABLE, svc_link_problem(mesh->router), NULL, 0);
+        return DBE_E_UNAVAILABLE;
+    }
+    if (mesh->told_ns == 0 || age_ns > SHIM_MODELS_FRESH_MS * (uint64_t)BASE_NS_PER_MS) {
+        shim_problem_of_mesh(p, DBE_E_UNAVAILABLE, "the router has not said lately which models it serves", NULL, 0);
+        return DBE_E_UNAVAILABLE;
+    }
+    *ret = &mesh->serving;
+    return DBE_OK;
+}
+
+bool shim_mesh_is_ready(const struct shim_mesh *mesh)
+{
+    return mesh->known.count > 0 && svc_link_is_up(mesh->router);
+}
+
+void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, const char *tenant, uint64_t timeout_ms)
+{
+    mesh->svc = svc;
+    mesh->tenant = tenant;
+    mesh->timeout_ms = timeout_ms;
+    mesh->router = svc_link_named(svc, "router");
+}
