@@ -76,7 +76,7 @@ static dbe_err walk_area(struct walk *w, const uint8_t *area, size_t len, struct
 dbe_err dbe_msg_decode(const void *bytes, size_t len, struct dbe_msg *ret, struct dbe_diag *diag)
 {
     const uint8_t *p = bytes;
-    struct codec_header h;
+    struct codec_header h = {0};
     struct walk w; /* not zeroed as a whole: that would cost more than the walk */
 
     if (len < DBE_HEADER_BYTES)

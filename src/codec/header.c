@@ -63,7 +63,7 @@ dbe_err codec_header_write(uint8_t *p, uint8_t type, uint16_t flags, uint64_t co
 
 dbe_err dbe_msg_peek_len(const uint8_t header[DBE_HEADER_BYTES], size_t *ret_len)
 {
-    struct codec_header h;
+    struct codec_header h = {0};
 
     DBE_TRY(codec_header_read(header, true, &h, NULL));
     *ret_len = DBE_HEADER_BYTES + (size_t)h.tlv_len + h.payload_len;
