@@ -84,7 +84,7 @@ void        dbe_peer_close(struct dbe_peer *peer, dbe_err why);
 
 struct dbe_node_stats {
     uint64_t handshakes_ok, handshakes_failed, messages_in, messages_out, bytes_in, bytes_out, malformed, peers, calls_in_flight,
-        calls_timed_out;
+        calls_timed_out, answers_unmatched; /* answers to calls that were cancelled, had ended or were never made */
 };
 void dbe_node_stats(const struct dbe_node *node, struct dbe_node_stats *ret);
 

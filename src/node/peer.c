@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * peer.c - one channel: handshake, messages in, messages out, end.
+ *
+ * In:   bytes from the transport, messages from the owner    Out: messages to the owner, sealed bytes to the transport
+ * Does: seals into one send buffer that is written once a turn; bounds it together with the transport's queue.
+ * Does not: judge messages: that is policy's part, in the owner.
+ */
+#include "node_impl.h"
+
+#include <string.h>
+
+static const char clause[] = "channel";
+
+/* ---- sending --------------------------------------------------------------------------------------------------------- */
+
+static void mark_dirty(struct dbe_peer *p)
+{
+    if (p->dirty || p->out.len == 0)
+        return;
+    p->dirty = true;
+    p->next_dirty = p->node->dirty;
+    p->node->dirty = p;
+}
+
+void peer_flush(struct dbe_peer *p)
+{
+    if (p->conn == NULL || p->out.len == 0)
+        return;
+    dbe_err err = p->doom == DBE_OK ? tp_send(p->conn, p->out.data, p->out.len) : DBE_E_CLOSED;
+    if (p->out.cap > NODE_OUT_KEEP_BYTES) {
+        size_t max = p->out.max;
+        base_buf_free(&p->out);
+        base_buf_init(&p->out, max);
+    }
+    base_buf_clear(&p->out);
+    if (err != DBE_OK && p->doom == DBE_OK) {
+        p->doom = err;
+        dues_set(&p->node->dues, &p->due, base_mono_ns());
+    }
+}
+
+/* Room in the send buffer, or its error; what is already in the buffer stays. */
+static dbe_err reserve_out(struct dbe_peer *p, size_t len)
+{
+    if (base_buf_grow(&p->out, len) == NULL) {
+        dbe_err err = p->out.err;
+        p->out.err = DBE_OK;
+        return err;
+    }
+    p->out.len -= len;
+    return DBE_OK;
+}
+
+dbe_err dbe_send(struct dbe_peer *p, const void *bytes, size_t len)
+{
+    const size_t record = DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES + NODE_SEAL_EXTRA_BYTES;
+
+    if (p->state != PEER_UP || p->doom != DBE_OK)
+        return DBE_E_CLOSED;
+    if (len > DBE_MESSAGE_MAX_BYTES)
+        return DBE_E_TOO_LARGE;
+    if (dbe_peer_queued_bytes(p) + record > DBE_SEND_QUEUE_MAX_BYTES)
+        return DBE_E_LIMIT;
+    DBE_TRY(reserve_out(p, record));
+    DBE_TRY(sess_seal(p->sess, bytes, len, base_mono_ns(), &p->out));
+    p->node->stats.messages_out++;
+    p->node->stats.bytes_out += len;
+    node_enter(p->node);
+    mark_dirty(p);
+    if (p->out.len >= NODE_FLUSH_BYTES)
+        peer_flush(p);
+    node_leave(p->node);
+    return DBE_OK;
+}
+
+size_t dbe_peer_queued_bytes(const struct dbe_peer *p)
+{
+    return p->out.len + (p->conn == NULL ? 0 : tp_queued_bytes(p->conn));
+}
+
+/* ---- what the session asks --------------------------------------------------------------------------------------- */
+
+static void auth_own_cert(void *ctx, const uint8_t **ret_der, size_t *ret_len)
+{
+    const struct dbe_peer *p = ctx;
+
+    dbe_credential_cert(p->node->config.credential, ret_der, ret_len);
+}
+
+static dbe_err auth_sign(void *ctx, const char *sig_ctx, const void *msg, size_t len,
+                         uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
+{
+    const struct dbe_peer *p = ctx;
+
+    return dbe_credential_sign(p->node->config.credential, sig_ctx, msg, len, sig);
+}
+
+static dbe_err auth_verify(void *ctx, const uint8_t *der, size_t len, struct dbe_identity *ret,
+                           uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
+{
+    struct dbe_peer *p = ctx;
+    struct dbe_identity id;
+
+    DBE_TRY(dbe_trust_verify(p->node->config.trust, der, len, base_wall_ms(), &id, p->pk, diag));
+    if (p->link != NULL)
+        DBE_TRY(link_accepts(p->link, &id, diag));
+    p->id = id; /* counts once the handshake is done */
+    *ret = id;
+    memcpy(ret_pk, p->pk, sizeof p->pk);
+    return DBE_OK;
+}
+
+static dbe_err make_session(struct dbe_peer *p)
+{
+    const struct sess_config config = {
+        .role = p->incoming ? SESS_RESPONDER : SESS_INITIATOR,
+        .auth = {.own_cert = auth_own_cert, .sign = auth_sign, .verify_cert = auth_verify, .ctx = p},
+        .policy_epoch = p->node->config.policy_epoch,
+    };
+
+    p->began_ns = base_mono_ns();
+    return sess_new(&config, &p->sess);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------------------------ */
+
+static void peer_up(struct dbe_peer *p)
+{
+    struct dbe_node *node = p->node;
+
+    if (node->up_count >= node->peers_max) {
+        peer_end(p, DBE_E_LIMIT, NULL);
+        return;
+    }
+    p->state = PEER_UP;
+    p->known = true;
+    p->up_ns = base_mono_ns();
+    p->handshake_us = (p->up_ns - p->began_ns) / BASE_NS_PER_US;
+    dues_clear(&node->dues, &p->due);
+    node->up_count++;
+    node->half_open -= p->incoming;
+    node->stats.handshakes_ok++;
+    if (p->link != NULL)
+        link_peer_up(p->link);
+    if (node->config.ops->on_up != NULL)
+        node->config.ops->on_up(node->config.ctx, p);
+}
+
+/* One opened message. What it says is checked here; what it may ask is not. */
+static void take_message(struct dbe_peer *p, const uint8_t *bytes, size_t len)
+{
+    struct dbe_node *node = p->node;
+    struct dbe_diag diag = {0};
+    struct dbe_msg msg;
+    dbe_err err = dbe_msg_decode(bytes, len, &msg, &diag);
+
+    node->stats.messages_in++;
+    node->stats.bytes_in += len;
+    if (err != DBE_OK) {
+        node->stats.malformed++;
+        if (node->config.ops->on_malformed != NULL)
+            node->config.ops->on_malformed(node->config.ctx, p, err, &diag);
+        return;
+    }
+    if (call_take(p, &msg))
+        return;
+    if (node->answer_only[msg.type])
+        node->stats.answers_unmatched++; /* the call was cancelled, ended, or never made */
+    else
+        node->config.ops->on_message(node->config.ctx, p, &msg);
+}
+
+/* One record. False: not a whole one, or the channel ended. */
+static bool take_record(struct dbe_peer *p, uint8_t *data, size_t len, size_t *ret_used)
+{
+    enum sess_event event = SESS_NEED_MORE;
+    const uint8_t *msg = NULL;
+    size_t msg_len = 0;
+    dbe_err err = sess_feed(p->sess, data, len, ret_used, &event, &msg, &msg_len, &p->out);
+
+    mark_dirty(p);
+    if (err != DBE_OK) {
+        peer_end(p, err, sess_diag(p->sess));
+        return false;
+    }
+    switch (event) {
+    case SESS_NEED_MORE: return false;
+    case SESS_ESTABLISHED: peer_up(p); break;
+    case SESS_MESSAGE: take_message(p, msg, msg_len); break;
+    case SESS_PEER_CLOSED: peer_end(p, DBE_E_CLOSED, NULL); break;
+    case SESS_HANDSHAKING:
+    case SESS_REKEYED:
+    case SESS_DROPPED: break;
+    }
+    return p->state != PEER_ENDED;
+}
+
+static size_t on_data(void *ctx, struct tp_conn *conn, uint8_t *data, size_t len)
+{
+    struct dbe_peer *p = ctx;
+    struct dbe_node *node = p->node;
+    size_t used = 0, n = 0;
+    dbe_err err = p->sess == NULL ? make_session(p) : DBE_OK;
+
+    (void)conn;
+    node_enter(node);
+    if (err != DBE_OK)
+        peer_end(p, err, NULL);
+    while (p->state != PEER_ENDED && used < len && take_record(p, data + used, len - used, &n)) {
+        used += n;
+        n = 0;
+    }
+    if (p->state != PEER_ENDED && len - used >= sess_recv_max(p->sess))
+        peer_end(p, DBE_E_TOO_LARGE, NULL);
+    if (p->state == PEER_ENDED)
+        used = len;
+    node_leave(node);
+    return used;
+}
+
+static void on_connected(void *ctx, struct tp_conn *conn)
+{
+    struct dbe_peer *p = ctx;
+    struct dbe_node *node = p->node;
+
+    (void)conn;
+    node_enter(node);
+    dbe_err err = make_session(p);
+    if (err == DBE_OK)
+        err = sess_start(p->sess, &p->out);
+    if (err == DBE_OK)
+        mark_dirty(p);
+    else
+        peer_end(p, err, NULL);
+    node_leave(node);
+}
+
+static void on_closed(void *ctx, struct tp_conn *conn, dbe_err why)
+{
+    struct dbe_peer *p = ctx;
+    struct dbe_node *node = p->node;
+
+    (void)conn;
+    node_enter(node);
+    peer_end(p, why, NULL);
+    node_leave(node);
+}
+
+const struct tp_conn_ops peer_conn_ops = {.on_data = on_data, .on_connected = on_connected, .on_closed = on_closed};
+
+/* ---- life ------------------------------------------------------------------------------------------------------------ */
+
+static void on_due(struct node_due *due)
+{
+    struct dbe_peer *p = (struct dbe_peer *)(void *)((char *)due - offsetof(struct dbe_peer, due));
+    struct dbe_diag diag = {0};
+
+    if (p->doom != DBE_OK)
+        peer_end(p, p->doom, NULL);
+    else
+        peer_end(p, DBE_E_TIMEOUT,
+                 (dbe_fail(&diag, DBE_E_TIMEOUT, clause, 0, "the handshake took longer than %d ms",
+                           DBE_HANDSHAKE_TIMEOUT_MS),
+                  &diag));
+}
+
+dbe_err peer_new(struct dbe_node *node, struct dbe_link *link, struct dbe_peer **ret)
+{
+    struct dbe_peer *p = base_alloc(1, sizeof *p);
+
+    if (p == NULL)
+        return DBE_E_NOMEM;
+    dbe_err err = dues_reserve(&node->dues, &p->due, on_due);
+    if (err != DBE_OK) {
+        base_free(p);
+        return err;
+    }
+    p->node = node;
+    p->link = link;
+    p->incoming = link == NULL;
+    base_buf_init(&p->out, DBE_SEND_QUEUE_MAX_BYTES);
+    p->prev = node->peers_last;
+    if (p->prev != NULL)
+        p->prev->next = p;
+    else
+        node->peers = p;
+    node->peers_last = p;
+    node->half_open += p->incoming;
+    dues_set(&node->dues, &p->due, base_mono_ns() + (uint64_t)DBE_HANDSHAKE_TIMEOUT_MS * BASE_NS_PER_MS);
+    *ret = p;
+    return DBE_OK;
+}
+
+static void unlink_peer(struct dbe_peer *p)
+{
+    struct dbe_node *node = p->node;
+
+    if (p->prev != NULL)
+        p->prev->next = p->next;
+    else
+        node->peers = p->next;
+    if (p->next != NULL)
+        p->next->prev = p->prev;
+    else
+        node->peers_last = p->prev;
+    p->next = node->dead;
+    p->prev = NULL;
+    node->dead = p;
+}
+
+/* Hand over what is sealed - a goodbye, an alert - and let go of the connection. */
+static void close_conn(struct dbe_peer *p, bool was_up)
+{
+    if (p->conn == NULL)
+        return;
+    peer_flush(p);
+    tp_close(p->conn, was_up && tp_queued_bytes(p->conn) > 0);
+    p->conn = NULL;
+}
+
+void peer_end(struct dbe_peer *p, dbe_err why, const struct dbe_diag *diag)
+{
+    struct dbe_node *node = p->node;
+    struct dbe_diag mine = {.clause = clause};
+    const bool was_up = p->state == PEER_UP;
+
+    if (p->state == PEER_ENDED)
+        return;
+    if (diag == NULL || diag->text[0] == '\0') {
+        (void)dbe_fail(&mine, why, clause, 0, "%s", dbe_err_text(why));
+        diag = &mine;
+    }
+    node_enter(node);
+    p->state = PEER_ENDED;
+    close_conn(p, was_up);
+    dues_clear(&node->dues, &p->due);
+    unlink_peer(p);
+    node->up_count -= was_up;
+    node->half_open -= !was_up && p->incoming;
+    node->stats.handshakes_failed += !was_up && !node->closing;
+    if (p->link != NULL)
+        link_peer_gone(p->link, why, diag);
+    p->link = NULL;
+    call_end_all(p, why == DBE_E_CANCELLED ? DBE_E_CANCELLED : DBE_E_CLOSED);
+    if (node->config.ops->on_down != NULL)
+        node->config.ops->on_down(node->config.ctx, p, why, diag);
+    node_leave(node);
+}
+
+void peer_discard(struct dbe_peer *p)
+{
+    p->state = PEER_ENDED;
+    p->link = NULL;
+    tp_close(p->conn, false);
+    p->conn = NULL;
+    dues_clear(&p->node->dues, &p->due);
+    unlink_peer(p);
+    p->node->half_open -= p->incoming;
+}
+
+void peer_free(struct dbe_peer *p)
+{
+    dues_release(&p->node->dues, &p->due);
+    sess_free(p->sess);
+    base_buf_free(&p->out);
+    base_free(p->buckets);
+    base_free(p);
+}
+
+void dbe_peer_close(struct dbe_peer *p, dbe_err why)
+{
+    if (p->state == PEER_UP && reserve_out(p, NODE_SEAL_EXTRA_BYTES) == DBE_OK) {
+        dbe_err err = sess_close(p->sess, &p->out);
+        (void)err; /* a courtesy: the end of the connection says the same */
+    }
+    peer_end(p, why, NULL);
+}
+
+/* ---- what the owner may ask --------------------------------------------------------------------------------------- */
+
+const struct dbe_identity *dbe_peer_identity(const struct dbe_peer *p)
+{
+    return p->known ? &p->id : NULL;
+}
+
+const uint8_t *dbe_peer_public_key(const struct dbe_peer *p)
+{
+    return p->known ? p->pk : NULL;
+}
+
+dbe_err dbe_peer_channel_binding(const struct dbe_peer *p, uint8_t ret[32])
+{
+    return p->state == PEER_UP ? sess_channel_binding(p->sess, ret) : DBE_E_CLOSED;
+}
+
+const char *dbe_peer_suite(const struct dbe_peer *p)
+{
+    const struct crypto_suite *suite = p->sess == NULL ? NULL : sess_suite(p->sess);
+
+    return suite == NULL ? "none" : suite->name;
+}
+
+uint64_t dbe_peer_handshake_us(const struct dbe_peer *p)
+{
+    return p->handshake_us;
+}
+
+void *dbe_peer_user(const struct dbe_peer *p)
+{
+    return p->user;
+}
+
+void dbe_peer_set_user(struct dbe_peer *p, void *user)
+{
+    p->user = user;
+}
