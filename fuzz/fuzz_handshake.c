@@ -25,7 +25,7 @@
 enum { HEAD = DBE_RECORD_HEADER_BYTES };
 
 static struct fake alice, bob;
-static uint64_t    random_state;
+static uint64_t random_state;
 
 dbe_err base_random(void *buf, size_t len)
 {
@@ -52,8 +52,8 @@ static void check_dead(const struct sess *s)
 static dbe_err feed_all(struct sess *s, const uint8_t *data, size_t len, struct base_buf *out)
 {
     uint8_t *copy = malloc(len + 1); /* its own memory: a byte past the end is seen */
-    size_t   at = 0, used = 1, msg_len = 0;
-    dbe_err  err = DBE_OK;
+    size_t at = 0, used = 1, msg_len = 0;
+    dbe_err err = DBE_OK;
 
     MUST(copy != NULL);
     if (len > 0)
@@ -61,7 +61,7 @@ static dbe_err feed_all(struct sess *s, const uint8_t *data, size_t len, struct 
     copy = realloc(copy, len > 0 ? len : 1);
     while (err == DBE_OK && used > 0 && at < len) {
         enum sess_event ev = SESS_NEED_MORE;
-        const uint8_t  *msg = NULL;
+        const uint8_t *msg = NULL;
 
         err = sess_feed(s, copy + at, len - at, &used, &ev, &msg, &msg_len, out);
         if (err != DBE_OK)
@@ -81,8 +81,8 @@ static dbe_err feed_all(struct sess *s, const uint8_t *data, size_t len, struct 
 static struct base_buf *until(struct fake_pair *p, unsigned n)
 {
     enum sess_event ev;
-    const uint8_t  *msg;
-    size_t          len;
+    const uint8_t *msg;
+    size_t len;
 
     MUST(sess_start(p->i, &p->to_r) == DBE_OK);
     if (n >= 2)
@@ -94,7 +94,7 @@ static struct base_buf *until(struct fake_pair *p, unsigned n)
 
 static void fuzz_changes(struct fake_pair *p, const uint8_t *data, size_t len)
 {
-    unsigned         n = len > 0 ? 1 + data[0] % 3 : 1;
+    unsigned n = len > 0 ? 1 + data[0] % 3 : 1;
     struct base_buf *wire = until(p, n), orig;
 
     base_buf_init(&orig, 2 * DBE_HANDSHAKE_MAX_BYTES);
@@ -119,12 +119,12 @@ static void fuzz_changes(struct fake_pair *p, const uint8_t *data, size_t len)
 /* `block` as the auth block of message n, sealed with the keys of the side that would send it. */
 static void fuzz_auth_block(struct fake_pair *p, unsigned n, const uint8_t *block, size_t len)
 {
-    struct base_buf          *wire = until(p, n);
-    const struct sess        *with = p->r; /* it holds the handshake keys of both directions */
+    struct base_buf *wire = until(p, n);
+    const struct sess *with = p->r; /* it holds the handshake keys of both directions */
     const struct crypto_aead *aead = with->suite->aead;
-    struct crypto_aead_ctx   *ctx = NULL;
-    size_t                    sender = n == 2 ? 1 : 0, clear = HEAD;
-    struct base_buf           rec;
+    struct crypto_aead_ctx *ctx = NULL;
+    size_t sender = n == 2 ? 1 : 0, clear = HEAD;
+    struct base_buf rec;
 
     if (n == 2)
         clear += SESS_MSG2_FIXED_BYTES + CRYPTO_P384_PUB_BYTES + CRYPTO_MLKEM1024_CT_BYTES;
@@ -164,8 +164,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
-    struct fake_pair   p;
-    uint8_t            mode = size > 0 ? data[0] % 7 : 0;
+    struct fake_pair p;
+    uint8_t mode = size > 0 ? data[0] % 7 : 0;
 
     if (size > 0)
         data++, size--;

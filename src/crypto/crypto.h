@@ -71,7 +71,8 @@ struct crypto_ecdh {
     const char *name; /* "P-384" */
     size_t pub_bytes, ss_bytes;
     dbe_err (*keygen)(struct crypto_ecdh_key **ret, uint8_t *pub);
-    dbe_err (*derive)(const struct crypto_ecdh_key *key, const uint8_t *peer_pub, uint8_t *ss); /* E_MALFORMED: not on the curve */
+    /* E_MALFORMED: not on the curve */
+    dbe_err (*derive)(const struct crypto_ecdh_key *key, const uint8_t *peer_pub, uint8_t *ss);
     void    (*key_free)(struct crypto_ecdh_key *key);
 };
 
@@ -104,11 +105,11 @@ struct crypto_aead {
     dbe_err (*new_ctx)(const uint8_t key[CRYPTO_AEAD_KEY_BYTES], bool seal, struct crypto_aead_ctx **ret);
     void    (*free_ctx)(struct crypto_aead_ctx *ctx);
     /* out takes len + 16 bytes; out == in is allowed. */
-    dbe_err (*seal)(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEAD_IV_BYTES], const void *aad, size_t aad_len,
-                    const void *in, size_t len, uint8_t *out);
+    dbe_err (*seal)(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEAD_IV_BYTES], const void *aad,
+                    size_t aad_len, const void *in, size_t len, uint8_t *out);
     /* in has len bytes with the tag; out takes len - 16. E_AUTH leaves out zeroed. out == in is allowed. */
-    dbe_err (*open)(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEAD_IV_BYTES], const void *aad, size_t aad_len,
-                    const void *in, size_t len, uint8_t *out);
+    dbe_err (*open)(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEAD_IV_BYTES], const void *aad,
+                    size_t aad_len, const void *in, size_t len, uint8_t *out);
 };
 
 /* ---- suites ------------------------------------------------------------------------------------------------------ */

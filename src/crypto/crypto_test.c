@@ -41,7 +41,7 @@ static void test_init(void **state)
 
 static void test_sha3(void **state)
 {
-    uint8_t             in[200], out[64], mid[64];
+    uint8_t in[200], out[64], mid[64];
     struct crypto_hash *h = NULL;
 
     (void)state;
@@ -117,8 +117,8 @@ static void test_hkdf(void **state)
 static void test_gcm(void **state)
 {
     const struct crypto_aead *aead = crypto_suite(CRYPTO_SUITE_1)->aead;
-    struct crypto_aead_ctx   *seal = NULL, *open = NULL;
-    uint8_t                   key[32], iv[12], text[100], box[116], out[100], zero[100] = {0};
+    struct crypto_aead_ctx *seal = NULL, *open = NULL;
+    uint8_t key[32], iv[12], text[100], box[116], out[100], zero[100] = {0};
 
     (void)state;
     fill(key, sizeof key, 1);
@@ -155,8 +155,8 @@ static void test_gcm(void **state)
 static void test_kem(void **state)
 {
     const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
-    struct crypto_kem_key   *dk = NULL;
-    uint8_t                  ek[CRYPTO_MLKEM1024_EK_BYTES], ct[CRYPTO_MLKEM1024_CT_BYTES], a[32], b[32], c[32];
+    struct crypto_kem_key *dk = NULL;
+    uint8_t ek[CRYPTO_MLKEM1024_EK_BYTES], ct[CRYPTO_MLKEM1024_CT_BYTES], a[32], b[32], c[32];
 
     (void)state;
     OK(kem->keygen(&dk, ek));
@@ -177,8 +177,8 @@ static void test_kem(void **state)
 static void test_ecdh(void **state)
 {
     const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_1)->ecdh;
-    struct crypto_ecdh_key   *a = NULL, *b = NULL;
-    uint8_t                   pa[97], pb[97], sa[48], sb[48];
+    struct crypto_ecdh_key *a = NULL, *b = NULL;
+    uint8_t pa[97], pb[97], sa[48], sb[48];
 
     (void)state;
     OK(ecdh->keygen(&a, pa));
@@ -208,7 +208,7 @@ static void test_ecdh(void **state)
 static void test_sign(void **state)
 {
     struct crypto_key *key = NULL, *pub = NULL, *other = NULL;
-    uint8_t            pk[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES], again[CRYPTO_MLDSA87_SIG_BYTES];
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES], again[CRYPTO_MLDSA87_SIG_BYTES];
 
     (void)state;
     OK(crypto_key_generate(&key));
@@ -256,8 +256,8 @@ static void test_pem(void **state)
                                  "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
                                  "-----END PRIVATE KEY-----\n";
     struct crypto_key *key = NULL, *back = NULL;
-    struct base_buf    pem, small;
-    uint8_t            pk[CRYPTO_MLDSA87_PK_BYTES], pk2[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES];
+    struct base_buf pem, small;
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], pk2[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES];
 
     (void)state;
     OK(crypto_key_generate(&key));
@@ -292,7 +292,7 @@ static void test_pem(void **state)
 static void test_suites(void **state)
 {
     const struct crypto_suite *const *all = NULL;
-    size_t                            count = crypto_suites(&all);
+    size_t count = crypto_suites(&all);
 
     (void)state;
     assert_true(count >= 1 && count <= 16);
@@ -312,12 +312,12 @@ static void test_suites(void **state)
 static void test_failures(void **state)
 {
     const struct crypto_suite *suite = crypto_suite(CRYPTO_SUITE_1);
-    struct crypto_kem_key     *dk = NULL;
-    struct crypto_ecdh_key    *ec = NULL;
-    struct crypto_key         *key = NULL;
-    struct crypto_hash        *h = NULL;
-    struct crypto_aead_ctx    *aead = NULL;
-    uint8_t                    buf[CRYPTO_MLDSA87_SIG_BYTES], ek[CRYPTO_MLKEM1024_EK_BYTES], ss[48], k[32] = {0};
+    struct crypto_kem_key *dk = NULL;
+    struct crypto_ecdh_key *ec = NULL;
+    struct crypto_key *key = NULL;
+    struct crypto_hash *h = NULL;
+    struct crypto_aead_ctx *aead = NULL;
+    uint8_t buf[CRYPTO_MLDSA87_SIG_BYTES], ek[CRYPTO_MLKEM1024_EK_BYTES], ss[48], k[32] = {0};
 
     (void)state;
     base_fail_random_at(1);
@@ -361,9 +361,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init), cmocka_unit_test(test_sha3),   cmocka_unit_test(test_hmac),
-        cmocka_unit_test(test_hkdf), cmocka_unit_test(test_gcm),    cmocka_unit_test(test_kem),
-        cmocka_unit_test(test_ecdh), cmocka_unit_test(test_sign),   cmocka_unit_test(test_pem),
+        cmocka_unit_test(test_init),   cmocka_unit_test(test_sha3),     cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_hkdf),   cmocka_unit_test(test_gcm),      cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_ecdh),   cmocka_unit_test(test_sign),     cmocka_unit_test(test_pem),
         cmocka_unit_test(test_suites), cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests_name("crypto", tests, setup, NULL);

@@ -22,7 +22,7 @@
 
 struct bytes {
     uint8_t *at;
-    size_t   len;
+    size_t len;
 };
 
 struct counts {
@@ -33,7 +33,7 @@ typedef void vector_fn(const json_t *group, const json_t *test, bool valid, stru
 
 static struct bytes hex_of(const json_t *obj, const char *name)
 {
-    const char  *hex = json_string_value(json_object_get(obj, name));
+    const char *hex = json_string_value(json_object_get(obj, name));
     struct bytes b = {0};
 
     if (hex == NULL)
@@ -48,7 +48,7 @@ static struct bytes hex_of(const json_t *obj, const char *name)
 static json_t *load(const char *file)
 {
     const char *dir = getenv("DSMIL_TEST_DATA"), *root = getenv("DSMIL_SOURCE_ROOT");
-    char        path[4096];
+    char path[4096];
 
     if (dir != NULL)
         snprintf(path, sizeof path, "%s/wycheproof/%s", dir, file);
@@ -60,9 +60,9 @@ static json_t *load(const char *file)
 /* Run `fn` over every vector of `file`. */
 static void each(const char *file, vector_fn *fn)
 {
-    json_t       *doc = load(file);
+    json_t *doc = load(file);
     const json_t *group, *test;
-    size_t        i, j;
+    size_t i, j;
     struct counts counts = {0};
 
     if (doc == NULL) {
@@ -74,7 +74,7 @@ static void each(const char *file, vector_fn *fn)
         json_array_foreach(json_object_get(group, "tests"), j, test)
         {
             const char *result = json_string_value(json_object_get(test, "result"));
-            unsigned    before = counts.run;
+            unsigned before = counts.run;
 
             fn(group, test, strcmp(result, "invalid") != 0, &counts);
             counts.skipped += counts.run == before;
@@ -97,7 +97,7 @@ static void expect(const json_t *test, bool ok)
 static void gcm_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
     const struct crypto_aead *aead = crypto_suite(CRYPTO_SUITE_1)->aead;
-    struct crypto_aead_ctx   *seal = NULL, *open = NULL;
+    struct crypto_aead_ctx *seal = NULL, *open = NULL;
     struct bytes key = hex_of(test, "key"), iv = hex_of(test, "iv"), aad = hex_of(test, "aad");
     struct bytes msg = hex_of(test, "msg"), ct = hex_of(test, "ct"), tag = hex_of(test, "tag");
 
@@ -111,8 +111,8 @@ static void gcm_vector(const json_t *group, const json_t *test, bool valid, stru
         OK(aead->new_ctx(key.at, false, &open));
         OK(aead->seal(seal, iv.at, aad.at, aad.len, msg.at, msg.len, out));
         expect(test, (memcmp(out, box, ct.len + tag.len) == 0) == valid);
-        expect(test, aead->open(open, iv.at, aad.at, aad.len, box, ct.len + tag.len, out) ==
-                         (valid ? DBE_OK : DBE_E_AUTH));
+        expect(test,
+               aead->open(open, iv.at, aad.at, aad.len, box, ct.len + tag.len, out) == (valid ? DBE_OK : DBE_E_AUTH));
         expect(test, !valid || memcmp(out, msg.at, msg.len) == 0);
         aead->free_ctx(seal);
         aead->free_ctx(open);
@@ -126,7 +126,7 @@ static void gcm_vector(const json_t *group, const json_t *test, bool valid, stru
 static void hmac_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
     struct bytes key = hex_of(test, "key"), msg = hex_of(test, "msg"), tag = hex_of(test, "tag");
-    uint8_t      out[CRYPTO_HASH_BYTES];
+    uint8_t out[CRYPTO_HASH_BYTES];
 
     assert_true(json_is_object(group) && tag.len <= sizeof out);
     OK(crypto_hmac(key.at, key.len, msg.at, msg.len, out));
@@ -140,14 +140,14 @@ static void ecdh_vector(const json_t *group, const json_t *test, bool valid, str
     const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_1)->ecdh;
     struct bytes pub = hex_of(test, "public"), priv = hex_of(test, "private"), want = hex_of(test, "shared");
     struct crypto_ecdh_key *key = NULL;
-    uint8_t                 d[CRYPTO_P384_SS_BYTES] = {0}, ss[CRYPTO_P384_SS_BYTES];
-    size_t                  lead = priv.len > sizeof d ? priv.len - sizeof d : 0; /* a leading zero of DER */
+    uint8_t d[CRYPTO_P384_SS_BYTES] = {0}, ss[CRYPTO_P384_SS_BYTES];
+    size_t lead = priv.len > sizeof d ? priv.len - sizeof d : 0; /* a leading zero of DER */
 
     assert_true(json_is_object(group));
     if (pub.len == CRYPTO_P384_PUB_BYTES) {
         memcpy(d + sizeof d - (priv.len - lead), priv.at + lead, priv.len - lead);
         OK(ossl_p384_from_private(d, &key));
-        bool    same = false;
+        bool same = false;
         dbe_err err = ecdh->derive(key, pub.at, ss);
         if (err == DBE_OK)
             same = want.len == sizeof ss && memcmp(ss, want.at, sizeof ss) == 0;
@@ -163,7 +163,7 @@ static void kem_vector(const json_t *group, const json_t *test, bool valid, stru
     const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
     struct bytes seed = hex_of(test, "seed"), ek = hex_of(test, "ek"), ct = hex_of(test, "c"), want = hex_of(test, "K");
     struct crypto_kem_key *dk = NULL;
-    uint8_t                got_ek[CRYPTO_MLKEM1024_EK_BYTES], ss[CRYPTO_KEM_SS_BYTES];
+    uint8_t got_ek[CRYPTO_MLKEM1024_EK_BYTES], ss[CRYPTO_KEM_SS_BYTES];
 
     assert_true(json_is_object(group));
     if (seed.len == OSSL_MLKEM_SEED_BYTES && ct.len == kem->ct_bytes) {
@@ -179,9 +179,9 @@ static void kem_vector(const json_t *group, const json_t *test, bool valid, stru
 
 static void kem_keygen_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
-    struct bytes           seed = hex_of(test, "seed"), ek = hex_of(test, "ek");
+    struct bytes seed = hex_of(test, "seed"), ek = hex_of(test, "ek");
     struct crypto_kem_key *dk = NULL;
-    uint8_t                got[CRYPTO_MLKEM1024_EK_BYTES];
+    uint8_t got[CRYPTO_MLKEM1024_EK_BYTES];
 
     assert_true(json_is_object(group));
     if (seed.len == OSSL_MLKEM_SEED_BYTES && ek.len == sizeof got) {
@@ -196,7 +196,7 @@ static void kem_keygen_vector(const json_t *group, const json_t *test, bool vali
 static void kem_encaps_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
     struct bytes ek = hex_of(test, "ek"), m = hex_of(test, "m"), ct = hex_of(test, "c"), want = hex_of(test, "K");
-    uint8_t      got_ct[CRYPTO_MLKEM1024_CT_BYTES], ss[CRYPTO_KEM_SS_BYTES];
+    uint8_t got_ct[CRYPTO_MLKEM1024_CT_BYTES], ss[CRYPTO_KEM_SS_BYTES];
 
     assert_true(json_is_object(group));
     if (ek.len == CRYPTO_MLKEM1024_EK_BYTES && m.len == OSSL_MLKEM_M_BYTES) {
@@ -215,8 +215,8 @@ static void kem_dk_vector(const json_t *group, const json_t *test, bool valid, s
 {
     struct bytes dk = hex_of(test, "dk"), ct = hex_of(test, "c"), want = hex_of(test, "K");
     struct crypto_kem_key *key = NULL;
-    uint8_t                ss[CRYPTO_KEM_SS_BYTES];
-    dbe_err                err = ossl_mlkem1024_from_dk(dk.at, dk.len, &key);
+    uint8_t ss[CRYPTO_KEM_SS_BYTES];
+    dbe_err err = ossl_mlkem1024_from_dk(dk.at, dk.len, &key);
 
     assert_true(json_is_object(group));
     if (err == DBE_OK && ct.len == CRYPTO_MLKEM1024_CT_BYTES) {
@@ -233,13 +233,13 @@ static void kem_dk_vector(const json_t *group, const json_t *test, bool valid, s
 static void dsa_verify_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
     struct bytes pk = hex_of(group, "publicKey"), msg = hex_of(test, "msg"), sig = hex_of(test, "sig");
-    struct bytes       ctx = hex_of(test, "ctx");
+    struct bytes ctx = hex_of(test, "ctx");
     struct crypto_key *key = NULL;
 
     if (pk.len == CRYPTO_MLDSA87_PK_BYTES) {
         OK(crypto_key_from_public(pk.at, &key));
-        expect(test, (ossl_mldsa87_verify_ctx(key, ctx.at, ctx.len, msg.at, msg.len, sig.at, sig.len) == DBE_OK) ==
-                         valid);
+        expect(test,
+               (ossl_mldsa87_verify_ctx(key, ctx.at, ctx.len, msg.at, msg.len, sig.at, sig.len) == DBE_OK) == valid);
         crypto_key_free(key);
         counts->run++;
     }
@@ -250,8 +250,8 @@ static void dsa_verify_vector(const json_t *group, const json_t *test, bool vali
 static dbe_err key_from_der(const struct bytes *der, struct crypto_key **ret)
 {
     struct base_buf pem;
-    uint8_t        *b64 = base_alloc(der->len * 2 + 64, 1);
-    dbe_err         err;
+    uint8_t *b64 = base_alloc(der->len * 2 + 64, 1);
+    dbe_err err;
 
     assert_non_null(b64);
     base_buf_init(&pem, 64 * 1024);
@@ -272,9 +272,9 @@ static void dsa_sign_vector(const json_t *group, const json_t *test, bool valid,
 {
     static const uint8_t rnd[OSSL_MLDSA_RND_BYTES];
     struct bytes der = hex_of(group, "privateKeyPkcs8"), pk = hex_of(group, "publicKey"), msg = hex_of(test, "msg");
-    struct bytes       sig = hex_of(test, "sig"), ctx = hex_of(test, "ctx");
+    struct bytes sig = hex_of(test, "sig"), ctx = hex_of(test, "ctx");
     struct crypto_key *key = NULL;
-    uint8_t            got[CRYPTO_MLDSA87_SIG_BYTES];
+    uint8_t got[CRYPTO_MLDSA87_SIG_BYTES];
 
     /* the vectors with a message (not only mu), signed deterministically */
     if (der.len > 0 && json_object_get(test, "msg") != NULL && pk.len == CRYPTO_MLDSA87_PK_BYTES) {
@@ -317,9 +317,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gcm),        cmocka_unit_test(test_hmac),       cmocka_unit_test(test_ecdh),
-        cmocka_unit_test(test_kem),        cmocka_unit_test(test_kem_keygen), cmocka_unit_test(test_kem_encaps),
-        cmocka_unit_test(test_kem_dk),     cmocka_unit_test(test_dsa_verify), cmocka_unit_test(test_dsa_sign),
+        cmocka_unit_test(test_gcm),    cmocka_unit_test(test_hmac),       cmocka_unit_test(test_ecdh),
+        cmocka_unit_test(test_kem),    cmocka_unit_test(test_kem_keygen), cmocka_unit_test(test_kem_encaps),
+        cmocka_unit_test(test_kem_dk), cmocka_unit_test(test_dsa_verify), cmocka_unit_test(test_dsa_sign),
     };
     return cmocka_run_group_tests_name("wycheproof", tests, setup, NULL);
 }

@@ -20,7 +20,7 @@ static size_t index_of(enum sess_role role)
 size_t sess_auth_sealed_bytes(const struct sess *s)
 {
     const uint8_t *der;
-    size_t         len;
+    size_t len;
 
     s->config.auth.own_cert(s->config.auth.ctx, &der, &len);
     return SESS_AUTH_FIXED_BYTES + len + DBE_RECORD_TAG_BYTES;
@@ -36,14 +36,16 @@ static dbe_err confirm(const struct sess *s, size_t sender, uint8_t out[CRYPTO_H
 }
 
 /* A handshake key seals one block, so its nonce is the IV itself. */
-static dbe_err with_hs_key(const struct sess *s, size_t sender, bool seal, const uint8_t *rec_head, uint8_t *at, size_t len)
+static dbe_err with_hs_key(const struct sess *s, size_t sender, bool seal, const uint8_t *rec_head, uint8_t *at,
+                           size_t len)
 {
     const struct crypto_aead *aead = s->suite->aead;
-    struct crypto_aead_ctx   *ctx = NULL;
-    dbe_err                   err;
+    struct crypto_aead_ctx *ctx = NULL;
+    dbe_err err;
 
     DBE_TRY(aead->new_ctx(s->secrets->hs_key[sender], seal, &ctx));
-    err = (seal ? aead->seal : aead->open)(ctx, s->secrets->hs_iv[sender], rec_head, DBE_RECORD_HEADER_BYTES, at, len, at);
+    err = (seal ? aead->seal : aead->open)(ctx, s->secrets->hs_iv[sender], rec_head, DBE_RECORD_HEADER_BYTES, at, len,
+                                           at);
     aead->free_ctx(ctx);
     return err;
 }
@@ -51,10 +53,10 @@ static dbe_err with_hs_key(const struct sess *s, size_t sender, bool seal, const
 dbe_err sess_auth_make(struct sess *s, const uint8_t *rec_head, struct base_buf *b)
 {
     const struct sess_auth_ops *auth = &s->config.auth;
-    struct crypto_hash         *t = s->hs->transcript;
-    size_t                      self = index_of(s->config.role), cert_len;
-    const uint8_t              *cert;
-    uint8_t                     th[CRYPTO_HASH_BYTES], *block, *sig, *mac;
+    struct crypto_hash *t = s->hs->transcript;
+    size_t self = index_of(s->config.role), cert_len;
+    const uint8_t *cert;
+    uint8_t th[CRYPTO_HASH_BYTES], *block, *sig, *mac;
 
     auth->own_cert(auth->ctx, &cert, &cert_len);
     block = base_buf_grow(b, SESS_AUTH_FIXED_BYTES + cert_len + DBE_RECORD_TAG_BYTES);
@@ -79,11 +81,11 @@ static dbe_err check_identity(struct sess *s, const uint8_t *cert, size_t cert_l
                               const uint8_t *sig, struct dbe_identity *ret_peer)
 {
     const struct sess_auth_ops *auth = &s->config.auth;
-    const uint8_t              *own;
-    size_t                      own_len, peer = 1 - index_of(s->config.role);
-    uint8_t                     pk[CRYPTO_MLDSA87_PK_BYTES];
-    struct crypto_key          *key = NULL;
-    dbe_err                     err;
+    const uint8_t *own;
+    size_t own_len, peer = 1 - index_of(s->config.role);
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
+    struct crypto_key *key = NULL;
+    dbe_err err;
 
     auth->own_cert(auth->ctx, &own, &own_len);
     if (own_len == cert_len && memcmp(own, cert, cert_len) == 0)
@@ -97,12 +99,13 @@ static dbe_err check_identity(struct sess *s, const uint8_t *cert, size_t cert_l
     return err;
 }
 
-dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed, size_t len, struct dbe_identity *ret_peer)
+dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed, size_t len,
+                       struct dbe_identity *ret_peer)
 {
     struct crypto_hash *t = s->hs->transcript;
-    size_t              peer = 1 - index_of(s->config.role);
-    uint8_t             th[CRYPTO_HASH_BYTES], want[CRYPTO_HASH_BYTES];
-    struct base_cur     c;
+    size_t peer = 1 - index_of(s->config.role);
+    uint8_t th[CRYPTO_HASH_BYTES], want[CRYPTO_HASH_BYTES];
+    struct base_cur c;
 
     if (len < SESS_AUTH_FIXED_BYTES + DBE_RECORD_TAG_BYTES)
         return dbe_fail(&s->diag, DBE_E_MALFORMED, "auth block", 0, "%zu bytes are too few", len);
@@ -112,7 +115,7 @@ dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed,
     DBE_TRY(err);
 
     c = base_cur_of(sealed, len - DBE_RECORD_TAG_BYTES);
-    size_t         cert_len = base_cur_u16(&c);
+    size_t cert_len = base_cur_u16(&c);
     const uint8_t *cert = base_cur_bytes(&c, cert_len);
     const uint8_t *sig = base_cur_bytes(&c, CRYPTO_MLDSA87_SIG_BYTES);
     const uint8_t *mac = base_cur_bytes(&c, CRYPTO_HASH_BYTES);

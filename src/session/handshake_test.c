@@ -40,10 +40,10 @@ static bool all_zero(const void *data, size_t len)
 static void assert_dead(struct sess *s)
 {
     struct base_buf out;
-    uint8_t         key[32], in[64] = {0};
-    size_t          used, len;
+    uint8_t key[32], in[64] = {0};
+    size_t used, len;
     enum sess_event ev;
-    const uint8_t  *msg;
+    const uint8_t *msg;
 
     assert_int_equal(s->state, SESS_DEAD);
     assert_true(all_zero(s->secrets, sizeof *s->secrets));
@@ -66,8 +66,8 @@ static void assert_dead(struct sess *s)
 static dbe_err feed(struct sess *s, struct base_buf *from, struct base_buf *to)
 {
     enum sess_event ev;
-    const uint8_t  *msg;
-    size_t          len;
+    const uint8_t *msg;
+    size_t len;
 
     return fake_step(s, from, to, &ev, &msg, &len);
 }
@@ -90,7 +90,7 @@ static dbe_err run(struct fake_pair *p)
     dbe_err first = DBE_OK;
 
     for (int turn = 0; turn < 6; turn++) {
-        struct sess     *s = turn % 2 == 0 ? p->r : p->i;
+        struct sess *s = turn % 2 == 0 ? p->r : p->i;
         struct base_buf *from = turn % 2 == 0 ? &p->to_r : &p->to_i, *to = turn % 2 == 0 ? &p->to_i : &p->to_r;
 
         if (from->len == 0 || s->state == SESS_DEAD)
@@ -105,9 +105,9 @@ static dbe_err run(struct fake_pair *p)
 
 static void test_happy(void **state)
 {
-    struct fake_pair  p;
+    struct fake_pair p;
     struct sess_stats stats;
-    uint8_t           a[32], b[32], la[32], lb[32];
+    uint8_t a[32], b[32], la[32], lb[32];
 
     (void)state;
     start(&p);
@@ -168,7 +168,7 @@ static void test_identities_hidden(void **state)
 static void flips_of(int n)
 {
     struct fake_pair p;
-    size_t           total = until(&p, n)->len;
+    size_t total = until(&p, n)->len;
 
     fake_pair_free(&p);
     for (size_t at = 0; at < total; at += at < HEAD + 40 ? 1 : 7) {
@@ -203,11 +203,11 @@ static void test_truncated(void **state)
         fake_pair_free(&p);
         for (size_t len = 0; len < total; len += len < 60 ? 1 : 331) {
             struct base_buf *wire = until(&p, n);
-            struct sess     *s = n == 2 ? p.i : p.r;
-            uint8_t         *in = base_alloc(len + 1, 1); /* its own memory, so that a read past the end is seen */
-            enum sess_event  ev = SESS_MESSAGE;
-            const uint8_t   *msg;
-            size_t           used = 99, msg_len;
+            struct sess *s = n == 2 ? p.i : p.r;
+            uint8_t *in = base_alloc(len + 1, 1); /* its own memory, so that a read past the end is seen */
+            enum sess_event ev = SESS_MESSAGE;
+            const uint8_t *msg;
+            size_t used = 99, msg_len;
 
             memcpy(in, wire->data, len);
             OK(sess_feed(s, in, len, &used, &ev, &msg, &msg_len, n == 2 ? &p.to_r : &p.to_i)); /* only not yet whole */
@@ -215,7 +215,8 @@ static void test_truncated(void **state)
             assert_int_equal(ev, SESS_NEED_MORE);
             if (len >= HEAD) { /* and with a length that says that it is whole */
                 base_put_u32(in, (uint32_t)(len - HEAD));
-                assert_int_not_equal(DBE_OK, sess_feed(s, in, len, &used, &ev, &msg, &msg_len, n == 2 ? &p.to_r : &p.to_i));
+                assert_int_not_equal(DBE_OK,
+                                     sess_feed(s, in, len, &used, &ev, &msg, &msg_len, n == 2 ? &p.to_r : &p.to_i));
                 assert_dead(s);
             }
             base_free(in);
@@ -247,7 +248,7 @@ static void test_too_long(void **state)
     (void)state;
     for (int n = 1; n <= 3; n++) {
         struct base_buf *wire = until(&p, n);
-        struct sess     *s = n == 2 ? p.i : p.r;
+        struct sess *s = n == 2 ? p.i : p.r;
 
         wire->len = HEAD; /* the header alone has come */
         base_put_u32(wire->data, DBE_HANDSHAKE_MAX_BYTES - HEAD + 1);
@@ -285,7 +286,7 @@ static void test_registry(void **state)
 static void test_policy_epoch(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
-    struct fake_pair   p;
+    struct fake_pair p;
 
     (void)state;
     ci.policy_epoch = 8;
@@ -313,7 +314,7 @@ static void test_version(void **state)
 static void insert_offer(struct base_buf *wire, uint16_t id, size_t share)
 {
     uint8_t copy[4096];
-    size_t  fixed = HEAD + SESS_MSG1_FIXED_BYTES, rest = wire->len - fixed;
+    size_t fixed = HEAD + SESS_MSG1_FIXED_BYTES, rest = wire->len - fixed;
 
     assert_true(rest <= sizeof copy);
     memcpy(copy, wire->data + fixed, rest);
@@ -383,8 +384,8 @@ static void test_bad_shares(void **state)
 static void test_reflection(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &alice);
-    struct fake_pair   p;
-    struct base_buf   *wire;
+    struct fake_pair p;
+    struct base_buf *wire;
 
     (void)state;
     until(&p, 1); /* our message back */
@@ -434,7 +435,7 @@ static void test_recorded(void **state)
 static void test_wrong_mesh(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &eve);
-    struct fake_pair   p;
+    struct fake_pair p;
 
     (void)state;
     OK(fake_pair_new(&p, &ci, &cr)); /* a foreign responder: we said nothing of ourselves */
@@ -531,15 +532,15 @@ static void test_wrong_confirmation(void **state)
 /* Every record type in every state of the handshake in which it is not the one that is due. */
 static void test_out_of_state(void **state)
 {
-    static const uint8_t types[] = {0,    SESS_REC_MSG_1, SESS_REC_MSG_2, SESS_REC_MSG_3, SESS_REC_DATA, SESS_REC_REKEY,
-                                    SESS_REC_CLOSE, 0x7f, 0xff};
-    struct fake_pair     p;
+    static const uint8_t types[] = {
+        0, SESS_REC_MSG_1, SESS_REC_MSG_2, SESS_REC_MSG_3, SESS_REC_DATA, SESS_REC_REKEY, SESS_REC_CLOSE, 0x7f, 0xff};
+    struct fake_pair p;
 
     (void)state;
     for (int n = 1; n <= 3; n++)
         for (size_t t = 0; t < sizeof types; t++) {
             struct base_buf *wire = until(&p, n);
-            struct sess     *s = n == 2 ? p.i : p.r;
+            struct sess *s = n == 2 ? p.i : p.r;
 
             if (types[t] != n) {
                 wire->data[4] = types[t];
@@ -559,7 +560,7 @@ static void test_out_of_state(void **state)
 static void test_config(void **state)
 {
     struct sess_config c = fake_config(SESS_INITIATOR, &alice);
-    struct sess       *s = NULL;
+    struct sess *s = NULL;
 
     (void)state;
     c.suites[0] = 0x7777, c.suites_count = 1;
@@ -582,7 +583,7 @@ static void test_config(void **state)
 static void fail_all(void (*fail_at)(uint64_t), uint64_t (*count)(void), dbe_err want)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
-    bool               done = false;
+    bool done = false;
 
     for (uint64_t n = 1; !done; n++) {
         struct fake_pair p;
@@ -659,17 +660,28 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_happy),        cmocka_unit_test(test_identities_hidden),
-        cmocka_unit_test(test_flips),        cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_trailing),     cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_registry),     cmocka_unit_test(test_policy_epoch),
-        cmocka_unit_test(test_version),      cmocka_unit_test(test_downgrade),
-        cmocka_unit_test(test_bad_shares),   cmocka_unit_test(test_reflection),
-        cmocka_unit_test(test_recorded),     cmocka_unit_test(test_wrong_mesh),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_wrong_signature),
-        cmocka_unit_test(test_wrong_confirmation), cmocka_unit_test(test_out_of_state),
-        cmocka_unit_test(test_config),       cmocka_unit_test(test_nth_alloc),
-        cmocka_unit_test(test_nth_random),   cmocka_unit_test(test_sign_fails),
+        cmocka_unit_test(test_happy),
+        cmocka_unit_test(test_identities_hidden),
+        cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_trailing),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_registry),
+        cmocka_unit_test(test_policy_epoch),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_downgrade),
+        cmocka_unit_test(test_bad_shares),
+        cmocka_unit_test(test_reflection),
+        cmocka_unit_test(test_recorded),
+        cmocka_unit_test(test_wrong_mesh),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_wrong_signature),
+        cmocka_unit_test(test_wrong_confirmation),
+        cmocka_unit_test(test_out_of_state),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_nth_alloc),
+        cmocka_unit_test(test_nth_random),
+        cmocka_unit_test(test_sign_fails),
     };
     return cmocka_run_group_tests_name("handshake", tests, setup, teardown);
 }

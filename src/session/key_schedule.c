@@ -16,11 +16,11 @@
 
 enum { LABEL_MAX_BYTES = 48 };
 
-static dbe_err derive(const uint8_t prk[SESS_SECRET_BYTES], const char *label, const uint8_t *context, size_t context_len,
-                      void *out, size_t out_len)
+static dbe_err derive(const uint8_t prk[SESS_SECRET_BYTES], const char *label, const uint8_t *context,
+                      size_t context_len, void *out, size_t out_len)
 {
     uint8_t info[LABEL_MAX_BYTES + CRYPTO_HASH_BYTES];
-    size_t  label_len = strlen(label) + 1; /* with its NUL: no label is the beginning of another */
+    size_t label_len = strlen(label) + 1; /* with its NUL: no label is the beginning of another */
 
     BASE_INVARIANT(label_len <= LABEL_MAX_BYTES && context_len <= CRYPTO_HASH_BYTES);
     memcpy(info, label, label_len);
@@ -34,8 +34,8 @@ dbe_err sess_ks_handshake(struct sess *s)
     static const char *const key_label[2] = {"DSMIL-DBE hs key i2r", "DSMIL-DBE hs key r2i"};
     static const char *const iv_label[2] = {"DSMIL-DBE hs iv i2r", "DSMIL-DBE hs iv r2i"};
     static const char *const mac_label[2] = {"DSMIL-DBE confirm initiator", "DSMIL-DBE confirm responder"};
-    struct sess_secrets     *k = s->secrets;
-    uint8_t                  th[CRYPTO_HASH_BYTES];
+    struct sess_secrets *k = s->secrets;
+    uint8_t th[CRYPTO_HASH_BYTES];
 
     DBE_TRY(crypto_hash_peek(s->hs->transcript, th));
     DBE_TRY(crypto_hkdf_extract(th, sizeof th, k->ikm, s->suite->ecdh->ss_bytes + s->suite->kem->ss_bytes, k->prk));
@@ -51,9 +51,9 @@ dbe_err sess_ks_handshake(struct sess *s)
 dbe_err sess_ks_application(struct sess *s)
 {
     static const char *const label[2] = {"DSMIL-DBE app i2r", "DSMIL-DBE app r2i"};
-    struct sess_secrets     *k = s->secrets;
-    size_t                   own = s->config.role == SESS_INITIATOR ? 0 : 1;
-    uint8_t                  th[CRYPTO_HASH_BYTES];
+    struct sess_secrets *k = s->secrets;
+    size_t own = s->config.role == SESS_INITIATOR ? 0 : 1;
+    uint8_t th[CRYPTO_HASH_BYTES];
 
     DBE_TRY(crypto_hash_peek(s->hs->transcript, th));
     DBE_TRY(derive(k->prk, "DSMIL-DBE master", th, sizeof th, k->master, sizeof k->master));
@@ -76,9 +76,9 @@ dbe_err sess_ks_next(const uint8_t secret[SESS_SECRET_BYTES], uint8_t next[SESS_
 dbe_err sess_ks_keys(const struct crypto_suite *suite, const uint8_t secret[SESS_SECRET_BYTES], bool seal,
                      struct sess_keys *ret)
 {
-    uint8_t          key[CRYPTO_AEAD_KEY_BYTES];
+    uint8_t key[CRYPTO_AEAD_KEY_BYTES];
     struct sess_keys made = {0};
-    dbe_err          err;
+    dbe_err err;
 
     err = derive(secret, "DSMIL-DBE key", NULL, 0, key, sizeof key);
     if (err == DBE_OK)

@@ -17,7 +17,7 @@ static size_t share_bytes(const struct crypto_suite *suite)
 static dbe_err put_share(struct sess *s, size_t i, struct base_buf *b)
 {
     const struct crypto_suite *suite = s->suites[i];
-    uint8_t                   *at;
+    uint8_t *at;
 
     base_buf_u16(b, suite->id);
     base_buf_u16(b, (uint16_t)share_bytes(suite));
@@ -32,8 +32,8 @@ static dbe_err put_share(struct sess *s, size_t i, struct base_buf *b)
 static dbe_err put_all(struct sess *s, size_t total, struct base_buf *b)
 {
     struct sess_rec_head head = {.length = (uint32_t)(total - DBE_RECORD_HEADER_BYTES), .type = SESS_REC_MSG_1};
-    size_t               start = b->len;
-    uint8_t             *p = base_buf_grow(b, DBE_RECORD_HEADER_BYTES);
+    size_t start = b->len;
+    uint8_t *p = base_buf_grow(b, DBE_RECORD_HEADER_BYTES);
 
     if (p == NULL)
         return b->err;
@@ -54,7 +54,7 @@ static dbe_err put_all(struct sess *s, size_t total, struct base_buf *b)
 
 dbe_err sess_msg1_make(struct sess *s, struct base_buf *buf)
 {
-    size_t  start = buf->len, total = DBE_RECORD_HEADER_BYTES + SESS_MSG1_FIXED_BYTES;
+    size_t start = buf->len, total = DBE_RECORD_HEADER_BYTES + SESS_MSG1_FIXED_BYTES;
     dbe_err err;
 
     for (size_t i = 0; i < s->suites_count; i++)
@@ -69,22 +69,24 @@ dbe_err sess_msg1_make(struct sess *s, struct base_buf *buf)
 
 /* One offered suite and its shares. */
 struct offer {
-    uint16_t       id;
+    uint16_t id;
     const uint8_t *share;
-    size_t         share_len;
+    size_t share_len;
 };
 
-static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct offer offers[DBE_SUITES_MAX], size_t *ret_count)
+static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct offer offers[DBE_SUITES_MAX],
+                     size_t *ret_count)
 {
     struct base_cur c = base_cur_of(body, len);
-    uint8_t         version = base_cur_u8(&c);
-    size_t          count = base_cur_u8(&c);
-    const uint8_t  *nonce = base_cur_bytes(&c, SESS_NONCE_BYTES), *registry = base_cur_bytes(&c, SESS_REGISTRY_BYTES);
-    uint64_t        epoch = base_cur_u64(&c);
+    uint8_t version = base_cur_u8(&c);
+    size_t count = base_cur_u8(&c);
+    const uint8_t *nonce = base_cur_bytes(&c, SESS_NONCE_BYTES), *registry = base_cur_bytes(&c, SESS_REGISTRY_BYTES);
+    uint64_t epoch = base_cur_u64(&c);
 
     (void)nonce; /* it counts in the transcript */
     if (!base_cur_ok(&c) || count == 0 || count > DBE_SUITES_MAX)
-        return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1", base_cur_offset(&c), "%zu suites in %zu bytes", count, len);
+        return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1", base_cur_offset(&c), "%zu suites in %zu bytes", count,
+                        len);
     if (version != SESS_HS_VERSION)
         return dbe_fail(&s->diag, DBE_E_UNSUPPORTED, "message 1 version", 0, "the peer speaks version %u", version);
     for (size_t i = 0; i < count; i++) {
@@ -99,7 +101,8 @@ static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct off
     if (base_cur_end(&c) != DBE_OK)
         return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1", base_cur_offset(&c), "its lengths do not add up");
     if (memcmp(registry, dbe_registry_hash, SESS_REGISTRY_BYTES) != 0)
-        return dbe_fail(&s->diag, DBE_E_REGISTRY, "message 1 registry hash", 0, "the peer was built from another schema/");
+        return dbe_fail(&s->diag, DBE_E_REGISTRY, "message 1 registry hash", 0,
+                        "the peer was built from another schema/");
     if (epoch != s->config.policy_epoch)
         return dbe_fail(&s->diag, DBE_E_PROTOCOL, "message 1 policy epoch", 0,
                         "the peer's policy is of epoch %llu, ours of %llu", (unsigned long long)epoch,
@@ -116,20 +119,21 @@ static dbe_err choose(struct sess *s, const struct offer *offers, size_t count, 
             if (offers[j].id != s->suites[i]->id)
                 continue;
             if (offers[j].share_len != share_bytes(s->suites[i]))
-                return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1 share", 0, "%zu bytes for %s", offers[j].share_len,
-                                s->suites[i]->name);
+                return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1 share", 0, "%zu bytes for %s",
+                                offers[j].share_len, s->suites[i]->name);
             s->suite = s->suites[i];
             *ret = &offers[j];
             return DBE_OK;
         }
-    return dbe_fail(&s->diag, DBE_E_UNSUPPORTED, "message 1 suites", 0, "none of the %zu offered suites is known here", count);
+    return dbe_fail(&s->diag, DBE_E_UNSUPPORTED, "message 1 suites", 0, "none of the %zu offered suites is known here",
+                    count);
 }
 
 dbe_err sess_msg1_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out)
 {
-    struct offer        offers[DBE_SUITES_MAX] = {0};
+    struct offer offers[DBE_SUITES_MAX] = {0};
     const struct offer *chosen = NULL;
-    size_t              count = 0;
+    size_t count = 0;
 
     DBE_TRY(parse(s, rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES, offers, &count));
     DBE_TRY(choose(s, offers, count, &chosen));

@@ -18,13 +18,14 @@ static size_t clear_bytes(const struct crypto_suite *suite)
 static dbe_err put_shares(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, uint8_t *at)
 {
     const struct crypto_suite *suite = s->suite;
-    uint8_t                   *ikm = s->secrets->ikm;
-    dbe_err                    err;
+    uint8_t *ikm = s->secrets->ikm;
+    dbe_err err;
 
     DBE_TRY(suite->ecdh->keygen(&s->hs->ecdh[0], at));
     err = suite->ecdh->derive(s->hs->ecdh[0], peer_pub, ikm);
     if (err == DBE_E_MALFORMED)
-        return dbe_fail(&s->diag, err, "message 1 share", 0, "the public value is not a point of %s", suite->ecdh->name);
+        return dbe_fail(&s->diag, err, "message 1 share", 0, "the public value is not a point of %s",
+                        suite->ecdh->name);
     DBE_TRY(err);
     err = suite->kem->encaps(peer_ek, at + suite->ecdh->pub_bytes, ikm + suite->ecdh->ss_bytes);
     if (err == DBE_E_MALFORMED)
@@ -34,9 +35,9 @@ static dbe_err put_shares(struct sess *s, const uint8_t *peer_pub, const uint8_t
 
 static dbe_err put_all(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, uint8_t *p, size_t total)
 {
-    size_t               clear = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite);
+    size_t clear = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite);
     struct sess_rec_head head = {.length = (uint32_t)(total - DBE_RECORD_HEADER_BYTES), .type = SESS_REC_MSG_2};
-    struct base_buf      b;
+    struct base_buf b;
 
     base_buf_init_fixed(&b, p, total);
     sess_rec_head_put(base_buf_grow(&b, DBE_RECORD_HEADER_BYTES), &head);
@@ -52,10 +53,10 @@ static dbe_err put_all(struct sess *s, const uint8_t *peer_pub, const uint8_t *p
 
 dbe_err sess_msg2_make(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, struct base_buf *buf)
 {
-    size_t   start = buf->len;
-    size_t   total = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite) + sess_auth_sealed_bytes(s);
+    size_t start = buf->len;
+    size_t total = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite) + sess_auth_sealed_bytes(s);
     uint8_t *p = base_buf_grow(buf, total);
-    dbe_err  err;
+    dbe_err err;
 
     if (p == NULL)
         return buf->err;
@@ -75,30 +76,32 @@ static dbe_err find_offered(struct sess *s, uint16_t id, size_t *ret_index)
             *ret_index = i;
             return DBE_OK;
         }
-    return dbe_fail(&s->diag, DBE_E_PROTOCOL, "message 2 suite", 1, "the peer chose suite %u, which was not offered", id);
+    return dbe_fail(&s->diag, DBE_E_PROTOCOL, "message 2 suite", 1, "the peer chose suite %u, which was not offered",
+                    id);
 }
 
 static dbe_err take_shares(struct sess *s, size_t index, const uint8_t *pub, const uint8_t *ct)
 {
     const struct crypto_suite *suite = s->suites[index];
-    dbe_err                    err;
+    dbe_err err;
 
     if (memcmp(pub, s->hs->ecdh_pub[index], suite->ecdh->pub_bytes) == 0)
         return dbe_fail(&s->diag, DBE_E_AUTH, "message 2 share", 0, "the peer sent our own public value back");
     err = suite->ecdh->derive(s->hs->ecdh[index], pub, s->secrets->ikm);
     if (err == DBE_E_MALFORMED)
-        return dbe_fail(&s->diag, err, "message 2 share", 0, "the public value is not a point of %s", suite->ecdh->name);
+        return dbe_fail(&s->diag, err, "message 2 share", 0, "the public value is not a point of %s",
+                        suite->ecdh->name);
     DBE_TRY(err);
     return suite->kem->decaps(s->hs->kem[index], ct, s->secrets->ikm + suite->ecdh->ss_bytes);
 }
 
 dbe_err sess_msg2_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out)
 {
-    struct base_cur     c = base_cur_of(rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES);
-    uint8_t             version = base_cur_u8(&c);
-    uint16_t            id = base_cur_u16(&c);
-    const uint8_t      *nonce = base_cur_bytes(&c, SESS_NONCE_BYTES), *pub, *ct;
-    size_t              index = 0, sealed_at;
+    struct base_cur c = base_cur_of(rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES);
+    uint8_t version = base_cur_u8(&c);
+    uint16_t id = base_cur_u16(&c);
+    const uint8_t *nonce = base_cur_bytes(&c, SESS_NONCE_BYTES), *pub, *ct;
+    size_t index = 0, sealed_at;
     struct dbe_identity peer = {0};
 
     if (nonce == NULL)

@@ -6,11 +6,11 @@
 
 dbe_err sess_msg3_make(struct sess *s, struct base_buf *buf)
 {
-    size_t               start = buf->len, total = DBE_RECORD_HEADER_BYTES + sess_auth_sealed_bytes(s);
+    size_t start = buf->len, total = DBE_RECORD_HEADER_BYTES + sess_auth_sealed_bytes(s);
     struct sess_rec_head head = {.length = (uint32_t)(total - DBE_RECORD_HEADER_BYTES), .type = SESS_REC_MSG_3};
-    uint8_t             *p = base_buf_grow(buf, total);
-    struct base_buf      b;
-    dbe_err              err;
+    uint8_t *p = base_buf_grow(buf, total);
+    struct base_buf b;
+    dbe_err err;
 
     if (p == NULL)
         return buf->err;

@@ -2,8 +2,8 @@
  *
  * record.c - the record layer: header, nonce, seal, open, and what an opened record means.
  *
- * Header: length u32 (bytes after it) | type u8 | epoch u8 | zero u16 | sequence u64; all of it is the AAD. The nonce is
- * the direction's IV xor the sequence, which counts on over epochs and never back. Order on the way in: open, then
+ * Header: length u32 (bytes after it) | type u8 | epoch u8 | zero u16 | sequence u64; all of it is the AAD. The nonce
+ * is the direction's IV xor the sequence, which counts on over epochs and never back. Order on the way in: open, then
  * replay, then state; nothing unauthenticated changes anything.
  */
 #include "session/session_priv.h"
@@ -36,8 +36,8 @@ void sess_nonce(const uint8_t iv[CRYPTO_AEAD_IV_BYTES], uint64_t seq, uint8_t no
 
 dbe_err sess_rec_seal(struct sess *s, uint8_t type, const void *msg, size_t len, uint8_t *dst)
 {
-    struct sess_send    *d = &s->send;
-    uint8_t              nonce[CRYPTO_AEAD_IV_BYTES];
+    struct sess_send *d = &s->send;
+    uint8_t nonce[CRYPTO_AEAD_IV_BYTES];
     struct sess_rec_head head = {
         .length = (uint32_t)(len + DBE_RECORD_TAG_BYTES), .type = type, .epoch = d->epoch, .seq = d->next_seq};
 
@@ -64,15 +64,16 @@ static dbe_err open_with(const struct sess *s, const struct sess_keys *keys, uin
     uint8_t *body = rec + DBE_RECORD_HEADER_BYTES;
 
     sess_nonce(keys->iv, seq, nonce);
-    return s->suite->aead->open(keys->aead, nonce, rec, DBE_RECORD_HEADER_BYTES, body, len - DBE_RECORD_HEADER_BYTES, body);
+    return s->suite->aead->open(keys->aead, nonce, rec, DBE_RECORD_HEADER_BYTES, body, len - DBE_RECORD_HEADER_BYTES,
+                                body);
 }
 
 /* A datagram of the next epoch that overtook the notice: try the keys that will be, and move if they open it. */
 static dbe_err open_ahead(struct sess *s, uint64_t seq, uint8_t *rec, size_t len)
 {
     struct sess_keys keys = {0};
-    uint8_t          next[SESS_SECRET_BYTES];
-    dbe_err          err = sess_ks_next(s->secrets->recv, next);
+    uint8_t next[SESS_SECRET_BYTES];
+    dbe_err err = sess_ks_next(s->secrets->recv, next);
 
     if (err == DBE_OK)
         err = sess_ks_keys(s->suite, next, false, &keys);
@@ -119,16 +120,15 @@ static dbe_err apply(struct sess *s, const struct sess_rec_head *head, const uin
         out->event = SESS_PEER_CLOSED;
         sess_move(s, SESS_CLOSED);
         return DBE_OK;
-    default:
-        return DBE_E_PROTOCOL;
+    default: return DBE_E_PROTOCOL;
     }
 }
 
 dbe_err sess_rec_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out)
 {
     struct sess_rec_head head;
-    dbe_err              err;
-    bool                 old = false;
+    dbe_err err;
+    bool old = false;
 
     sess_rec_head_get(rec, &head);
     err = open_record(s, &head, rec, len, &old);
@@ -149,5 +149,6 @@ dbe_err sess_rec_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out 
         return err;
     sess_replay_commit(&s->recv.replay, head.seq);
     s->recv.any = true;
-    return apply(s, &head, rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES - DBE_RECORD_TAG_BYTES, old, out);
+    return apply(s, &head, rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES - DBE_RECORD_TAG_BYTES, old,
+                 out);
 }

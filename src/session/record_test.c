@@ -37,10 +37,10 @@ static void open_pair(struct fake_pair *p, const struct sess_config *like)
 static uint64_t drain(struct sess *s, struct base_buf *from, uint64_t first)
 {
     struct base_buf none;
-    size_t          at = 0, used, len;
+    size_t at = 0, used, len;
     enum sess_event ev;
-    const uint8_t  *msg;
-    uint64_t        count = 0;
+    const uint8_t *msg;
+    uint64_t count = 0;
 
     base_buf_init(&none, 1024);
     while (at < from->len) {
@@ -70,9 +70,9 @@ static void say(struct sess *s, uint64_t number, uint64_t now_ns, struct base_bu
 static dbe_err hear(struct sess *s, uint8_t *rec, size_t len, enum sess_event *ret_event)
 {
     struct base_buf none;
-    size_t          used, msg_len;
-    const uint8_t  *msg;
-    dbe_err         err;
+    size_t used, msg_len;
+    const uint8_t *msg;
+    dbe_err err;
 
     base_buf_init(&none, 1024);
     err = sess_feed(s, rec, len, &used, ret_event, &msg, &msg_len, &none);
@@ -83,7 +83,7 @@ static dbe_err hear(struct sess *s, uint8_t *rec, size_t len, enum sess_event *r
 
 static void test_traffic(void **state)
 {
-    struct fake_pair  p;
+    struct fake_pair p;
     struct sess_stats st;
 
     (void)state;
@@ -103,11 +103,11 @@ static void test_traffic(void **state)
 static void test_sizes(void **state)
 {
     static const size_t sizes[] = {0, 1, 15, 16, 17, 4096, 65537, DBE_MESSAGE_MAX_BYTES};
-    struct fake_pair    p;
-    uint8_t            *big = base_alloc(DBE_MESSAGE_MAX_BYTES + 1, 1);
-    enum sess_event     ev;
-    const uint8_t      *msg;
-    size_t              used, len;
+    struct fake_pair p;
+    uint8_t *big = base_alloc(DBE_MESSAGE_MAX_BYTES + 1, 1);
+    enum sess_event ev;
+    const uint8_t *msg;
+    size_t used, len;
 
     (void)state;
     assert_non_null(big);
@@ -154,8 +154,8 @@ static void test_flips(void **state)
 static void test_replay(void **state)
 {
     struct fake_pair p;
-    uint8_t          copy[8 + OVERHEAD];
-    enum sess_event  ev;
+    uint8_t copy[8 + OVERHEAD];
+    enum sess_event ev;
 
     (void)state;
     open_pair(&p, NULL);
@@ -171,7 +171,7 @@ static void test_replay(void **state)
 static void test_reordered(void **state)
 {
     struct fake_pair p;
-    enum sess_event  ev;
+    enum sess_event ev;
 
     (void)state;
     open_pair(&p, NULL);
@@ -203,9 +203,9 @@ static void test_reordered(void **state)
 
 static void test_alert_late(void **state)
 {
-    uint8_t          alert[HEAD + SESS_ALERT_BYTES] = {0, 0, 0, 2, SESS_REC_ALERT, [HEAD + 1] = DBE_E_CERT};
+    uint8_t alert[HEAD + SESS_ALERT_BYTES] = {0, 0, 0, 2, SESS_REC_ALERT, [HEAD + 1] = DBE_E_CERT};
     struct fake_pair p;
-    enum sess_event  ev;
+    enum sess_event ev;
 
     (void)state;
     open_pair(&p, NULL); /* the responder never believes one when it is up */
@@ -226,7 +226,7 @@ static void test_alert_late(void **state)
 static void test_rekey_both(void **state)
 {
     struct fake_pair p;
-    uint8_t          before[SESS_SECRET_BYTES];
+    uint8_t before[SESS_SECRET_BYTES];
 
     (void)state;
     open_pair(&p, NULL);
@@ -251,7 +251,7 @@ static void test_rekey_both(void **state)
 static void test_rekey_limits(void **state)
 {
     struct sess_config like = {.rekey_records = 10};
-    struct fake_pair   p;
+    struct fake_pair p;
 
     (void)state;
     open_pair(&p, &like); /* by count: at most ten records an epoch, the notice among them */
@@ -313,8 +313,8 @@ static void test_nonce_invariant(void **state)
 static void test_bad_notice(void **state)
 {
     struct fake_pair p;
-    uint8_t          rec[SESS_REKEY_NOTICE_BYTES], epoch = SESS_FIRST_EPOCH + 2;
-    enum sess_event  ev;
+    uint8_t rec[SESS_REKEY_NOTICE_BYTES], epoch = SESS_FIRST_EPOCH + 2;
+    enum sess_event ev;
 
     (void)state;
     open_pair(&p, NULL);
@@ -327,8 +327,8 @@ static void test_bad_notice(void **state)
 static void test_close(void **state)
 {
     struct fake_pair p;
-    enum sess_event  ev;
-    uint8_t          key[32];
+    enum sess_event ev;
+    uint8_t key[32];
 
     (void)state;
     open_pair(&p, NULL);
@@ -359,8 +359,8 @@ static void test_close(void **state)
 static void test_no_room(void **state)
 {
     struct sess_config like = {.rekey_records = 2};
-    struct fake_pair   p;
-    struct base_buf    small;
+    struct fake_pair p;
+    struct base_buf small;
 
     (void)state;
     open_pair(&p, &like);
@@ -408,7 +408,7 @@ static void test_rekey_nth_alloc(void **state)
 
 static enum sess_event datagram(struct sess *s, const uint8_t *rec, size_t len)
 {
-    uint8_t         copy[256];
+    uint8_t copy[256];
     enum sess_event ev = SESS_NEED_MORE;
 
     assert_true(len <= sizeof copy);
@@ -420,7 +420,7 @@ static enum sess_event datagram(struct sess *s, const uint8_t *rec, size_t len)
 static void test_datagrams(void **state)
 {
     struct sess_config like = {.datagram = true};
-    struct fake_pair   p;
+    struct fake_pair p;
     enum { REC = 8 + OVERHEAD, COUNT = 100 };
 
     (void)state;
@@ -454,7 +454,7 @@ static void test_datagrams(void **state)
 static void test_datagram_rekey(void **state)
 {
     struct sess_config like = {.datagram = true};
-    struct fake_pair   p;
+    struct fake_pair p;
     enum { REC = 8 + OVERHEAD };
 
     (void)state;
@@ -488,13 +488,34 @@ static void test_window_table(void **state)
     enum { W = DBE_REPLAY_WINDOW };
     static const struct {
         uint64_t seq;
-        dbe_err  want;
+        dbe_err want;
     } steps[] = {
-        {0, DBE_OK}, {0, DBE_E_REPLAY}, {1, DBE_OK}, {9, DBE_OK}, {8, DBE_OK}, {7, DBE_OK}, {9, DBE_E_REPLAY},
-        {8, DBE_E_REPLAY}, {W, DBE_OK}, {W - 1, DBE_OK}, {W - 1, DBE_E_REPLAY}, {W - 2, DBE_OK}, {2, DBE_OK},
-        {2, DBE_E_REPLAY}, {W + 16, DBE_OK}, {3, DBE_E_REPLAY}, {W + 16, DBE_E_REPLAY}, {16, DBE_E_REPLAY}, {17, DBE_OK},
-        {20 * (uint64_t)W, DBE_OK}, {20 * (uint64_t)W - W, DBE_E_REPLAY}, {20 * (uint64_t)W - W + 1, DBE_OK},
-        {UINT64_MAX - 1, DBE_OK}, {UINT64_MAX - 1, DBE_E_REPLAY}, {UINT64_MAX, DBE_E_REPLAY}, {UINT64_MAX - 2, DBE_OK},
+        {0, DBE_OK},
+        {0, DBE_E_REPLAY},
+        {1, DBE_OK},
+        {9, DBE_OK},
+        {8, DBE_OK},
+        {7, DBE_OK},
+        {9, DBE_E_REPLAY},
+        {8, DBE_E_REPLAY},
+        {W, DBE_OK},
+        {W - 1, DBE_OK},
+        {W - 1, DBE_E_REPLAY},
+        {W - 2, DBE_OK},
+        {2, DBE_OK},
+        {2, DBE_E_REPLAY},
+        {W + 16, DBE_OK},
+        {3, DBE_E_REPLAY},
+        {W + 16, DBE_E_REPLAY},
+        {16, DBE_E_REPLAY},
+        {17, DBE_OK},
+        {20 * (uint64_t)W, DBE_OK},
+        {20 * (uint64_t)W - W, DBE_E_REPLAY},
+        {20 * (uint64_t)W - W + 1, DBE_OK},
+        {UINT64_MAX - 1, DBE_OK},
+        {UINT64_MAX - 1, DBE_E_REPLAY},
+        {UINT64_MAX, DBE_E_REPLAY},
+        {UINT64_MAX - 2, DBE_OK},
         {0, DBE_E_REPLAY},
     };
     struct sess_replay r = {.window = true};
@@ -515,14 +536,14 @@ static void test_window_model(void **state)
 {
     enum { N = 6000 };
     struct sess_replay r = {.window = true};
-    static bool        seen[N];
-    uint64_t           top = 0, x = 12345;
+    static bool seen[N];
+    uint64_t top = 0, x = 12345;
 
     (void)state;
     for (unsigned i = 0; i < 40000; i++) {
         x = x * 6364136223846793005u + 1442695040888963407u;
         uint64_t base = (uint64_t)i * (N - 1400) / 40000, seq = base + (x >> 33) % 1400;
-        bool     fresh = !seen[seq] && (seq >= top || top - seq <= DBE_REPLAY_WINDOW);
+        bool fresh = !seen[seq] && (seq >= top || top - seq <= DBE_REPLAY_WINDOW);
 
         assert_int_equal(sess_replay_check(&r, seq) == DBE_OK, fresh);
         if (!fresh)
@@ -551,7 +572,8 @@ static int setup(void **state)
     struct dbe_diag diag = {0};
 
     (void)state;
-    return crypto_init(&diag) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK ? 0 : -1;
+    return crypto_init(&diag) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK ? 0
+                                                                                                                : -1;
 }
 
 static int teardown(void **state)

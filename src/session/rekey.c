@@ -46,9 +46,9 @@ static dbe_err advance(const struct crypto_suite *suite, uint8_t secret[SESS_SEC
 dbe_err sess_rekey_send(struct sess *s, uint64_t now_ns, uint8_t dst[SESS_REKEY_NOTICE_BYTES])
 {
     struct sess_send *d = &s->send;
-    struct sess_keys  fresh = {0};
-    uint8_t           epoch = (uint8_t)(d->epoch + 1);
-    dbe_err           err;
+    struct sess_keys fresh = {0};
+    uint8_t epoch = (uint8_t)(d->epoch + 1);
+    dbe_err err;
 
     DBE_TRY(sess_rec_seal(s, SESS_REC_REKEY, &epoch, 1, dst));
     err = advance(s->suite, s->secrets->send, true, &fresh);
@@ -69,10 +69,11 @@ dbe_err sess_rekey_send(struct sess *s, uint64_t now_ns, uint8_t dst[SESS_REKEY_
 dbe_err sess_rekey_take(struct sess *s, uint8_t epoch)
 {
     struct sess_recv *d = &s->recv;
-    struct sess_keys  fresh = {0};
+    struct sess_keys fresh = {0};
 
     if (epoch != (uint8_t)(d->epoch + 1))
-        return dbe_fail(&s->diag, DBE_E_MALFORMED, "rekey", 0, "the notice names epoch %u after epoch %u", epoch, d->epoch);
+        return dbe_fail(&s->diag, DBE_E_MALFORMED, "rekey", 0, "the notice names epoch %u after epoch %u", epoch,
+                        d->epoch);
     DBE_TRY(advance(s->suite, s->secrets->recv, false, &fresh));
     sess_keys_free(s->suite, &d->prev);
     if (s->config.datagram)

@@ -131,7 +131,7 @@ static dbe_err alert_take(struct sess *s, uint8_t *rec, size_t len, struct sess_
 
 static void alert_put(dbe_err err, struct base_buf *buf)
 {
-    uint8_t              rec[DBE_RECORD_HEADER_BYTES + SESS_ALERT_BYTES];
+    uint8_t rec[DBE_RECORD_HEADER_BYTES + SESS_ALERT_BYTES];
     struct sess_rec_head head = {.length = SESS_ALERT_BYTES, .type = SESS_REC_ALERT};
 
     /* what went wrong on this host is none of the peer's business */
@@ -148,9 +148,9 @@ enum { HS_MAX = DBE_HANDSHAKE_MAX_BYTES - DBE_RECORD_HEADER_BYTES, TAG = DBE_REC
 
 static const struct rule {
     enum sess_rec type;
-    unsigned      states;   /* where it may come */
-    uint32_t      min, max; /* of `length` */
-    take_fn      *take;
+    unsigned states;   /* where it may come */
+    uint32_t min, max; /* of `length` */
+    take_fn *take;
 } rules[] = {
     {SESS_REC_DATA, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, DBE_MESSAGE_MAX_BYTES + TAG, sess_rec_take},
     {SESS_REC_REKEY, BIT(SESS_UP) | BIT(SESS_CLOSING), 1 + TAG, 1 + TAG, sess_rec_take},
@@ -171,7 +171,8 @@ static dbe_err check_head(struct sess *s, const struct sess_rec_head *head, cons
         if (rules[i].type == head->type)
             rule = &rules[i];
     if (rule == NULL || (rule->states & BIT(s->state)) == 0)
-        return dbe_fail(&s->diag, DBE_E_PROTOCOL, "record type", 4, "record type 0x%02x is not allowed now", head->type);
+        return dbe_fail(&s->diag, DBE_E_PROTOCOL, "record type", 4, "record type 0x%02x is not allowed now",
+                        head->type);
     if (head->length > rule->max)
         return dbe_fail(&s->diag, DBE_E_TOO_LARGE, "record length", 0, "%u bytes, at most %u are allowed", head->length,
                         rule->max);
@@ -180,7 +181,8 @@ static dbe_err check_head(struct sess *s, const struct sess_rec_head *head, cons
     if (head->reserved != 0)
         return dbe_fail(&s->diag, DBE_E_MALFORMED, "record reserved", 6, "it is not zero");
     if (rule->take != sess_rec_take && (head->epoch != 0 || head->seq != 0))
-        return dbe_fail(&s->diag, DBE_E_MALFORMED, "record epoch, sequence", 5, "they are not zero in a handshake record");
+        return dbe_fail(&s->diag, DBE_E_MALFORMED, "record epoch, sequence", 5,
+                        "they are not zero in a handshake record");
     *ret = rule;
     return DBE_OK;
 }
@@ -220,10 +222,10 @@ static bool droppable(const struct sess *s, const struct rule *rule, dbe_err err
 dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enum sess_event *ret_event,
                   const uint8_t **ret_msg, size_t *ret_msg_len, struct base_buf *out)
 {
-    struct sess_out    res = {.event = SESS_NEED_MORE, .buf = out};
+    struct sess_out res = {.event = SESS_NEED_MORE, .buf = out};
     const struct rule *rule = NULL;
-    size_t             used = 0, start = out->len;
-    dbe_err            err;
+    size_t used = 0, start = out->len;
+    dbe_err err;
 
     if (s->state == SESS_CLOSED)
         return DBE_E_CLOSED;
@@ -267,10 +269,10 @@ static dbe_err may_send(const struct sess *s)
 static dbe_err emit(struct sess *s, bool rekey, uint8_t type, const void *msg, size_t len, uint64_t now_ns,
                     struct base_buf *out)
 {
-    size_t   notice = rekey ? SESS_REKEY_NOTICE_BYTES : 0;
-    size_t   need = notice + (type != 0 ? DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES : 0);
+    size_t notice = rekey ? SESS_REKEY_NOTICE_BYTES : 0;
+    size_t need = notice + (type != 0 ? DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES : 0);
     uint8_t *p = base_buf_grow(out, need);
-    dbe_err  err = DBE_OK;
+    dbe_err err = DBE_OK;
 
     if (p == NULL)
         return out->err;
@@ -334,7 +336,7 @@ dbe_err sess_start(struct sess *s, struct base_buf *out)
 static dbe_err take_suites(struct sess *s)
 {
     const struct crypto_suite *const *all = NULL;
-    size_t                            known = crypto_suites(&all), asked = s->config.suites_count;
+    size_t known = crypto_suites(&all), asked = s->config.suites_count;
 
     if (asked > DBE_SUITES_MAX)
         return DBE_E_ARGUMENT;
@@ -353,7 +355,7 @@ static dbe_err take_suites(struct sess *s)
 static dbe_err begin(struct sess *s)
 {
     const uint8_t *cert = NULL;
-    size_t         cert_len = 0;
+    size_t cert_len = 0;
 
     s->config.auth.own_cert(s->config.auth.ctx, &cert, &cert_len);
     if (cert == NULL || cert_len == 0 || cert_len > DBE_CERT_MAX_BYTES)
@@ -370,7 +372,7 @@ static dbe_err begin(struct sess *s)
 dbe_err sess_new(const struct sess_config *config, struct sess **ret)
 {
     struct sess *s;
-    dbe_err      err;
+    dbe_err err;
 
     if (config->auth.own_cert == NULL || config->auth.sign == NULL || config->auth.verify_cert == NULL ||
         (config->role != SESS_INITIATOR && config->role != SESS_RESPONDER))

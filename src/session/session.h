@@ -68,17 +68,19 @@ enum sess_event {
 };
 
 /* Take at most one record from `in`; *ret_used says how many bytes it was (0 with SESS_NEED_MORE). Opens in place:
- * `in` is modified. An error is final: the session is dead, its keys wiped, only sess_free and sess_diag remain. A peer whose
- * handshake fails learns only an alert code: that record is appended to `out` beside the error; send it, then close. */
+ * `in` is modified. An error is final: the session is dead, its keys wiped, only sess_free and sess_diag remain. A
+ * peer whose handshake fails learns only an alert code: that record is appended to `out` beside the error; send it,
+ * then close. */
 dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enum sess_event *ret_event,
                   const uint8_t **ret_msg, size_t *ret_msg_len, struct base_buf *out) DBE_MUST_CHECK;
 
-/* Largest record that the present state accepts, header included: what a receive buffer need hold at most. Small until the
- * peer is authenticated. */
+/* Largest record that the present state accepts, header included: what a receive buffer need hold at most. Small until
+ * the peer is authenticated. */
 size_t sess_recv_max(const struct sess *s);
 
-/* Seal one message; the record is appended to `out`, which must not hold `msg`; on error `out` is unchanged. E_STATE before the
- * channel is up; rekeys by itself at the limits of dbe/limits.h (the notice goes first, into the same buffer), `now_ns` ages the epoch. */
+/* Seal one message; the record is appended to `out`, which must not hold `msg`; on error `out` is unchanged. E_STATE
+ * before the channel is up; rekeys by itself at the limits of dbe/limits.h (the notice goes first, into the same
+ * buffer), `now_ns` ages the epoch. */
 dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 
 /* Move the own direction to the next epoch now. */
@@ -90,7 +92,8 @@ bool                       sess_is_up(const struct sess *s);
 const struct dbe_identity *sess_peer(const struct sess *s);  /* NULL before it is authenticated */
 const struct crypto_suite *sess_suite(const struct sess *s); /* NULL before it is chosen */
 const struct dbe_diag     *sess_diag(const struct sess *s);  /* why it died */
-/* 32 bytes that both ends know and nobody else: binds claims and audit records to the channel. E_STATE before it is up. */
+/* 32 bytes that both ends know and nobody else: binds claims and audit records to the channel. E_STATE before it is up
+ * and after it ended. */
 dbe_err sess_channel_binding(const struct sess *s, uint8_t ret[32]) DBE_MUST_CHECK;
 dbe_err sess_log_key(const struct sess *s, uint8_t ret[32]) DBE_MUST_CHECK; /* K_log */
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * session_fake.h - for tests, fuzzing and the bench: credentials with real ML-DSA-87 keys and a toy certificate
- * ("FAKE" | device u8 | mesh u8 | ML-DSA-87 public key | SHA3-512 of all that), and a pair of sessions wired to each other.
+ * ("FAKE" | device u8 | mesh u8 | ML-DSA-87 public key | SHA3-512 of all that), and a pair of sessions wired to each
+ * other.
  */
 #ifndef SESSION_FAKE_H
 #define SESSION_FAKE_H
@@ -16,13 +17,13 @@ enum { FAKE_CERT_BYTES = 6 + CRYPTO_MLDSA87_PK_BYTES + CRYPTO_HASH_BYTES };
 struct fake {
     struct crypto_key *key;       /* of the certificate */
     struct crypto_key *sign_with; /* what really signs; NULL: key */
-    const char        *sign_ctx;  /* a wrong context string; NULL: the right one */
-    uint8_t            cert[FAKE_CERT_BYTES];
-    dbe_err            verify_err; /* the owner's rule says no */
-    dbe_err            sign_err;
-    bool               any_mesh; /* verifies certificates of every mesh */
-    unsigned           verified;
-    struct sess       *break_mac; /* spoil this session's confirmation keys before they are used */
+    const char *sign_ctx;         /* a wrong context string; NULL: the right one */
+    uint8_t cert[FAKE_CERT_BYTES];
+    dbe_err verify_err; /* the owner's rule says no */
+    dbe_err sign_err;
+    bool any_mesh; /* verifies certificates of every mesh */
+    unsigned verified;
+    struct sess *break_mac; /* spoil this session's confirmation keys before they are used */
 };
 
 static inline dbe_err fake_init(struct fake *f, uint8_t device, uint8_t mesh)
@@ -66,7 +67,7 @@ static inline dbe_err fake_verify(void *ctx, const uint8_t *der, size_t len, str
                                   uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
 {
     struct fake *f = ctx;
-    uint8_t      hash[CRYPTO_HASH_BYTES];
+    uint8_t hash[CRYPTO_HASH_BYTES];
 
     f->verified++;
     if (f->verify_err != DBE_OK)
@@ -94,7 +95,7 @@ static inline struct sess_config fake_config(enum sess_role role, struct fake *f
 
 /* An initiator, a responder, and the bytes under way between them. */
 struct fake_pair {
-    struct sess    *i, *r;
+    struct sess *i, *r;
     struct base_buf to_i, to_r;
 };
 
@@ -131,8 +132,8 @@ static inline dbe_err fake_step(struct sess *s, struct base_buf *from, struct ba
 static inline dbe_err fake_handshake(struct fake_pair *p)
 {
     enum sess_event ev = SESS_NEED_MORE;
-    const uint8_t  *msg;
-    size_t          len;
+    const uint8_t *msg;
+    size_t len;
 
     DBE_TRY(sess_start(p->i, &p->to_r));
     DBE_TRY(fake_step(p->r, &p->to_r, &p->to_i, &ev, &msg, &len));

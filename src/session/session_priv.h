@@ -58,7 +58,7 @@ enum {
 
 struct sess_rec_head {
     uint32_t length; /* bytes after the header */
-    uint8_t  type, epoch;
+    uint8_t type, epoch;
     uint16_t reserved;
     uint64_t seq;
 };
@@ -67,28 +67,28 @@ struct sess_rec_head {
 struct sess_replay {
     uint64_t next; /* highest taken + 1 */
     uint64_t bits[SESS_REPLAY_WORDS];
-    bool     window; /* else strict order */
+    bool window; /* else strict order */
 };
 
 /* Keys of one direction and epoch. */
 struct sess_keys {
     struct crypto_aead_ctx *aead;
-    uint8_t                 iv[CRYPTO_AEAD_IV_BYTES];
+    uint8_t iv[CRYPTO_AEAD_IV_BYTES];
 };
 
 struct sess_send {
     struct sess_keys keys;
-    uint8_t          epoch;
-    bool             aged;            /* epoch_start_ns is set */
-    bool             key_used;        /* last_seq is set: the invariant that a nonce is never used twice under a key */
-    uint64_t         next_seq, last_seq;
-    uint64_t         epoch_records, epoch_bytes, epoch_start_ns;
+    uint8_t epoch;
+    bool aged;     /* epoch_start_ns is set */
+    bool key_used; /* last_seq is set: the invariant that a nonce is never used twice under a key */
+    uint64_t next_seq, last_seq;
+    uint64_t epoch_records, epoch_bytes, epoch_start_ns;
 };
 
 struct sess_recv {
-    struct sess_keys   keys, prev; /* prev: datagrams that were overtaken by a rekey; never in strict order */
-    uint8_t            epoch;
-    bool               any; /* something was opened under application keys */
+    struct sess_keys keys, prev; /* prev: datagrams that were overtaken by a rekey; never in strict order */
+    uint8_t epoch;
+    bool any; /* something was opened under application keys */
     struct sess_replay replay;
 };
 
@@ -104,58 +104,60 @@ struct sess_secrets {
 
 /* What exists during the handshake alone. */
 struct sess_hs {
-    struct crypto_hash     *transcript;
+    struct crypto_hash *transcript;
     struct crypto_ecdh_key *ecdh[DBE_SUITES_MAX]; /* initiator: one for each offered suite */
-    struct crypto_kem_key  *kem[DBE_SUITES_MAX];
-    uint8_t                 ecdh_pub[DBE_SUITES_MAX][CRYPTO_ECDH_PUB_MAX_BYTES]; /* own, to know a reflection */
-    uint8_t                 nonce[SESS_NONCE_BYTES];
+    struct crypto_kem_key *kem[DBE_SUITES_MAX];
+    uint8_t ecdh_pub[DBE_SUITES_MAX][CRYPTO_ECDH_PUB_MAX_BYTES]; /* own, to know a reflection */
+    uint8_t nonce[SESS_NONCE_BYTES];
 };
 
 struct sess {
-    struct sess_config         config;
-    enum sess_state            state;
+    struct sess_config config;
+    enum sess_state state;
     const struct crypto_suite *suites[DBE_SUITES_MAX];
-    size_t                     suites_count;
+    size_t suites_count;
     const struct crypto_suite *suite;
-    struct sess_hs            *hs; /* NULL when over */
-    struct sess_secrets       *secrets;
-    struct sess_send           send;
-    struct sess_recv           recv;
-    struct dbe_identity        peer;
-    bool                       peer_known;
-    struct sess_stats          stats;
-    struct dbe_diag            diag;
+    struct sess_hs *hs; /* NULL when over */
+    struct sess_secrets *secrets;
+    struct sess_send send;
+    struct sess_recv recv;
+    struct dbe_identity peer;
+    bool peer_known;
+    struct sess_stats stats;
+    struct dbe_diag diag;
 };
 
 /* Result of one record for sess_feed. */
 struct sess_out {
-    enum sess_event  event;
-    const uint8_t   *msg;
-    size_t           msg_len;
+    enum sess_event event;
+    const uint8_t *msg;
+    size_t msg_len;
     struct base_buf *buf;
 };
 
 /* ---- session.c */
-void    sess_move(struct sess *s, enum sess_state next); /* invariant: the move is in the table */
-void    sess_end_handshake(struct sess *s);              /* frees s->hs and wipes the handshake's secrets */
+void sess_move(struct sess *s, enum sess_state next); /* invariant: the move is in the table */
+void sess_end_handshake(struct sess *s);              /* frees s->hs and wipes the handshake's secrets */
 /* The session dies of `err`: every key is gone. Returns err. */
 dbe_err sess_kill(struct sess *s, dbe_err err);
 
-/* ---- msg1.c msg2.c msg3.c: `make` appends to buf and leaves it as it was on error; `take` gets a whole record, header included */
+/* ---- msg1.c msg2.c msg3.c: `make` appends to buf and leaves it as it was on error; `take` gets a whole record with
+ * its header */
 dbe_err sess_msg1_make(struct sess *s, struct base_buf *buf) DBE_MUST_CHECK;
 dbe_err sess_msg1_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
-dbe_err sess_msg2_make(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, struct base_buf *buf) DBE_MUST_CHECK;
+dbe_err sess_msg2_make(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek,
+                       struct base_buf *buf) DBE_MUST_CHECK;
 dbe_err sess_msg2_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
 dbe_err sess_msg3_make(struct sess *s, struct base_buf *buf) DBE_MUST_CHECK;
 dbe_err sess_msg3_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
 
 /* ---- auth_block.c */
-size_t  sess_auth_sealed_bytes(const struct sess *s); /* of our own block */
+size_t sess_auth_sealed_bytes(const struct sess *s); /* of our own block */
 /* Append the own block, sealed under the handshake keys; `rec` is the whole record so far, its header first. */
 dbe_err sess_auth_make(struct sess *s, const uint8_t *rec_head, struct base_buf *b) DBE_MUST_CHECK;
 /* Open and verify the peer's; commits nothing but the transcript. */
-dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed, size_t len, struct dbe_identity *ret_peer)
-    DBE_MUST_CHECK;
+dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed, size_t len,
+                       struct dbe_identity *ret_peer) DBE_MUST_CHECK;
 
 /* ---- key_schedule.c */
 dbe_err sess_ks_handshake(struct sess *s) DBE_MUST_CHECK;   /* from secrets->ikm and the transcript so far */
@@ -164,25 +166,25 @@ dbe_err sess_ks_application(struct sess *s) DBE_MUST_CHECK; /* from the whole tr
 dbe_err sess_ks_next(const uint8_t secret[SESS_SECRET_BYTES], uint8_t next[SESS_SECRET_BYTES]) DBE_MUST_CHECK;
 dbe_err sess_ks_keys(const struct crypto_suite *suite, const uint8_t secret[SESS_SECRET_BYTES], bool seal,
                      struct sess_keys *ret) DBE_MUST_CHECK;
-void    sess_keys_free(const struct crypto_suite *suite, struct sess_keys *keys); /* wipes */
+void sess_keys_free(const struct crypto_suite *suite, struct sess_keys *keys); /* wipes */
 
 /* ---- record.c */
-void    sess_rec_head_put(uint8_t p[DBE_RECORD_HEADER_BYTES], const struct sess_rec_head *h);
-void    sess_rec_head_get(const uint8_t p[DBE_RECORD_HEADER_BYTES], struct sess_rec_head *h);
-void    sess_nonce(const uint8_t iv[CRYPTO_AEAD_IV_BYTES], uint64_t seq, uint8_t nonce[CRYPTO_AEAD_IV_BYTES]);
+void sess_rec_head_put(uint8_t p[DBE_RECORD_HEADER_BYTES], const struct sess_rec_head *h);
+void sess_rec_head_get(const uint8_t p[DBE_RECORD_HEADER_BYTES], struct sess_rec_head *h);
+void sess_nonce(const uint8_t iv[CRYPTO_AEAD_IV_BYTES], uint64_t seq, uint8_t nonce[CRYPTO_AEAD_IV_BYTES]);
 /* Seal into dst, which takes header + len + tag bytes. */
 dbe_err sess_rec_seal(struct sess *s, uint8_t type, const void *msg, size_t len, uint8_t *dst) DBE_MUST_CHECK;
 /* Open an application record in place, then replay, then what its type says. */
 dbe_err sess_rec_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
 
 /* ---- rekey.c */
-bool    sess_rekey_due(const struct sess *s, size_t len, uint64_t now_ns);
+bool sess_rekey_due(const struct sess *s, size_t len, uint64_t now_ns);
 enum { SESS_REKEY_NOTICE_BYTES = DBE_RECORD_HEADER_BYTES + 1 + DBE_RECORD_TAG_BYTES };
 dbe_err sess_rekey_send(struct sess *s, uint64_t now_ns, uint8_t dst[SESS_REKEY_NOTICE_BYTES]) DBE_MUST_CHECK;
 dbe_err sess_rekey_take(struct sess *s, uint8_t epoch) DBE_MUST_CHECK;
 
 /* ---- replay.c */
 dbe_err sess_replay_check(const struct sess_replay *r, uint64_t seq) DBE_MUST_CHECK; /* E_REPLAY */
-void    sess_replay_commit(struct sess_replay *r, uint64_t seq);
+void sess_replay_commit(struct sess_replay *r, uint64_t seq);
 
 #endif

@@ -12,7 +12,7 @@
 
 struct crypto_aead_ctx {
     EVP_CIPHER_CTX *evp;
-    bool            seal;
+    bool seal;
 };
 
 static void gcm_free(struct crypto_aead_ctx *ctx)
@@ -74,8 +74,8 @@ static dbe_err gcm_open(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEA
                         size_t aad_len, const void *in, size_t len, uint8_t *out)
 {
     uint8_t tag[CRYPTO_AEAD_TAG_BYTES], none[CRYPTO_AEAD_TAG_BYTES];
-    size_t  text_len;
-    int     n = 0;
+    size_t text_len;
+    int n = 0;
 
     if (ctx->seal)
         return DBE_E_STATE;

@@ -38,10 +38,10 @@ static dbe_err wrap(EVP_PKEY *pkey, struct crypto_ecdh_key **ret)
 static dbe_err from_ikm(const uint8_t ikm[P384_IKM_BYTES], struct crypto_ecdh_key **ret, uint8_t *pub)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, ossl_algs.p384, NULL);
-    EVP_PKEY     *pkey = NULL;
-    size_t        len = 0;
-    bool          ok;
-    OSSL_PARAM    params[] = {
+    EVP_PKEY *pkey = NULL;
+    size_t len = 0;
+    bool ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_DHKEM_IKM, (void *)(uintptr_t)ikm, P384_IKM_BYTES),
         OSSL_PARAM_construct_end(),
     };
@@ -73,9 +73,9 @@ static dbe_err p384_keygen(struct crypto_ecdh_key **ret, uint8_t *pub)
 dbe_err ossl_p384_from_private(const uint8_t d[CRYPTO_P384_SS_BYTES], struct crypto_ecdh_key **ret)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
-    EVP_PKEY     *pkey = NULL;
-    uint8_t       little[CRYPTO_P384_SS_BYTES]; /* OSSL_PARAM integers are in native order */
-    OSSL_PARAM    params[] = {
+    EVP_PKEY *pkey = NULL;
+    uint8_t little[CRYPTO_P384_SS_BYTES]; /* OSSL_PARAM integers are in native order */
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char[]){"P-384"}, 0),
         OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_PRIV_KEY, little, sizeof little),
         OSSL_PARAM_construct_end(),
@@ -84,7 +84,8 @@ dbe_err ossl_p384_from_private(const uint8_t d[CRYPTO_P384_SS_BYTES], struct cry
 
     for (size_t i = 0; i < sizeof little; i++)
         little[i] = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? d[sizeof little - 1 - i] : d[i];
-    ok = ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1 && EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_KEYPAIR, params) == 1;
+    ok =
+        ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1 && EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_KEYPAIR, params) == 1;
     base_wipe(little, sizeof little);
     EVP_PKEY_CTX_free(ctx);
     if (!ok) {
@@ -97,9 +98,9 @@ dbe_err ossl_p384_from_private(const uint8_t d[CRYPTO_P384_SS_BYTES], struct cry
 /* The peer's point as a key, NULL if it is not a valid point. */
 static EVP_PKEY *peer_of(const uint8_t *peer_pub)
 {
-    EVP_PKEY     *peer = EVP_PKEY_new();
+    EVP_PKEY *peer = EVP_PKEY_new();
     EVP_PKEY_CTX *ctx = NULL;
-    bool          ok;
+    bool ok;
 
     ok = peer_pub[0] == P384_UNCOMPRESSED && peer != NULL && EVP_PKEY_copy_parameters(peer, ossl_algs.p384) == 1 &&
          EVP_PKEY_set1_encoded_public_key(peer, peer_pub, CRYPTO_P384_PUB_BYTES) == 1 &&
@@ -114,10 +115,10 @@ static EVP_PKEY *peer_of(const uint8_t *peer_pub)
 
 static dbe_err p384_derive(const struct crypto_ecdh_key *key, const uint8_t *peer_pub, uint8_t *ss)
 {
-    EVP_PKEY     *peer = peer_of(peer_pub);
+    EVP_PKEY *peer = peer_of(peer_pub);
     EVP_PKEY_CTX *ctx;
-    size_t        len = CRYPTO_P384_SS_BYTES;
-    bool          ok;
+    size_t len = CRYPTO_P384_SS_BYTES;
+    bool ok;
 
     if (peer == NULL)
         return ossl_fail(DBE_E_MALFORMED);

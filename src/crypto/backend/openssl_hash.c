@@ -46,7 +46,7 @@ dbe_err crypto_hash_update(struct crypto_hash *h, const void *data, size_t len)
 dbe_err crypto_hash_peek(const struct crypto_hash *h, uint8_t out[CRYPTO_HASH_BYTES])
 {
     EVP_MD_CTX *copy = EVP_MD_CTX_new();
-    bool        ok;
+    bool ok;
 
     ok = copy != NULL && EVP_MD_CTX_copy_ex(copy, h->md) == 1 && EVP_DigestFinal_ex(copy, out, NULL) == 1;
     EVP_MD_CTX_free(copy);
@@ -65,9 +65,9 @@ dbe_err crypto_sha3_512(const void *data, size_t len, uint8_t out[CRYPTO_HASH_BY
 dbe_err crypto_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[CRYPTO_HASH_BYTES])
 {
     EVP_MAC_CTX *ctx;
-    size_t       got = 0;
-    bool         ok;
-    OSSL_PARAM   params[] = {
+    size_t got = 0;
+    bool ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA3-512"}, 0),
         OSSL_PARAM_construct_end(),
     };
@@ -98,9 +98,9 @@ dbe_err crypto_hkdf_expand(const uint8_t prk[CRYPTO_HASH_BYTES], const void *inf
                            size_t out_len)
 {
     EVP_KDF_CTX *ctx;
-    int          mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
-    bool         ok;
-    OSSL_PARAM   params[] = {
+    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+    bool ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char[]){"SHA3-512"}, 0),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)prk, CRYPTO_HASH_BYTES),

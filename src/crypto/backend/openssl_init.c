@@ -40,8 +40,8 @@ static dbe_err check_version(struct dbe_diag *diag)
 static EVP_PKEY *make_p384(void)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
-    EVP_PKEY     *pkey = NULL;
-    OSSL_PARAM    params[] = {
+    EVP_PKEY *pkey = NULL;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char[]){"P-384"}, 0),
         OSSL_PARAM_construct_end(),
     };
@@ -57,7 +57,7 @@ static EVP_PKEY *make_p384(void)
 static bool has_mlkem(void)
 {
     EVP_KEM *kem = EVP_KEM_fetch(NULL, "ML-KEM-1024", NULL);
-    bool     there = kem != NULL;
+    bool there = kem != NULL;
 
     EVP_KEM_free(kem);
     return there;

@@ -35,10 +35,10 @@ static dbe_err wrap(EVP_PKEY *pkey, struct crypto_kem_key **ret)
 dbe_err ossl_mlkem1024_from_seed(const uint8_t seed[OSSL_MLKEM_SEED_BYTES], struct crypto_kem_key **ret, uint8_t *ek)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "ML-KEM-1024", NULL);
-    EVP_PKEY     *pkey = NULL;
-    size_t        len = 0;
-    bool          ok;
-    OSSL_PARAM    params[] = {
+    EVP_PKEY *pkey = NULL;
+    size_t len = 0;
+    bool ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ML_KEM_SEED, (void *)(uintptr_t)seed, OSSL_MLKEM_SEED_BYTES),
         OSSL_PARAM_construct_end(),
     };
@@ -77,11 +77,11 @@ static dbe_err mlkem_keygen(struct crypto_kem_key **ret, uint8_t *ek)
 
 dbe_err ossl_mlkem1024_encaps_m(const uint8_t *ek, const uint8_t m[OSSL_MLKEM_M_BYTES], uint8_t *ct, uint8_t *ss)
 {
-    EVP_PKEY     *pkey = EVP_PKEY_new_raw_public_key_ex(NULL, "ML-KEM-1024", NULL, ek, CRYPTO_MLKEM1024_EK_BYTES);
+    EVP_PKEY *pkey = EVP_PKEY_new_raw_public_key_ex(NULL, "ML-KEM-1024", NULL, ek, CRYPTO_MLKEM1024_EK_BYTES);
     EVP_PKEY_CTX *ctx;
-    size_t        ct_len = CRYPTO_MLKEM1024_CT_BYTES, ss_len = CRYPTO_KEM_SS_BYTES;
-    bool          ok;
-    OSSL_PARAM    params[] = {
+    size_t ct_len = CRYPTO_MLKEM1024_CT_BYTES, ss_len = CRYPTO_KEM_SS_BYTES;
+    bool ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_KEM_PARAM_IKME, (void *)(uintptr_t)m, OSSL_MLKEM_M_BYTES),
         OSSL_PARAM_construct_end(),
     };
@@ -114,8 +114,8 @@ static dbe_err mlkem_encaps(const uint8_t *ek, uint8_t *ct, uint8_t *ss)
 static dbe_err mlkem_decaps(const struct crypto_kem_key *dk, const uint8_t *ct, uint8_t *ss)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, dk->pkey, NULL);
-    size_t        len = CRYPTO_KEM_SS_BYTES;
-    bool          ok;
+    size_t len = CRYPTO_KEM_SS_BYTES;
+    bool ok;
 
     ok = ctx != NULL && EVP_PKEY_decapsulate_init(ctx, NULL) == 1 &&
          EVP_PKEY_decapsulate(ctx, ss, &len, ct, CRYPTO_MLKEM1024_CT_BYTES) == 1 && len == CRYPTO_KEM_SS_BYTES;

@@ -20,16 +20,16 @@ enum { CTX_MAX_BYTES = 255, PEM_MAX_BYTES = 64 * 1024 };
 
 struct crypto_key {
     atomic_uint refs;
-    EVP_PKEY   *pkey;
-    bool        is_private;
-    uint8_t     pk[CRYPTO_MLDSA87_PK_BYTES];
+    EVP_PKEY *pkey;
+    bool is_private;
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
 };
 
 /* Takes `pkey`. */
 static dbe_err wrap(EVP_PKEY *pkey, bool is_private, struct crypto_key **ret)
 {
     struct crypto_key *key = base_alloc(1, sizeof *key);
-    size_t             len = sizeof key->pk;
+    size_t len = sizeof key->pk;
 
     if (key == NULL) {
         EVP_PKEY_free(pkey);
@@ -48,10 +48,10 @@ static dbe_err wrap(EVP_PKEY *pkey, bool is_private, struct crypto_key **ret)
 
 dbe_err crypto_key_generate(struct crypto_key **ret)
 {
-    uint8_t       seed[OSSL_MLDSA_RND_BYTES]; /* FIPS 204 section 6.1: xi */
+    uint8_t seed[OSSL_MLDSA_RND_BYTES]; /* FIPS 204 section 6.1: xi */
     EVP_PKEY_CTX *ctx = NULL;
-    EVP_PKEY     *pkey = NULL;
-    OSSL_PARAM    params[] = {
+    EVP_PKEY *pkey = NULL;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ML_DSA_SEED, seed, sizeof seed),
         OSSL_PARAM_construct_end(),
     };
@@ -92,7 +92,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *u)
 
 dbe_err crypto_key_from_pem(const void *pem, size_t len, struct crypto_key **ret)
 {
-    BIO      *bio;
+    BIO *bio;
     EVP_PKEY *pkey;
 
     if (!ossl_algs.ready)
@@ -114,9 +114,9 @@ dbe_err crypto_key_from_pem(const void *pem, size_t len, struct crypto_key **ret
 
 dbe_err crypto_key_to_pem(const struct crypto_key *key, struct base_buf *out)
 {
-    BIO    *bio;
-    char   *text = NULL;
-    long    len;
+    BIO *bio;
+    char *text = NULL;
+    long len;
     dbe_err err = DBE_E_CRYPTO;
 
     if (!key->is_private)
@@ -161,13 +161,14 @@ void *crypto_key_native(const struct crypto_key *key)
     return key->pkey;
 }
 
-dbe_err ossl_mldsa87_sign_rnd(const struct crypto_key *key, const void *ctx, size_t ctx_len, const void *msg, size_t len,
-                              const uint8_t rnd[OSSL_MLDSA_RND_BYTES], uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
+dbe_err ossl_mldsa87_sign_rnd(const struct crypto_key *key, const void *ctx, size_t ctx_len, const void *msg,
+                              size_t len, const uint8_t rnd[OSSL_MLDSA_RND_BYTES],
+                              uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
 {
     EVP_PKEY_CTX *pctx;
-    size_t        sig_len = CRYPTO_MLDSA87_SIG_BYTES;
-    bool          ok;
-    OSSL_PARAM    params[] = {
+    size_t sig_len = CRYPTO_MLDSA87_SIG_BYTES;
+    bool ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_SIGNATURE_PARAM_CONTEXT_STRING, (void *)(uintptr_t)ctx, ctx_len),
         OSSL_PARAM_construct_octet_string(OSSL_SIGNATURE_PARAM_TEST_ENTROPY, (void *)(uintptr_t)rnd,
                                           OSSL_MLDSA_RND_BYTES),
@@ -202,8 +203,8 @@ dbe_err ossl_mldsa87_verify_ctx(const struct crypto_key *key, const void *ctx, s
                                 size_t len, const uint8_t *sig, size_t sig_len)
 {
     EVP_PKEY_CTX *pctx;
-    bool          usable, ok;
-    OSSL_PARAM    params[] = {
+    bool usable, ok;
+    OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_SIGNATURE_PARAM_CONTEXT_STRING, (void *)(uintptr_t)ctx, ctx_len),
         OSSL_PARAM_construct_end(),
     };
