@@ -9,7 +9,6 @@
  * with weights run over the whole batch, only attention looks at a row's own cache.
  */
 #include <math.h>
-#include <string.h>
 
 #include "model.h"
 
@@ -195,12 +194,10 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
         const size_t          from = kv_at(s, row->kv, at->layer, (uint32_t)(h / (s->n_heads / s->n_kv_heads)));
         const float          *q = m->work.q + i * d;
         float                *out = m->work.a + i * d;
-        for (size_t p = 0; p <= row->pos; p++)
-            scores[p] = kern->dot_f16(row->kv->k + from + p * d, q, d) * scale;
-        kern->softmax(scores, (size_t)row->pos + 1);
-        memset(out, 0, d * sizeof *out);
-        for (size_t p = 0; p <= row->pos; p++)
-            kern->axpy_f16(out, row->kv->v + from + p * d, scores[p], d);
+        const size_t seen = (size_t)row->pos + 1;
+        kern->scores_f16(row->kv->k + from, q, seen, d, scale, scores);
+        kern->softmax(scores, seen);
+        kern->mix_f16(row->kv->v + from, scores, seen, d, out);
     }
 }
 

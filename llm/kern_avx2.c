@@ -9,9 +9,19 @@
 #define KERN_TARGET __attribute__((target("avx2,fma,f16c")))
 #define KERN_PREPARE(w) _mm256_abs_epi8(w)
 #define KERN_START(corr) ((void)(corr), _mm256_setzero_si256())
-#define KERN_DOT4(acc, w, absw, x)                                                                                     \
-    _mm256_add_epi32((acc), _mm256_madd_epi16(_mm256_maddubs_epi16((absw), _mm256_sign_epi8((x), (w))),               \
-                                              _mm256_set1_epi16(1)))
+#define KERN_DOT4(acc, w, absw, x) dot4((acc), (w), (absw), (x))
+
+#include <immintrin.h>
+
+static inline KERN_TARGET __attribute__((always_inline)) __m256i dot4(__m256i acc, __m256i w, __m256i absw, __m256i x)
+{
+    const __m256i pairs = _mm256_maddubs_epi16(absw, _mm256_sign_epi8(x, w));
+
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    /* keeps the compiler from turning the chain of sums into a tree, which needs more registers than there are */
+    __asm__("" : "+x"(acc));
+    return acc;
+}
 
 #include "kern_x86.h"
 #include "kern_math.h"
@@ -109,34 +119,79 @@ KERN_TARGET void kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8
     kern_quantise(x, blocks, out);
 }
 
-KERN_TARGET float kern_avx2_dot_f16(const uint16_t *a, const float *b, size_t n)
+static inline KERN_TARGET __attribute__((always_inline)) __m256 half8(const uint16_t *p)
 {
-    __m256 s0 = _mm256_setzero_ps(), s1 = s0;
-    size_t i = 0;
-    float  lanes[8], sum = 0;
-
-    for (; i + 16 <= n; i += 16) {
-        s0 = _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(a + i))),
-                             _mm256_loadu_ps(b + i), s0);
-        s1 = _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(a + i + 8))),
-                             _mm256_loadu_ps(b + i + 8), s1);
-    }
-    _mm256_storeu_ps(lanes, _mm256_add_ps(s0, s1));
-    for (; i < n; i++)
-        sum += half_to_f32(a[i]) * b[i];
-    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7])) + sum;
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
-KERN_TARGET void kern_avx2_axpy_f16(float *y, const uint16_t *x, float scale, size_t n)
+/* Sums of the lanes of four vectors. */
+static inline KERN_TARGET __attribute__((always_inline)) __m128 sum_lanes(const __m256 v[4])
 {
-    const __m256 s = _mm256_set1_ps(scale);
-    size_t       i = 0;
+    const __m256 s = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
 
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_fmadd_ps(s, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(x + i))),
-                                                _mm256_loadu_ps(y + i)));
-    for (; i < n; i++)
-        y[i] += scale * half_to_f32(x[i]);
+    return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+}
+
+/* Four positions at a time share the loads of the query; what is left over repeats the last position. */
+KERN_TARGET void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out)
+{
+    for (size_t p = 0; p < count; p += 4) {
+        const size_t    now = count - p < 4 ? count - p : 4;
+        const uint16_t *row[4];
+        __m256          sum[4];
+        float           four[4];
+        size_t          c = 0;
+
+        for (size_t i = 0; i < 4; i++) {
+            row[i] = k + (p + (i < now ? i : now - 1)) * d;
+            sum[i] = _mm256_setzero_ps();
+        }
+        for (; c + 8 <= d; c += 8) {
+            const __m256 qv = _mm256_loadu_ps(q + c);
+            for (size_t i = 0; i < 4; i++)
+                sum[i] = _mm256_fmadd_ps(half8(row[i] + c), qv, sum[i]);
+        }
+        _mm_storeu_ps(four, sum_lanes(sum));
+        for (size_t i = 0; i < now; i++) {
+            for (size_t rest = c; rest < d; rest++)
+                four[i] += half_to_f32(row[i][rest]) * q[rest];
+            out[p + i] = four[i] * scale;
+        }
+    }
+}
+
+/* `vectors` (a constant) accumulators stay in registers over all positions. */
+static inline KERN_TARGET __attribute__((always_inline)) void mix_columns(const uint16_t *v, const float *w, size_t count,
+                                                                          size_t d, size_t vectors, float *out)
+{
+    __m256 sum[8];
+
+    for (size_t i = 0; i < vectors; i++)
+        sum[i] = _mm256_setzero_ps();
+    for (size_t p = 0; p < count; p++) {
+        const __m256 weight = _mm256_set1_ps(w[p]);
+        for (size_t i = 0; i < vectors; i++)
+            sum[i] = _mm256_fmadd_ps(weight, half8(v + p * d + i * 8), sum[i]);
+    }
+    for (size_t i = 0; i < vectors; i++)
+        _mm256_storeu_ps(out + i * 8, sum[i]);
+}
+
+KERN_TARGET void kern_avx2_mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out)
+{
+    size_t c = 0;
+
+    for (; c + 64 <= d; c += 64)
+        mix_columns(v + c, w, count, d, 8, out + c);
+    for (; c + 16 <= d; c += 16)
+        mix_columns(v + c, w, count, d, 2, out + c);
+    for (; c + 8 <= d; c += 8)
+        mix_columns(v + c, w, count, d, 1, out + c);
+    for (; c < d; c++) {
+        out[c] = 0;
+        for (size_t p = 0; p < count; p++)
+            out[c] += w[p] * half_to_f32(v[p * d + c]);
+    }
 }
 
 KERN_TARGET void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out)
@@ -193,8 +248,8 @@ const struct llm_kernels llm_kernels_avx2 = {
     .gemm_f16 = kern_avx2_gemm_f16,
     .gemm_f32 = kern_avx2_gemm_f32,
     .quantise = kern_avx2_quantise,
-    .dot_f16 = kern_avx2_dot_f16,
-    .axpy_f16 = kern_avx2_axpy_f16,
+    .scores_f16 = kern_avx2_scores_f16,
+    .mix_f16 = kern_avx2_mix_f16,
     .to_f16 = kern_avx2_to_f16,
     .softmax = kern_avx2_softmax,
     .silu_mul = kern_avx2_silu_mul,

@@ -44,11 +44,18 @@ static inline KERN_TARGET float kern_exp(float x)
 static inline KERN_TARGET void kern_softmax(float *x, size_t n)
 {
     enum { LANES = 16 };
-    float  sum[LANES] = {0}, max = x[0], total = 0;
+    float  sum[LANES] = {0}, top[LANES], max = x[0], total = 0;
     size_t i;
 
-    for (i = 1; i < n; i++)
+    for (size_t j = 0; j < LANES; j++) /* lanes, because a compiler must not reorder a float maximum or sum */
+        top[j] = x[0];
+    for (i = 0; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < n; i++)
         max = x[i] > max ? x[i] : max;
+    for (size_t j = 0; j < LANES; j++)
+        max = top[j] > max ? top[j] : max;
     for (i = 0; i < n; i++)
         x[i] = kern_exp(x[i] - max);
     for (i = 0; i + LANES <= n; i += LANES)

@@ -16,11 +16,11 @@ struct kern_x86_cpu {
 struct kern_x86_cpu kern_x86_cpu(void);
 
 llm_gemm_f_fn kern_avx2_gemm_f16, kern_avx2_gemm_f32;
-void  kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8 *out);
-float kern_avx2_dot_f16(const uint16_t *a, const float *b, size_t n);
-void  kern_avx2_axpy_f16(float *y, const uint16_t *x, float scale, size_t n);
-void  kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);
-void  kern_avx2_softmax(float *x, size_t n);
-void  kern_avx2_silu_mul(float *gate, const float *up, size_t n);
+void kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8 *out);
+void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
+void kern_avx2_mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
+void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);
+void kern_avx2_softmax(float *x, size_t n);
+void kern_avx2_silu_mul(float *gate, const float *up, size_t n);
 
 #endif

@@ -109,19 +109,22 @@ static void quantise(const float *x, size_t blocks, struct llm_q8 *out)
     kern_quantise(x, blocks, out);
 }
 
-static float dot_f16(const uint16_t *a, const float *b, size_t n)
+static void scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out)
 {
-    float sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += half_to_f32(a[i]) * b[i];
-    return sum;
+    for (size_t p = 0; p < count; p++, k += d) {
+        float sum = 0;
+        for (size_t c = 0; c < d; c++)
+            sum += half_to_f32(k[c]) * q[c];
+        out[p] = sum * scale;
+    }
 }
 
-static void axpy_f16(float *y, const uint16_t *x, float scale, size_t n)
+static void mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out)
 {
-    for (size_t i = 0; i < n; i++)
-        y[i] += scale * half_to_f32(x[i]);
+    memset(out, 0, d * sizeof *out);
+    for (size_t p = 0; p < count; p++, v += d)
+        for (size_t c = 0; c < d; c++)
+            out[c] += w[p] * half_to_f32(v[c]);
 }
 
 static void to_f16(const float *x, size_t n, uint16_t *out)
@@ -153,8 +156,8 @@ const struct llm_kernels llm_kernels_portable = {
     .gemm_f16 = gemm_f16,
     .gemm_f32 = gemm_f32,
     .quantise = quantise,
-    .dot_f16 = dot_f16,
-    .axpy_f16 = axpy_f16,
+    .scores_f16 = scores_f16,
+    .mix_f16 = mix_f16,
     .to_f16 = to_f16,
     .softmax = softmax,
     .silu_mul = silu_mul,

@@ -42,8 +42,10 @@ struct llm_kernels {
     llm_gemm_f_fn   *gemm_f16;
     llm_gemm_f_fn   *gemm_f32;
     void             (*quantise)(const float *x, size_t blocks, struct llm_q8 *out);
-    float            (*dot_f16)(const uint16_t *a, const float *b, size_t n);       /* sum a[i] * b[i] */
-    void             (*axpy_f16)(float *y, const uint16_t *x, float scale, size_t n); /* y += scale * x */
+    /* attention of one head over `count` cached positions of `d` values each: out[p] = scale * (k[p] . q) ... */
+    void             (*scores_f16)(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
+    /* ... and out[c] = sum over p of w[p] * v[p][c] */
+    void             (*mix_f16)(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
     void             (*to_f16)(const float *x, size_t n, uint16_t *out);
     void             (*softmax)(float *x, size_t n);                       /* in place; n >= 1 */
     void             (*silu_mul)(float *gate, const float *up, size_t n);  /* gate = gate * sigmoid(gate) * up */
