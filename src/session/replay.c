@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * replay.c - which sequence numbers may still come: the next one alone (streams) or any unseen one of the last
- * DBE_REPLAY_WINDOW (datagrams; after RFC 6479: a ring of words, so that moving on never shifts bits).
+ * replay.c - which sequence numbers may still come: the next one alone (streams) or any unseen one at most
+ * DBE_REPLAY_WINDOW behind the highest (datagrams; after RFC 6479: a ring of words, so that moving on never shifts).
  *
  * Called after the record was opened: an unauthenticated record never moves the window.
  */
@@ -23,7 +23,7 @@ dbe_err sess_replay_check(const struct sess_replay *r, uint64_t seq)
         return seq == r->next ? DBE_OK : DBE_E_REPLAY;
     if (seq >= r->next)
         return DBE_OK;
-    if (r->next - seq > DBE_REPLAY_WINDOW)
+    if (r->next - 1 - seq > DBE_REPLAY_WINDOW)
         return DBE_E_REPLAY;
     return (r->bits[seq / WORD_BITS % SESS_REPLAY_WORDS] >> (seq % WORD_BITS) & 1) == 0 ? DBE_OK : DBE_E_REPLAY;
 }
