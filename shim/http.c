@@ -31,6 +31,7 @@ struct shim_socket { /* one connection */
     int                 fd;
     bool                receiving; /* between requests or inside one */
     uint64_t            since_ns;
+    struct shim_http   *http; /* the request on it, or NULL */
     struct shim_socket *next, **prev;
 };
 
@@ -114,7 +115,10 @@ static void on_socket(void *ctx, int fd, unsigned events)
     ssize_t           n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n > 0 && (events & BASE_LOOP_HANGUP) == 0) {
-        (void)base_watch_events(http->watch, 0); /* a pipelined request: hang-up is still told */
+        if (base_watch_events(http->watch, 0) != DBE_OK) { /* a pipelined request; hang-up is still told */
+            base_watch_free(http->watch);
+            http->watch = NULL;
+        }
         return;
     }
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -280,6 +284,7 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
     http->shim = shim;
     http->connection = connection;
     http->socket = info->socket_context;
+    http->socket->http = http;
     http->route = "unknown";
     http->begin_ns = svc_now_ns(shim->svc);
     base_buf_init(&http->body, SHIM_BODY_MAX_BYTES);
@@ -381,6 +386,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         MHD_destroy_response(http->answer);
     base_buf_free(&http->body);
     shim_stream_free(&http->stream);
+    http->socket->http = NULL;
     http->socket->receiving = true;
     http->socket->since_ns = svc_now_ns(http->shim->svc);
     svc_release(http->shim->svc);
@@ -497,6 +503,12 @@ void shim_http_stop(struct shim *shim)
 
     if (server == NULL)
         return;
+    for (struct shim_socket *s = server->sockets; s != NULL; s = s->next) {
+        if (s->http == NULL || !s->http->suspended)
+            continue;
+        s->http->gone = true; /* the library stops no daemon with parked connections */
+        resume(s->http);
+    }
     svc_mhd_free(server->attached);
     if (server->daemon != NULL)
         MHD_stop_daemon(server->daemon); /* tells every request that it is over */
