@@ -143,7 +143,8 @@ static dbe_err open_timers(struct svc *svc)
     return base_loop_timer(svc->loop, on_drain, svc, &svc->drain_timer);
 }
 
-static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
+/* Links by name, so that a device finds its neighbours when it is made; they come up later. */
+static dbe_err name_links(struct svc *svc, struct dbe_diag *diag)
 {
     const struct svc_neighbour *n = svc->dev->neighbours;
 
@@ -155,10 +156,19 @@ static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
         struct svc_link *link = &svc->links[svc->link_count++];
         link->svc = svc;
         link->neighbour = &n[i];
-        dbe_err err = dbe_node_link(svc->node, svc->cfg.links[i], n[i].role, n[i].device, &link->link);
+    }
+    return DBE_OK;
+}
+
+static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
+{
+    for (size_t i = 0; i < svc->link_count; i++) {
+        struct svc_link *link = &svc->links[i];
+        const struct svc_neighbour *n = link->neighbour;
+        const char *address = svc->cfg.links[n - svc->dev->neighbours];
+        dbe_err err = dbe_node_link(svc->node, address, n->role, n->device, &link->link);
         if (err != DBE_OK)
-            return dbe_fail(diag, err, NULL, 0, "--link-%.40s %.80s: %.50s", n[i].name, svc->cfg.links[i],
-                            dbe_err_text(err));
+            return dbe_fail(diag, err, NULL, 0, "--link-%.40s %.80s: %.50s", n->name, address, dbe_err_text(err));
     }
     return DBE_OK;
 }
@@ -170,6 +180,7 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
 
     DBE_TRY(open_timers(svc));
     DBE_TRY(dbe_node_new(svc->loop, &config, &svc->node));
+    DBE_TRY(name_links(svc, diag));
     DBE_TRY(svc->dev->init(svc, svc->state, diag));
     svc->inited = true;
     DBE_TRY(svc_http_open(svc, &svc->http, diag));
