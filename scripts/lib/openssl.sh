@@ -116,6 +116,7 @@ fetch_from() {
             openssl_dsc=$DEPS/source/openssl_${version#*:}.dsc
             [ ! -f "$openssl_dsc" ] || return 0
         fi
+        say "the mirror lists that version but does not have its files"
     done
     return 1
 }
@@ -152,11 +153,10 @@ watch_build() {
 
 compile_openssl() {
     local source=$1 prefix=$2 total pid
-    cd "$source"
-    ./Configure --prefix="$prefix" --libdir=lib --openssldir=/usr/lib/ssl "${OPENSSL_OPTIONS[@]}" >>"$LOG" 2>&1 9>&- ||
-        die "OpenSSL's Configure failed"
-    total=$(make -n build_libs 2>/dev/null 9>&- | grep -cE '(^|/)(gcc|cc|clang)[^ ]* .*-c ' || true)
-    make -j"$JOBS" build_libs >>"$LOG" 2>&1 9>&- &
+    (cd "$source" && ./Configure --prefix="$prefix" --libdir=lib --openssldir=/usr/lib/ssl "${OPENSSL_OPTIONS[@]}") \
+        >>"$LOG" 2>&1 9>&- || die "OpenSSL's Configure failed"
+    total=$(make -C "$source" -n build_libs 2>/dev/null 9>&- | grep -cE '(^|/)(gcc|cc|clang)[^ ]* .*-c ' || true)
+    make -C "$source" -j"$JOBS" build_libs >>"$LOG" 2>&1 9>&- &
     pid=$!
     trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
     watch_build "$pid" "$source" "$total"
@@ -164,16 +164,28 @@ compile_openssl() {
     wait "$pid" || die "OpenSSL did not compile" "a full disk or too little memory is the usual cause; DSMIL_JOBS=1 needs the least."
 }
 
-# Everything happens in a folder of this run; only the last rename makes it count.
+# A run that was killed may have left its folder, and compilers still at work in it.
+clear_remains() {
+    local process
+    for process in /proc/[0-9]*; do
+        case $(readlink "$process/cwd" 2>/dev/null || true) in
+        "$DEPS"/work.*) kill "${process#/proc/}" 2>/dev/null || true ;;
+        esac
+    done
+    rm -rf "$DEPS"/work.* 2>/dev/null || { sleep 1 && rm -rf "$DEPS"/work.*; }
+}
+
+# Everything happens in a folder of this run; only the last rename makes it count. The lock's descriptor (9) is closed
+# for what might outlive a killed run, so that the next one need not wait for it.
 build_openssl() {
     local work
     dpkg -s dpkg-dev perl >/dev/null 2>&1 || install_packages dpkg-dev perl
-    rm -rf "$DEPS"/work.*
+    clear_remains
     fetch_openssl
     work=$(mktemp -d "$DEPS/work.XXXXXX")
     # apt has checked the files against the signed index already; the maintainer's own key is in no base keyring.
     dpkg-source --no-check -x "$openssl_dsc" "$work/source" >>"$LOG" 2>&1 9>&- || die "cannot unpack $openssl_dsc"
-    (compile_openssl "$work/source" "$DEPS/openssl")
+    compile_openssl "$work/source" "$DEPS/openssl"
     say "installing OpenSSL $openssl_version into $DEPS/openssl"
     make -C "$work/source" DESTDIR="$work/tree" install_dev >>"$LOG" 2>&1 9>&- || die "OpenSSL's install step failed"
     mv "$work/tree$DEPS/openssl" "$work/openssl"
