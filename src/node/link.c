@@ -138,8 +138,9 @@ dbe_err dbe_node_link(struct dbe_node *node, const char *address, uint8_t role, 
 
 void dbe_link_close(struct dbe_link *link)
 {
-    if (link == NULL)
+    if (link == NULL || link->closed) /* a callback on the way down may close it again */
         return;
+    link->closed = true;
     struct dbe_node *node = link->node;
     struct dbe_peer *peer = link->peer;
 

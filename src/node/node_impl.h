@@ -100,6 +100,7 @@ struct dbe_link {
     int              device;
     uint64_t         delay_ms;
     struct node_due  due;
+    bool             closed;
     dbe_err          last;
     struct dbe_diag  diag;
     char             address[TP_ADDRESS_MAX];
