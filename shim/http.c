@@ -360,7 +360,8 @@ static void count_answer(struct shim_http *http)
     shim->answers_2xx += http->status >= 200 && http->status < 300;
     shim->answers_4xx += http->status >= 400 && http->status < 500;
     shim->answers_5xx += http->status >= 500;
-    svc_log(shim->svc, http->status >= 500 ? SVC_WARN : SVC_INFO, NULL,
+    bool probe = http->handler == handle_health || http->handler == handle_metrics; /* every few seconds, all day */
+    svc_log(shim->svc, probe ? SVC_DEBUG : http->status >= 500 ? SVC_WARN : SVC_INFO, NULL,
             "http route=%s status=%u code=%s elapsed_ms=%" PRIu64 ".%03" PRIu64 " http_request=%s%s", http->route, http->status,
             http->problem.code != NULL ? http->problem.code : "-", us / 1000, us % 1000, http->chat.id_text,
             http->gone ? " client_gone=1" : "");
