@@ -127,6 +127,8 @@ static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     void *fn_ctx = call->ctx;
 
     if (msg == NULL) {
+        if (err == DBE_E_TIMEOUT)
+            send_cancel(call); /* the neighbour's clock may say otherwise */
         call_fail(call, err);
         return;
     }
@@ -222,7 +224,7 @@ dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *
 
     DBE_TRY(may_send(svc, link, &req->labels));
     DBE_TRY(svc_scratch(svc, msg->tlv_area_len, msg->payload_len));
-    uint16_t flags = (uint16_t)(DBE_FLAG_REPLAY_PROTECTED | (msg->flags & (DBE_FLAG_PRIORITY_HIGH | DBE_FLAG_REQUIRE_ACK)));
+    uint16_t flags = (uint16_t)(DBE_FLAG_REPLAY_PROTECTED | (msg->flags & DBE_FLAG_PRIORITY_HIGH));
     dbe_build_begin(&b, svc->scratch, svc->scratch_cap, msg->type, flags, req->correlation);
     svc_stamp(svc, &b, dbe_peer_identity(link->peer)->device, &req->labels);
     dbe_build_u32(&b, DBE_TLV_TIMEOUT_MS, timeout_left_ms(req->deadline_ns));

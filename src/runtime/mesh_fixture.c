@@ -169,7 +169,7 @@ const struct svc_device worker_device = {
 char dir[64];
 struct answer answer;
 
-static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
+void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
 {
     (void)ctx;
     assert_false(answer.last); /* nothing follows the end */
@@ -307,7 +307,7 @@ static size_t make_claim(struct mesh *m, const struct ask *a, uint8_t *token, si
     return len;
 }
 
-static size_t build(struct mesh *m, const struct ask *a, uint8_t *out, size_t cap)
+size_t build_message(struct mesh *m, const struct ask *a, uint8_t *out, size_t cap)
 {
     static uint8_t token[DBE_CLAIM_MAX_BYTES];
     struct dbe_builder b;
@@ -338,7 +338,7 @@ dbe_err try_send(struct mesh *m, const struct ask *a, uint64_t *ret_id)
     uint8_t bytes[8192];
 
     memset(&answer, 0, sizeof answer);
-    return svc_call_message(m->front, &m->front->links[0], bytes, build(m, a, bytes, sizeof bytes),
+    return svc_call_message(m->front, &m->front->links[0], bytes, build_message(m, a, bytes, sizeof bytes),
                             clock_ns + (uint64_t)a->timeout_ms * BASE_NS_PER_MS, on_answer, NULL, ret_id);
 }
 
@@ -347,7 +347,7 @@ void send_raw(struct mesh *m, const struct ask *a)
     uint8_t bytes[8192];
 
     memset(&answer, 0, sizeof answer);
-    assert_int_equal(dbe_call(svc_link_peer(&m->front->links[0]), bytes, build(m, a, bytes, sizeof bytes),
+    assert_int_equal(dbe_call(svc_link_peer(&m->front->links[0]), bytes, build_message(m, a, bytes, sizeof bytes),
                               clock_ns + 10 * BASE_NS_PER_S, on_answer, NULL, NULL),
                      DBE_OK);
 }

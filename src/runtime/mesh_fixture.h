@@ -92,6 +92,9 @@ bool              logged(const struct mesh *m, const char *text);
 
 /* A request that nothing speaks against. */
 struct ask ask_good(void);
+size_t build_message(struct mesh *m, const struct ask *a, uint8_t *out, size_t cap);
+/* Takes what comes back into `answer`. */
+void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err);
 /* As the shim sends: checked on its own side first. */
 dbe_err try_send(struct mesh *m, const struct ask *a, uint64_t *ret_id) DBE_MUST_CHECK;
 /* As a front sends that checks nothing. */

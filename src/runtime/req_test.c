@@ -184,6 +184,27 @@ static void test_deadline(void **state)
     assert_int_equal(router->gone, 1);
 }
 
+/* The caller's clock runs out first: it says so, and the request is not worked on any longer. */
+static void test_caller_out_of_time(void **state)
+{
+    struct mesh *m = *state;
+    struct ask a = ask_good();
+    uint8_t bytes[8192];
+
+    router->mode = HOLD;
+    a.timeout_ms = 20000;
+    memset(&answer, 0, sizeof answer);
+    assert_int_equal(svc_call_message(m->front, &m->front->links[0], bytes, build_message(m, &a, bytes, sizeof bytes),
+                                      clock_ns + BASE_NS_PER_S, on_answer, NULL, NULL),
+                     DBE_OK);
+    PUMP_UNTIL(m, router->held != NULL);
+    clock_ns += BASE_NS_PER_S;
+    PUMP_UNTIL(m, answer.last);
+    assert_int_equal(answer.err, DBE_E_TIMEOUT);
+    PUMP_UNTIL(m, router->gone == 1);
+    assert_int_equal(router->gone_why, DBE_E_CANCELLED);
+}
+
 static void test_caller_gone(void **state)
 {
     struct mesh *m = *state;
@@ -412,6 +433,7 @@ int main(void)
         MESH_TEST(test_no_route),
         MESH_TEST(test_cancel),
         MESH_TEST(test_deadline),
+        MESH_TEST(test_caller_out_of_time),
         MESH_TEST(test_caller_gone),
         MESH_TEST(test_forward_and_relay),
         MESH_TEST(test_cancel_travels),
