@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,33 +114,35 @@ static dbe_err own_dir(char *ret, size_t cap)
     return DBE_OK;
 }
 
-/* First of `dirs` (relative to our own) that has `name`. */
-static dbe_err find(const char *const *dirs, const char *name, int mode, char *ret, size_t cap)
+/* First file that matches one of `patterns` (relative to our own folder) with `name` at the end. */
+static dbe_err find(const char *const *patterns, const char *name, int mode, char *ret, size_t cap)
 {
-    char dir[CLI_PATH_MAX / 2], path[CLI_PATH_MAX], real[PATH_MAX];
+    char    dir[CLI_PATH_MAX / 2], path[CLI_PATH_MAX], real[PATH_MAX];
+    dbe_err err = DBE_E_NOT_FOUND;
 
     DBE_TRY(own_dir(dir, sizeof dir));
-    for (; *dirs != NULL; dirs++) {
-        snprintf(path, sizeof path, "%s/%s/%s", dir, *dirs, name);
-        if (access(path, mode) == 0 && realpath(path, real) != NULL) {
-            if ((size_t)snprintf(ret, cap, "%s", real) >= cap)
-                return DBE_E_TOO_LARGE;
-            return DBE_OK;
-        }
+    for (; *patterns != NULL && err == DBE_E_NOT_FOUND; patterns++) {
+        glob_t found = { 0 };
+        snprintf(path, sizeof path, "%s/%s/%s", dir, *patterns, name);
+        if (glob(path, GLOB_NOSORT, NULL, &found) == 0 && access(found.gl_pathv[0], mode) == 0 &&
+            realpath(found.gl_pathv[0], real) != NULL)
+            err = (size_t)snprintf(ret, cap, "%s", real) < cap ? DBE_OK : DBE_E_TOO_LARGE;
+        globfree(&found);
     }
-    return DBE_E_NOT_FOUND;
+    return err;
 }
 
 dbe_err cli_find_program(const char *name, char *ret, size_t cap)
 {
-    static const char *const dirs[] = { "devices", "shim", "../devices", "../shim", "../libexec/dsmil", NULL };
-    return find(dirs, name, X_OK, ret, cap);
+    /* build tree first: a program runs with the services it was built with */
+    static const char *const places[] = { "../devices/*", "../shim", "../libexec/dsmil", NULL };
+    return find(places, name, X_OK, ret, cap);
 }
 
 dbe_err cli_find_model(char *ret, size_t cap)
 {
-    static const char *const dirs[] = { "../models", "../../models", "../share/dsmil/models", NULL };
-    return find(dirs, model_name, R_OK, ret, cap);
+    static const char *const places[] = { "../../models", "../share/dsmil/models", NULL };
+    return find(places, model_name, R_OK, ret, cap);
 }
 
 int cli_supervisor_pid(const struct cli_paths *paths)
