@@ -10,10 +10,12 @@
 
 #include <string.h>
 
-/* Names of 001 section 3.3. They choose a profile; the answer's `model` always says what really answered. */
+/* Names of 001 section 3.3, and "dsmil" for whatever the mesh's own worker serves. They choose a profile; the answer's
+ * `model` always says what really answered. */
 static const struct {
     const char *name, *profile;
 } aliases[] = {
+    {"dsmil", "llm-7b-amx"},
     {"llama-7b-int8-amx", "llm-7b-amx"},
     {"mistral-7b-int8-amx", "llm-7b-amx"},
     {"llm-1b-npu", "llm-1b-npu"},
