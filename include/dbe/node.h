@@ -57,8 +57,8 @@ dbe_err          dbe_link_last_error(const struct dbe_link *link, struct dbe_dia
 /* ---- calls ---------------------------------------------------------------------------------------------- */
 
 /* One answer of a call. `msg` NULL: the call ended with `err` (E_TIMEOUT, E_CLOSED, E_CANCELLED); no more follows.
- * `last` is set when the message's STREAMING flag is clear; no more follows after that. An ERROR message is an answer like any
- * other: `err` is then DBE_OK. */
+ * `last` is set when the message's STREAMING flag is clear or it is an ERROR; no more follows after that. An ERROR message is
+ * an answer like any other: `err` is then DBE_OK. */
 typedef void dbe_reply_fn(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err);
 
 /* Send request `bytes` (a whole message) and hear its answers. `deadline_ns` is absolute, base_mono_ns. `fn` is called at least

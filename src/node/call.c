@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-/* ---- table ------------------------------------------------------------------------------------------------------------ */
+/* ---- table ----------------------------------------------------------------------------------------------------- */
 
 static struct node_call **bucket_of(const struct dbe_peer *p, uint64_t id)
 {
@@ -92,7 +92,7 @@ static void on_deadline(struct node_due *due)
     call_end(at, DBE_E_TIMEOUT);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------------------------- */
 
 bool call_take(struct dbe_peer *p, const struct dbe_msg *msg)
 {
@@ -100,7 +100,7 @@ bool call_take(struct dbe_peer *p, const struct dbe_msg *msg)
 
     if (at == NULL || (msg->type != (*at)->reply_type && msg->type != DBE_MSG_ERROR))
         return false;
-    const bool last = (msg->flags & DBE_FLAG_STREAMING) == 0;
+    const bool last = (msg->flags & DBE_FLAG_STREAMING) == 0 || msg->type == DBE_MSG_ERROR; /* spec 12.2 */
     dbe_reply_fn *fn = (*at)->fn;
     void *ctx = (*at)->ctx;
     if (last)
@@ -116,7 +116,7 @@ void call_end_all(struct dbe_peer *p, dbe_err why)
             call_end(&p->buckets[i], why);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------------------------- */
 
 static dbe_err call_new(struct dbe_peer *p, const struct dbe_msg *msg, dbe_reply_fn *fn, void *ctx,
                         struct node_call **ret)

@@ -4,7 +4,7 @@
  */
 #include "node_fixture.h"
 
-/* ---- answers -------------------------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------------------------- */
 
 static void one_answer(void **state)
 {
@@ -55,6 +55,14 @@ static void refusal_is_an_answer(void **state)
     assert_int_equal(call.answers, 1);
     assert_int_equal(call.err, DBE_OK);
     assert_int_equal(call.type, DBE_MSG_ERROR);
+    f->server.manner = FX_SILENT; /* and ends a stream, whatever its flag says */
+    call = (struct fx_call){0};
+    assert_int_equal(fx_call(dbe_link_peer(f->link), 2, 1000, &call), DBE_OK);
+    FX_UNTIL(f, f->server.messages == 2);
+    assert_int_equal(fx_send(f->server.peer, DBE_MSG_L7_CHAT_RESP, DBE_FLAG_STREAMING, 2), DBE_OK);
+    assert_int_equal(fx_send(f->server.peer, DBE_MSG_ERROR, DBE_FLAG_STREAMING, 2), DBE_OK);
+    FX_UNTIL(f, call.ends == 1);
+    assert_int_equal(call.answers, 2);
 }
 
 static void many_in_flight_answered_backwards(void **state)
@@ -81,7 +89,7 @@ static void many_in_flight_answered_backwards(void **state)
     free(calls);
 }
 
-/* ---- answers and requests told apart -------------------------------------------------------------------------------- */
+/* ---- answers and requests told apart --------------------------------------------------------------------------- */
 
 static void request_with_the_id_of_a_call_is_a_request(void **state)
 {
@@ -151,7 +159,7 @@ static void id_in_flight_is_not_taken_twice(void **state)
     FX_UNTIL(f, b.ends == 1);
 }
 
-/* ---- no answer ---------------------------------------------------------------------------------------------------------- */
+/* ---- no answer ------------------------------------------------------------------------------------------------- */
 
 static void deadline_ends_a_call(void **state)
 {
@@ -262,7 +270,7 @@ static void freeing_the_node_cancels(void **state)
     FX_UNTIL(f, f->server.downs == 1);
 }
 
-/* ---- callbacks that do everything --------------------------------------------------------------------------------------- */
+/* ---- callbacks that do everything ------------------------------------------------------------------------------ */
 
 struct wild {
     struct fx *f;
@@ -321,7 +329,7 @@ static void callbacks_may_close_call_and_cancel(void **state)
     assert_int_equal(w.again, DBE_E_CLOSED);
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------------------------- */
 
 static void malformed_messages_cost_only_themselves(void **state)
 {

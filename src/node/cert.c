@@ -40,7 +40,7 @@ void cert_time_text(uint64_t unix_ms, char ret[24])
         (void)snprintf(ret, 24, "%s", "an unknown time");
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------------------------- */
 
 /* Encode again from the parsed structure: anything that is not DER comes out different. */
 static bool is_canonical(X509 *x, const uint8_t *der, size_t len)
@@ -88,7 +88,7 @@ static dbe_err read_time(const ASN1_TIME *t, uint64_t *ret_ms, struct dbe_diag *
     return DBE_OK;
 }
 
-/* ---- extensions --------------------------------------------------------------------------------------------- */
+/* ---- extensions ------------------------------------------------------------------------------------------------ */
 
 /* Bit of the extension, 0 if it is none of ours. */
 static unsigned ext_bit(X509_EXTENSION *ext, const ASN1_OBJECT *ceiling)
@@ -105,7 +105,7 @@ static unsigned ext_bit(X509_EXTENSION *ext, const ASN1_OBJECT *ceiling)
     }
 }
 
-/* Every extension is known or not critical, none occurs twice, all of `needed` are there, `critical` ones are marked so. */
+/* Each extension is known or not critical, none occurs twice, all of `needed` are there, `critical` ones marked so. */
 static dbe_err check_extensions(X509 *x, unsigned needed, unsigned critical, ASN1_OCTET_STRING **ret_ceiling,
                                 struct dbe_diag *diag)
 {
@@ -173,7 +173,7 @@ static dbe_err check_signature(X509 *x, EVP_PKEY *ca_key, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- CA ----------------------------------------------------------------------------------------------------- */
+/* ---- CA -------------------------------------------------------------------------------------------------------- */
 
 static dbe_err read_mesh(X509 *x, char mesh[DBE_MESH_NAME_MAX_BYTES], struct dbe_diag *diag)
 {
@@ -226,7 +226,7 @@ dbe_err cert_read_ca(X509 *x, struct dbe_trust *ret, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- node --------------------------------------------------------------------------------------------------- */
+/* ---- node ------------------------------------------------------------------------------------------------------ */
 
 static dbe_err read_serial(X509 *x, struct dbe_identity *id, struct dbe_diag *diag)
 {

@@ -31,8 +31,8 @@ struct dbe_trust {
 dbe_err cert_make_ca(const struct crypto_key *key, const char *mesh, uint64_t not_before_ms, uint64_t not_after_ms,
                      struct base_buf *der) DBE_MUST_CHECK;
 
-/* Certificate for `subject`, saying what `id` says (serial and fingerprint are not read), appended as DER. Does not judge `id`:
- * callers check it with profile_check, tests make bad ones. */
+/* Certificate for `subject`, saying what `id` says (serial and fingerprint are not read), appended as DER. Does not
+ * judge `id`: callers check it with profile_check, tests make bad ones. */
 dbe_err cert_make_node(const struct dbe_trust *trust, const struct crypto_key *ca_key, const struct crypto_key *subject,
                        const struct dbe_identity *id, struct base_buf *der) DBE_MUST_CHECK;
 /* The same in two steps, for tests that bend the certificate before it is signed. */
@@ -46,8 +46,8 @@ dbe_err cert_parse(const uint8_t *der, size_t len, X509 **ret, struct dbe_diag *
 /* A CA certificate: own signature and profile. Fills `ret`, which then owns `x`; validity is not judged here. */
 dbe_err cert_read_ca(X509 *x, struct dbe_trust *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* A node certificate signed by `trust`: signature, profile, registries; whether it is valid now is asked apart, so that an
- * expired one can still be named. E_CERT. */
+/* A node certificate signed by `trust`: signature, profile, registries; whether it is valid now is asked apart, so that
+ * an expired one can still be named. E_CERT. */
 dbe_err cert_read_node(const struct dbe_trust *trust, X509 *x, struct dbe_identity *ret, uint8_t *ret_pk,
                        struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The certificate and its CA are both valid at `now_ms`. E_EXPIRED. */

@@ -150,7 +150,7 @@ static dbe_err made(const struct fixture *f, struct dbe_identity *ret)
     return err;
 }
 
-/* ---- certificates ----------------------------------------------------------------------------------------------- */
+/* ---- certificates ---------------------------------------------------------------------------------------------- */
 
 static void issued_credential_round_trips(void **state)
 {
@@ -412,7 +412,10 @@ static void bend(X509 *x, int how)
     case 8: drop_ext(x, CEILING), add_ext(x, CEILING, 0, "\x30\x09\x02\x01\x02\x02\x01\x01\x01\x01\x00", 11); break;
     case 9: drop_ext(x, CEILING), add_ext(x, CEILING, 1, "\x30\x0a\x02\x02\x00\x02\x02\x01\x01\x01\x01\x00", 12); break;
     case 10: drop_ext(x, CEILING), add_ext(x, CEILING, 1, "\x30\x09\x02\x01\x02\x02\x01\x01\x01\x01\x01", 11); break;
-    case 11: drop_ext(x, CEILING), add_ext(x, CEILING, 1, "\x30\x09\x02\x01\x02\x02\x01\x01\x01\x01\x00\x00", 12); break;
+    case 11:
+        drop_ext(x, CEILING);
+        add_ext(x, CEILING, 1, "\x30\x09\x02\x01\x02\x02\x01\x01\x01\x01\x00\x00", 12);
+        break;
     case 12: drop_ext(x, CEILING), add_ext(x, CEILING, 1, "\x30\x06\x02\x01\x02\x02\x01\x01", 8); break;
     case 13: drop_ext(x, CEILING), add_ext(x, CEILING, 1, "\x30\x09\x02\x01\x82\x02\x01\x01\x01\x01\x00", 11); break;
     case 14: drop_ext(x, CEILING), add_ext(x, CEILING, 1, "", 0); break;
@@ -464,7 +467,7 @@ static void key_of_another_kind_is_refused(void **state)
     base_buf_free(&der);
 }
 
-/* ---- key store --------------------------------------------------------------------------------------------------- */
+/* ---- key store ------------------------------------------------------------------------------------------------- */
 
 static void expect_mode(const struct fixture *f, const char *file, mode_t mode)
 {

@@ -87,8 +87,8 @@ static dbe_err write_cert(const char *dir, const char *name, const struct base_b
     return err;
 }
 
-/* The key of `name`: the one on disk if there is one (left by an interrupted run, or kept for a new certificate), else a
- * new one, written before anybody relies on it. */
+/* The key of `name`: the one on disk if there is one (left by an interrupted run, or kept for a new certificate), else
+ * a new one, written before anybody relies on it. */
 static dbe_err key_of(const char *dir, const char *name, struct crypto_key **ret, struct dbe_diag *diag)
 {
     struct crypto_key *key = NULL;
@@ -114,7 +114,7 @@ static dbe_err check_days(uint32_t days, struct dbe_diag *diag)
                : dbe_fail(diag, DBE_E_ARGUMENT, clause, 0, "at most %d days of validity are possible", KEYS_DAYS_MAX);
 }
 
-/* ---- CA --------------------------------------------------------------------------------------------------------- */
+/* ---- CA -------------------------------------------------------------------------------------------------------- */
 
 static dbe_err make_ca(const char *dir, const char *mesh, uint32_t days, struct dbe_diag *diag)
 {
@@ -152,7 +152,7 @@ dbe_err dbe_keys_init(const char *dir, const char *mesh, uint32_t valid_days, st
     return make_ca(dir, mesh, valid_days == 0 ? 10 * 365 : valid_days, diag);
 }
 
-/* ---- nodes ------------------------------------------------------------------------------------------------------ */
+/* ---- nodes ----------------------------------------------------------------------------------------------------- */
 
 /* The CA as the one who signs: certificate and key that belong together. */
 struct signer {
@@ -227,8 +227,8 @@ static bool same_node(const struct dbe_identity *a, const struct dbe_identity *b
     return strcmp(a->spiffe_id, b->spiffe_id) == 0;
 }
 
-/* May `name` be (re)issued? Only when nothing valid would be replaced: no certificate, or one of the same node that is in
- * the last third of its life or past it. */
+/* May `name` be (re)issued? Only when nothing valid would be replaced: no certificate, or one of the same node that is
+ * in the last third of its life or past it. */
 static dbe_err check_replace(const char *dir, const char *name, const struct signer *s, const struct dbe_identity *id,
                              struct dbe_diag *diag)
 {

@@ -163,7 +163,7 @@ dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag 
     return DBE_OK;
 }
 
-/* ---- listing -------------------------------------------------------------------------------------------------- */
+/* ---- listing --------------------------------------------------------------------------------------------------- */
 
 bool keys_expires_soon(const struct dbe_identity *id, uint64_t now_ms)
 {

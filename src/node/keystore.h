@@ -25,8 +25,8 @@ const uint8_t *dbe_trust_fingerprint(const struct dbe_trust *trust);
 /* Less than a third of its life is left: time to issue again. */
 bool keys_expires_soon(const struct dbe_identity *id, uint64_t now_ms);
 
-/* Read <dir>/<name>.crt (PEM), signed by `trust`; whether it is valid now is the caller's question. `ret_pk` may be NULL;
- * `ret_der` takes the DER. */
+/* Read <dir>/<name>.crt (PEM), signed by `trust`; whether it is valid now is the caller's question. `ret_pk` may be
+ * NULL; `ret_der` takes the DER. */
 dbe_err keys_read_cert(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_identity *ret,
                        uint8_t *ret_pk, struct base_buf *ret_der, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Read <dir>/<name>.key. */

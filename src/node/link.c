@@ -3,8 +3,8 @@
  * link.c - a channel that is kept up: connects, reconnects with back-off and jitter.
  *
  * In:   an address and whom to expect there    Out: peers (peer.c)
- * Does: waits longer after each failure, up to a limit; only a channel that lived for a while resets the wait, so that a
- *       peer that accepts and refuses at once is not hammered.
+ * Does: waits longer after each failure, up to a limit; only a channel that lived for a while resets the wait, so
+ *       that a peer that accepts and refuses at once is not hammered.
  */
 #include "node_impl.h"
 

@@ -12,7 +12,7 @@
 
 static const char clause[] = "node";
 
-/* ---- entering and leaving ---------------------------------------------------------------------------------------- */
+/* ---- entering and leaving -------------------------------------------------------------------------------------- */
 
 void node_enter(struct dbe_node *node)
 {
@@ -62,7 +62,7 @@ static void on_timer(void *ctx)
     node_leave(node);
 }
 
-/* ---- accepting ----------------------------------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------------------------------------- */
 
 dbe_err node_check_cred(const struct tp_conn *conn, struct dbe_diag *diag)
 {
@@ -132,7 +132,7 @@ dbe_err dbe_node_listen(struct dbe_node *node, const char *address, struct dbe_d
     return DBE_OK;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------ */
 
 /* A type that some request names as its reply and that asks for nothing itself can only be an answer. */
 static void find_answer_types(bool answer_only[256])

@@ -78,7 +78,7 @@ static inline void fx_pass_ms(uint64_t ms)
     fx_now_ns += ms * BASE_NS_PER_MS;
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------------------------- */
 
 static inline size_t fx_build(uint8_t *out, size_t cap, uint8_t type, uint16_t flags, uint64_t id, const char *payload)
 {
@@ -120,7 +120,7 @@ static inline dbe_err fx_call(struct dbe_peer *peer, uint64_t id, uint64_t timeo
     return dbe_call(peer, msg, len, fx_now_ns + timeout_ms * BASE_NS_PER_MS, fx_on_reply, call, NULL);
 }
 
-/* ---- members -------------------------------------------------------------------------------------------------------- */
+/* ---- members --------------------------------------------------------------------------------------------------- */
 
 static void fx_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
 {
@@ -247,7 +247,7 @@ static inline int fx_teardown(void **state)
     return 0;
 }
 
-/* ---- the two meshes ---------------------------------------------------------------------------------------------------- */
+/* ---- the two meshes -------------------------------------------------------------------------------------------- */
 
 static int fx_remove(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
@@ -258,7 +258,8 @@ static int fx_remove(const char *path, const struct stat *st, int flag, struct F
 static inline int fx_world_up(void **state)
 {
     struct fx_world *w = &fx_world;
-    const struct dbe_issue router = {.device = 43, .role = DBE_ROLE_ROUTER}, shim = {.device = 0, .role = DBE_ROLE_SHIM};
+    const struct dbe_issue router = {.device = 43, .role = DBE_ROLE_ROUTER};
+    const struct dbe_issue shim = {.device = 0, .role = DBE_ROLE_SHIM};
     const struct dbe_issue worker = {.device = 47, .role = DBE_ROLE_WORKER};
     const uint64_t day = 86400000, minute = 60000;
     char ours[FX_NAMES_MAX], theirs[FX_NAMES_MAX];

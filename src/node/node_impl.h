@@ -56,7 +56,7 @@ void    dues_clear(struct node_dues *d, struct node_due *due);
 void dues_run(struct node_dues *d, uint64_t now_ns);
 void dues_fini(struct node_dues *d);
 
-/* ---- objects ----------------------------------------------------------------------------------------------------- */
+/* ---- objects --------------------------------------------------------------------------------------------------- */
 
 struct node_call {
     struct node_call *next; /* in its bucket */
@@ -123,20 +123,20 @@ struct dbe_node {
     struct dbe_node_stats  stats;
 };
 
-/* ---- node.c --------------------------------------------------------------------------------------------------------- */
+/* ---- node.c ---------------------------------------------------------------------------------------------------- */
 
 void node_enter(struct dbe_node *node);
 void node_leave(struct dbe_node *node);
 /* Only our own user and root may be at the other end of a local socket. */
 dbe_err node_check_cred(const struct tp_conn *conn, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* ---- peer.c --------------------------------------------------------------------------------------------------------- */
+/* ---- peer.c ---------------------------------------------------------------------------------------------------- */
 
 extern const struct tp_conn_ops peer_conn_ops;
 
 /* A peer in its handshake, without a connection yet. */
 dbe_err peer_new(struct dbe_node *node, struct dbe_link *link, struct dbe_peer **ret) DBE_MUST_CHECK;
-/* End the channel: calls, owner, link hear of it; freed when no callback runs. `diag` may be NULL. Does nothing twice. */
+/* End the channel: calls, owner, link hear of it; freed when no callback runs. `diag` may be NULL. Nothing twice. */
 void peer_end(struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag);
 /* Undo peer_new before anybody has heard of the peer. Inside node_enter. */
 void peer_discard(struct dbe_peer *peer);
@@ -144,14 +144,14 @@ void peer_discard(struct dbe_peer *peer);
 void peer_flush(struct dbe_peer *peer);
 void peer_free(struct dbe_peer *peer);
 
-/* ---- call.c --------------------------------------------------------------------------------------------------------- */
+/* ---- call.c ---------------------------------------------------------------------------------------------------- */
 
 /* True if `msg` was an answer to one of our calls; the call's owner has then heard it. */
 bool call_take(struct dbe_peer *peer, const struct dbe_msg *msg);
 /* Every call of the peer ends with `why`. */
 void call_end_all(struct dbe_peer *peer, dbe_err why);
 
-/* ---- link.c --------------------------------------------------------------------------------------------------------- */
+/* ---- link.c ---------------------------------------------------------------------------------------------------- */
 
 /* The link's channel is gone: remember why, try again later. */
 void link_peer_gone(struct dbe_link *link, dbe_err why, const struct dbe_diag *diag);

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* ---- coming up ----------------------------------------------------------------------------------------------------- */
+/* ---- coming up ------------------------------------------------------------------------------------------------- */
 
 static void both_ends_know_each_other(void **state)
 {
@@ -59,7 +59,7 @@ static void bad_configuration_is_refused(void **state)
     dbe_node_free(NULL);
 }
 
-/* ---- who is refused ------------------------------------------------------------------------------------------------- */
+/* ---- who is refused -------------------------------------------------------------------------------------------- */
 
 /* The client fails to get in; the link says why. */
 static void expect_refused(struct fx *f, uint8_t role, int device)
@@ -173,7 +173,7 @@ static void peers_have_a_maximum(void **state)
     assert_int_equal(stats.peers, 2);
 }
 
-/* ---- ends and returns ------------------------------------------------------------------------------------------------- */
+/* ---- ends and returns ------------------------------------------------------------------------------------------ */
 
 static void link_comes_back_when_the_listener_does(void **state)
 {
@@ -261,7 +261,7 @@ static void close_inside_callbacks(void **state)
     assert_int_equal(call.err, DBE_E_CLOSED);
 }
 
-/* ---- strangers ----------------------------------------------------------------------------------------------------------- */
+/* ---- strangers ------------------------------------------------------------------------------------------------- */
 
 static int raw_connect(const struct fx *f)
 {
@@ -329,9 +329,9 @@ static void junk_is_no_handshake(void **state)
     assert_int_equal(call.answers, 1);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------------------------- */
 
-/* Connect and call with the n-th allocation (or random draw) failing; then without. True if nothing was left to fail. */
+/* Connect and call with the n-th allocation (or random draw) failing. True if nothing was left to fail. */
 static bool try_failing(struct fx *f, uint64_t n, void (*fail_at)(uint64_t), uint64_t (*count)(void))
 {
     struct fx_call call = {0};

@@ -12,7 +12,7 @@
 
 static const char clause[] = "channel";
 
-/* ---- sending --------------------------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------------------------- */
 
 static void mark_dirty(struct dbe_peer *p)
 {
@@ -79,7 +79,7 @@ size_t dbe_peer_queued_bytes(const struct dbe_peer *p)
     return p->out.len + (p->conn == NULL ? 0 : tp_queued_bytes(p->conn));
 }
 
-/* ---- what the session asks --------------------------------------------------------------------------------------- */
+/* ---- what the session asks ------------------------------------------------------------------------------------- */
 
 static void auth_own_cert(void *ctx, const uint8_t **ret_der, size_t *ret_len)
 {
@@ -123,7 +123,7 @@ static dbe_err make_session(struct dbe_peer *p)
     return sess_new(&config, &p->sess);
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------------ */
+/* ---- receiving ------------------------------------------------------------------------------------------------- */
 
 static void peer_up(struct dbe_peer *p)
 {
@@ -249,7 +249,7 @@ static void on_closed(void *ctx, struct tp_conn *conn, dbe_err why)
 
 const struct tp_conn_ops peer_conn_ops = {.on_data = on_data, .on_connected = on_connected, .on_closed = on_closed};
 
-/* ---- life ------------------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------------------ */
 
 static void on_due(struct node_due *due)
 {
@@ -377,7 +377,7 @@ void dbe_peer_close(struct dbe_peer *p, dbe_err why)
     peer_end(p, why, NULL);
 }
 
-/* ---- what the owner may ask --------------------------------------------------------------------------------------- */
+/* ---- what the owner may ask ------------------------------------------------------------------------------------ */
 
 const struct dbe_identity *dbe_peer_identity(const struct dbe_peer *p)
 {

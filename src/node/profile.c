@@ -138,7 +138,7 @@ dbe_err profile_check(const struct dbe_identity *id, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- ceilings, DER ---------------------------------------------------------------------------------------- */
+/* ---- ceilings, DER --------------------------------------------------------------------------------------------- */
 
 enum { DER_BOOLEAN = 0x01, DER_INTEGER = 0x02, DER_SEQUENCE = 0x30, DER_TRUE = 0xFF };
 

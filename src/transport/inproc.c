@@ -113,7 +113,7 @@ static void inproc_on_timer(void *ctx)
         inproc_destroy(c);
 }
 
-/* ---- the ops ---------------------------------------------------------------------------------------------- */
+/* ---- the ops --------------------------------------------------------------------------------------------------- */
 
 static dbe_err inproc_listen(struct base_loop *loop, const char *name, tp_accept_fn *fn, void *ctx,
                              struct tp_listener **ret, struct dbe_diag *diag)

@@ -32,7 +32,7 @@ static const struct tp_impl *impl_of(const char *address, const char **ret_rest,
     return NULL;
 }
 
-/* ---- input ------------------------------------------------------------------------------------------------ */
+/* ---- input ----------------------------------------------------------------------------------------------------- */
 
 dbe_err tp_in_room(struct tp_conn *conn, size_t *ret_room)
 {
@@ -75,7 +75,7 @@ void tp_in_free(struct tp_conn *conn)
     conn->in = (struct tp_in){0};
 }
 
-/* ---- send queue ------------------------------------------------------------------------------------------- */
+/* ---- send queue ------------------------------------------------------------------------------------------------ */
 
 dbe_err tp_queue_add(struct tp_queue *q, const uint8_t *data, size_t len)
 {
@@ -128,7 +128,7 @@ void tp_queue_free(struct tp_queue *q)
     tp_queue_consume(q, q->bytes);
 }
 
-/* ---- dispatch --------------------------------------------------------------------------------------------- */
+/* ---- dispatch -------------------------------------------------------------------------------------------------- */
 
 dbe_err tp_listen(struct base_loop *loop, const char *address, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
                   struct dbe_diag *diag)

@@ -169,7 +169,7 @@ static void dial(struct fixture *f)
     TURN_UNTIL(f, f->near.connected == 1 && f->far.conn != NULL);
 }
 
-/* ---- cases for every transport ------------------------------------------------------------------------------ */
+/* ---- cases for every transport --------------------------------------------------------------------------------- */
 
 static void bytes_arrive_in_order_and_in_units(void **state)
 {
@@ -353,7 +353,7 @@ static void every_allocation_may_fail(void **state)
     free(data);
 }
 
-/* ---- Unix sockets alone --------------------------------------------------------------------------------------- */
+/* ---- Unix sockets alone ---------------------------------------------------------------------------------------- */
 
 static void socket_is_private(void **state)
 {

@@ -79,7 +79,7 @@ dbe_err uds_conn_new(struct base_loop *loop, int fd, bool connecting, struct tp_
     return DBE_OK;
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------------------------- */
 
 static dbe_err uds_want(struct uds_conn *c, unsigned events)
 {
@@ -198,7 +198,7 @@ static void uds_on_event(void *ctx, int fd, unsigned events)
         uds_destroy(c);
 }
 
-/* ---- the ops ---------------------------------------------------------------------------------------------- */
+/* ---- the ops --------------------------------------------------------------------------------------------------- */
 
 static dbe_err uds_start(struct tp_conn *conn)
 {

@@ -66,7 +66,7 @@ static dbe_err os_fail(struct dbe_diag *diag, const char *what, const char *path
     return dbe_fail(diag, err, "socket", 0, "%s %.110s: %s", what, path, strerrordesc_np(e));
 }
 
-/* ---- connecting ------------------------------------------------------------------------------------------- */
+/* ---- connecting ------------------------------------------------------------------------------------------------ */
 
 /* Connect without waiting. E_UNAVAILABLE: nobody listens there; E_AGAIN: somebody does, with a full backlog. */
 static dbe_err uds_dial(const char *path, int *ret_fd, struct dbe_diag *diag)
@@ -104,7 +104,7 @@ dbe_err uds_connect(struct base_loop *loop, const char *path, struct tp_conn **r
     return DBE_OK;
 }
 
-/* ---- accepting -------------------------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------------------------------------- */
 
 static void uds_listener_destroy(struct uds_listener *l)
 {
@@ -172,7 +172,7 @@ static void uds_on_accept(void *ctx, int fd, unsigned events)
         uds_listener_destroy(l);
 }
 
-/* ---- listening -------------------------------------------------------------------------------------------- */
+/* ---- listening ------------------------------------------------------------------------------------------------- */
 
 /* Hold <path>.lock for as long as the listener lives. A lock file that was unlinked between open and flock is not
  * the one others see: look again. */
