@@ -228,7 +228,7 @@ static void admit_next(struct engine *e)
 /* Text that nobody fetches: the session waits, and costs the others nothing. */
 static bool is_paused(const struct engine_job *job)
 {
-    return job->chat.stream && !job->abandoned && job->text.len >= ENGINE_TEXT_PAUSE_BYTES;
+    return job->chat.stream && !job->abandoned && job->text.len >= job->engine->params.pause_bytes;
 }
 
 /* One step of one session. Called without the lock. True: the job has left the running ones. */
@@ -321,6 +321,8 @@ dbe_err engine_new(const struct engine_params *params, struct engine **ret)
     if (e == NULL)
         return DBE_E_NOMEM;
     e->params = *params;
+    if (e->params.pause_bytes == 0)
+        e->params.pause_bytes = ENGINE_TEXT_PAUSE_BYTES;
     e->retry = true;
     (void)pthread_mutex_init(&e->lock, NULL);
     (void)pthread_cond_init(&e->work, NULL);

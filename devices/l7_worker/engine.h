@@ -18,7 +18,7 @@
 enum {
     ENGINE_SESSIONS_MAX = 64,
     ENGINE_QUEUE_MAX = 1024,
-    ENGINE_TEXT_PAUSE_BYTES = 32 * 1024, /* text that waits to be fetched: the session pauses above it */
+    ENGINE_TEXT_PAUSE_BYTES = 32 * 1024,
     ENGINE_ANSWER_MAX_BYTES = 4 * 1024 * 1024,
 };
 
@@ -29,6 +29,7 @@ struct engine_params {
     struct llm_model *model;        /* borrowed: outlives the engine */
     uint32_t          sessions_max; /* computed in turns */
     uint32_t          queue_max;    /* waiting beside them */
+    uint32_t          pause_bytes;  /* text of a stream that waits to be fetched before its session pauses; 0: ENGINE_TEXT_PAUSE_BYTES */
     void            (*wake)(void *ctx); /* there is news: call engine_news soon. Any thread. */
     void             *ctx;
 };

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * engine_test.c - the computing thread on a tiny model: turns, queue, budget, pause, cancel, end.
+ */
+#include <errno.h>
+#include <semaphore.h>
+#include <time.h>
+
+#include "llm/test_gguf.h"
+
+#include "devices/l7_worker/engine.h"
+
+enum { WAIT_S = 60, JOBS_MAX = 8 };
+
+struct fixture {
+    struct llm_model *model;
+    struct engine    *engine;
+    sem_t             news;
+    int               owned, freed; /* chats handed over, chats given back */
+};
+
+struct outcome { /* of one job; its user pointer */
+    char                 text[4096];
+    size_t               len;
+    bool                 ended;
+    int                  pieces;
+    struct engine_result result;
+};
+
+static void on_wake(void *ctx)
+{
+    (void)sem_post(&((struct fixture *)ctx)->news);
+}
+
+static void start(struct fixture *f, uint32_t sessions, uint32_t queue, uint32_t pause, size_t kv_bytes)
+{
+    struct tg_shape         shape = tg_defaults();
+    struct llm_model_params params = {.threads = 1, .kv_budget_bytes = kv_bytes, .kernel = "portable"};
+    struct engine_params    e = {.sessions_max = sessions, .queue_max = queue, .pause_bytes = pause, .wake = on_wake, .ctx = f};
+
+    memset(f, 0, sizeof *f);
+    shape.n_ctx = 512;
+    f->model = tg_load(&shape, &params);
+    assert_int_equal(sem_init(&f->news, 0, 0), 0);
+    e.model = f->model;
+    assert_int_equal(engine_new(&e, &f->engine), DBE_OK);
+}
+
+static void stop(struct fixture *f)
+{
+    engine_free(f->engine);
+    llm_model_free(f->model);
+    (void)sem_destroy(&f->news);
+    assert_int_equal(f->freed, f->owned);
+}
+
+static void give_back(void *owned)
+{
+    __atomic_fetch_add(&((struct fixture *)owned)->freed, 1, __ATOMIC_SEQ_CST); /* either thread */
+}
+
+static const struct llm_message hello = {"user", "hello", 5};
+
+static struct engine_chat chat_of(struct fixture *f, uint32_t tokens, uint64_t seed, bool stream)
+{
+    return (struct engine_chat){
+        .messages = &hello,
+        .count = 1,
+        .params = {.max_tokens = tokens, .temperature = 1.0f, .top_p = 1.0f, .seed = seed, .ignore_eos = true},
+        .stream = stream,
+        .owned = f,
+        .free_owned = give_back};
+}
+
+static struct engine_job *submit(struct fixture *f, uint32_t tokens, uint64_t seed, bool stream, struct outcome *o)
+{
+    struct engine_chat chat = chat_of(f, tokens, seed, stream);
+    struct engine_job *job = NULL;
+
+    memset(o, 0, sizeof *o);
+    assert_int_equal(engine_submit(f->engine, &chat, o, &job), DBE_OK);
+    f->owned++;
+    return job;
+}
+
+static void fetch(struct engine_job *job)
+{
+    struct outcome *o = engine_job_user(job);
+    struct base_buf text;
+
+    base_buf_init_fixed(&text, o->text + o->len, sizeof o->text - o->len);
+    o->ended = engine_take(job, &text, &o->result);
+    assert_int_equal(text.err, DBE_OK);
+    o->pieces += text.len > 0;
+    o->len += text.len;
+}
+
+/* Wait for the engine's thread to say that there is news. */
+static void wait_news(struct fixture *f)
+{
+    struct timespec until;
+
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WAIT_S;
+    while (sem_timedwait(&f->news, &until) != 0)
+        if (errno != EINTR)
+            fail_msg("the engine is silent");
+}
+
+static void run_until_ended(struct fixture *f, struct outcome *o)
+{
+    while (!o->ended) {
+        struct engine_job *job = engine_news(f->engine);
+        if (job != NULL)
+            fetch(job);
+        else
+            wait_news(f);
+    }
+}
+
+static void test_one_chat(void **state)
+{
+    struct fixture f;
+    struct outcome whole, streamed;
+
+    (void)state;
+    start(&f, 2, 2, 0, 0);
+    (void)submit(&f, 20, 7, false, &whole);
+    run_until_ended(&f, &whole);
+    assert_int_equal(whole.result.err, DBE_OK);
+    assert_int_equal(whole.result.finish, LLM_FINISH_LENGTH);
+    assert_int_equal(whole.result.answer_tokens, 20);
+    assert_true(whole.result.prompt_tokens > 5);
+    assert_true(whole.result.first_token_ns > 0 && whole.result.first_token_ns <= whole.result.total_ns);
+    assert_true(whole.len > 0 && whole.pieces == 1);
+    (void)submit(&f, 20, 7, true, &streamed);
+    run_until_ended(&f, &streamed);
+    assert_int_equal(streamed.len, whole.len);
+    assert_memory_equal(streamed.text, whole.text, whole.len);
+    stop(&f);
+}
+
+/* Taking turns changes nothing in what each says; more chats than sessions wait for their turn. */
+static void test_many_chats(void **state)
+{
+    struct fixture f;
+    struct outcome alone[JOBS_MAX], together[JOBS_MAX];
+
+    (void)state;
+    start(&f, 3, JOBS_MAX, 0, 0);
+    for (uint32_t i = 0; i < JOBS_MAX; i++) {
+        (void)submit(&f, 10 + i, i, false, &alone[i]);
+        run_until_ended(&f, &alone[i]);
+    }
+    for (uint32_t i = 0; i < JOBS_MAX; i++)
+        (void)submit(&f, 10 + i, i, i % 2 == 0, &together[i]);
+    for (uint32_t i = 0; i < JOBS_MAX; i++) {
+        run_until_ended(&f, &together[i]);
+        assert_int_equal(together[i].result.answer_tokens, 10 + i);
+        assert_int_equal(together[i].len, alone[i].len);
+        assert_memory_equal(together[i].text, alone[i].text, alone[i].len);
+    }
+    stop(&f);
+}
+
+static void test_queue_is_bounded(void **state)
+{
+    struct fixture     f;
+    struct outcome     o[4];
+    struct engine_job *jobs[4];
+    struct engine_chat chat;
+    struct engine_job *none = NULL;
+
+    (void)state;
+    start(&f, 1, 2, 1, 0); /* the first pauses at once, as nobody fetches its text */
+    for (int i = 0; i < 3; i++)
+        jobs[i] = submit(&f, 100, 1, true, &o[i]);
+    chat = chat_of(&f, 100, 1, true);
+    assert_int_equal(engine_submit(f.engine, &chat, NULL, &none), DBE_E_LIMIT);
+    assert_null(none);
+    struct engine_load load = engine_load(f.engine);
+    assert_int_equal(load.running + load.queued, 3);
+    engine_cancel(jobs[1]);
+    jobs[3] = submit(&f, 2, 1, false, &o[3]); /* room again */
+    engine_cancel(jobs[0]);
+    engine_cancel(jobs[2]);
+    run_until_ended(&f, &o[3]);
+    assert_int_equal(o[3].result.answer_tokens, 2);
+    stop(&f);
+}
+
+static void test_session_pauses_when_nobody_fetches(void **state)
+{
+    struct fixture     f;
+    struct outcome     slow, quick, reference;
+    struct base_buf    text;
+    struct engine_job *job;
+
+    (void)state;
+    start(&f, 2, 2, 4, 0);
+    (void)submit(&f, 200, 3, false, &reference);
+    run_until_ended(&f, &reference);
+    job = submit(&f, 200, 3, true, &slow);
+    (void)submit(&f, 100, 5, false, &quick);
+    while (!quick.ended) { /* what the slow one has to tell is put off */
+        struct engine_job *news = engine_news(f.engine);
+        if (news == job)
+            engine_postpone(news);
+        else if (news != NULL)
+            fetch(news);
+        else
+            wait_news(&f);
+    }
+    base_buf_init_fixed(&text, slow.text, sizeof slow.text);
+    engine_postponed(f.engine);
+    assert_ptr_equal(engine_news(f.engine), job);
+    assert_false(engine_take(job, &text, &slow.result));
+    slow.len = text.len;
+    assert_true(slow.len < reference.len);
+    run_until_ended(&f, &slow);
+    assert_int_equal(slow.len, reference.len);
+    assert_memory_equal(slow.text, reference.text, reference.len);
+    stop(&f);
+}
+
+static void test_too_long_for_the_context(void **state)
+{
+    struct fixture f;
+    struct outcome o;
+
+    (void)state;
+    start(&f, 1, 1, 0, 0);
+    (void)submit(&f, 1000, 1, false, &o);
+    run_until_ended(&f, &o);
+    assert_int_equal(o.result.err, DBE_E_CONTEXT);
+    assert_true(o.result.reason[0] != '\0');
+    assert_int_equal(o.len, 0);
+    stop(&f);
+}
+
+/* The budget holds one of them: the other waits for it to end, and is not refused. */
+static void test_memory_budget(void **state)
+{
+    struct fixture         f;
+    struct outcome         first, second, open_end;
+    struct tg_shape        shape = tg_defaults();
+    struct llm_model      *probe = tg_load(&shape, NULL);
+    size_t                 per_token = llm_model_info(probe)->kv_bytes_per_token;
+
+    (void)state;
+    llm_model_free(probe);
+    start(&f, 2, 4, 0, per_token * 256);
+    (void)submit(&f, 150, 1, false, &first);
+    (void)submit(&f, 150, 2, false, &second);
+    (void)submit(&f, 0, 3, false, &open_end); /* as many as there is memory for */
+    run_until_ended(&f, &first);
+    run_until_ended(&f, &second);
+    run_until_ended(&f, &open_end);
+    assert_int_equal(first.result.err, DBE_OK);
+    assert_int_equal(second.result.err, DBE_OK);
+    assert_int_equal(second.result.answer_tokens, 150);
+    assert_int_equal(open_end.result.err, DBE_OK);
+    assert_in_range(open_end.result.answer_tokens, 100, 256);
+    stop(&f);
+}
+
+static void test_cancel_in_every_state(void **state)
+{
+    struct fixture     f;
+    struct outcome     o[3], last;
+    struct engine_job *jobs[3];
+
+    (void)state;
+    start(&f, 1, 4, 0, 0);
+    jobs[0] = submit(&f, 400, 1, true, &o[0]); /* running, once it has said something */
+    jobs[1] = submit(&f, 400, 2, true, &o[1]); /* queued */
+    while (o[0].len == 0) {
+        wait_news(&f);
+        struct engine_job *job = engine_news(f.engine);
+        if (job != NULL)
+            fetch(job);
+    }
+    engine_cancel(jobs[1]);
+    if (!o[0].ended)
+        engine_cancel(jobs[0]);
+    jobs[2] = submit(&f, 1, 3, false, &o[2]); /* ended and never fetched */
+    while (engine_news(f.engine) != jobs[2])
+        wait_news(&f);
+    engine_postpone(jobs[2]);
+    engine_cancel(jobs[2]);
+    engine_postponed(f.engine);
+    assert_null(engine_news(f.engine));
+    (void)submit(&f, 3, 4, false, &last); /* and the engine goes on */
+    run_until_ended(&f, &last);
+    assert_int_equal(last.result.answer_tokens, 3);
+    stop(&f);
+}
+
+static void test_stop_with_work_left(void **state)
+{
+    struct fixture f;
+    struct outcome o[5];
+
+    (void)state;
+    start(&f, 2, 4, 0, 0);
+    for (int i = 0; i < 5; i++)
+        (void)submit(&f, 400, 1, i % 2 == 0, &o[i]);
+    wait_news(&f);
+    stop(&f); /* every chat is given back */
+}
+
+static void test_arguments(void **state)
+{
+    struct engine_params p = {.sessions_max = 0, .queue_max = 1};
+    struct engine       *e = NULL;
+
+    (void)state;
+    assert_int_equal(engine_new(&p, &e), DBE_E_ARGUMENT);
+    p.sessions_max = ENGINE_SESSIONS_MAX + 1;
+    assert_int_equal(engine_new(&p, &e), DBE_E_ARGUMENT);
+    assert_null(e);
+    engine_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_chat),
+        cmocka_unit_test(test_many_chats),
+        cmocka_unit_test(test_queue_is_bounded),
+        cmocka_unit_test(test_session_pauses_when_nobody_fetches),
+        cmocka_unit_test(test_too_long_for_the_context),
+        cmocka_unit_test(test_memory_budget),
+        cmocka_unit_test(test_cancel_in_every_state),
+        cmocka_unit_test(test_stop_with_work_left),
+        cmocka_unit_test(test_arguments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
