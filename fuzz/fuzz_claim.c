@@ -58,8 +58,8 @@ static void fuzz_body(const uint8_t *body, size_t len)
     if (crypto_sign(issuer.key, "DSMIL-DBE claim v1", token, len, token + len) != DBE_OK)
         abort();
     if (len >= 20 &&
-        pol_claim_verify(token, len + CRYPTO_MLDSA87_SIG_BYTES, issuer.key, binding, base_get_u64(token + 12), &claim, NULL) ==
-            DBE_OK &&
+        pol_claim_verify(token, len + CRYPTO_MLDSA87_SIG_BYTES, issuer.key, binding, base_get_u64(token + 12), &claim,
+                         NULL) == DBE_OK &&
         (pol_claim_issue(&claim, &issuer, again, sizeof again, &again_len) != DBE_OK ||
          again_len != len + CRYPTO_MLDSA87_SIG_BYTES || memcmp(again, token, len) != 0))
         abort();

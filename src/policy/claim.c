@@ -19,7 +19,7 @@
 
 #include "policy/internal.h"
 
-#define CLAIM_MAGIC   0x44434C4Du /* "DCLM" */
+#define CLAIM_MAGIC 0x44434C4Du /* "DCLM" */
 #define CLAIM_CONTEXT "DSMIL-DBE claim v1"
 
 enum { CLAIM_FLAG_EXERCISE = 1, CLAIM_BINDING_BYTES = 32 };
@@ -112,7 +112,8 @@ static dbe_err decode_body(const uint8_t *body, size_t len, struct pol_claim *re
     struct pol_claim claim = {0};
 
     if (base_cur_u32(&c) != CLAIM_MAGIC || base_cur_u8(&c) != POL_CLAIM_VERSION)
-        return dbe_fail(diag, DBE_E_CLAIM_INVALID, "section 10", 0, "not a claim token of version %d", POL_CLAIM_VERSION);
+        return dbe_fail(diag, DBE_E_CLAIM_INVALID, "section 10", 0, "not a claim token of version %d",
+                        POL_CLAIM_VERSION);
     uint8_t flags = base_cur_u8(&c);
     if ((flags & ~CLAIM_FLAG_EXERCISE) != 0)
         return dbe_fail(diag, DBE_E_CLAIM_INVALID, "section 10", 5, "the claim token has unknown flags 0x%02x", flags);
@@ -123,7 +124,8 @@ static dbe_err decode_body(const uint8_t *body, size_t len, struct pol_claim *re
     claim.not_before_ms = base_cur_u64(&c);
     claim.not_after_ms = base_cur_u64(&c);
     base_cur_copy(&c, claim.channel_binding, sizeof claim.channel_binding);
-    bool names = decode_name(&c, claim.tenant, DBE_TENANT_MAX_BYTES) && decode_name(&c, claim.client, POL_CLAIM_NAME_MAX);
+    bool names =
+        decode_name(&c, claim.tenant, DBE_TENANT_MAX_BYTES) && decode_name(&c, claim.client, POL_CLAIM_NAME_MAX);
     if (!names || base_cur_end(&c) != DBE_OK)
         return dbe_fail(diag, DBE_E_CLAIM_INVALID, "section 10", base_cur_offset(&c),
                         "the claim token's lengths do not fit its bytes");
@@ -155,10 +157,12 @@ dbe_err pol_claim_verify(const uint8_t *token, size_t len, const struct crypto_k
     size_t body_len = len - CRYPTO_MLDSA87_SIG_BYTES;
     DBE_TRY(decode_body(token, body_len, &claim, diag));
     if (!base_equal_ct(claim.channel_binding, binding, CLAIM_BINDING_BYTES))
-        return dbe_fail(diag, DBE_E_CLAIM_INVALID, "channel binding", 28, "the claim token is bound to another channel");
+        return dbe_fail(diag, DBE_E_CLAIM_INVALID, "channel binding", 28,
+                        "the claim token is bound to another channel");
     dbe_err err = crypto_verify(issuer, CLAIM_CONTEXT, token, body_len, token + body_len, CRYPTO_MLDSA87_SIG_BYTES);
     if (err == DBE_E_AUTH || err == DBE_E_MALFORMED)
-        return dbe_fail(diag, DBE_E_CLAIM_INVALID, "signature", body_len, "the claim token's signature is not the sender's");
+        return dbe_fail(diag, DBE_E_CLAIM_INVALID, "signature", body_len,
+                        "the claim token's signature is not the sender's");
     DBE_TRY(err);
     DBE_TRY(pol_claim_window(&claim, now_ms, diag));
     *ret = claim;

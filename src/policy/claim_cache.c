@@ -15,14 +15,14 @@
 
 struct cache_entry {
     struct pol_claim claim;
-    size_t           len; /* 0: free */
-    uint8_t          token[POL_CLAIM_TOKEN_MAX];
+    size_t len; /* 0: free */
+    uint8_t token[POL_CLAIM_TOKEN_MAX];
 };
 
 struct pol_claim_cache {
     struct crypto_key *issuer;
-    uint8_t            binding[32];
-    size_t             next; /* the entry that gives way: the oldest, as they are filled in turn */
+    uint8_t binding[32];
+    size_t next; /* the entry that gives way: the oldest, as they are filled in turn */
     struct cache_entry entries[POL_CLAIM_CACHE];
 };
 

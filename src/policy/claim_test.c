@@ -101,9 +101,15 @@ static void test_known_body(void **state)
     size_t len = 0;
     assert_int_equal(pol_claim_issue(&in, &issuer, token, sizeof token, &len), DBE_OK);
     base_hex(token, 28, hex);
-    assert_string_equal(hex, "44434c4d01000402" "00000003" "00000000000f3e58" "0000000000102ca0");
+    assert_string_equal(hex, "44434c4d01000402"
+                             "00000003"
+                             "00000000000f3e58"
+                             "0000000000102ca0");
     assert_int_equal(token[60], 15);
-    assert_memory_equal(token + 61, "LOCAL_TOOL_USER\x04" "curl", 20);
+    assert_memory_equal(token + 61,
+                        "LOCAL_TOOL_USER\x04"
+                        "curl",
+                        20);
 }
 
 static void test_issue_refuses(void **state)
@@ -249,7 +255,8 @@ static void test_cache(void **state)
     assert_int_equal(pol_claim_cached(cache, tokens[0], lens[0], NOW, &got, &hit, NULL), DBE_OK);
     assert_false(hit);
     /* a cached token expires all the same */
-    assert_int_equal(pol_claim_cached(cache, tokens[2], lens[2], in.not_after_ms, &got, &hit, NULL), DBE_E_CLAIM_EXPIRED);
+    assert_int_equal(pol_claim_cached(cache, tokens[2], lens[2], in.not_after_ms, &got, &hit, NULL),
+                     DBE_E_CLAIM_EXPIRED);
     assert_int_equal(pol_claim_cached(cache, tokens[2], lens[2], in.not_before_ms - 1, &got, &hit, NULL),
                      DBE_E_CLAIM_EXPIRED);
     /* one bit off is no hit, and is refused, however often it comes */

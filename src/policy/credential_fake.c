@@ -4,7 +4,8 @@
  */
 #include "policy/credential_fake.h"
 
-dbe_err dbe_credential_sign(const struct dbe_credential *cred, const char *ctx, const void *msg, size_t len, uint8_t *sig)
+dbe_err dbe_credential_sign(const struct dbe_credential *cred, const char *ctx, const void *msg, size_t len,
+                            uint8_t *sig)
 {
     return crypto_sign(cred->key, ctx, msg, len, sig);
 }

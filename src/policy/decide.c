@@ -22,22 +22,22 @@ enum { LAYER_EXECUTIVE = 9, NAME_SHOWN_MAX = 40 };
 /* What one decision looks at: labels of the message, read once. */
 struct facts {
     const struct pol_subject *subject;
-    const struct dbe_msg     *msg;
-    const struct pol_policy  *policy;
-    const struct pol_claim   *claim; /* NULL also when the claim it carried was refused */
-    const struct pol_labels  *bound; /* answers: labels of the request */
-    uint64_t                  now_ms;
-    struct pol_labels         labels;
-    uint8_t                   src, dst;
+    const struct dbe_msg *msg;
+    const struct pol_policy *policy;
+    const struct pol_claim *claim;  /* NULL also when the claim it carried was refused */
+    const struct pol_labels *bound; /* answers: labels of the request */
+    uint64_t now_ms;
+    struct pol_labels labels;
+    uint8_t src, dst;
     bool has_tenant, has_compartments, has_classification, has_roe, has_src, has_dst;
-    struct pol_verdict       *verdict;
+    struct pol_verdict *verdict;
 };
 
 typedef dbe_err rule_fn(const struct facts *f);
 
 struct rule {
     const char *name;
-    rule_fn    *check;
+    rule_fn *check;
 };
 
 /* ---- words ------------------------------------------------------------------------------------------------------ */
@@ -155,7 +155,8 @@ static dbe_err rule_emit(const struct facts *f)
 
 static dbe_err rule_exec(const struct facts *f)
 {
-    if (f->has_classification && f->labels.classification == DBE_CLSF_EXEC && f->subject->self->layer != LAYER_EXECUTIVE)
+    if (f->has_classification && f->labels.classification == DBE_CLSF_EXEC &&
+        f->subject->self->layer != LAYER_EXECUTIVE)
         return refuse(f, DBE_E_EXEC, "classification EXEC may only go to layer 9, this is layer %u",
                       f->subject->self->layer);
     return DBE_OK;
@@ -167,7 +168,7 @@ static dbe_err rule_sim_mix(const struct facts *f)
     bool sim = f->has_classification && f->labels.classification == DBE_CLSF_TS_SIM;
     const struct {
         const char *who;
-        bool        exercise;
+        bool exercise;
     } parties[] = {
         {"the sender", f->subject->peer->exercise},
         {"the receiver", f->subject->self->exercise},
@@ -176,7 +177,8 @@ static dbe_err rule_sim_mix(const struct facts *f)
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(parties); i++) {
         if (sim && !parties[i].exercise)
-            return refuse(f, DBE_E_SIM_MIX, "classification TS_SIM is exercise data, %s is not of an exercise", parties[i].who);
+            return refuse(f, DBE_E_SIM_MIX, "classification TS_SIM is exercise data, %s is not of an exercise",
+                          parties[i].who);
         if (!sim && parties[i].exercise)
             return refuse(f, DBE_E_SIM_MIX, "%s is of an exercise and carries TS_SIM only, not %s", parties[i].who,
                           f->has_classification ? classification_name(f->labels.classification) : "unlabelled content");
@@ -228,8 +230,8 @@ static dbe_err rule_tenant(const struct facts *f)
 /* Ceilings that bind a message: claim (if there is one), the sender's certificate, our own. */
 struct ceiling {
     const char *of;
-    uint32_t    compartments;
-    uint8_t     classification;
+    uint32_t compartments;
+    uint8_t classification;
 };
 
 static size_t ceilings(const struct facts *f, struct ceiling out[3])
@@ -308,7 +310,8 @@ static dbe_err rule_answer_tenant(const struct facts *f)
     if (!f->has_tenant)
         return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_TENANT, "the answer's TENANT_ID is missing");
     if (strcmp(f->labels.tenant, f->bound->tenant) != 0)
-        return refuse(f, DBE_E_TENANT, "the answer's tenant \"%s\" is not the request's", shown(f->labels.tenant, name));
+        return refuse(f, DBE_E_TENANT, "the answer's tenant \"%s\" is not the request's",
+                      shown(f->labels.tenant, name));
     return DBE_OK;
 }
 
@@ -317,7 +320,8 @@ static dbe_err rule_answer_roe(const struct facts *f)
     if (!f->has_roe)
         return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_ROE_LEVEL, "the answer's ROE_LEVEL is missing");
     if (f->labels.roe_level != f->bound->roe_level)
-        return refuse(f, DBE_E_ROE_LEVEL, "the answer's ROE level %s is not the request's", roe_name(f->labels.roe_level));
+        return refuse(f, DBE_E_ROE_LEVEL, "the answer's ROE level %s is not the request's",
+                      roe_name(f->labels.roe_level));
     return DBE_OK;
 }
 
@@ -328,7 +332,8 @@ static dbe_err rule_answer_compartment(const struct facts *f)
     if (!f->has_compartments)
         return may_omit_labels(f) ? DBE_OK : refuse(f, DBE_E_COMPARTMENT, "the answer's COMPARTMENT_MASK is missing");
     if (above != 0)
-        return refuse(f, DBE_E_COMPARTMENT, "the answer's compartment %s is not one of the request", compartment_name(above));
+        return refuse(f, DBE_E_COMPARTMENT, "the answer's compartment %s is not one of the request",
+                      compartment_name(above));
     return DBE_OK;
 }
 
@@ -410,8 +415,8 @@ void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, co
     decide(&f, message_rules, BASE_ARRAY_LEN(message_rules), ret);
 }
 
-void pol_decide_answer(const struct dbe_identity *peer, const struct dbe_identity *self, const struct pol_labels *request,
-                       const struct dbe_msg *answer, struct pol_verdict *ret)
+void pol_decide_answer(const struct dbe_identity *peer, const struct dbe_identity *self,
+                       const struct pol_labels *request, const struct dbe_msg *answer, struct pol_verdict *ret)
 {
     const struct pol_subject subject = {.peer = peer, .self = self};
     struct facts f = {.subject = &subject, .bound = request};

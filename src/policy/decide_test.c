@@ -19,24 +19,37 @@ enum { NOW = 1000000, NONE = -1 };
 /* One message to decide about, and who is involved. -1: the label is missing. */
 struct scene {
     struct dbe_identity peer, self;
-    struct pol_claim    claim;
-    struct pol_policy   policy;
-    bool                with_claim, roe_token;
-    dbe_err             claim_err;
-    uint8_t             type;
-    int64_t             compartments;
-    int                 classification, roe, src, dst;
-    const char         *tenant;
+    struct pol_claim claim;
+    struct pol_policy policy;
+    bool with_claim, roe_token;
+    dbe_err claim_err;
+    uint8_t type;
+    int64_t compartments;
+    int classification, roe, src, dst;
+    const char *tenant;
 };
 
 /* A chat request from the shim to the router that nothing speaks against. */
 static struct scene good(void)
 {
     struct scene s = {
-        .peer = {.device = 0, .layer = 7, .role = DBE_ROLE_SHIM, .classification_max = DBE_CLSF_SECRET, .compartments = 0x0F},
-        .self = {.device = 43, .layer = 7, .role = DBE_ROLE_ROUTER, .classification_max = DBE_CLSF_SECRET, .compartments = 0x0F},
-        .claim = {.tenant = "t1", .client = "c", .roe_levels = 1u << DBE_ROE_SOC_ASSIST, .classification_max = DBE_CLSF_SECRET,
-                  .compartments = DBE_COMPARTMENT_SOC, .not_before_ms = NOW - 1, .not_after_ms = NOW + 1},
+        .peer = {.device = 0,
+                 .layer = 7,
+                 .role = DBE_ROLE_SHIM,
+                 .classification_max = DBE_CLSF_SECRET,
+                 .compartments = 0x0F},
+        .self = {.device = 43,
+                 .layer = 7,
+                 .role = DBE_ROLE_ROUTER,
+                 .classification_max = DBE_CLSF_SECRET,
+                 .compartments = 0x0F},
+        .claim = {.tenant = "t1",
+                  .client = "c",
+                  .roe_levels = 1u << DBE_ROE_SOC_ASSIST,
+                  .classification_max = DBE_CLSF_SECRET,
+                  .compartments = DBE_COMPARTMENT_SOC,
+                  .not_before_ms = NOW - 1,
+                  .not_after_ms = NOW + 1},
         .with_claim = true,
         .type = DBE_MSG_L7_CHAT_REQ,
         .compartments = DBE_COMPARTMENT_SOC,
@@ -80,8 +93,8 @@ static struct pol_verdict judge(const struct scene *s)
     uint8_t bytes[512];
     struct dbe_msg msg;
     struct pol_verdict v;
-    const struct pol_subject subject = {.peer = &s->peer, .self = &s->self, .claim = s->with_claim ? &s->claim : NULL,
-                                        .claim_err = s->claim_err};
+    const struct pol_subject subject = {
+        .peer = &s->peer, .self = &s->self, .claim = s->with_claim ? &s->claim : NULL, .claim_err = s->claim_err};
 
     build(s, bytes, sizeof bytes, &msg);
     pol_decide(&subject, &msg, &s->policy, NOW, &v);
@@ -478,8 +491,8 @@ static struct pol_verdict judge_answer(const struct scene *s, const struct pol_l
 
 static void test_answers(void **state)
 {
-    const struct pol_labels request = {.tenant = "t1", .compartments = 0x03, .classification = DBE_CLSF_SECRET,
-                                       .roe_level = DBE_ROE_SOC_ASSIST};
+    const struct pol_labels request = {
+        .tenant = "t1", .compartments = 0x03, .classification = DBE_CLSF_SECRET, .roe_level = DBE_ROE_SOC_ASSIST};
     struct scene base = good(), s;
 
     (void)state;
@@ -520,8 +533,8 @@ static void test_answers(void **state)
 
 static void test_send(void **state)
 {
-    const struct dbe_identity to = {.layer = 7, .role = DBE_ROLE_WORKER, .device = 47, .compartments = 0x03,
-                                    .classification_max = DBE_CLSF_SECRET};
+    const struct dbe_identity to = {
+        .layer = 7, .role = DBE_ROLE_WORKER, .device = 47, .compartments = 0x03, .classification_max = DBE_CLSF_SECRET};
     struct dbe_identity sim = to;
     struct pol_labels l = {.tenant = "t", .compartments = 0x03, .classification = DBE_CLSF_SECRET, .roe_level = 2};
     struct pol_verdict v;

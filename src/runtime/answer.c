@@ -115,10 +115,10 @@ dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void
 
 dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last)
 {
-    static const uint16_t rewritten[] = {
-        DBE_TLV_DEVICE_ID_SRC, DBE_TLV_DEVICE_ID_DST, DBE_TLV_TIMESTAMP,  DBE_TLV_TENANT_ID,      DBE_TLV_COMPARTMENT_MASK,
-        DBE_TLV_CLASSIFICATION, DBE_TLV_ROE_LEVEL,    DBE_TLV_REQUEST_ID, DBE_TLV_HOP_TRACE,      DBE_TLV_L7_CLAIM_TOKEN,
-        DBE_TLV_TIMEOUT_MS,     0};
+    static const uint16_t rewritten[] = {DBE_TLV_DEVICE_ID_SRC,  DBE_TLV_DEVICE_ID_DST,    DBE_TLV_TIMESTAMP,
+                                         DBE_TLV_TENANT_ID,      DBE_TLV_COMPARTMENT_MASK, DBE_TLV_CLASSIFICATION,
+                                         DBE_TLV_ROE_LEVEL,      DBE_TLV_REQUEST_ID,       DBE_TLV_HOP_TRACE,
+                                         DBE_TLV_L7_CLAIM_TOKEN, DBE_TLV_TIMEOUT_MS,       0};
     struct dbe_builder b;
 
     if (req->gone || svc->closing)
@@ -144,8 +144,8 @@ void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *
     if (req->gone)
         return;
     if (req->answers && !svc->closing) {
-        dbe_err err = svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels, code, rule, reason,
-                                     &elapsed_us);
+        dbe_err err =
+            svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels, code, rule, reason, &elapsed_us);
         if (err != DBE_OK)
             svc_count_error(svc, err);
     }

@@ -18,32 +18,36 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TEXT(key, field, doc) {key, "", SVC_PARAM_TEXT, 0, 0, 0, "", offsetof(struct svc_config, field), sizeof((struct svc_config *)0)->field, doc}
+#define TEXT(key, unit, field, doc)                                                                                    \
+    {                                                                                                                  \
+        key, unit, SVC_PARAM_TEXT, 0, 0, 0, "", offsetof(struct svc_config, field),                                    \
+            sizeof((struct svc_config *)0)->field, doc                                                                 \
+    }
 
 static const struct svc_param common[] = {
-    TEXT("keys", keys, "key store; default keys/ in the state directory"),
-    TEXT("name", name, "name of the credential in the key store; default role and device"),
-    TEXT("listen", listen, "DBE address to listen on, such as uds:/run/dsmil/l7-router.sock"),
-    TEXT("metrics-socket", metrics_socket, "Unix socket that serves HTTP GET /metrics and /healthz"),
+    TEXT("keys", "DIR", keys, "key store; default keys/ in the state directory"),
+    TEXT("name", "NAME", name, "name of the credential in the key store; default role and device"),
+    TEXT("listen", "ADDRESS", listen, "DBE address to listen on, such as uds:/run/dsmil/l7-router.sock"),
+    TEXT("metrics-socket", "PATH", metrics_socket, "Unix socket that serves HTTP GET /metrics and /healthz"),
     {"metrics-port", "port", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, metrics_port), 8,
      "the same on 127.0.0.1; 0: off"},
     {"ready-fd", "descriptor", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, ready_fd), 8,
      "where READY and a line feed are written once ready; 0: nowhere"},
-    {"log-level", "", SVC_PARAM_TEXT, 0, 0, 0, "info", offsetof(struct svc_config, log_level),
+    {"log-level", "LEVEL", SVC_PARAM_TEXT, 0, 0, 0, "info", offsetof(struct svc_config, log_level),
      sizeof((struct svc_config *)0)->log_level, "least level that is written: debug, info, warn or error"},
     {.kind = SVC_PARAM_END},
 };
 
 struct target { /* where one key leads */
     const struct svc_param *param;
-    void                   *base;
+    void *base;
 };
 
 struct parse {
     const struct svc_device *dev;
-    struct svc_config       *cfg;
-    void                    *state;
-    struct dbe_diag         *diag;
+    struct svc_config *cfg;
+    void *state;
+    struct dbe_diag *diag;
 };
 
 /* ---- keys ------------------------------------------------------------------------------------------------------------ */
@@ -110,18 +114,19 @@ static dbe_err set_number(const struct parse *p, const struct target *t, const c
     } else {
         value = strtod(text, &end);
         if (end == text || *end != '\0' || !isfinite(value))
-            return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s takes a number, not \"%.40s\"", where, param->key,
-                            text);
+            return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s takes a number, not \"%.40s\"", where,
+                            param->key, text);
         if (value >= param->min && value <= param->max)
             memcpy((uint8_t *)t->base + param->offset, &value, sizeof value);
     }
     if (value < param->min || value > param->max)
-        return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s must lie between %.15g and %.15g %s, not %.40s", where,
-                        param->key, param->min, param->max, param->unit != NULL ? param->unit : "", text);
+        return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s must lie between %.15g and %.15g %s, not %.40s",
+                        where, param->key, param->min, param->max, param->unit != NULL ? param->unit : "", text);
     return DBE_OK;
 }
 
-static dbe_err copy_text(const struct parse *p, const char *where, const char *key, char *dst, size_t cap, const char *text)
+static dbe_err copy_text(const struct parse *p, const char *where, const char *key, char *dst, size_t cap,
+                         const char *text)
 {
     size_t len = strlen(text);
 
@@ -187,7 +192,8 @@ static dbe_err load_line(const struct parse *p, const char *path, unsigned numbe
     char *key = trimmed(line);
     dbe_err err = set_key(p, where, key, trimmed(equals + 1));
     if (err == DBE_E_NOT_FOUND)
-        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: there is no parameter \"%.40s\"; --help lists them", where, key);
+        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: there is no parameter \"%.40s\"; --help lists them", where,
+                        key);
     return err;
 }
 
@@ -286,15 +292,15 @@ static dbe_err load_options(const struct parse *p, int argc, char *const argv[],
         memcpy(key, arg + 2, len - 2);
         key[len - 2] = '\0';
         const char *value = arg[len] == '=' ? arg + len + 1 : next;
+        bool is_config = strcmp(key, "config") == 0;
+        if (!is_config && !key_find(p, key, &(struct target){0}) && link_find(p->dev, key) < 0)
+            return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "there is no option --%s; --help lists them", key);
         if (value == NULL)
             return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "--%s takes a value", key);
-        bool is_config = strcmp(key, "config") == 0;
         if (is_config && config_only)
             DBE_TRY(copy_text(p, "--config", "config", p->cfg->config_file, sizeof p->cfg->config_file, value));
-        dbe_err err = is_config || config_only ? DBE_OK : set_key(p, "command line", key, value);
-        if (err == DBE_E_NOT_FOUND)
-            return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "there is no option --%s; --help lists them", key);
-        DBE_TRY(err);
+        if (!is_config && !config_only)
+            DBE_TRY(set_key(p, "command line", key, value));
         i += arg[len] == '=' ? 1 : 2;
     }
     return DBE_OK;
@@ -387,19 +393,25 @@ static void help_param(const struct svc_param *t, struct base_buf *out)
 
 void svc_config_help(const struct svc_device *dev, struct base_buf *out)
 {
-    base_buf_fmt(out, "dsmil-%s, device %u: %s\n\nUsage: dsmil-%s [options]\n\n", dev->name, dev->device_id, dev->purpose,
-                 dev->name);
+    char head[96];
+
+    base_buf_fmt(out, "dsmil-%s, device %u: %s\n\nUsage: dsmil-%s [options]\n\n", dev->name, dev->device_id,
+                 dev->purpose, dev->name);
     for (const struct svc_param *t = common; t->kind != SVC_PARAM_END; t++)
         help_param(t, out);
-    for (const struct svc_neighbour *n = dev->neighbours; n != NULL && n->name != NULL; n++)
-        base_buf_fmt(out, "  --link-%-27s address of %s, such as uds:/run/dsmil/%s.sock%s\n", n->name, n->name, n->name,
+    for (const struct svc_neighbour *n = dev->neighbours; n != NULL && n->name != NULL; n++) {
+        snprintf(head, sizeof head, "--link-%.40s ADDRESS", n->name);
+        base_buf_fmt(out, "  %-34s address of %s, such as uds:/run/dsmil/%s.sock%s\n", head, n->name, n->name,
                      n->required ? " (required)" : "");
+    }
     for (const struct svc_param *t = dev->params; t != NULL && t->kind != SVC_PARAM_END; t++)
         help_param(t, out);
-    base_buf_str(out, "  --config FILE                      the same keys as lines key = value; variables and options override it\n"
-                      "  --parent-pid [PID]                 end when the parent process ends\n"
-                      "  --help, --version\n\n"
-                      "Each key is also a variable: --log-level is DSMIL_LOG_LEVEL.\n"
-                      "SIGTERM and SIGINT finish what runs and exit; SIGUSR1 writes the state to the log.\n"
-                      "Exit codes: 0 ok, 1 failed at run time, 2 usage or configuration, 3 keys.\n");
+    base_buf_str(
+        out,
+        "  --config FILE                      the same keys as lines key = value; variables and options override it\n"
+        "  --parent-pid [PID]                 end when the parent process ends\n"
+        "  --help, --version\n\n"
+        "Each key is also a variable: --log-level is DSMIL_LOG_LEVEL.\n"
+        "SIGTERM and SIGINT finish what runs and exit; SIGUSR1 writes the state to the log.\n"
+        "Exit codes: 0 ok, 1 failed at run time, 2 usage or configuration, 3 keys.\n");
 }

@@ -17,8 +17,8 @@
 
 struct params {
     uint64_t threads;
-    double   share;
-    char     model[16];
+    double share;
+    char model[16];
 };
 
 #define P(f) offsetof(struct params, f)
@@ -30,8 +30,13 @@ static const struct svc_param params[] = {
 };
 static const struct svc_neighbour neighbours[] = {
     {"router", DBE_ROLE_ROUTER, 43, true}, {"worker-47", DBE_ROLE_WORKER, 47, false}, {0}};
-static const struct svc_device device = {.device_id = 0, .layer = 7, .role = DBE_ROLE_SHIM, .name = "test", .purpose = "be tested",
-                                         .params = params, .neighbours = neighbours};
+static const struct svc_device device = {.device_id = 0,
+                                         .layer = 7,
+                                         .role = DBE_ROLE_SHIM,
+                                         .name = "test",
+                                         .purpose = "be tested",
+                                         .params = params,
+                                         .neighbours = neighbours};
 
 static struct svc_config cfg;
 static struct params got;
@@ -41,7 +46,7 @@ static char file[64];
 /* Load with these options (separated by spaces) and this file's text (NULL: no file). */
 static dbe_err load(const char *options, const char *text)
 {
-    char line[512], *argv[32] = {(char *)(uintptr_t)"test"}, *save = NULL;
+    char line[512], *argv[32] = {(char *)(uintptr_t) "test"}, *save = NULL;
     int argc = 1;
 
     if (text != NULL) {
@@ -128,9 +133,11 @@ static void test_file_errors_name_their_line(void **state)
 
 static void test_values(void **state)
 {
-    static const char *const bad[] = {"--threads 0", "--threads -1", "--threads 65", "--threads 1.5", "--threads x",
-                                      "--threads 99999999999999999999999", "--kv-share 0.09", "--kv-share nan", "--kv-share inf",
-                                      "--kv-share 0.5x", "--log-level loud", "--metrics-port 65536", "--model \xFF"};
+    static const char *const bad[] = {"--threads 0",     "--threads -1",     "--threads 65",
+                                      "--threads 1.5",   "--threads x",      "--threads 99999999999999999999999",
+                                      "--kv-share 0.09", "--kv-share nan",   "--kv-share inf",
+                                      "--kv-share 0.5x", "--log-level loud", "--metrics-port 65536",
+                                      "--model \xFF"};
     char options[128];
 
     (void)state;
@@ -151,6 +158,7 @@ static void test_options(void **state)
     (void)state;
     fails("", NULL, "--link-router ADDRESS");
     fails("--link-router", NULL, "--link-router takes a value");
+    fails("--bogus", NULL, "there is no option --bogus");
     fails("--link-nobody x", NULL, "there is no option --link-nobody");
     fails("stray", NULL, "\"stray\" is no option");
     fails("--", NULL, "is no option");
@@ -200,8 +208,12 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_precedence), cmocka_unit_test(test_file_errors_name_their_line),
-        cmocka_unit_test(test_values),   cmocka_unit_test(test_options),    cmocka_unit_test(test_help),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_file_errors_name_their_line),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -12,8 +12,8 @@
 
 struct svc_dump {
     struct svc *svc;
-    size_t      bytes; /* written so far; beyond SVC_DUMP_MAX_BYTES the rest is left out */
-    bool        full;
+    size_t bytes; /* written so far; beyond SVC_DUMP_MAX_BYTES the rest is left out */
+    bool full;
 };
 
 void svc_dumpf(struct svc_dump *out, const char *fmt, ...)
@@ -55,8 +55,8 @@ static void dump_work(struct svc *svc, struct svc_dump *out)
         svc_dumpf(out, "link %s %s", svc->links[i].neighbour->name, svc->links[i].peer != NULL ? "up" : "down");
     for (const struct svc_req *r = svc->reqs; r != NULL; r = r->next) {
         base_uuid_text(r->id, id);
-        svc_dumpf(out, "request %s %s from device %u age_ms=%llu left_ms=%lld", id, svc_msg_name(r->type), r->src_device,
-                  (unsigned long long)((now - r->received_ns) / BASE_NS_PER_MS),
+        svc_dumpf(out, "request %s %s from device %u age_ms=%llu left_ms=%lld", id, svc_msg_name(r->type),
+                  r->src_device, (unsigned long long)((now - r->received_ns) / BASE_NS_PER_MS),
                   (long long)(r->deadline_ns - now) / BASE_NS_PER_MS);
     }
     for (const struct svc_call *c = svc->calls; c != NULL; c = c->next) {
@@ -69,8 +69,8 @@ void svc_dump_state(struct svc *svc)
 {
     struct svc_dump out = {.svc = svc};
 
-    svc_dumpf(&out, "%s ready=%d draining=%d requests=%zu calls=%zu holds=%llu", svc->service, svc->ready, svc->draining,
-              svc->req_count, svc->call_count, (unsigned long long)svc->holds);
+    svc_dumpf(&out, "%s ready=%d draining=%d requests=%zu calls=%zu holds=%llu", svc->service, svc->ready,
+              svc->draining, svc->req_count, svc->call_count, (unsigned long long)svc->holds);
     dump_node(svc, &out);
     dump_work(svc, &out);
     svc->dev->dump(svc->state, &out);

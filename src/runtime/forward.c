@@ -58,7 +58,9 @@ const char *svc_link_problem(const struct svc_link *link)
         return "";
     dbe_err err = link->link != NULL ? dbe_link_last_error(link->link, &diag) : DBE_E_UNAVAILABLE;
     snprintf(memory->problem, sizeof memory->problem, "%s",
-             diag.text[0] != '\0' ? diag.text : err == DBE_OK ? "not connected yet" : dbe_err_text(err));
+             diag.text[0] != '\0' ? diag.text
+             : err == DBE_OK      ? "not connected yet"
+                                  : dbe_err_text(err));
     return memory->problem;
 }
 
@@ -89,7 +91,8 @@ static void send_cancel(const struct svc_call *call)
     struct dbe_builder b;
     size_t len;
 
-    if (svc->closing || !dbe_reg_may_emit(svc->dev->role, DBE_MSG_L7_CANCEL, to->role) || svc_scratch(svc, 0, 64) != DBE_OK)
+    if (svc->closing || !dbe_reg_may_emit(svc->dev->role, DBE_MSG_L7_CANCEL, to->role) ||
+        svc_scratch(svc, 0, 64) != DBE_OK)
         return;
     payload.request_id.data = (uint8_t *)(uintptr_t)call->request_id; /* packing only reads */
     payload.request_id.len = sizeof call->request_id;
@@ -97,7 +100,8 @@ static void send_cancel(const struct svc_call *call)
     if (packed_len > sizeof packed)
         return;
     dsmil__l7_cancel__pack(&payload, packed);
-    dbe_build_begin(&b, svc->scratch, svc->scratch_cap, DBE_MSG_L7_CANCEL, DBE_FLAG_REPLAY_PROTECTED, call->correlation);
+    dbe_build_begin(&b, svc->scratch, svc->scratch_cap, DBE_MSG_L7_CANCEL, DBE_FLAG_REPLAY_PROTECTED,
+                    call->correlation);
     svc_stamp(svc, &b, to->device, &call->labels);
     dbe_build_bytes(&b, DBE_TLV_REQUEST_ID, call->request_id, sizeof call->request_id);
     dbe_build_payload(&b, packed, packed_len);
@@ -150,11 +154,11 @@ static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
 
 /* What a call is made of; `labels` and `request_id` bind its answers and its cancellation. */
 struct outgoing {
-    const void       *bytes;
-    size_t            len;
-    uint64_t          correlation, deadline_ns;
+    const void *bytes;
+    size_t len;
+    uint64_t correlation, deadline_ns;
     struct pol_labels labels;
-    uint8_t           request_id[16];
+    uint8_t request_id[16];
 };
 
 /* May the neighbour be sent this? E_UNAVAILABLE while it is down; what its certificate may not hold stays here. */
@@ -172,8 +176,8 @@ static dbe_err may_send(struct svc *svc, const struct svc_link *link, const stru
     return verdict.code;
 }
 
-static dbe_err call_start(struct svc *svc, struct svc_link *link, const struct outgoing *out, dbe_reply_fn *fn, void *ctx,
-                          uint64_t *ret_call_id)
+static dbe_err call_start(struct svc *svc, struct svc_link *link, const struct outgoing *out, dbe_reply_fn *fn,
+                          void *ctx, uint64_t *ret_call_id)
 {
     struct svc_call *call = base_alloc(1, sizeof *call);
     uint64_t id = ++svc->next_call_id;
@@ -212,13 +216,13 @@ static uint32_t timeout_left_ms(uint64_t deadline_ns)
     return (uint32_t)BASE_MIN(left, (uint64_t)DBE_CALL_TIMEOUT_MAX_MS);
 }
 
-dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *msg, struct svc_link *link, dbe_reply_fn *fn,
-                    void *ctx, uint64_t *ret_call_id)
+dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *msg, struct svc_link *link,
+                    dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
 {
-    static const uint16_t rewritten[] = {
-        DBE_TLV_DEVICE_ID_SRC, DBE_TLV_DEVICE_ID_DST,  DBE_TLV_TIMESTAMP,  DBE_TLV_TENANT_ID,
-        DBE_TLV_COMPARTMENT_MASK, DBE_TLV_CLASSIFICATION, DBE_TLV_ROE_LEVEL, DBE_TLV_LAYER_PATH,
-        DBE_TLV_TIMEOUT_MS,    DBE_TLV_L7_CLAIM_TOKEN, DBE_TLV_HOP_TRACE,  0};
+    static const uint16_t rewritten[] = {DBE_TLV_DEVICE_ID_SRC,  DBE_TLV_DEVICE_ID_DST,    DBE_TLV_TIMESTAMP,
+                                         DBE_TLV_TENANT_ID,      DBE_TLV_COMPARTMENT_MASK, DBE_TLV_CLASSIFICATION,
+                                         DBE_TLV_ROE_LEVEL,      DBE_TLV_LAYER_PATH,       DBE_TLV_TIMEOUT_MS,
+                                         DBE_TLV_L7_CLAIM_TOKEN, DBE_TLV_HOP_TRACE,        0};
     struct outgoing out = {.correlation = req->correlation, .deadline_ns = req->deadline_ns, .labels = req->labels};
     struct dbe_builder b;
 
@@ -250,8 +254,8 @@ static void own_labels(const struct svc *svc, struct pol_labels *ret)
     memcpy(ret->tenant, "system", sizeof "system");
 }
 
-dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len, uint64_t deadline_ns,
-                 dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
+dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len,
+                 uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
 {
     struct outgoing out = {.deadline_ns = deadline_ns};
     struct dbe_builder b;

@@ -55,7 +55,10 @@ dbe_err svc_health_render(struct svc *svc, struct base_buf *out, unsigned *ret_h
         degraded |= svc->links[i].peer == NULL;
     svc_timestamp(base_wall_ms(), when);
     base_buf_fmt(out, "{\"status\":\"%s\",\"device_id\":%u,\"layer\":%u,\"service\":",
-                 !up ? "unhealthy" : degraded ? "degraded" : "healthy", svc->dev->device_id, svc->dev->layer);
+                 !up        ? "unhealthy"
+                 : degraded ? "degraded"
+                            : "healthy",
+                 svc->dev->device_id, svc->dev->layer);
     base_json_str(out, svc->service, strlen(svc->service));
     put_check(out, ",\"checks\":{", "mesh", svc->listening, "not listening");
     put_check(out, ",", "device", device_ready(svc), "not ready");

@@ -23,11 +23,11 @@
 enum { HTTP_CONNECTIONS_MAX = 16, HTTP_TIMEOUT_S = 10, HTTP_MEMORY_BYTES = 16384, HTTP_BACKLOG = 16, HTTP_DAEMONS = 2 };
 
 struct svc_http {
-    struct svc        *svc;
+    struct svc *svc;
     struct MHD_Daemon *daemons[HTTP_DAEMONS];
-    struct svc_mhd    *attached[HTTP_DAEMONS];
-    size_t             count;
-    char               socket_path[sizeof((struct sockaddr_un *)0)->sun_path];
+    struct svc_mhd *attached[HTTP_DAEMONS];
+    size_t count;
+    char socket_path[sizeof((struct sockaddr_un *)0)->sun_path];
 };
 
 static enum MHD_Result reply(struct MHD_Connection *c, unsigned status, const char *type, const void *data, size_t len)
@@ -140,7 +140,8 @@ static int listen_unix(const char *path, struct dbe_diag *diag)
 
 static int listen_loopback(uint16_t port, struct dbe_diag *diag)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
     bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
               bind(fd, (const struct sockaddr *)&addr, sizeof addr) == 0 && listen(fd, HTTP_BACKLOG) == 0;
@@ -156,11 +157,10 @@ static int listen_loopback(uint16_t port, struct dbe_diag *diag)
 /* The daemon owns `fd` from here on, also on error. */
 static dbe_err add_daemon(struct svc_http *http, int fd, struct dbe_diag *diag)
 {
-    struct MHD_Daemon *daemon =
-        MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ITC, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
-                         MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-                         (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES,
-                         MHD_OPTION_END);
+    struct MHD_Daemon *daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_ITC, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES, MHD_OPTION_END);
 
     if (daemon == NULL) {
         close(fd);

@@ -33,7 +33,7 @@ static uint64_t wall(void *ctx)
 /* A service that is nothing but a log; lines are read back through a pipe. */
 struct fixture {
     struct svc svc;
-    int        fd;
+    int fd;
 };
 
 static int set_up(void **state)
@@ -90,8 +90,8 @@ static void test_fields(void **state)
     struct fixture *f = *state;
     const uint8_t id[16] = {0x12, 0x34};
     const struct svc_field fields[] = {{.key = "code", .text = "E_KINETIC"}, {.key = "elapsed_us", .number = 17}};
-    const struct svc_event e = {.type = "policy_violation", .request_id = id, .tenant = "t1", .fields = fields,
-                                .field_count = 2};
+    const struct svc_event e = {
+        .type = "policy_violation", .request_id = id, .tenant = "t1", .fields = fields, .field_count = 2};
 
     svc_log_event(&f->svc, SVC_WARN, &e, "refused: %s", "KINETIC");
     json_t *o = next_line(f);
@@ -118,8 +118,15 @@ static void test_fields(void **state)
 static void test_hostile_text(void **state)
 {
     static const char *const hostile[] = {
-        "quote \" backslash \\ slash /", "line\nfeed\r\ttab", "\x01\x02\x1F\x7F", "\xFF\xFE broken", "\xED\xA0\x80 surrogate",
-        "\xF0\x9F\x98\x80 fine", "\",\"level\":\"ERROR", "%s%n%x", "\xC3",
+        "quote \" backslash \\ slash /",
+        "line\nfeed\r\ttab",
+        "\x01\x02\x1F\x7F",
+        "\xFF\xFE broken",
+        "\xED\xA0\x80 surrogate",
+        "\xF0\x9F\x98\x80 fine",
+        "\",\"level\":\"ERROR",
+        "%s%n%x",
+        "\xC3",
     };
     struct fixture *f = *state;
 

@@ -33,8 +33,8 @@
 
 struct process {
     struct base_loop *loop;
-    struct svc       *svc; /* NULL while it opens */
-    bool              stop_early;
+    struct svc *svc; /* NULL while it opens */
+    bool stop_early;
 };
 
 /* Keys live in this memory: no core file, no debugger, no new privileges, no file that others may read. */

@@ -155,12 +155,18 @@ static const struct svc_neighbour front_neighbours[] = {{"router", DBE_ROLE_ROUT
 static const struct svc_neighbour router_neighbours[] = {{"worker-47", DBE_ROLE_WORKER, 47, false}, {0}};
 
 #define DEVICE_COMMON                                                                                                  \
-    .layer = 7, .purpose = "be tested", .state_size = sizeof(struct server), .init = device_init, .wake = device_wake,        \
-    .link_up = device_link_up, .link_down = device_link_down, .ready = device_ready, .drain = device_drain, .dump = device_dump
+    .layer = 7, .purpose = "be tested", .state_size = sizeof(struct server), .init = device_init, .wake = device_wake, \
+    .link_up = device_link_up, .link_down = device_link_down, .ready = device_ready, .drain = device_drain,            \
+    .dump = device_dump
 const struct svc_device front_device = {
     .device_id = 0, .role = DBE_ROLE_SHIM, .name = "front", .neighbours = front_neighbours, DEVICE_COMMON};
-const struct svc_device router_device = {.device_id = 43, .role = DBE_ROLE_ROUTER, .name = "l7-router", .routes = routes,
-                                                .neighbours = router_neighbours, .counters = device_counters, DEVICE_COMMON};
+const struct svc_device router_device = {.device_id = 43,
+                                         .role = DBE_ROLE_ROUTER,
+                                         .name = "l7-router",
+                                         .routes = routes,
+                                         .neighbours = router_neighbours,
+                                         .counters = device_counters,
+                                         DEVICE_COMMON};
 const struct svc_device worker_device = {
     .device_id = 47, .role = DBE_ROLE_WORKER, .name = "worker", .routes = routes, DEVICE_COMMON};
 
@@ -287,15 +293,25 @@ bool logged(const struct mesh *m, const char *text)
 
 struct ask ask_good(void)
 {
-    return (struct ask){.type = DBE_MSG_L7_CHAT_REQ, .src = 0, .dst = 43, .classification = DBE_CLSF_SECRET,
-                        .roe = DBE_ROE_SOC_ASSIST, .compartments = DBE_COMPARTMENT_SOC, .timeout_ms = 10000, .tenant = "t1",
-                        .claim = true, .payload = "ping"};
+    return (struct ask){.type = DBE_MSG_L7_CHAT_REQ,
+                        .src = 0,
+                        .dst = 43,
+                        .classification = DBE_CLSF_SECRET,
+                        .roe = DBE_ROE_SOC_ASSIST,
+                        .compartments = DBE_COMPARTMENT_SOC,
+                        .timeout_ms = 10000,
+                        .tenant = "t1",
+                        .claim = true,
+                        .payload = "ping"};
 }
 
 static size_t make_claim(struct mesh *m, const struct ask *a, uint8_t *token, size_t cap)
 {
-    struct pol_claim claim = {.tenant = "t1", .client = "test", .roe_levels = 1u << DBE_ROE_SOC_ASSIST,
-                              .classification_max = DBE_CLSF_SECRET, .compartments = DBE_COMPARTMENT_SOC | DBE_COMPARTMENT_DEV};
+    struct pol_claim claim = {.tenant = "t1",
+                              .client = "test",
+                              .roe_levels = 1u << DBE_ROE_SOC_ASSIST,
+                              .classification_max = DBE_CLSF_SECRET,
+                              .compartments = DBE_COMPARTMENT_SOC | DBE_COMPARTMENT_DEV};
     const struct svc *signer = a->foreign_claim ? m->worker : m->front;
     size_t len = 0;
 

@@ -14,9 +14,9 @@
 #include <string.h>
 
 struct metric_row {
-    const char          *name;
+    const char *name;
     enum svc_metric_kind kind;
-    const char          *labels, *help;
+    const char *labels, *help;
 };
 
 static const struct metric_row rows[SVC_METRIC_COUNT] = {
@@ -251,7 +251,8 @@ static uint64_t counter_value(const struct svc_counter *c, const void *state)
 }
 
 /* Samples of every device counter called `name`; one family may have several label sets. */
-static void write_counters(struct base_buf *out, const struct svc_counter *counters, const void *state, const char *name)
+static void write_counters(struct base_buf *out, const struct svc_counter *counters, const void *state,
+                           const char *name)
 {
     for (const struct svc_counter *c = counters; c != NULL && c->name != NULL; c++)
         if (strcmp(c->name, name) == 0)

@@ -152,7 +152,8 @@ static void test_device_counters(void **state)
     check_format(text);
     assert_int_equal(count_of(text, "# TYPE dsmil_l7_tokens_generated_total counter\n"), 1);
     HAS("dsmil_l7_tokens_generated_total{device_id=\"43\"} 1\ndsmil_l7_tokens_generated_total{device_id=\"47\"} 7\n");
-    HAS("# HELP dsmil_x_odd one \\\\ two\\nthree\n# TYPE dsmil_x_odd gauge\ndsmil_x_odd{kind=\"a\"} 1\ndsmil_x_odd{kind=\"b\"} 2\n");
+    HAS("# HELP dsmil_x_odd one \\\\ two\\nthree\n# TYPE dsmil_x_odd gauge\ndsmil_x_odd{kind=\"a\"} "
+        "1\ndsmil_x_odd{kind=\"b\"} 2\n");
     assert_int_equal(count_of(text, "# TYPE dsmil_x_odd"), 1);
     base_buf_free(&out);
     svc_metrics_free(&m);
@@ -193,7 +194,8 @@ static void test_series_are_bounded(void **state)
     (void)state;
     for (int i = 0; i < 10000; i++) {
         snprintf(tenant, sizeof tenant, "tenant-%d", i);
-        svc_labels(labels, "node", "router-43", "device_id", "43", "msg_type", "L7_CHAT_REQ", "tenant_id", tenant, NULL);
+        svc_labels(labels, "node", "router-43", "device_id", "43", "msg_type", "L7_CHAT_REQ", "tenant_id", tenant,
+                   NULL);
         svc_metric_add(&m, SVC_M_dbe_messages_total, labels, 1);
     }
     const char *text = written(&m, NULL, &out);

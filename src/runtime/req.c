@@ -21,7 +21,8 @@ void svc_count_error(struct svc *svc, dbe_err code)
 {
     char labels[SVC_LABELS_MAX];
 
-    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "error_type", dbe_err_name(code), NULL);
+    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "error_type", dbe_err_name(code),
+               NULL);
     svc_metric_add(&svc->metrics, SVC_M_dbe_errors_total, labels, 1);
 }
 
@@ -63,7 +64,10 @@ static void log_end(struct svc *svc, const struct svc_req *req, dbe_err code, co
         {.key = "elapsed_us", .number = svc_req_elapsed_us(req)},
         {.key = "reason", .text = reason},
     };
-    const struct svc_event e = {.type = "request", .request_id = req->id, .tenant = req->labels.tenant, .fields = fields,
+    const struct svc_event e = {.type = "request",
+                                .request_id = req->id,
+                                .tenant = req->labels.tenant,
+                                .fields = fields,
                                 .field_count = reason != NULL ? 5 : 4};
     bool routine = code == DBE_OK && req->type != DBE_MSG_L7_CHAT_REQ && req->type != DBE_MSG_L7_AGENT_TASK;
     enum svc_level level = routine ? SVC_DEBUG : code == DBE_OK || code == DBE_E_CANCELLED ? SVC_INFO : SVC_WARN;
@@ -163,8 +167,8 @@ void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const stru
         {.key = "peer", .text = peer->spiffe_id},
         {.key = "msg_type", .text = svc_msg_name(msg->type)},
     };
-    struct svc_event e = {.type = "policy_violation", .tenant = tenant, .fields = fields,
-                          .field_count = BASE_ARRAY_LEN(fields)};
+    struct svc_event e = {
+        .type = "policy_violation", .tenant = tenant, .fields = fields, .field_count = BASE_ARRAY_LEN(fields)};
 
     if (dbe_tlv_text(msg, DBE_TLV_TENANT_ID, tenant, sizeof tenant) != DBE_OK)
         tenant[0] = '\0';
@@ -198,7 +202,8 @@ static void refuse_message(struct svc *svc, struct dbe_peer *peer, const struct 
     if (!wants_answer(svc, msg))
         return;
     /* No labels: a refused message's are not to be repeated. */
-    dbe_err err = svc_send_error(svc, peer, msg->correlation_id, id != NULL ? id->value : NULL, NULL, code, rule, reason, NULL);
+    dbe_err err =
+        svc_send_error(svc, peer, msg->correlation_id, id != NULL ? id->value : NULL, NULL, code, rule, reason, NULL);
     if (err != DBE_OK)
         svc_count_error(svc, err);
 }
@@ -243,7 +248,8 @@ static const struct svc_req *req_find(const struct svc *svc, const struct dbe_pe
 }
 
 /* What must hold beside policy. A reason for people, NULL when all is well. */
-static dbe_err admissible(const struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg, const char **ret_reason)
+static dbe_err admissible(const struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg,
+                          const char **ret_reason)
 {
     const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
 

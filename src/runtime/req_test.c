@@ -31,13 +31,21 @@ static void test_refusals_reach_the_caller(void **state)
 {
     struct mesh *m = *state;
     static const struct {
-        dbe_err     code;
+        dbe_err code;
         const char *rule;
     } expected[] = {
-        {DBE_E_KINETIC, "kinetic"},         {DBE_E_EXEC, "exec"},           {DBE_E_CLAIM_MISSING, "claim"},
-        {DBE_E_CLAIM_INVALID, "claim"},     {DBE_E_CLAIM_INVALID, "claim"}, {DBE_E_TENANT, "tenant"},
-        {DBE_E_SOURCE, "source"},           {DBE_E_DESTINATION, "destination"}, {DBE_E_ROE_LEVEL, "roe-level"},
-        {DBE_E_COMPARTMENT, "compartment"}, {DBE_E_CLASSIFICATION, "classification"}, {DBE_E_SIM_MIX, "sim-mix"},
+        {DBE_E_KINETIC, "kinetic"},
+        {DBE_E_EXEC, "exec"},
+        {DBE_E_CLAIM_MISSING, "claim"},
+        {DBE_E_CLAIM_INVALID, "claim"},
+        {DBE_E_CLAIM_INVALID, "claim"},
+        {DBE_E_TENANT, "tenant"},
+        {DBE_E_SOURCE, "source"},
+        {DBE_E_DESTINATION, "destination"},
+        {DBE_E_ROE_LEVEL, "roe-level"},
+        {DBE_E_COMPARTMENT, "compartment"},
+        {DBE_E_CLASSIFICATION, "classification"},
+        {DBE_E_SIM_MIX, "sim-mix"},
         {DBE_E_EMIT, "emit"},
     };
 
@@ -68,7 +76,8 @@ static void test_refusals_reach_the_caller(void **state)
         assert_int_equal(router->handled, 0);
     }
     assert_true(logged(m, "\"event_type\":\"policy_violation\""));
-    assert_true(logged(m, "\"code\":\"E_KINETIC\",\"rule\":\"kinetic\",\"reason\":\"compartment KINETIC is refused everywhere, always\""));
+    assert_true(logged(m, "\"code\":\"E_KINETIC\",\"rule\":\"kinetic\",\"reason\":\"compartment KINETIC is refused "
+                          "everywhere, always\""));
     assert_true(logged(m, "\"tenant\":\"t2\""));
     assert_false(logged(m, "ping")); /* no payload in the log */
 }
@@ -305,7 +314,7 @@ static void test_worker_down(void **state)
 
 /* A node in the worker's place that lies in its answers. */
 static struct {
-    uint8_t  classification, src;
+    uint8_t classification, src;
     unsigned cancels;
 } liar_says;
 
@@ -348,8 +357,8 @@ static void test_answers_are_checked(void **state)
     PUMP_UNTIL(m, router->link_downs == 1);
     assert_int_equal(dbe_trust_load(dir, &trust, NULL), DBE_OK);
     assert_int_equal(dbe_credential_load(dir, "worker-47", &credential, NULL), DBE_OK);
-    const struct dbe_node_config config = {.credential = credential, .trust = trust, .ops = &ops,
-                                           .policy_epoch = m->router->policy.epoch};
+    const struct dbe_node_config config = {
+        .credential = credential, .trust = trust, .ops = &ops, .policy_epoch = m->router->policy.epoch};
     assert_int_equal(dbe_node_new(m->loop, &config, &liar), DBE_OK);
     assert_int_equal(dbe_node_listen(liar, "inproc:worker", NULL), DBE_OK);
     clock_ns += 3 * BASE_NS_PER_S;

@@ -73,7 +73,8 @@ static void on_drain(void *ctx)
         return;
     }
     if (!idle)
-        svc_log(svc, SVC_WARN, NULL, "stopping with %zu requests and %zu calls unfinished", svc->req_count, svc->call_count);
+        svc_log(svc, SVC_WARN, NULL, "stopping with %zu requests and %zu calls unfinished", svc->req_count,
+                svc->call_count);
     svc->stopped = true;
     svc->on_stopped(svc->on_stopped_ctx);
 }
@@ -127,8 +128,8 @@ static dbe_err load_keys(struct svc *svc, struct dbe_diag *diag)
     DBE_TRY(dbe_credential_load(svc->cfg.keys, svc->cfg.name, &svc->credential, diag));
     const struct dbe_identity *id = dbe_credential_identity(svc->credential);
     if (id->device != svc->dev->device_id || id->role != svc->dev->role || id->layer != svc->dev->layer)
-        return dbe_fail(diag, DBE_E_CERT, NULL, 0, "%.60s in the key store is %.80s, not layer %u device %u", svc->cfg.name,
-                        id->spiffe_id, svc->dev->layer, svc->dev->device_id);
+        return dbe_fail(diag, DBE_E_CERT, NULL, 0, "%.60s in the key store is %.80s, not layer %u device %u",
+                        svc->cfg.name, id->spiffe_id, svc->dev->layer, svc->dev->device_id);
     return DBE_OK;
 }
 
@@ -175,8 +176,11 @@ static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
 
 static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
 {
-    const struct dbe_node_config config = {.credential = svc->credential, .trust = svc->trust, .ops = &svc_node_ops,
-                                           .ctx = svc, .policy_epoch = svc->policy.epoch};
+    const struct dbe_node_config config = {.credential = svc->credential,
+                                           .trust = svc->trust,
+                                           .ops = &svc_node_ops,
+                                           .ctx = svc,
+                                           .policy_epoch = svc->policy.epoch};
 
     DBE_TRY(open_timers(svc));
     DBE_TRY(dbe_node_new(svc->loop, &config, &svc->node));
@@ -210,7 +214,8 @@ dbe_err svc_open(struct base_loop *loop, const struct svc_device *dev, const str
     struct svc *svc = base_alloc(1, sizeof *svc);
     const struct dbe_role_row *role = dbe_reg_role(dev->role);
 
-    BASE_INVARIANT(dev->init != NULL && dev->dump != NULL && dev->name != NULL && dbe_reg_device(dev->device_id) != NULL);
+    BASE_INVARIANT(dev->init != NULL && dev->dump != NULL && dev->name != NULL &&
+                   dbe_reg_device(dev->device_id) != NULL);
     *ret_exit = SVC_EXIT_FAILED;
     if (svc == NULL) {
         base_free(state);

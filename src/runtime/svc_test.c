@@ -194,7 +194,8 @@ static void test_admin_pages(void **state)
     assert_non_null(strstr(page, "\ndsmil_device_status{device_id=\"47\",device_name=\"Advanced AI/ML\"} 1\n"));
     http_get(m, path, "GET /secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", page, sizeof page);
     assert_memory_equal(page, "HTTP/1.1 404 ", 13);
-    http_get(m, path, "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", page, sizeof page);
+    http_get(m, path, "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", page,
+             sizeof page);
     assert_memory_equal(page, "HTTP/1.1 405 ", 13);
     http_get(m, path, "\x01\x02 nonsense\r\n\r\n", page, sizeof page);
     assert_memory_equal(page, "HTTP/1.", 7);
@@ -247,8 +248,8 @@ static void test_foreign_mesh(void **state)
     assert_int_equal(dbe_keys_issue(foreign, &what, NULL), DBE_OK);
     assert_int_equal(dbe_trust_load(foreign, &trust, NULL), DBE_OK);
     assert_int_equal(dbe_credential_load(foreign, "shim-0", &credential, NULL), DBE_OK);
-    const struct dbe_node_config config = {.credential = credential, .trust = trust, .ops = &ops,
-                                           .policy_epoch = m->router->policy.epoch};
+    const struct dbe_node_config config = {
+        .credential = credential, .trust = trust, .ops = &ops, .policy_epoch = m->router->policy.epoch};
     assert_int_equal(dbe_node_new(m->loop, &config, &node), DBE_OK);
     assert_int_equal(dbe_node_link(node, "inproc:router", 0, -1, &link), DBE_OK);
     PUMP_UNTIL(m, dbe_link_last_error(link, NULL) != DBE_OK);
@@ -283,15 +284,18 @@ static void test_open_failures(void **state)
     struct dbe_diag diag = {0};
     enum svc_exit code = SVC_EXIT_OK;
 
-    assert_int_not_equal(svc_open(m->loop, &worker_device, &cfg, base_alloc(1, sizeof(struct server)), &svc, &code, &diag), DBE_OK);
+    assert_int_not_equal(
+        svc_open(m->loop, &worker_device, &cfg, base_alloc(1, sizeof(struct server)), &svc, &code, &diag), DBE_OK);
     assert_int_equal(code, SVC_EXIT_KEYS);
     assert_non_null(strstr(diag.text, "nobody-9"));
     cfg = config_for(m, "router-43", "inproc:x"); /* somebody else's credential */
-    assert_int_equal(svc_open(m->loop, &worker_device, &cfg, base_alloc(1, sizeof(struct server)), &svc, &code, &diag), DBE_E_CERT);
+    assert_int_equal(svc_open(m->loop, &worker_device, &cfg, base_alloc(1, sizeof(struct server)), &svc, &code, &diag),
+                     DBE_E_CERT);
     assert_int_equal(code, SVC_EXIT_KEYS);
     assert_non_null(strstr(diag.text, "router-43"));
     cfg = config_for(m, "worker-47", "nonsense:x");
-    assert_int_not_equal(svc_open(m->loop, &worker_device, &cfg, base_alloc(1, sizeof(struct server)), &svc, &code, &diag), DBE_OK);
+    assert_int_not_equal(
+        svc_open(m->loop, &worker_device, &cfg, base_alloc(1, sizeof(struct server)), &svc, &code, &diag), DBE_OK);
     assert_int_equal(code, SVC_EXIT_USAGE);
     assert_null(svc);
 }
@@ -333,16 +337,11 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        MESH_TEST(test_drain),
-        MESH_TEST(test_drain_has_an_end),
-        MESH_TEST(test_health),
-        MESH_TEST(test_ready),
-        MESH_TEST(test_wake),
-        MESH_TEST(test_admin_pages),
-        MESH_TEST(test_foreign_mesh),
-        MESH_TEST(test_dump),
-        MESH_TEST(test_open_failures),
-        MESH_TEST(test_no_memory),
+        MESH_TEST(test_drain),         MESH_TEST(test_drain_has_an_end),
+        MESH_TEST(test_health),        MESH_TEST(test_ready),
+        MESH_TEST(test_wake),          MESH_TEST(test_admin_pages),
+        MESH_TEST(test_foreign_mesh),  MESH_TEST(test_dump),
+        MESH_TEST(test_open_failures), MESH_TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);
 }
