@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""evaluate.py - scores a model file on test events and test questions, through the project's own engine.
+
+In: dsmil-llm and a GGUF file. Out: one JSON object on standard output, failures on request.
+Scores: form of the note, severity, entities of the event quoted in the note, exact notes, exact answers to questions
+whose wording training never showed, and the perplexity of answers. Decoding is greedy. Uses only the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import subprocess
+import tempfile
+from array import array
+from pathlib import Path
+from random import Random
+
+import soc
+from corpus import Corpus, Turn
+
+FORM = re.compile(
+    r"Severity: (INFO|MODERATE|HIGH|CRITICAL)\.\nWhat: .+\.\nWhy: .+\nCheck: .+\.\nRaise if: .+ Lower if: .+\.\n"
+    r"Advice only: a person decides\."
+)
+
+
+class Engine:
+    def __init__(self, program: Path, model: Path) -> None:
+        self.program, self.model = program, model
+
+    def ask(self, question: str, temperature: float = 0.0, seed: int = 0, tokens: int = 256) -> str:
+        command = [str(self.program), "run", "-m", str(self.model), "-t", "1", "-n", str(tokens)]
+        command += ["--temp", str(temperature), "--seed", str(seed), "-p", question]
+        return (
+            subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+            .stdout.decode()
+            .strip()
+        )
+
+    def _call(self, verb: str, *rest: str) -> str:
+        command = [str(self.program), verb, "-m", str(self.model), "-t", "1", *rest]
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace")
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of ChatML text, begin-of-sequence included."""
+        out = self._call("tokenize", "--special", text)
+        return [int(m.group(1)) for m in re.finditer(r"^ *(\d+)  ", out, re.MULTILINE)]
+
+    def chat(self, turns: list[Turn]) -> tuple[list[int], list[bool]]:
+        """Ids of a conversation and which of them the assistant wrote."""
+        ids, taught = self.tokens("")[:1], [False]
+        for role, text in turns:
+            head = self.tokens(f"<|im_start|>{role}\n")[1:]
+            body = self.tokens(text + "<|im_end|>")[1:]
+            ids += head + body + self.tokens("\n")[1:]
+            taught += [False] * len(head) + [role == "assistant"] * len(body) + [False]
+        return ids, taught
+
+    def logits(self, ids: list[int]) -> array[float]:
+        with tempfile.NamedTemporaryFile() as out:
+            self._call("logits", "--tokens", ",".join(map(str, ids)), "--out", out.name)
+            values = array("f")
+            values.frombytes(Path(out.name).read_bytes())
+        return values
+
+
+def score_events(engine: Engine, count: int, seed: int, show: bool) -> dict[str, float]:
+    rng = Random(seed)
+    form = severity = exact = quoted = entities = 0
+    for _ in range(count):
+        sample = soc.make_sample(rng, "test")
+        note = engine.ask(f"Triage this event: {sample.event}")
+        found = re.match(r"Severity: (\w+)", note)
+        form += bool(FORM.fullmatch(note))
+        severity += bool(found and found.group(1) == sample.severity)
+        exact += note == sample.note
+        here = sum(e in note for e in sample.entities)
+        quoted, entities = quoted + here, entities + len(sample.entities)
+        if show and note != sample.note:
+            print(f"--- {sample.kind}/{sample.fmt}\n{sample.event}\n> {note}\n= {sample.note}", flush=True)
+    return {
+        "events": count,
+        "form": form / count,
+        "severity": severity / count,
+        "entities": quoted / max(entities, 1),
+        "exact_note": exact / count,
+    }
+
+
+def score_questions(engine: Engine, count: int, seed: int, show: bool) -> dict[str, float]:
+    """Questions about the project, the registries, and things the model must say it does not know."""
+    rng, corpus = Random(seed), Corpus("test")
+    result: dict[str, float] = {}
+    draws = {
+        "project": lambda: corpus.topic_turns(rng, False),
+        "registry": lambda: corpus.topic_turns(rng, True),
+        "unknown": lambda: corpus.unknown_turns(rng),
+    }
+    for name, draw in draws.items():
+        good = 0
+        for _ in range(count):
+            (_, question), (_, wanted) = draw()
+            answer = engine.ask(question)
+            good += answer == wanted
+            if show and answer != wanted:
+                print(f"--- {name}: {question}\n> {answer}\n= {wanted}", flush=True)
+        result[name] = good / count
+    return result
+
+
+def answer_nats(engine: Engine, count: int, seed: int) -> float:
+    """Mean negative log-likelihood of the assistant's tokens in test conversations, by the engine's logits."""
+    rng, corpus = Random(seed), Corpus("test")
+    total, tokens = 0.0, 0
+    for _ in range(count):
+        ids, taught = engine.chat(corpus.conversation(rng))
+        logits = engine.logits(ids)
+        width = len(logits) // len(ids)
+        for i in range(1, len(ids)):
+            if taught[i]:
+                row = logits[(i - 1) * width : i * width]
+                top = max(row)
+                total += top + math.log(sum(math.exp(x - top) for x in row)) - row[ids[i]]
+                tokens += 1
+    return total / tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--llm", type=Path, required=True, help="the engine's program, dsmil-llm")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--questions", type=int, default=100, help="of each sort")
+    parser.add_argument("--texts", type=int, default=100, help="conversations for the perplexity of answers")
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--show", action="store_true", help="print what differs from the teacher")
+    args = parser.parse_args()
+    engine = Engine(args.llm, args.model)
+    result: dict[str, object] = {"events": score_events(engine, args.events, args.seed, args.show)}
+    result["questions"] = score_questions(engine, args.questions, args.seed, args.show)
+    nats = answer_nats(engine, args.texts, args.seed)
+    result["answers"] = {
+        "conversations": args.texts,
+        "nats_per_token": round(nats, 4),
+        "perplexity": round(math.exp(nats), 4),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
