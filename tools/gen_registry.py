@@ -132,12 +132,15 @@ def load():
     return reg, read_aliases(reg)
 
 
-def registry_hash():
-    """SHA3-512 over all tables in name order; the first 32 bytes enter the handshake."""
+def registry_hash(reg, aliases):
+    """What two peers must agree on: every table without its words for people (docs/spec/dbe-v1.md, clause 6.15)."""
     digest = hashlib.sha3_512()
-    for name in sorted(TABLES):
-        text = (SCHEMA / f"{name}.def").read_text()
-        digest.update(name.encode() + b"\0" + str(len(text)).encode() + b"\0" + text.encode())
+    for name in sorted(reg):
+        cols = [c for c in TABLES[name][1] if c != "doc"]
+        for row in reg[name]:
+            digest.update((name + "," + ",".join(str(row[c]) for c in cols) + "\n").encode())
+    for num, name in aliases:
+        digest.update(f"msg_aliases,{num},{name}\n".encode())
     return digest.digest()[:32]
 
 
@@ -268,7 +271,7 @@ def source(reg, aliases):
         f"    {{ {num[r['src']]}, 0x{rep[r['msg']]:02X}, {num[r['dst']]} }}, /* {r['src']} {r['msg']} {r['dst']} */\n"
         for r in reg["emits"]) + "};\n\n")
     out.append("const uint8_t dbe_registry_hash[32] = {\n    " + ", ".join(
-        f"0x{b:02X}" for b in registry_hash()) + "\n};\n\n")
+        f"0x{b:02X}" for b in registry_hash(reg, aliases)) + "\n};\n\n")
     msgs = sorted(reg["msg_types"], key=lambda r: r["num"])
     at = {r["name"]: i + 1 for i, r in enumerate(msgs)}
     known = [(r["num"], at[r["name"]]) for r in msgs] + [(n, at[name]) for n, name in aliases]
