@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * keys_test.c - `dsmil keys` as people and programs meet it: exit codes, what stands on disk, JSON that parses.
+ */
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+enum { ARGS_MAX = 16 };
+
+struct fixture {
+    char dir[64], out[96];
+    int saved_out, saved_err;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    assert_non_null(f);
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/dsmil-keys-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    (void)snprintf(f->out, sizeof f->out, "%s/out", f->dir);
+    assert_int_equal(setenv("DSMIL_STATE", f->dir, 1), 0);
+    assert_int_equal(unsetenv("DSMIL_KEYS"), 0);
+    *state = f;
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    free(f);
+    return 0;
+}
+
+/* Run `dsmil keys ...`; what it prints on either stream lands in f->out. */
+static int run(struct fixture *f, const char *line)
+{
+    char words[256], *argv[ARGS_MAX] = {(char[]){"keys"}}, *save = NULL;
+    int argc = 1;
+
+    (void)snprintf(words, sizeof words, "%s", line);
+    for (char *w = strtok_r(words, " ", &save); w != NULL && argc < ARGS_MAX; w = strtok_r(NULL, " ", &save))
+        argv[argc++] = w;
+    (void)fflush(NULL);
+    f->saved_out = dup(STDOUT_FILENO);
+    f->saved_err = dup(STDERR_FILENO);
+    FILE *to = fopen(f->out, "we");
+    assert_non_null(to);
+    (void)dup2(fileno(to), STDOUT_FILENO);
+    (void)dup2(fileno(to), STDERR_FILENO);
+    int rc = cli_keys(argc, argv);
+    (void)fflush(NULL);
+    (void)dup2(f->saved_out, STDOUT_FILENO);
+    (void)dup2(f->saved_err, STDERR_FILENO);
+    (void)close(f->saved_out);
+    (void)close(f->saved_err);
+    (void)fclose(to);
+    return rc;
+}
+
+static bool printed(const struct fixture *f, const char *words)
+{
+    struct base_buf b;
+
+    base_buf_init(&b, 65536);
+    assert_int_equal(base_file_read(f->out, 65535, &b, NULL), DBE_OK);
+    bool there = strstr(base_buf_cstr(&b), words) != NULL;
+    base_buf_free(&b);
+    return there;
+}
+
+static void from_nothing_to_a_mesh(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(run(f, "list"), CLI_NOT_UP);
+    assert_true(printed(f, "run dsmil keys init"));
+    assert_int_equal(run(f, "init --mesh cli.test --days=30"), CLI_OK);
+    assert_true(printed(f, "cli.test"));
+    assert_int_equal(run(f, "init"), CLI_FAILED);
+    assert_true(printed(f, "never overwritten"));
+    assert_int_equal(run(f, "list"), CLI_OK);
+    assert_true(printed(f, "no nodes yet"));
+    assert_int_equal(run(f, "issue --device 43 --role router"), CLI_OK);
+    assert_true(printed(f, "spiffe://cli.test/l7/router/43"));
+    assert_int_equal(run(f, "issue --device 47 --role worker --name w --classification TS --compartments SOC,LAB"),
+                     CLI_OK);
+    assert_true(printed(f, "TS, SOC,LAB"));
+    assert_int_equal(run(f, "issue --device 43 --role router"), CLI_FAILED);
+    assert_int_equal(run(f, "list"), CLI_OK);
+    assert_true(printed(f, "router-43"));
+    assert_int_equal(run(f, "show w"), CLI_OK);
+    assert_int_equal(run(f, "show nobody"), CLI_NOT_UP);
+}
+
+static void wrong_words_are_explained(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const wrong[] = {
+        "",
+        "frobnicate",
+        "list --bogus",
+        "show",
+        "issue",
+        "issue --device 43",
+        "issue --device 43 --role pilot",
+        "issue --device 104 --role router",
+        "issue --device 4x --role router",
+        "issue --device -1 --role router",
+        "issue --device 52 --role router",
+        "issue --device 43 --role router --classification COSMIC",
+        "issue --device 43 --role router --compartments SOC,NOPE",
+        "issue --device 43 --role router --compartments SOC,,DEV",
+        "issue --device 43 --role router --days 99999999",
+        "issue --device 43 --role router --name ../../x",
+        "init --mesh Not_A_Mesh!",
+    };
+
+    assert_int_equal(run(f, "init"), CLI_OK);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(wrong); i++)
+        if (run(f, wrong[i]) != CLI_USAGE)
+            fail_msg("dsmil keys %s", wrong[i]);
+    assert_int_equal(run(f, "issue --device 43 --role router --compartments SOC,KINETIC"), CLI_FAILED);
+    assert_true(printed(f, "KINETIC"));
+    assert_int_equal(run(f, "list"), CLI_OK);
+    assert_true(printed(f, "no nodes yet")); /* none of these left anything behind */
+    assert_int_equal(run(f, "--help"), CLI_OK);
+    assert_true(printed(f, "usage: dsmil keys"));
+}
+
+static void programs_read_json(void **state)
+{
+    struct fixture *f = *state;
+    json_error_t error;
+    const char *mesh = NULL, *name = NULL, *state_text = NULL;
+    int device = -1;
+
+    assert_int_equal(run(f, "init"), CLI_OK);
+    assert_int_equal(run(f, "issue --device 0 --role shim"), CLI_OK);
+    assert_int_equal(run(f, "list --json"), CLI_OK);
+    json_t *list = json_load_file(f->out, JSON_REJECT_DUPLICATES, &error);
+    assert_non_null(list);
+    assert_int_equal(json_unpack(list, "{s:s s:[{s:s s:i s:s}]}", "mesh", &mesh, "nodes", "name", &name, "device",
+                                 &device, "state", &state_text),
+                     0);
+    assert_string_equal(mesh, "dsmil.local");
+    assert_string_equal(name, "shim-0");
+    assert_string_equal(state_text, "ok");
+    assert_int_equal(device, 0);
+    json_decref(list);
+    assert_int_equal(run(f, "show shim-0 --json"), CLI_OK);
+    json_t *one = json_load_file(f->out, JSON_REJECT_DUPLICATES, &error);
+    assert_non_null(one);
+    assert_string_equal(json_string_value(json_object_get(one, "spiffe_id")), "spiffe://dsmil.local/l7/shim/0");
+    assert_int_equal(json_integer_value(json_object_get(one, "layer")), 7);
+    json_decref(one);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(from_nothing_to_a_mesh),
+        T(wrong_words_are_explained),
+        T(programs_read_json),
+    };
+    return cmocka_run_group_tests_name("cli-keys", tests, NULL, NULL);
+}
