@@ -132,6 +132,18 @@ static void news_remove(struct engine_job *job)
         e->news_tail = e->news_tail->next_news;
 }
 
+/* Keeps the order of the others, so that turns stay fair. */
+static void running_remove(struct engine *e, const struct engine_job *job)
+{
+    for (uint32_t i = 0; i < e->running_count; i++) {
+        if (e->running[i] != job)
+            continue;
+        e->running_count--;
+        memmove(&e->running[i], &e->running[i + 1], (e->running_count - i) * sizeof e->running[0]);
+        return;
+    }
+}
+
 /* ---- engine's thread: admission --------------------------------------------------------------------------------------- */
 
 /* The job is over. Called without the lock; the job may be gone afterwards. */
@@ -148,6 +160,7 @@ static void end_job(struct engine_job *job, dbe_err err, const char *reason, enu
     llm_session_free(session);
 
     (void)pthread_mutex_lock(&e->lock);
+    running_remove(e, job); /* from here on it is the owner's */
     e->retry = true;
     job->state = JOB_ENDED;
     job->result.err = err;
@@ -287,12 +300,8 @@ static void turn(struct engine *e)
         (void)pthread_mutex_unlock(&e->lock);
         bool ended = step_job(job);
         (void)pthread_mutex_lock(&e->lock);
-        if (!ended) {
+        if (!ended) /* else the next one has taken its place */
             i++;
-            continue;
-        }
-        e->running_count--; /* keep the order, so that turns stay fair */
-        memmove(&e->running[i], &e->running[i + 1], (e->running_count - i) * sizeof e->running[0]);
     }
 }
 
