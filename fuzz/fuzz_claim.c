@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fuzz_claim.c - bytes of a claim token through the cache and the verification, and a claim of random fields through a round trip.
+ * fuzz_claim.c - bytes of a claim token through the cache and the verification, and a claim of random fields
+ * through a round trip.
  *
  * In:   input: first byte chooses; the rest is a token, or the fields of a claim
- * Finds: reads beyond the token, a token that verifies without the issuer's signature, a claim that does not survive its own encoding
+ * Finds: reads beyond the token, a token that verifies without the issuer's signature, a claim that does not
+ *        survive its own encoding
  */
 #include <stdlib.h>
 #include <string.h>

@@ -24,7 +24,7 @@
 
 enum { CLAIM_FLAG_EXERCISE = 1, CLAIM_BINDING_BYTES = 32 };
 
-/* ---- form: what may stand in a claim, the same for both directions --------------------------------------------- */
+/* ---- form: what may stand in a claim, the same for both directions --------------------------- */
 
 static bool name_ok(const char *text, size_t max)
 {
@@ -92,7 +92,7 @@ dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credenti
     return DBE_OK;
 }
 
-/* ---- decode ----------------------------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
 /* A name with its length in front; text that holds a NUL would end earlier than its length says. */
 static bool decode_name(struct base_cur *c, char *ret, size_t max)
@@ -145,8 +145,8 @@ dbe_err pol_claim_window(const struct pol_claim *claim, uint64_t now_ms, struct 
     return DBE_OK;
 }
 
-/* Cheap checks first: a forged token costs a signature check only if it is well formed and names this very channel. The window comes
- * last, so that "expired" is said of genuine tokens alone. */
+/* Cheap checks first: a forged token costs a signature check only if it is well formed and names this very
+ * channel. The window comes last, so that "expired" is said of genuine tokens alone. */
 dbe_err pol_claim_verify(const uint8_t *token, size_t len, const struct crypto_key *issuer, const uint8_t binding[32],
                          uint64_t now_ms, struct pol_claim *ret, struct dbe_diag *diag)
 {

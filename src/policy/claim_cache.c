@@ -4,8 +4,8 @@
  *
  * In:   tokens as they come with messages
  * Out:  the claim; a signature is checked once for each token, the window on every use
- * Not:  shared between channels: a token is bound to one, and so is this cache. Refused tokens are not remembered; a peer that sends
- *       forgeries pays with its own channel's time.
+ * Not:  shared between channels: a token is bound to one, and so is this cache. Refused tokens are not
+ *       remembered; a peer that sends forgeries pays with its own channel's time.
  */
 #include "policy/policy.h"
 

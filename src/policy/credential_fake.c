@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * credential_fake.c - signs with the fake credential's key. Linked into tests instead of the key store, never into a program.
+ * credential_fake.c - signs with the fake credential's key. Linked into tests instead of the key store, never
+ * into a program.
  */
 #include "policy/credential_fake.h"
 

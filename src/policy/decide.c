@@ -6,7 +6,8 @@
  * Out:  allow, or deny with code, rule and a reason for people
  * Not:  no I/O, no clock, no allocation, no log. It checks no signature: claims arrive verified.
  *
- * Reading order: the tables at the bottom, then the rules in their order. A rule only ever refuses; what no rule refuses and the emit
+ * Reading order: the tables at the bottom, then the rules in their order. A rule only ever refuses; what no
+ *                rule refuses and the emit
  * table lists is allowed.
  */
 #include "policy/policy.h"
@@ -40,7 +41,7 @@ struct rule {
     rule_fn *check;
 };
 
-/* ---- words ------------------------------------------------------------------------------------------------------ */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...) DBE_PRINTF(3, 4);
 static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...)
@@ -106,7 +107,7 @@ static void facts_read(struct facts *f, const struct dbe_msg *msg)
     f->has_dst = dbe_tlv_u8(msg, DBE_TLV_DEVICE_ID_DST, &f->dst) == DBE_OK;
 }
 
-/* ---- rules, in the order of the table --------------------------------------------------------------------------- */
+/* ---- rules, in the order of the table -------------------------------------------------------- */
 
 /* The mask of a policy may refuse more, never less: KINETIC is refused whatever it says. */
 static dbe_err rule_kinetic(const struct facts *f)
@@ -296,7 +297,7 @@ static dbe_err rule_roe_token(const struct facts *f)
                   self->layer);
 }
 
-/* ---- rules of answers: bound by the request -------------------------------------------------------------------- */
+/* ---- rules of answers: bound by the request -------------------------------------------------- */
 
 static bool may_omit_labels(const struct facts *f)
 {
@@ -352,7 +353,7 @@ static dbe_err rule_answer_classification(const struct facts *f)
     return DBE_OK;
 }
 
-/* ---- tables ------------------------------------------------------------------------------------------------------ */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static const struct rule message_rules[] = {
     {"kinetic", rule_kinetic},
@@ -403,7 +404,7 @@ static void decide(struct facts *f, const struct rule *rules, size_t count, stru
     ret->labels = f->labels;
 }
 
-/* ---- the three questions ----------------------------------------------------------------------------------------- */
+/* ---- the three questions --------------------------------------------------------------------- */
 
 void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, const struct pol_policy *policy,
                 uint64_t now_ms, struct pol_verdict *ret)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * decide_test.c - the decision as a table: each rule refuses its value and lets the neighbouring value pass; and properties over all
- * combinations where they are few.
+ * decide_test.c - the decision as a table: each rule refuses its value and lets the neighbouring value pass;
+ * and properties over all combinations where they are few.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -476,7 +476,7 @@ static void test_first_refusal_wins(void **state)
     allowed(&s);
 }
 
-/* ---- answers and sends ---------------------------------------------------------------------------------------------- */
+/* ---- answers and sends ----------------------------------------------------------------------- */
 
 static struct pol_verdict judge_answer(const struct scene *s, const struct pol_labels *request)
 {

@@ -16,7 +16,7 @@
 #include "dbe/identity.h"
 #include "dbe/msg.h"
 
-/* ---- claim tokens ----------------------------------------------------------------------------------------- */
+/* ---- claim tokens ---------------------------------------------------------------------------- */
 
 enum { POL_CLAIM_VERSION = 1, POL_CLAIM_NAME_MAX = 64, POL_CLAIM_LIFETIME_MAX_MS = 3600 * 1000 };
 
@@ -32,15 +32,17 @@ struct pol_claim {
     uint8_t  channel_binding[32];         /* the channel it may be used on, and no other */
 };
 
-/* Encode and sign. `issuer` must outlive the call only. E_ARGUMENT if a field cannot stand (empty tenant, KINETIC, window). */
+/* Encode and sign. `issuer` must outlive the call only. E_ARGUMENT if a field cannot stand (empty tenant,
+ * KINETIC, window). */
 dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credential *issuer, uint8_t *out, size_t cap,
                         size_t *ret_len) DBE_MUST_CHECK;
-/* Verify signature (issuer's public key), form, window at `now_ms` and channel binding. E_CLAIM_INVALID, E_CLAIM_EXPIRED. */
+/* Verify signature (issuer's public key), form, window at `now_ms` and channel binding. E_CLAIM_INVALID,
+ * E_CLAIM_EXPIRED. */
 dbe_err pol_claim_verify(const uint8_t *token, size_t len, const struct crypto_key *issuer, const uint8_t binding[32],
                          uint64_t now_ms, struct pol_claim *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* Verified tokens of one channel, so that a signature is checked once and not on every message. A hit compares the whole token,
- * byte by byte; the window is checked on every use. Small and fixed; the oldest gives way. */
+/* Verified tokens of one channel, so that a signature is checked once and not on every message. A hit compares
+ * the whole token, byte by byte; the window is checked on every use. Small and fixed; the oldest gives way. */
 enum { POL_CLAIM_CACHE = 16 };
 struct pol_claim_cache;
 dbe_err pol_claim_cache_new(const uint8_t issuer_pk[CRYPTO_MLDSA87_PK_BYTES], const uint8_t binding[32],
@@ -50,7 +52,7 @@ void    pol_claim_cache_free(struct pol_claim_cache *cache);
 dbe_err pol_claim_cached(struct pol_claim_cache *cache, const uint8_t *token, size_t len, uint64_t now_ms,
                          const struct pol_claim **ret, bool *ret_hit, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* ---- the decision -------------------------------------------------------------------------------------------- */
+/* ---- the decision ---------------------------------------------------------------------------- */
 
 struct pol_subject {
     const struct dbe_identity *peer;  /* who sent it: from its certificate */
@@ -61,7 +63,7 @@ struct pol_subject {
 
 struct pol_policy {
     bool     claim_required[256];    /* by message type: must carry a valid claim */
-    uint32_t claim_forwarders;       /* bit (1 << role): its messages need no claim, it checked the claim where they came in */
+    uint32_t claim_forwarders;       /* bit (1 << role): these forward, and checked the claim where it came in */
     uint8_t  roe_levels;             /* bit per level that this receiver accepts */
     uint32_t kinetic_mask;           /* compartments refused always; never 0 */
     uint64_t epoch;                  /* enters the handshake */
@@ -83,23 +85,24 @@ struct pol_verdict {
     struct pol_labels labels;    /* when allowed */
 };
 
-/* Decide. Rules in order, first refusal wins; each is a row of one table:
- * kinetic, source, destination, emit, exec, sim-mix, roe-level, claim, tenant, compartment ceilings (claim, peer, self),
- * classification ceilings, roe-token (layer 9 and device 61), then allow. A message type without claim_required still needs
- * source, destination, emit and labels within the peer's and the own ceilings. */
+/* Decide. Rules in order, first refusal wins; each is a row of one table: kinetic, source, destination, emit,
+ * exec, sim-mix, roe-level, claim, tenant, compartment ceilings (claim, peer, self), classification ceilings,
+ * roe-token (layer 9 and device 61), then allow. A message type without claim_required still needs source,
+ * destination, emit and labels within the peer's and the own ceilings. */
 void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, const struct pol_policy *policy,
                 uint64_t now_ms, struct pol_verdict *ret);
 
 /* Labels of a message as it carries them, none missing. E_NOT_FOUND, `ret` untouched. */
 dbe_err pol_labels_read(const struct dbe_msg *msg, struct pol_labels *ret) DBE_MUST_CHECK;
 
-/* May content with these labels go to a node with this certificate? Asked before sending: a receiver that refuses has seen it already.
- * `ret->labels` is `labels` when allowed. */
+/* May content with these labels go to a node with this certificate? Asked before sending: a receiver that
+ * refuses has seen it already. `ret->labels` is `labels` when allowed. */
 void pol_decide_send(const struct dbe_identity *to, const struct pol_labels *labels, struct pol_verdict *ret);
 
-/* May this answer stand? It must come from the peer, be for us, be of a type that the peer may say to us, and carry no label above those
- * of the request. An ERROR may travel without labels: it carries nothing of the request. */
-void pol_decide_answer(const struct dbe_identity *peer, const struct dbe_identity *self, const struct pol_labels *request,
-                       const struct dbe_msg *answer, struct pol_verdict *ret);
+/* May this answer stand? It must come from the peer, be for us, be of a type that the peer may say to us, and
+ * carry no label above those of the request. An ERROR may travel without labels: it carries nothing of the
+ * request. */
+void pol_decide_answer(const struct dbe_identity *peer, const struct dbe_identity *self,
+                       const struct pol_labels *request, const struct dbe_msg *answer, struct pol_verdict *ret);
 
 #endif

@@ -3,7 +3,8 @@
  * config.c - parameters from a file, the environment and the command line, checked before anything starts.
  *
  * In:   key = value lines, DSMIL_KEY variables, --key options; the tables of the runtime and of the device
- * Out:  svc_config, the device's parameters in its state; one sentence that names option, variable or file:line when something is wrong
+ * Out:  svc_config, the device's parameters in its state; one sentence that names option, variable or file:line
+ *       when something is wrong
  * Not:  no secrets: those come from files of their own.
  *
  * Later sources override earlier ones: default, file, environment, option. '-' and '_' in keys are the same.
@@ -50,7 +51,7 @@ struct parse {
     struct dbe_diag *diag;
 };
 
-/* ---- keys ------------------------------------------------------------------------------------------------------------ */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static bool key_equal(const char *a, const char *b)
 {
@@ -94,7 +95,7 @@ static int link_find(const struct svc_device *dev, const char *key)
     return -1;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static dbe_err set_number(const struct parse *p, const struct target *t, const char *where, const char *text)
 {
@@ -166,7 +167,7 @@ static void set_defaults(const struct svc_param *table, void *base)
     }
 }
 
-/* ---- sources ------------------------------------------------------------------------------------------------------------ */
+/* ---- sources --------------------------------------------------------------------------------- */
 
 static char *trimmed(char *text)
 {
@@ -306,7 +307,7 @@ static dbe_err load_options(const struct parse *p, int argc, char *const argv[],
     return DBE_OK;
 }
 
-/* ---- what the parts say together ------------------------------------------------------------------------------------- */
+/* ---- what the parts say together ------------------------------------------------------------- */
 
 static dbe_err resolve_level(const struct parse *p)
 {
@@ -375,7 +376,7 @@ dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *d
     return resolve(&p);
 }
 
-/* ---- help ------------------------------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static void help_param(const struct svc_param *t, struct base_buf *out)
 {

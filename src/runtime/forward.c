@@ -3,7 +3,8 @@
  * forward.c - what goes out: links to neighbours, forwarded requests, calls of the service's own.
  *
  * In:   a request's message, a payload of our own, or a whole message of a gateway
- * Out:  one call on the neighbour's channel; its answers, each held against the labels of what was asked before the device sees it
+ * Out:  one call on the neighbour's channel; its answers, each held against the labels of what was asked before
+ *       the device sees it
  * Not:  no payload is decoded; no retry: the device decides what a failed call means.
  */
 #include "runtime/priv.h"
@@ -13,7 +14,7 @@
 
 #include "dsmil.pb-c.h"
 
-/* ---- links ------------------------------------------------------------------------------------------------------------- */
+/* ---- links ----------------------------------------------------------------------------------- */
 
 struct svc_link *svc_link_named(struct svc *svc, const char *name)
 {
@@ -64,7 +65,7 @@ const char *svc_link_problem(const struct svc_link *link)
     return memory->problem;
 }
 
-/* ---- calls --------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static void call_free(struct svc_call *call)
 {

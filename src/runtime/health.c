@@ -2,7 +2,8 @@
  *
  * health.c - is this service well: /healthz, readiness, and the gauges that are read when somebody asks for metrics.
  *
- * unhealthy: not ready, or draining (503: send it no work). degraded: ready, but a neighbour is down. healthy: all is up.
+ * unhealthy: not ready, or draining (503: send it no work). degraded: ready, but a neighbour is down. healthy:
+ * all is up.
  */
 #include "runtime/priv.h"
 

@@ -4,8 +4,8 @@
  *
  * In:   HTTP requests of whoever may open the socket
  * Out:  the two pages; 404 for another path, 405 for another method, 403 for another name of this host
- * Not:  no request body is read, nothing can be changed from here. A name check of Host keeps web pages out that resolve their own name to
- *       127.0.0.1.
+ * Not:  no request body is read, nothing can be changed from here. A name check of Host keeps web pages out
+ *       that resolve their own name to 127.0.0.1.
  */
 #include "runtime/priv.h"
 

@@ -3,9 +3,10 @@
  * log.c - the log: one JSON object a line, written in one piece.
  *
  * In:   level, kind of event, message, the request it belongs to
- * Out:  timestamp, level, device_id, layer, service, event_type, message, and request_id, tenant, context where there is one
- * Not:  no secrets, no claim bytes, no payload: nobody passes them in. A line is bounded, and so are lines a second; what is left out
- *       is counted and said.
+ * Out:  timestamp, level, device_id, layer, service, event_type, message, and request_id, tenant, context where
+ *       there is one
+ * Not:  no secrets, no claim bytes, no payload: nobody passes them in. A line is bounded, and so are lines a
+ *       second; what is left out is counted and said.
  */
 #include "runtime/priv.h"
 

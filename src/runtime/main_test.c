@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * main_test.c - a service as a process: exit codes, readiness, signals, the parent's death, and what the process gives up at its start.
+ * main_test.c - a service as a process: exit codes, readiness, signals, the parent's death, and what the
+ * process gives up at its start.
  *
  * Waiting is reading from pipes: what a service holds open ends when it does.
  */
@@ -10,7 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,8 +203,7 @@ static void test_parent_death(void **state)
     int out[2];
 
     (void)state;
-    good_options(options, sizeof options - 16);
-    strcat(options, " --parent-pid");
+    snprintf(options, sizeof options, "--keys %s --listen uds:%s/w.sock --parent-pid", dir, dir);
     assert_int_equal(pipe(out), 0);
     pid_t parent = fork();
     assert_true(parent >= 0);
@@ -259,13 +259,18 @@ static int set_up(void **state)
     return 0;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 static int tear_down(void **state)
 {
-    char command[96];
-
     (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
+    return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 int main(void)

@@ -4,15 +4,15 @@
  */
 #include "runtime/mesh_fixture.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "dsmil.pb-c.h"
 
-/* ---- clock: stands still unless pumped or moved ------------------------------------------------------------------------- */
+/* ---- clock: stands still unless pumped or moved ---------------------------------------------- */
 
 uint64_t clock_ns = 5 * BASE_NS_PER_S;
 
@@ -22,13 +22,15 @@ static uint64_t fake_mono(void *ctx)
     return clock_ns;
 }
 
-static uint64_t real_wall(void *ctx)
+static uint64_t wall_start_ms; /* certificates and claims are made for now */
+
+static uint64_t fake_wall(void *ctx)
 {
     (void)ctx;
-    return (uint64_t)time(NULL) * 1000;
+    return wall_start_ms + clock_ns / BASE_NS_PER_MS;
 }
 
-/* ---- devices ---------------------------------------------------------------------------------------------------------------- */
+/* ---- devices --------------------------------------------------------------------------------- */
 
 struct server *router, *worker, *front;
 
@@ -170,7 +172,7 @@ const struct svc_device router_device = {.device_id = 43,
 const struct svc_device worker_device = {
     .device_id = 47, .role = DBE_ROLE_WORKER, .name = "worker", .routes = routes, DEVICE_COMMON};
 
-/* ---- the mesh of a test ------------------------------------------------------------------------------------------------------ */
+/* ---- the mesh of a test ---------------------------------------------------------------------- */
 
 char dir[64];
 struct answer answer;
@@ -289,7 +291,7 @@ bool logged(const struct mesh *m, const char *text)
     return strstr(all, text) != NULL;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 struct ask ask_good(void)
 {
@@ -375,17 +377,18 @@ uint64_t ask(struct mesh *m, const struct ask *a)
     return id;
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 int group_up(void **state)
 {
-    static const struct base_clock_ops clock = {.mono_ns = fake_mono, .wall_ms = real_wall};
+    static const struct base_clock_ops clock = {.mono_ns = fake_mono, .wall_ms = fake_wall};
     static const struct dbe_issue issues[] = {{.device = 0, .role = DBE_ROLE_SHIM, .layer = 7},
                                               {.device = 43, .role = DBE_ROLE_ROUTER},
                                               {.device = 47, .role = DBE_ROLE_WORKER}};
     struct dbe_diag diag = {0};
 
     (void)state;
+    wall_start_ms = base_wall_ms();
     base_clock_set(&clock);
     snprintf(dir, sizeof dir, "/tmp/dsmil-svc-test-XXXXXX");
     assert_non_null(mkdtemp(dir));
@@ -397,12 +400,23 @@ int group_up(void **state)
     return 0;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
+void remove_tree(const char *path)
+{
+    assert_int_equal(nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
 int group_down(void **state)
 {
-    char command[96];
-
     (void)state;
     base_clock_set(NULL);
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
+    remove_tree(dir);
+    return 0;
 }

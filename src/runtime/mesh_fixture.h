@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mesh_fixture.h - for tests of the runtime: a front (the shim's role), a router and a worker in one loop, over the in-process
- * transport, with real keys, handshakes and policy. Devices and clock are fake.
+ * mesh_fixture.h - for tests of the runtime: a front (the shim's role), a router and a worker in one loop, over
+ * the in-process transport, with real keys, handshakes and policy. Devices and clock are fake.
  */
 #ifndef RUNTIME_MESH_FIXTURE_H
 #define RUNTIME_MESH_FIXTURE_H
@@ -101,6 +101,8 @@ dbe_err try_send(struct mesh *m, const struct ask *a, uint64_t *ret_id) DBE_MUST
 void send_raw(struct mesh *m, const struct ask *a);
 /* As the shim sends, and it must be sent. Returns the call's id. */
 uint64_t ask(struct mesh *m, const struct ask *a);
+
+void remove_tree(const char *path);
 
 /* cmocka's fixtures: the keys of a group, the mesh of a test. */
 int group_up(void **state);

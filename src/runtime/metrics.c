@@ -4,7 +4,8 @@
  *
  * In:   observations by metric and label set; the device's own counters
  * Out:  Prometheus text format 0.0.4
- * Not:  no HTTP. A label value from outside costs one series, up to SVC_SERIES_MAX of a metric; further ones share "other".
+ * Not:  no HTTP. A label value from outside costs one series, up to SVC_SERIES_MAX of a metric; further ones
+ *       share "other".
  */
 #include "runtime/priv.h"
 
@@ -29,7 +30,7 @@ static const struct metric_row rows[SVC_METRIC_COUNT] = {
 static const double bucket_bounds[SVC_BUCKETS] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
                                                   0.25,   0.5,   1,      2.5,   5,    10,    30,   60};
 
-/* ---- label sets -------------------------------------------------------------------------------------------------- */
+/* ---- label sets ------------------------------------------------------------------------------ */
 
 /* Append `value`, escaped (backslash, quote, line feed), shortened, controls and broken UTF-8 as '?'. */
 static void label_value(struct base_buf *b, const char *value)
@@ -124,7 +125,7 @@ static struct svc_series *series_of(struct svc_metrics *m, enum svc_metric id, c
     return s;
 }
 
-/* ---- recording ---------------------------------------------------------------------------------------------------- */
+/* ---- recording ------------------------------------------------------------------------------- */
 
 void svc_metric_add(struct svc_metrics *m, enum svc_metric id, const char *labels, uint64_t add)
 {
@@ -169,7 +170,8 @@ void svc_metrics_free(struct svc_metrics *m)
     memset(m->of, 0, sizeof m->of);
 }
 
-/* A name that stands in no row, or has another kind, is a mistake of the device: it is said in the log and counted nowhere. */
+/* A name that stands in no row, or has another kind, is a mistake of the device: it is said in the log and
+ * counted nowhere. */
 static bool metric_named(struct svc *svc, const char *name, bool histogram, enum svc_metric *ret)
 {
     for (size_t i = 0; i < SVC_METRIC_COUNT; i++)
@@ -201,7 +203,7 @@ void svc_observe(struct svc *svc, const char *metric, const char *labels, double
         svc_metric_observe(&svc->metrics, id, labels, value);
 }
 
-/* ---- text form ------------------------------------------------------------------------------------------------------- */
+/* ---- text form ------------------------------------------------------------------------------- */
 
 /* HELP text: backslash and line feed are escaped, nothing else. */
 static void write_head(struct base_buf *out, const char *name, const char *help, const char *type)

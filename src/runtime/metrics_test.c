@@ -140,7 +140,8 @@ static void test_histogram(void **state)
     svc_metrics_free(&m);
 }
 
-/* The device's counters: beside the registry's series of the same family, or as families of their own, each with one head. */
+/* The device's counters: beside the registry's series of the same family, or as families of their own, each
+ * with one head. */
 static void test_device_counters(void **state)
 {
     struct svc_metrics m = fresh();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * notify.c - tell whoever started us: the ready descriptor, and the service manager's notification socket (sd_notify(3)).
+ * notify.c - tell whoever started us: the ready descriptor, and the service manager's notification socket
+ * (sd_notify(3)).
  *
  * Not:  no library; the protocol is one datagram of text. Failures are ignored: nobody may be listening.
  */

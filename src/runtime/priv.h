@@ -2,8 +2,8 @@
  *
  * priv.h - what the runtime's own files share: the service, its requests, links, calls, log and metrics.
  *
- * Nobody outside src/runtime includes it, except tests of the runtime. Reading order: svc.c (life), req.c (what comes in), forward.c (what
- * goes out), then the rest.
+ * Nobody outside src/runtime includes it, except tests of the runtime. Reading order: svc.c (life), req.c (what
+ * comes in), forward.c (what goes out), then the rest.
  */
 #ifndef RUNTIME_PRIV_H
 #define RUNTIME_PRIV_H
@@ -37,7 +37,7 @@ enum {
 
 enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2, SVC_EXIT_KEYS = 3 };
 
-/* ---- configuration (config.c) ---------------------------------------------------------------------------------- */
+/* ---- configuration (config.c) ---------------------------------------------------------------- */
 
 struct svc_config {
     char     keys[SVC_PATH_MAX], name[SVC_NAME_MAX], listen[SVC_ADDRESS_MAX], metrics_socket[SVC_PATH_MAX];
@@ -50,13 +50,13 @@ struct svc_config {
     int      log_fd;
 };
 
-/* Defaults, file, environment, options, in this order. `state` takes the device's parameters. E_CONFIG; diag names option, variable or
- * file and line. */
+/* Defaults, file, environment, options, in this order. `state` takes the device's parameters. E_CONFIG; diag
+ * names option, variable or file and line. */
 dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *dev, struct svc_config *cfg, void *state,
                         struct dbe_diag *diag) DBE_MUST_CHECK;
 void    svc_config_help(const struct svc_device *dev, struct base_buf *out);
 
-/* ---- metrics (metrics.c) ---------------------------------------------------------------------------------------- */
+/* ---- metrics (metrics.c) --------------------------------------------------------------------- */
 
 enum svc_metric_kind { SVC_METRIC_COUNTER, SVC_METRIC_GAUGE, SVC_METRIC_HISTOGRAM };
 
@@ -95,7 +95,7 @@ void svc_metrics_free(struct svc_metrics *m);
 void svc_metrics_write(const struct svc_metrics *m, const struct svc_counter *counters, const void *state,
                        struct base_buf *out);
 
-/* ---- the service -------------------------------------------------------------------------------------------------- */
+/* ---- the service ----------------------------------------------------------------------------- */
 
 struct svc_peer { /* what we keep of one channel, in dbe_peer_user */
     struct svc             *svc;
@@ -182,8 +182,8 @@ struct svc {
     uint64_t log_second, log_lines, log_suppressed;
 };
 
-/* Load keys, make the node, call the device's init, listen, link. `state` was filled by svc_config_load and is the service's from now on,
- * also on error. `ret_exit` says what a process should end with. */
+/* Load keys, make the node, call the device's init, listen, link. `state` was filled by svc_config_load and is
+ * the service's from now on, also on error. `ret_exit` says what a process should end with. */
 dbe_err svc_open(struct base_loop *loop, const struct svc_device *dev, const struct svc_config *cfg, void *state,
                  struct svc **ret, enum svc_exit *ret_exit, struct dbe_diag *diag) DBE_MUST_CHECK;
 void    svc_close(struct svc *svc); /* takes NULL */
@@ -192,7 +192,7 @@ void    svc_drain(struct svc *svc, void (*on_stopped)(void *ctx), void *ctx);
 void    svc_check_ready(struct svc *svc);
 bool    svc_links_up_once(const struct svc *svc);
 
-/* ---- messages (build.c) --------------------------------------------------------------------------------------------- */
+/* ---- messages (build.c) ---------------------------------------------------------------------- */
 
 /* Memory for a message of `tlv_bytes` copied TLVs and `payload_bytes`, besides what we stamp. */
 dbe_err svc_scratch(struct svc *svc, size_t tlv_bytes, size_t payload_bytes) DBE_MUST_CHECK;
@@ -205,7 +205,7 @@ dbe_err svc_send_error(struct svc *svc, struct dbe_peer *peer, uint64_t correlat
                        const uint32_t *elapsed_us) DBE_MUST_CHECK;
 const char *svc_msg_name(uint8_t type);
 
-/* ---- requests (req.c), calls (forward.c) ------------------------------------------------------------------------------ */
+/* ---- requests (req.c), calls (forward.c) ----------------------------------------------------- */
 
 extern const struct dbe_node_ops svc_node_ops; /* peers.c */
 void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg);
@@ -221,7 +221,7 @@ void svc_calls_free(struct svc *svc);
 void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
                     const struct pol_verdict *v);
 
-/* ---- log (log.c), dump (dump.c), notify (notify.c), http (http_admin.c) -------------------------------------------------- */
+/* ---- log (log.c), dump (dump.c), notify (notify.c), http (http_admin.c) ---------------------- */
 
 struct svc_field { /* one entry of the log's context object; text NULL: the number */
     const char *key, *text;

@@ -15,7 +15,7 @@
 
 #include "dsmil.pb-c.h"
 
-/* ---- list and counters ----------------------------------------------------------------------------------------------- */
+/* ---- list and counters ----------------------------------------------------------------------- */
 
 void svc_count_error(struct svc *svc, dbe_err code)
 {
@@ -153,7 +153,7 @@ void svc_reqs_deadline(void *ctx)
     arm_deadline(svc);
 }
 
-/* ---- refusals by policy ------------------------------------------------------------------------------------------------ */
+/* ---- refusals by policy ---------------------------------------------------------------------- */
 
 void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
                     const struct pol_verdict *v)
@@ -183,8 +183,9 @@ void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const stru
     svc_count_error(svc, v->code);
 }
 
-/* Does whoever sent this wait for an answer? Types without an answer of their own, such as L7_MODEL_STATUS, say so with TIMEOUT_MS.
- * What itself only answers never gets one: two services would refuse each other's refusals for ever. */
+/* Does whoever sent this wait for an answer? Types without an answer of their own, such as L7_MODEL_STATUS, say
+ * so with TIMEOUT_MS. What itself only answers never gets one: two services would refuse each other's refusals
+ * for ever. */
 static bool wants_answer(const struct svc *svc, const struct dbe_msg *msg)
 {
     const struct dbe_msg_row *row = dbe_reg_msg(msg->type);
@@ -208,7 +209,7 @@ static void refuse_message(struct svc *svc, struct dbe_peer *peer, const struct 
         svc_count_error(svc, err);
 }
 
-/* ---- admission ----------------------------------------------------------------------------------------------------------- */
+/* ---- admission ------------------------------------------------------------------------------- */
 
 /* Verify the claim, if the message carries one. */
 static void check_claim(struct svc_peer *sp, const struct dbe_msg *msg, struct pol_subject *subject)

@@ -4,7 +4,8 @@
  *
  * In:   a device, its configuration, an event loop
  * Out:  a member of the mesh that listens, links, serves and says how it is
- * Not:  no signals, no process attributes, no exit: those belong to main.c, so that several services can share a process in tests.
+ * Not:  no signals, no process attributes, no exit: those belong to main.c, so that several services can share
+ *       a process in tests.
  *
  * Order of opening: keys, node, the device's init, admin pages, links, listening. What was opened closes in reverse.
  */
@@ -15,7 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* ---- timers and wake-ups --------------------------------------------------------------------------------------------- */
+/* ---- timers and wake-ups --------------------------------------------------------------------- */
 
 static void on_tick(void *ctx)
 {
@@ -49,7 +50,7 @@ void svc_wake(struct svc *svc)
         return;
 }
 
-/* ---- drain ------------------------------------------------------------------------------------------------------------- */
+/* ---- drain ----------------------------------------------------------------------------------- */
 
 static size_t queued_bytes(const struct svc *svc)
 {
@@ -106,7 +107,7 @@ void svc_release(struct svc *svc)
     svc->holds -= svc->holds > 0;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Types that only ever answer: the reply of some type, and no question themselves; and ERROR. */
 static void mark_answers(struct svc *svc)
@@ -281,7 +282,7 @@ void svc_close(struct svc *svc)
     base_free(svc);
 }
 
-/* ---- what devices ask ------------------------------------------------------------------------------------------------- */
+/* ---- what devices ask ------------------------------------------------------------------------ */
 
 uint64_t svc_now_ns(const struct svc *svc)
 {

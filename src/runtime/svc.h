@@ -5,11 +5,11 @@
  * A device is ONE const struct (svc_device). The runtime owns main(), argv, configuration, log, event loop, mesh node,
  * policy check, counters, /metrics and /healthz, readiness and graceful stop; the device owns its decision.
  *
- * Threads:  all callbacks of one device run on the loop's thread, never re-entrantly. A device that computes in a thread of its
- *           own comes back through svc_wake.
+ * Threads:  all callbacks of one device run on the loop's thread, never re-entrantly. A device that computes in
+ *           a thread of its own comes back through svc_wake.
  * Time:     svc_now_ns() only, so that tests own the clock.
- * Lifetime: every `msg` is borrowed until the callback returns. A `req` lives until it is finished (svc_reply with last, svc_refuse,
- *           svc_relay of a last message) or until on_gone was called for it.
+ * Lifetime: every `msg` is borrowed until the callback returns. A `req` lives until it is finished (svc_reply
+ *           with last, svc_refuse, svc_relay of a last message) or until on_gone was called for it.
  */
 #ifndef RUNTIME_SVC_H
 #define RUNTIME_SVC_H
@@ -26,8 +26,8 @@ struct svc_req;  /* one request being served */
 struct svc_link; /* one configured neighbour this service calls */
 struct svc_dump;
 
-/* Handle one message that policy has allowed. Return DBE_OK and answer now or later through `req`; an error returned here is sent as
- * the refusal. One-way messages have req too; finishing it then sends nothing. */
+/* Handle one message that policy has allowed. Return DBE_OK and answer now or later through `req`; an error
+ * returned here is sent as the refusal. One-way messages have req too; finishing it then sends nothing. */
 typedef dbe_err svc_handler_fn(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
 
 struct svc_route { /* one row per message type this device reacts to; ends with type 0 */
@@ -81,7 +81,7 @@ struct svc_device {
     void    (*fini)(struct svc *svc, void *state);                        /* optional, idempotent */
 };
 
-/* ---- what the device may call ------------------------------------------------------------------------------ */
+/* ---- what the device may call ---------------------------------------------------------------- */
 
 uint64_t          svc_now_ns(const struct svc *svc);
 struct base_loop *svc_loop(struct svc *svc);
@@ -90,16 +90,18 @@ const struct dbe_identity   *svc_identity(const struct svc *svc);
 const struct dbe_credential *svc_credential(const struct svc *svc);
 
 enum svc_level { SVC_DEBUG, SVC_INFO, SVC_WARN, SVC_ERROR };
-/* One JSON line with 002's fields: timestamp, level, device_id, layer, service, message, request_id and tenant when `req` is given. */
+/* One JSON line with 002's fields: timestamp, level, device_id, layer, service, message, request_id and tenant
+ * when `req` is given. */
 void svc_log(struct svc *svc, enum svc_level level, const struct svc_req *req, const char *fmt, ...) DBE_PRINTF(4, 5);
-/* Record one observation of a histogram, add to a counter, or set a gauge (svc_count with its value), by its name in
- * runtime/metrics.def. `labels` is static-bounded text. Families that start with dsmil_l7_ are the devices' own; what the runtime knows
- * by itself (messages, errors, refusals, handshakes, dsmil_device_*) it counts by itself. */
+/* Record one observation of a histogram, add to a counter, or set a gauge (svc_count with its value), by its
+ * name in runtime/metrics.def. `labels` is static-bounded text. Families that start with dsmil_l7_ are the
+ * devices' own; what the runtime knows by itself (messages, errors, refusals, handshakes, dsmil_device_*) it
+ * counts by itself. */
 void svc_observe(struct svc *svc, const char *metric, const char *labels, double value);
 void svc_count(struct svc *svc, const char *metric, const char *labels, uint64_t add);
 void svc_dumpf(struct svc_dump *out, const char *fmt, ...) DBE_PRINTF(2, 3);
 
-/* ---- requests ------------------------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 const struct pol_labels *svc_req_labels(const struct svc_req *req);
 const uint8_t           *svc_req_id(const struct svc_req *req);       /* REQUEST_ID, 16 bytes */
@@ -109,19 +111,21 @@ uint64_t                 svc_req_elapsed_us(const struct svc_req *req);
 size_t                   svc_req_queued_bytes(const struct svc_req *req);
 void                    *svc_req_user(const struct svc_req *req);
 void                     svc_req_set_user(struct svc_req *req, void *user);
-/* Called once if the caller cancels (L7_CANCEL), its deadline passes or its channel ends before the request is finished; the
- * req is invalid when fn returns. */
+/* Called once if the caller cancels (L7_CANCEL), its deadline passes or its channel ends before the request is
+ * finished; the req is invalid when fn returns. */
 void svc_req_on_gone(struct svc_req *req, void (*fn)(void *user, struct svc_req *req, dbe_err why));
 
-/* Send one answer: labels of the request, own DEVICE_ID_SRC, REQUEST_ID, TIMESTAMP; with `last` also HOP_TRACE, and the request ends.
- * E_LIMIT: the peer reads too slowly and its queue is full; nothing was sent. */
-dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last) DBE_MUST_CHECK;
-/* End the request with an ERROR message: stable code, the code's sentence unless `reason` is given, rule may be NULL. */
+/* Send one answer: labels of the request, own DEVICE_ID_SRC, REQUEST_ID, TIMESTAMP; with `last` also HOP_TRACE,
+ * and the request ends. E_LIMIT: the peer reads too slowly and its queue is full; nothing was sent. */
+dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last)
+    DBE_MUST_CHECK;
+/* End the request with an ERROR message: stable code, the code's sentence unless `reason` is given, rule may be
+ * NULL. */
 void    svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason);
 /* Pass an answer of a forwarded call on: header rewritten, payload untouched and not decoded. */
 dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last) DBE_MUST_CHECK;
 
-/* ---- calling others ------------------------------------------------------------------------------------------- */
+/* ---- calling others -------------------------------------------------------------------------- */
 
 struct svc_link *svc_link_named(struct svc *svc, const char *name); /* NULL: no such neighbour configured */
 bool             svc_link_is_up(const struct svc_link *link);
@@ -133,22 +137,25 @@ struct dbe_peer *svc_link_peer(const struct svc_link *link);
 /* Why the neighbour is not reachable, for the answer that says so; "" when it is up. Valid until the next call. */
 const char      *svc_link_problem(const struct svc_link *link);
 
-/* Forward the message of `req` to a neighbour: payload and unknown TLVs kept; DEVICE_ID_SRC/DST, LAYER_PATH, TIMEOUT_MS rewritten; the
- * claim token stays behind (it is bound to the channel it came by). Answers go to fn(ctx...) as in dbe_call. */
+/* Forward the message of `req` to a neighbour: payload and unknown TLVs kept; DEVICE_ID_SRC/DST, LAYER_PATH,
+ * TIMEOUT_MS rewritten; the claim token stays behind (it is bound to the channel it came by). Answers go to
+ * fn(ctx...) as in dbe_call. */
 dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *msg, struct svc_link *link,
                     dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
 /* A call of the service's own (no request behind it): labels UNCLAS, SOC, ANALYSIS_ONLY, tenant "system". */
 dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len,
                  uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
-/* Send a request that the service built itself, a whole message with its labels and REQUEST_ID (a gateway's requests). Answers are
- * held against its labels as those of svc_forward are. E_UNAVAILABLE while the link is down; E_CLASSIFICATION, E_COMPARTMENT or E_SIM_MIX
- * if the neighbour's certificate may not take these labels: nothing was sent then. */
+/* Send a request that the service built itself, a whole message with its labels and REQUEST_ID (a gateway's
+ * requests). Answers are held against its labels as those of svc_forward are. E_UNAVAILABLE while the link is
+ * down; E_CLASSIFICATION, E_COMPARTMENT or E_SIM_MIX if the neighbour's certificate may not take these labels:
+ * nothing was sent then. */
 dbe_err svc_call_message(struct svc *svc, struct svc_link *link, const void *bytes, size_t len, uint64_t deadline_ns,
                          dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
 /* Forget a call and tell the neighbour (L7_CANCEL). */
 void svc_call_cancel(struct svc *svc, struct svc_link *link, uint64_t call_id);
 
-/* Work that the runtime cannot see (an HTTP answer being written): a drain waits for it, up to its limit. Calls pair. */
+/* Work that the runtime cannot see (an HTTP answer being written): a drain waits for it, up to its limit. Calls
+ * pair. */
 void svc_hold(struct svc *svc);
 void svc_release(struct svc *svc);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * svc_test.c - the life of a service: ready, well, drained, watched, and what happens when it cannot start or finds no memory.
+ * svc_test.c - the life of a service: ready, well, drained, watched, and what happens when it cannot start or
+ * finds no memory.
  */
 #include "runtime/mesh_fixture.h"
 
@@ -300,8 +301,8 @@ static void test_open_failures(void **state)
     assert_null(svc);
 }
 
-/* Every allocation of a forwarded request fails once, one after the other: the request ends in one way or the other, and the next one
- * is served. */
+/* Every allocation of a forwarded request fails once, one after the other: the request ends in one way or the
+ * other, and the next one is served. */
 static void test_no_memory(void **state)
 {
     struct mesh *m = *state;
