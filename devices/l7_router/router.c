@@ -259,7 +259,6 @@ static const struct svc_counter counters[] = {
     {0},
 };
 
-extern const struct svc_device l7_router_device;
 const struct svc_device l7_router_device = {
     .device_id = 43,
     .layer = 7,

@@ -55,6 +55,8 @@ struct router {
     uint64_t             requests, refused, cancelled, in_flight;       /* counters */
 };
 
+extern const struct svc_device l7_router_device;
+
 /* Handler of L7_CHAT_REQ. */
 dbe_err router_on_chat(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
 const char *router_step_name(enum router_step step);
