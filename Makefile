@@ -10,7 +10,7 @@ SANITIZER_OPTIONS = -Dwerror=false -Dbuildtype=debugoptimized
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all run test bench fuzz lint sanitize clients install setup setup-dev build help clean distclean
+.PHONY: all run test bench fuzz lint sanitize asan tsan clients install setup setup-dev build help clean distclean
 
 all: build ## build everything (the default)
 
@@ -20,9 +20,13 @@ run: build ## build, make keys, start the mesh, show its first light and stay up
 test: build ## run all tests (T="name ..." runs some)
 	@scripts/test build
 
-sanitize: setup ## run all tests under AddressSanitizer + UBSan, then under ThreadSanitizer
+sanitize: asan tsan ## run all tests under AddressSanitizer + UBSan, then under ThreadSanitizer
+
+asan: setup ## the first half of sanitize
 	@scripts/build build-asan $(SANITIZER_OPTIONS) -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=undefined
 	@scripts/test build-asan --timeout-multiplier 4
+
+tsan: setup ## the second half of sanitize
 	@scripts/build build-tsan $(SANITIZER_OPTIONS) -Db_sanitize=thread
 	@scripts/test build-tsan --timeout-multiplier 6
 
