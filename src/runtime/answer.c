@@ -149,5 +149,14 @@ void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *
         if (err != DBE_OK)
             svc_count_error(svc, err);
     }
+    if (dbe_err_class(code) == DBE_CLASS_DENY) { /* a device's own rule denied it */
+        const struct svc_denied d = {.peer = dbe_peer_identity(req->peer),
+                                     .type = req->type,
+                                     .request_id = req->id,
+                                     .tenant = req->labels.tenant,
+                                     .what = svc_msg_name(req->type)};
+        svc_audit_deny(svc, &d, code, rule != NULL ? rule : svc->dev->name,
+                       reason != NULL ? reason : dbe_err_text(code));
+    }
     svc_req_end(req, code, reason);
 }

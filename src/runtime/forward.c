@@ -140,7 +140,7 @@ static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     const struct dbe_identity *peer = dbe_peer_identity(call->peer);
     pol_decide_answer(peer, svc_identity(svc), &call->labels, msg, &verdict);
     if (verdict.code != DBE_OK) {
-        svc_audit_deny(svc, peer, msg, "answer", &verdict);
+        svc_audit_message(svc, peer, msg, "answer", &verdict);
         if (!last) {
             dbe_call_cancel(call->peer, call->node_call_id);
             send_cancel(call);

@@ -218,8 +218,15 @@ void svc_reqs_deadline(void *ctx);                                      /* timer
 void svc_peers_free(struct svc *svc);
 void svc_calls_free(struct svc *svc);
 /* Count and log a refusal: one line with code, rule, reason, peer, tenant and request id. */
-void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
-                    const struct pol_verdict *v);
+struct svc_denied {
+    const struct dbe_identity *peer; /* who sent it */
+    uint8_t                    type;
+    const uint8_t             *request_id; /* may be NULL */
+    const char                *tenant, *what;
+};
+void svc_audit_deny(struct svc *svc, const struct svc_denied *d, dbe_err code, const char *rule, const char *reason);
+void svc_audit_message(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
+                       const struct pol_verdict *v);
 
 /* ---- log (log.c), dump (dump.c), notify (notify.c), http (http_admin.c) ---------------------- */
 

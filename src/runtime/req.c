@@ -155,31 +155,42 @@ void svc_reqs_deadline(void *ctx)
 
 /* ---- refusals by policy ---------------------------------------------------------------------- */
 
-void svc_audit_deny(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
-                    const struct pol_verdict *v)
+void svc_audit_deny(struct svc *svc, const struct svc_denied *d, dbe_err code, const char *rule, const char *reason)
 {
-    char labels[SVC_LABELS_MAX], tenant[DBE_TENANT_MAX_BYTES + 1] = "";
-    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
     const struct svc_field fields[] = {
-        {.key = "code", .text = dbe_err_name(v->code)},
-        {.key = "rule", .text = v->rule},
-        {.key = "reason", .text = v->reason},
-        {.key = "peer", .text = peer->spiffe_id},
-        {.key = "msg_type", .text = svc_msg_name(msg->type)},
+        {.key = "code", .text = dbe_err_name(code)},
+        {.key = "rule", .text = rule},
+        {.key = "reason", .text = reason},
+        {.key = "peer", .text = d->peer->spiffe_id},
+        {.key = "msg_type", .text = svc_msg_name(d->type)},
     };
-    struct svc_event e = {
-        .type = "policy_violation", .tenant = tenant, .fields = fields, .field_count = BASE_ARRAY_LEN(fields)};
+    const struct svc_event e = {.type = "policy_violation",
+                                .request_id = d->request_id,
+                                .tenant = d->tenant,
+                                .fields = fields,
+                                .field_count = BASE_ARRAY_LEN(fields)};
+    char labels[SVC_LABELS_MAX];
 
-    if (dbe_tlv_text(msg, DBE_TLV_TENANT_ID, tenant, sizeof tenant) != DBE_OK)
-        tenant[0] = '\0';
-    e.request_id = id != NULL ? id->value : NULL;
-    svc_log_event(svc, SVC_WARN, &e, "%s refused: %s", what, v->reason);
-    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "rule", v->rule, NULL);
+    svc_log_event(svc, SVC_WARN, &e, "%s refused: %s", d->what, reason);
+    svc_labels(labels, "node", svc->node_name, "device_id", svc->metrics.device_id, "rule", rule, NULL);
     svc_metric_add(&svc->metrics, SVC_M_dbe_policy_violations_total, labels, 1);
     svc_labels(labels, "device_id", svc->metrics.device_id, NULL);
     svc_metric_add(&svc->metrics, SVC_M_dsmil_security_policy_violations_total, labels, 1);
-    if (v->code == DBE_E_CLAIM_INVALID)
+    if (code == DBE_E_CLAIM_INVALID)
         svc_metric_add(&svc->metrics, SVC_M_dsmil_security_auth_failures_total, labels, 1);
+}
+
+void svc_audit_message(struct svc *svc, const struct dbe_identity *peer, const struct dbe_msg *msg, const char *what,
+                       const struct pol_verdict *v)
+{
+    char tenant[DBE_TENANT_MAX_BYTES + 1] = "";
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+    const struct svc_denied d = {
+        .peer = peer, .type = msg->type, .request_id = id != NULL ? id->value : NULL, .tenant = tenant, .what = what};
+
+    if (dbe_tlv_text(msg, DBE_TLV_TENANT_ID, tenant, sizeof tenant) != DBE_OK)
+        tenant[0] = '\0';
+    svc_audit_deny(svc, &d, v->code, v->rule, v->reason);
     svc_count_error(svc, v->code);
 }
 
@@ -355,7 +366,7 @@ void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
     pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
     count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
     if (verdict.code != DBE_OK) {
-        svc_audit_deny(svc, subject.peer, msg, svc_msg_name(msg->type), &verdict);
+        svc_audit_message(svc, subject.peer, msg, svc_msg_name(msg->type), &verdict);
         refuse_message(svc, peer, msg, verdict.code, verdict.rule, verdict.reason);
     } else if (msg->type == DBE_MSG_L7_CANCEL) {
         cancel(svc, peer, msg);

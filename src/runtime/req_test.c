@@ -131,6 +131,8 @@ static void test_handler_errors(void **state)
     assert_int_equal(answer.code, DBE_E_PROFILE);
     assert_string_equal(answer.rule, "select");
     assert_string_equal(answer.reason, "no such profile");
+    assert_true(
+        logged(m, "\"code\":\"E_PROFILE\",\"rule\":\"select\",\"reason\":\"no such profile\",\"peer\":\"spiffe://"));
     router->mode = ANSWER_THEN_FAIL;
     ask(m, &a);
     PUMP_UNTIL(m, answer.last);
