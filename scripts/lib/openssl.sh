@@ -29,7 +29,8 @@ openssl_of_system() {
 
 # The stamp is the last file written into a private build: its first line names the version, the second the options.
 openssl_is_private() {
-    [ -f "$DEPS/openssl/lib/libcrypto.a" ] && [ "$(sed -n 2p "$DEPS/openssl/STAMP" 2>/dev/null)" = "${OPENSSL_OPTIONS[*]}" ]
+    [ -f "$DEPS/openssl/lib/libcrypto.a" ] &&
+        [ "$(sed -n 2p "$DEPS/openssl/STAMP" 2>/dev/null)" = "${OPENSSL_OPTIONS[*]}" ]
 }
 
 openssl_there() {
@@ -73,7 +74,8 @@ write_private_apt() {
     rm -rf "$dir/state" "$dir/cache"
     mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
     {
-        apt-config dump | grep -E '^Acquire::(http|https|ftp|tor|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date|Proxy)' || true
+        apt-config dump |
+            grep -E '^Acquire::(http|https|ftp|tor|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date|Proxy)' || true
         cat <<EOF
 Dir::State "$dir/state";
 Dir::State::status "$dir/state/status";
@@ -129,17 +131,18 @@ fetch_openssl() {
         say "asking $archive for the OpenSSL of Debian $OPENSSL_SUITE"
         fetch_from "$archive" "$security" && return 0
     done < <(debian_mirrors)
-    die "no mirror gave OpenSSL $OPENSSL_MIN or later" "check that the machine reaches a Debian mirror (proxy settings are read from apt's configuration), then run this again."
+    die "no mirror gave OpenSSL $OPENSSL_MIN or later" \
+        "does the machine reach a Debian mirror? Proxies are read from apt's configuration. Then run this again."
 }
 
 # ---- building ----
 
 # Show how far make has come: one line kept up to date on a terminal, else a line now and then.
 watch_build() {
-    local pid=$1 dir=$2 total=$3 start=$SECONDS shown=0 done_count text
+    local pid=$1 dir=$2 total=$3 start=$SECONDS shown=0 part text
     while kill -0 "$pid" 2>/dev/null; do
-        done_count=$(find "$dir" -name '*.o' | wc -l)
-        text="building OpenSSL $openssl_version: compiling $((done_count * 100 / (total > 0 ? total : 1))) %, $((SECONDS - start)) s"
+        part=$(($(find "$dir" -name '*.o' | wc -l) * 100 / (total > 0 ? total : 1)))
+        text="building OpenSSL $openssl_version: compiling $part %, $((SECONDS - start)) s"
         if [ "$quiet" = 0 ] && [ -t 1 ]; then
             printf '\rsetup: %s ' "$text"
         elif [ $((SECONDS - start)) -ge "$shown" ]; then
@@ -161,7 +164,8 @@ compile_openssl() {
     trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
     watch_build "$pid" "$source" "$total"
     trap - INT TERM
-    wait "$pid" || die "OpenSSL did not compile" "a full disk or too little memory is the usual cause; DSMIL_JOBS=1 needs the least."
+    wait "$pid" || die "OpenSSL did not compile" \
+        "a full disk or too little memory is the usual cause; DSMIL_JOBS=1 needs the least."
 }
 
 # A run that was killed may have left its folder, and compilers still at work in it.

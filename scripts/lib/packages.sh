@@ -16,7 +16,8 @@ missing_packages() {
 clang_runtime_package() {
     local number
     number=$(dpkg-query -W -f='${Depends}' clang 2>/dev/null | sed -n 's/.*clang-\([0-9]\{1,\}\).*/\1/p')
-    [ -n "$number" ] || number=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]\{1,\}\)$/\1/p' | head -n 1)
+    [ -n "$number" ] || number=$(apt-cache depends clang 2>/dev/null |
+        sed -n 's/.*Depends: clang-\([0-9]\{1,\}\)$/\1/p' | head -n 1)
     [ -z "$number" ] || echo "libclang-rt-$number-dev"
 }
 
@@ -36,12 +37,12 @@ as_root() {
 }
 
 require_root() {
-    [ "${DSMIL_NO_INSTALL:-0}" != 1 ] || die "missing packages: $*" "DSMIL_NO_INSTALL is set; install them with: apt-get install $*"
+    local hint="As root: apt-get install --no-install-recommends $*"
+    [ "${DSMIL_NO_INSTALL:-0}" != 1 ] || die "missing packages: $*" "DSMIL_NO_INSTALL is set. $hint"
     [ "$(id -u)" = 0 ] && return 0
-    command -v sudo >/dev/null ||
-        die "missing packages: $*" "this needs root and there is no sudo. As root: apt-get install --no-install-recommends $*"
+    command -v sudo >/dev/null || die "missing packages: $*" "this needs root and there is no sudo. $hint"
     if [ ! -t 0 ] && ! sudo -n true 2>/dev/null; then
-        die "missing packages: $*" "sudo wants a password and there is no terminal. As root: apt-get install --no-install-recommends $*"
+        die "missing packages: $*" "sudo wants a password and there is no terminal. $hint"
     fi
 }
 
@@ -73,7 +74,8 @@ install_packages() {
     refresh_lists
     say "installing $# package$([ $# = 1 ] || echo s): $*"
     apt_quiet install -y --no-install-recommends "$@" ||
-        die "apt-get could not install: $*" "see $LOG; often the mirror is out of reach or the lists are old: try 'apt-get update', then this again."
+        die "apt-get could not install: $*" \
+            "often the mirror is out of reach: see $LOG, try 'apt-get update', then this again."
 }
 
 install_missing() {
