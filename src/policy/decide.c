@@ -203,8 +203,11 @@ static dbe_err rule_roe_level(const struct facts *f)
 
 static dbe_err rule_claim(const struct facts *f)
 {
-    if (f->subject->claim_err != DBE_OK)
-        return refuse(f, f->subject->claim_err, "%s", dbe_err_text(f->subject->claim_err));
+    dbe_err claim_err = f->subject->claim_err;
+
+    if (claim_err != DBE_OK)
+        return refuse(f, claim_err, "%s",
+                      f->subject->claim_fault != NULL ? f->subject->claim_fault : dbe_err_text(claim_err));
     if (f->claim != NULL) {
         dbe_err err = pol_claim_window(f->claim, f->now_ms, NULL);
         return err == DBE_OK ? DBE_OK : refuse(f, err, "%s", dbe_err_text(err));

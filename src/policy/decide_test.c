@@ -23,6 +23,7 @@ struct scene {
     struct pol_policy policy;
     bool with_claim, roe_token;
     dbe_err claim_err;
+    const char *claim_fault;
     uint8_t type;
     int64_t compartments;
     int classification, roe, src, dst;
@@ -93,8 +94,11 @@ static struct pol_verdict judge(const struct scene *s)
     uint8_t bytes[512];
     struct dbe_msg msg;
     struct pol_verdict v;
-    const struct pol_subject subject = {
-        .peer = &s->peer, .self = &s->self, .claim = s->with_claim ? &s->claim : NULL, .claim_err = s->claim_err};
+    const struct pol_subject subject = {.peer = &s->peer,
+                                        .self = &s->self,
+                                        .claim = s->with_claim ? &s->claim : NULL,
+                                        .claim_err = s->claim_err,
+                                        .claim_fault = s->claim_fault};
 
     build(s, bytes, sizeof bytes, &msg);
     pol_decide(&subject, &msg, &s->policy, NOW, &v);
@@ -294,6 +298,8 @@ static void test_claim(void **state)
         s.with_claim = true;
         refused(&s, errs[i], "claim");
     }
+    s.claim_fault = "the claim token has expired";
+    assert_string_equal(judge(&s).reason, "the claim token has expired");
     s = good();
     s.claim.not_after_ms = NOW;
     refused(&s, DBE_E_CLAIM_EXPIRED, "claim");

@@ -59,6 +59,7 @@ struct pol_subject {
     const struct dbe_identity *self;  /* who decides: the destination's ceilings */
     const struct pol_claim    *claim; /* verified; NULL: the message carried none */
     dbe_err                    claim_err; /* why the claim it carried was not accepted; DBE_OK otherwise */
+    const char                *claim_fault; /* the same in words, for the reason; NULL: the code's sentence */
 };
 
 struct pol_policy {

@@ -116,11 +116,13 @@ static void send_cancel(const struct svc_call *call)
 /* End the call for the device with `err`; nothing follows. */
 static void call_fail(struct svc_call *call, dbe_err err)
 {
+    struct svc *svc = call->svc;
     dbe_reply_fn *fn = call->fn;
     void *ctx = call->ctx;
 
     call_free(call);
     fn(ctx, NULL, true, err);
+    svc_check_ready(svc);
 }
 
 static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
@@ -151,6 +153,7 @@ static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     if (last)
         call_free(call);
     fn(fn_ctx, msg, last, DBE_OK);
+    svc_check_ready(svc); /* what a neighbour says may be what the device waited for */
 }
 
 /* What a call is made of; `labels` and `request_id` bind its answers and its cancellation. */

@@ -94,7 +94,7 @@ static void on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const struct 
         return;
     }
     struct svc_link *link = sp->link;
-    log_channel(svc, SVC_INFO, "channel_down", sp->node, "channel is down", detail);
+    log_channel(svc, SVC_INFO, "channel_down", dbe_peer_identity(peer)->spiffe_id, "channel is down", detail);
     svc_reqs_end(svc, peer, DBE_E_CLOSED);
     if (link != NULL && link->peer == peer) {
         link->peer = NULL;

@@ -20,6 +20,7 @@ enum {
     SVC_DRAIN_MS = 5000,
     SVC_DRAIN_POLL_MS = 10,
     SVC_TICK_MS = 1000,
+    SVC_TICK_STARTING_MS = 100, /* until ready: what a device waits for, it asks for in its tick */
     SVC_PATH_MAX = 1024,
     SVC_ADDRESS_MAX = 200,
     SVC_NAME_MAX = 64,

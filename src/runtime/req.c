@@ -222,8 +222,9 @@ static void refuse_message(struct svc *svc, struct dbe_peer *peer, const struct 
 
 /* ---- admission ------------------------------------------------------------------------------- */
 
-/* Verify the claim, if the message carries one. */
-static void check_claim(struct svc_peer *sp, const struct dbe_msg *msg, struct pol_subject *subject)
+/* Verify the claim, if the message carries one. `diag` must live as long as `subject`. */
+static void check_claim(struct svc_peer *sp, const struct dbe_msg *msg, struct pol_subject *subject,
+                        struct dbe_diag *diag)
 {
     const struct dbe_tlv *token = dbe_tlv_find(msg, DBE_TLV_L7_CLAIM_TOKEN);
     uint8_t binding[32];
@@ -237,8 +238,9 @@ static void check_claim(struct svc_peer *sp, const struct dbe_msg *msg, struct p
             err = pol_claim_cache_new(dbe_peer_public_key(sp->peer), binding, &sp->cache);
     }
     if (err == DBE_OK)
-        err = pol_claim_cached(sp->cache, token->value, token->len, base_wall_ms(), &subject->claim, NULL, NULL);
+        err = pol_claim_cached(sp->cache, token->value, token->len, base_wall_ms(), &subject->claim, NULL, diag);
     subject->claim_err = err;
+    subject->claim_fault = diag->text[0] != '\0' ? diag->text : NULL;
 }
 
 static uint64_t deadline_of(const struct dbe_msg *msg, uint64_t now_ns)
@@ -359,10 +361,11 @@ void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
     struct svc_peer *sp = dbe_peer_user(peer);
     struct pol_subject subject = {.peer = dbe_peer_identity(peer), .self = svc_identity(svc)};
     struct pol_verdict verdict;
+    struct dbe_diag diag = {0};
 
     if (sp == NULL || svc->closing)
         return;
-    check_claim(sp, msg, &subject);
+    check_claim(sp, msg, &subject, &diag);
     pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
     count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
     if (verdict.code != DBE_OK) {

@@ -25,7 +25,8 @@ static void on_tick(void *ctx)
     if (svc->dev->tick != NULL)
         svc->dev->tick(svc, svc->state);
     svc_check_ready(svc);
-    base_timer_set(svc->tick_timer, base_mono_ns() + (uint64_t)SVC_TICK_MS * BASE_NS_PER_MS);
+    uint64_t next_ms = svc->ready ? SVC_TICK_MS : SVC_TICK_STARTING_MS;
+    base_timer_set(svc->tick_timer, base_mono_ns() + next_ms * BASE_NS_PER_MS);
 }
 
 static void on_wake(void *ctx, int fd, unsigned events)
