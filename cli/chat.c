@@ -166,11 +166,15 @@ dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct ba
 {
     json_t  *mesh;
     unsigned port;
+    int      supervisor = cli_supervisor_pid(paths);
 
-    if (cli_supervisor_pid(paths) == 0)
+    if (supervisor == 0)
         return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "the mesh is not up; start it with `dsmil up` (or `make run`)");
     mesh = json_load_file(paths->mesh_json, 0, NULL);
     port = (unsigned)json_integer_value(json_object_get(mesh, "port"));
+    /* written before every service is ready, and by a supervisor before this one */
+    if (!json_is_true(json_object_get(mesh, "ready")) || json_integer_value(json_object_get(mesh, "pid")) != supervisor)
+        port = 0;
     json_decref(mesh);
     if (port == 0)
         return dbe_fail(diag, DBE_E_AGAIN, NULL, 0, "the mesh is still starting; try again in a moment");

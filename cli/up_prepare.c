@@ -55,13 +55,6 @@ static bool have(const struct up *u, const char *name, const char *suffix)
     return dbe_keys_path(u->paths.keys, name, suffix, path, sizeof path) == DBE_OK && access(path, F_OK) == 0;
 }
 
-static void drop(const struct up *u, const char *name, const char *suffix)
-{
-    char path[CLI_PATH_MAX];
-    if (dbe_keys_path(u->paths.keys, name, suffix, path, sizeof path) == DBE_OK)
-        unlink(path);
-}
-
 /* True if the credential must be issued: missing, half written, expired or about to. Any other fault is an error: a key that
  * others could read is not replaced in silence. */
 static dbe_err needs_issue(const struct up *u, const char *name, bool *ret, struct dbe_diag *diag)
@@ -92,8 +85,6 @@ static dbe_err issue_nodes(struct up *u, struct base_buf *made, struct dbe_diag 
         DBE_TRY(needs_issue(u, nodes[i].credential, &need, diag));
         if (!need)
             continue;
-        drop(u, nodes[i].credential, "crt");
-        drop(u, nodes[i].credential, "key");
         DBE_TRY(dbe_keys_issue(u->paths.keys, &what, diag));
         base_buf_fmt(made, " %s", nodes[i].credential);
     }
@@ -104,7 +95,7 @@ static dbe_err prepare_keys(struct up *u, struct dbe_diag *diag)
 {
     struct dbe_trust *trust = NULL;
     struct base_buf   made;
-    bool              fresh = !have(u, "ca", "crt") && !have(u, "ca", "key");
+    bool              fresh = !have(u, "ca", "crt"); /* a key that a killed run left alone is taken up */
     dbe_err           err = DBE_OK;
 
     base_buf_init(&made, 200);

@@ -17,7 +17,9 @@
 
 #include "dsmil.pb-c.h"
 
-enum { STATUS_TIMEOUT_S = 2, STATUS_MAX_BYTES = 65536 };
+/* A worker answers from its loop whatever its model is doing: one question missed takes it off the list for new requests, a second one
+ * in a row means that it has stalled. */
+enum { STATUS_TIMEOUT_S = 2, STATUS_MAX_BYTES = 65536, STATUS_MISSED_MAX = 2 };
 
 /* Neighbours that answer chat requests, and the profile each is there for (001 section 3.1). */
 static const struct svc_neighbour neighbours[] = {
@@ -81,12 +83,15 @@ static void on_status(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     (void)last;
     ask->open = false;
     if (msg != NULL) {
+        ask->missed = 0;
         take_status(ask->svc, r, row, msg);
         return;
     }
     if (r->workers[row].ready && err != DBE_E_CANCELLED)
         svc_log(ask->svc, SVC_WARN, NULL, "%s does not answer: %s", r->workers[row].name, dbe_err_name(err));
     r->workers[row].ready = false;
+    if (err == DBE_E_TIMEOUT && ++ask->missed >= STATUS_MISSED_MAX)
+        router_abandon(r, row);
 }
 
 static void ask_worker(struct svc *svc, struct router *r, size_t row)
@@ -96,7 +101,7 @@ static void ask_worker(struct svc *svc, struct router *r, size_t row)
     if (r->asks[row].open || !r->workers[row].up)
         return;
     uint64_t deadline_ns = svc_now_ns(svc) + STATUS_TIMEOUT_S * BASE_NS_PER_S;
-    r->asks[row] = (struct router_ask){svc, r, true};
+    r->asks[row] = (struct router_ask){svc, r, true, r->asks[row].missed};
     if (svc_call(svc, r->links[row], DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_status, &r->asks[row], &call_id) != DBE_OK)
         r->asks[row].open = false;
 }

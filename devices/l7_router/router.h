@@ -43,6 +43,7 @@ struct router_ask {
     struct svc    *svc;
     struct router *router;
     bool           open;
+    unsigned       missed; /* questions in a row without an answer in time */
 };
 
 struct router {
@@ -59,6 +60,8 @@ extern const struct svc_device l7_router_device;
 
 /* Handler of L7_CHAT_REQ. */
 dbe_err router_on_chat(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
+/* Refuse every job that waits for the worker in `row`: it has stalled, and their callers need not wait for the deadline. */
+void router_abandon(struct router *r, size_t row);
 const char *router_step_name(enum router_step step);
 
 #endif

@@ -458,6 +458,32 @@ static void test_questions_to_workers(void **state)
     assert_false(router->workers[0].ready);
 }
 
+static void miss_status(void)
+{
+    l7_router_device.tick(NULL, router);
+    rt.ask(rt.ask_ctx, NULL, true, DBE_E_TIMEOUT);
+}
+
+/* One question missed may be bad luck; a second in a row ends what waits for the worker. */
+static void test_worker_that_stalls(void **state)
+{
+    struct svc_req *req = chat(0, NULL);
+
+    (void)state;
+    answer(req, DBE_MSG_L7_CHAT_RESP, false);
+    miss_status();
+    assert_int_equal(req->ended, 0);
+    l7_router_device.tick(NULL, router);
+    tell_status(true, 4, 1); /* it was bad luck: counted anew */
+    miss_status();
+    assert_int_equal(req->ended, 0);
+    miss_status();
+    assert_int_equal(req->ended, 1);
+    assert_int_equal(req->refused, DBE_E_UNAVAILABLE);
+    assert_int_equal(rt.cancelled, 1);
+    assert_int_equal(rt.cancelled_id, req->call_id);
+}
+
 int main(void)
 {
 #define WITH_ROUTER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -474,6 +500,7 @@ int main(void)
         WITH_ROUTER(test_jobs_are_bounded),
         WITH_ROUTER(test_models),
         WITH_ROUTER(test_questions_to_workers),
+        WITH_ROUTER(test_worker_that_stalls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

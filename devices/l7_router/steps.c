@@ -167,6 +167,15 @@ static void walk(struct router_job *job, enum router_step step, const struct dbe
     }
 }
 
+void router_abandon(struct router *r, size_t row)
+{
+    for (size_t i = 0; i < ROUTER_JOBS_MAX; i++) {
+        struct router_job *job = &r->jobs[i];
+        if (job->used && job->forwarded && job->worker == row && job->step == ROUTER_AWAIT)
+            walk(job, refuse(job, DBE_E_UNAVAILABLE, "the worker has stalled", "unavailable"), NULL);
+    }
+}
+
 const char *router_step_name(enum router_step step)
 {
     return steps[step].name;

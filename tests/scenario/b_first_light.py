@@ -10,7 +10,7 @@ import threading
 import unittest
 
 from capture import TcpCapture
-from mesh import DSMIL, Mesh, wait_for
+from mesh import DSMIL, MODEL, Mesh, wait_for
 
 
 class Check(unittest.TestCase):
@@ -19,7 +19,7 @@ class Check(unittest.TestCase):
     def test_prints_one_summary_and_exits_0(self):
         state = tempfile.mkdtemp(prefix="dsmil-test-")
         try:
-            run = subprocess.run([DSMIL, "up", "--check", "--port", "0"], env=dict(os.environ, DSMIL_STATE=state),
+            run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], env=dict(os.environ, DSMIL_STATE=state),
                                  capture_output=True, text=True, timeout=200, check=False)
             self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
             summary = json.loads(run.stdout)

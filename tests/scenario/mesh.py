@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real mesh for a scenario: its own state folder, a free port, every process gone at the end.
 
-In:   DSMIL_BUILD_ROOT, the build folder with build/dsmil
+In:   DSMIL_BUILD_ROOT, the build folder with build/dsmil; DSMIL_TEST_MODEL, another model than the project's own
 Not:  no sleeping in the hope that something has happened; wait_for asks until it has, or fails with what it saw last.
 """
 import http.client
@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("DSMIL_BUILD_ROOT", ROOT / "build"))
 DSMIL = BUILD / "dsmil"
+MODEL = ["--model", os.environ["DSMIL_TEST_MODEL"]] if "DSMIL_TEST_MODEL" in os.environ else []
 
 
 def wait_for(what, ask, seconds=60):
@@ -29,6 +31,18 @@ def wait_for(what, ask, seconds=60):
             return last
         time.sleep(0.05)
     raise AssertionError(f"{what}: not within {seconds} s; last answer {last!r}")
+
+
+def unix_get(path, target):
+    """Body of a GET over a Unix socket."""
+    conn = http.client.HTTPConnection("localhost", timeout=10)
+    conn.sock = socket.socket(socket.AF_UNIX)
+    conn.sock.settimeout(10)
+    conn.sock.connect(path)
+    conn.request("GET", target)
+    body = conn.getresponse().read().decode()
+    conn.close()
+    return body
 
 
 class Mesh:
@@ -44,7 +58,7 @@ class Mesh:
 
     def __enter__(self):
         with open(self.out, "wb") as out:
-            self.proc = subprocess.Popen([DSMIL, "up", "--port", "0", "--no-first-light", *self.args], env=self.env,
+            self.proc = subprocess.Popen([DSMIL, "up", "--port", "0", "--no-first-light", *MODEL, *self.args], env=self.env,
                                          stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             wait_for("the mesh is ready", self.ready, 120)
@@ -83,7 +97,17 @@ class Mesh:
         if self.proc.poll() is not None:
             raise AssertionError(f"dsmil up ended with {self.proc.returncode}:\n{self.said()}")
         mesh = self.mesh_json()
-        return mesh.get("ready") and all(s["state"] == "ready" for s in mesh["services"])
+        return mesh.get("pid") == self.proc.pid and mesh.get("ready") and all(s["state"] == "ready" for s in mesh["services"])
+
+    def metric(self, name):
+        """Sum of a metric's samples over the sockets of router and worker and the gateway."""
+        texts = [self.request("GET", "/metrics", key=False)[2]]
+        for service in self.mesh_json()["services"]:
+            if "metrics_socket" in service:
+                texts.append(unix_get(service["metrics_socket"], "/metrics"))
+        lines = [line for text in texts for line in text.splitlines() if line.startswith((name + " ", name + "{"))]
+        assert lines, f"no service exports {name}"
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def service(self, name):
         """One service's row."""
