@@ -71,7 +71,7 @@ struct svc_device {
     const struct svc_counter   *counters;   /* may be NULL */
 
     dbe_err (*init)(struct svc *svc, void *state, struct dbe_diag *diag); /* required; diag says what to do */
-    void    (*tick)(struct svc *svc, void *state);                        /* optional: once a second; ten times until ready */
+    void    (*tick)(struct svc *svc, void *state); /* optional: every second; ten times as often until ready */
     void    (*wake)(struct svc *svc, void *state);                        /* optional: after svc_wake */
     void    (*link_up)(struct svc *svc, void *state, struct svc_link *link);   /* optional */
     void    (*link_down)(struct svc *svc, void *state, struct svc_link *link); /* optional */
