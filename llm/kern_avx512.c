@@ -8,7 +8,7 @@
 #if defined(__x86_64__)
 #ifndef KERN_EMULATED
 #define KERN_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")))
-#define KERN_DPBUSD(acc, w, x) _mm512_dpbusd_epi32((acc), (w), (x))
+#define KERN_DPBUSD_512(acc, w, x) _mm512_dpbusd_epi32((acc), (w), (x))
 #define KERN_HALF16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #endif
 
@@ -44,7 +44,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void q8_tile(const uint
         for (size_t g = 0; g < GROUPS; g++) {
             const __m512i wv = _mm512_loadu_si512((const void *)(q + g * 64));
             for (size_t t = 0; t < tokens; t++)
-                acc[t] = KERN_DPBUSD(acc[t], wv, broadcast4(x[t * blocks + b].q + g * 4));
+                acc[t] = KERN_DPBUSD_512(acc[t], wv, broadcast4(x[t * blocks + b].q + g * 4));
             if (tokens == 1)
                 _mm_prefetch((const char *)q + AHEAD + g * 64, _MM_HINT_T0);
         }

@@ -8,11 +8,11 @@
 #if defined(__x86_64__)
 #ifndef KERN_EMULATED
 #define KERN_TARGET __attribute__((target("avx2,fma,f16c,avxvnni")))
-#define KERN_DPBUSD(acc, w, x) _mm256_dpbusd_avx_epi32((acc), (w), (x))
+#define KERN_DPBUSD_256(acc, w, x) _mm256_dpbusd_avx_epi32((acc), (w), (x))
 #endif
 #define KERN_PREPARE(w) (w)
 #define KERN_START(corr) _mm256_set1_epi32(corr)
-#define KERN_DOT4(acc, w, same, x) KERN_DPBUSD((acc), (w), (x))
+#define KERN_DOT4(acc, w, same, x) KERN_DPBUSD_256((acc), (w), (x))
 
 #include "kern_x86.h"
 #include "kern_x86_q8.h"

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kernels_test.c - every kernel table against the portable one, on random data and on extremes.
+ *
+ * Tables of instructions that this CPU lacks take part where the build could emulate them (LLM_TEST_EMULATED).
+ */
+#include "test_gguf.h"
+
+#include "kernels.h"
+#include "matrix.h"
+
+#ifdef LLM_TEST_EMULATED
+extern const struct llm_kernels llm_emulated_avxvnni, llm_emulated_avx512;
+#endif
+
+enum { TABLES_MAX = 8 };
+
+static size_t tables(const struct llm_kernels *out[TABLES_MAX])
+{
+    size_t n = 0;
+
+    for (const struct llm_kernels *const *k = llm_kernels_all(); *k; k++)
+        if ((*k)->usable() && *k != &llm_kernels_portable)
+            out[n++] = *k;
+#ifdef LLM_TEST_EMULATED
+    out[n++] = &llm_emulated_avxvnni;
+    out[n++] = &llm_emulated_avx512;
+#endif
+    return n;
+}
+
+static uint64_t random_state = 1;
+
+static uint32_t random_u32(void)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(random_state >> 33);
+}
+
+static float random_f32(void)
+{
+    return (float)random_u32() * 0x1p-30f - 1.0f;
+}
+
+/* A container of one tensor around `data`, enough for llm_matrix_load. */
+static void load(const struct llm_kernels *k, uint32_t type, size_t rows, size_t columns, const struct base_buf *data,
+                 struct llm_matrix *out)
+{
+    struct gguf        g = {.fd = -1, .mem = data->data, .size = data->len};
+    struct gguf_tensor t = {.name = "w", .type = type, .n_dims = 2, .dims = {columns, rows, 1, 1}, .bytes = data->len};
+
+    assert_int_equal(llm_matrix_load(&g, &t, k, out, NULL), DBE_OK);
+}
+
+enum fill { FILL_RANDOM, FILL_LOW, FILL_HIGH, FILL_MIXED, FILL_MAX };
+
+static void fill_weights(uint32_t type, enum fill fill, size_t count, struct base_buf *out)
+{
+    base_buf_init(out, TG_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (type == GGUF_TENSOR_F32)
+            tg_f32(out, random_f32());
+        else if (type == GGUF_TENSOR_F16)
+            tg_le(out, half_from_f32(random_f32()), 2);
+        else {
+            if (i % 32 == 0)
+                tg_le(out, half_from_f32(0.01f * (random_f32() + 1.5f)), 2);
+            const uint8_t extreme = i % 2 ? 0x80 : 0x7f;
+            base_buf_u8(out, fill == FILL_LOW    ? 0x80
+                             : fill == FILL_HIGH ? 0x7f
+                             : fill == FILL_MIXED ? extreme
+                                                  : (uint8_t)random_u32());
+        }
+    }
+    assert_int_equal(out->err, DBE_OK);
+}
+
+static void fill_acts(enum fill fill, float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = fill == FILL_LOW ? -3.0f : fill == FILL_HIGH ? 3.0f : fill == FILL_MIXED ? (i % 2 ? 3.0f : -3.0f) : random_f32();
+}
+
+/* y[tokens][rows] = x * w^T with table `k` on `threads` threads. */
+static void product(const struct llm_kernels *k, unsigned threads, uint32_t type, size_t rows, size_t columns,
+                    const struct base_buf *w, const float *x, size_t tokens, float *y)
+{
+    struct llm_matrix m;
+    struct llm_pool  *pool;
+    struct llm_q8    *q8 = base_alloc(tokens * (columns / 32 + 1), sizeof *q8);
+
+    load(k, type, rows, columns, w, &m);
+    assert_int_equal(llm_pool_new(threads, &pool), DBE_OK);
+    llm_mul(k, pool, &(struct llm_mul){{&m}, {y}, 1}, &(struct llm_acts){x, q8, tokens, columns});
+    llm_pool_free(pool);
+    llm_matrix_free(&m);
+    base_free(q8);
+}
+
+static void check_product(const struct llm_kernels *k, uint32_t type, enum fill fill, size_t rows, size_t columns,
+                          size_t tokens)
+{
+    struct base_buf w;
+    float          *x = base_alloc(tokens * columns, sizeof *x);
+    float          *want = base_alloc(tokens * rows, sizeof *want), *got = base_alloc(tokens * rows, sizeof *got);
+
+    fill_weights(type, fill, rows * columns, &w);
+    fill_acts(fill, x, tokens * columns);
+    product(&llm_kernels_portable, 1, type, rows, columns, &w, x, tokens, want);
+    product(k, 1, type, rows, columns, &w, x, tokens, got);
+    for (size_t i = 0; i < tokens * rows; i++) {
+        /* the order of sums is the same; only fused multiply-adds differ: columns * 2^-23 of the summed magnitudes */
+        const float bound = (float)columns * 4.0f * 0x1p-22f + fabsf(want[i]) * 1e-5f;
+        if (!(fabsf(got[i] - want[i]) <= bound))
+            fail_msg("%s type %u fill %d %zux%zu token %zu row %zu: %g, portable %g", k->name, type, (int)fill, rows,
+                     columns, i / rows, i % rows, (double)got[i], (double)want[i]);
+    }
+    base_buf_free(&w);
+    base_free(x);
+    base_free(want);
+    base_free(got);
+}
+
+static void products_agree(void **state)
+{
+    static const uint32_t     types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
+    static const size_t       sizes[][3] = {{1, 32, 1},  {8, 32, 1},   {16, 64, 4},  {17, 96, 5},  {7, 160, 13},
+                                            {33, 256, 8}, {64, 320, 3}, {100, 64, 9}, {40, 32, 70}};
+    const struct llm_kernels *all[TABLES_MAX];
+    const size_t              n = tables(all);
+
+    (void)state;
+    for (size_t i = 0; i < n; i++)
+        for (size_t t = 0; t < BASE_ARRAY_LEN(types); t++)
+            for (int fill = FILL_RANDOM; fill < FILL_MAX; fill++)
+                for (size_t s = 0; s < BASE_ARRAY_LEN(sizes); s++)
+                    check_product(all[i], types[t], (enum fill)fill, sizes[s][0], sizes[s][1], sizes[s][2]);
+}
+
+/* Q8_0 with scales and values that make every float operation exact: sums must be the integers' to the bit. */
+static void integer_sums_are_exact(void **state)
+{
+    enum { ROWS = 24, COLUMNS = 64 };
+    const struct llm_kernels *all[TABLES_MAX];
+    size_t                    n = tables(all);
+    struct base_buf           w;
+    float                     x[COLUMNS], got[ROWS];
+
+    (void)state;
+    all[n++] = &llm_kernels_portable;
+    base_buf_init(&w, TG_MAX);
+    for (size_t i = 0; i < ROWS * COLUMNS; i++) {
+        if (i % 32 == 0)
+            tg_le(&w, half_from_f32(0.5f), 2);
+        base_buf_u8(&w, i % 3 == 0 ? 0x80 : (uint8_t)(i * 37));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        x[i] = i % 32 == 0 ? 127.0f : (float)((int)(i * 29 % 255) - 127); /* amax 127: the scale is 1 */
+    for (size_t t = 0; t < n; t++) {
+        product(all[t], 1, GGUF_TENSOR_Q8_0, ROWS, COLUMNS, &w, x, 1, got);
+        for (size_t r = 0; r < ROWS; r++) {
+            long want = 0;
+            for (size_t c = 0; c < COLUMNS; c++) {
+                const size_t i = r * COLUMNS + c;
+                want += (i % 3 == 0 ? -128 : (int8_t)(uint8_t)(i * 37)) * (long)x[c];
+            }
+            assert_true(got[r] == 0.5f * (float)want);
+        }
+    }
+    base_buf_free(&w);
+}
+
+static void threads_and_batches_change_nothing(void **state)
+{
+    enum { ROWS = 203, COLUMNS = 512, TOKENS = 37 };
+    static const uint32_t     types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
+    const struct llm_kernels *all[TABLES_MAX];
+    size_t                    n = tables(all);
+    static float              x[TOKENS * COLUMNS], one[TOKENS * ROWS], other[TOKENS * ROWS];
+
+    (void)state;
+    all[n++] = &llm_kernels_portable;
+    for (size_t t = 0; t < n; t++)
+        for (size_t i = 0; i < BASE_ARRAY_LEN(types); i++) {
+            struct base_buf w;
+            fill_weights(types[i], FILL_RANDOM, ROWS * COLUMNS, &w);
+            fill_acts(FILL_RANDOM, x, TOKENS * COLUMNS);
+            product(all[t], 1, types[i], ROWS, COLUMNS, &w, x, TOKENS, one);
+            product(all[t], 3, types[i], ROWS, COLUMNS, &w, x, TOKENS, other);
+            assert_memory_equal(one, other, sizeof one);
+            for (size_t k = 0; k < TOKENS; k += 9) {
+                product(all[t], 2, types[i], ROWS, COLUMNS, &w, x + k * COLUMNS, 1, other);
+                assert_memory_equal(one + k * ROWS, other, ROWS * sizeof *other);
+            }
+            base_buf_free(&w);
+        }
+}
+
+static void vectors_agree(void **state)
+{
+    enum { POSITIONS = 29, D = 92 };
+    const struct llm_kernels *all[TABLES_MAX], *p = &llm_kernels_portable;
+    const size_t              n = tables(all);
+    float                     x[POSITIONS * D], a[POSITIONS * D], b[POSITIONS * D];
+    uint16_t                  h[POSITIONS * D], h2[POSITIONS * D];
+
+    (void)state;
+    for (size_t t = 0; t < n; t++) {
+        const struct llm_kernels *k = all[t];
+        fill_acts(FILL_RANDOM, x, POSITIONS * D);
+        p->to_f16(x, POSITIONS * D, h);
+        k->to_f16(x, POSITIONS * D, h2);
+        assert_memory_equal(h, h2, sizeof h);
+        p->scores_f16(h, x, POSITIONS, D, 0.3f, a);
+        k->scores_f16(h, x, POSITIONS, D, 0.3f, b);
+        for (size_t i = 0; i < POSITIONS; i++)
+            assert_true(fabsf(a[i] - b[i]) < 1e-5f);
+        p->softmax(a, POSITIONS);
+        k->softmax(b, POSITIONS);
+        for (size_t i = 0; i < POSITIONS; i++)
+            assert_true(fabsf(a[i] - b[i]) < 1e-5f);
+        float mixed[2][D];
+        p->mix_f16(h, a, POSITIONS, D, mixed[0]);
+        k->mix_f16(h, a, POSITIONS, D, mixed[1]);
+        for (size_t i = 0; i < D; i++)
+            assert_true(fabsf(mixed[0][i] - mixed[1][i]) < 1e-5f);
+        memcpy(a, x, sizeof a);
+        memcpy(b, x, sizeof b);
+        p->silu_mul(a, x, POSITIONS * D);
+        k->silu_mul(b, x, POSITIONS * D);
+        for (size_t i = 0; i < POSITIONS * D; i++)
+            assert_true(fabsf(a[i] - b[i]) < 1e-6f);
+        struct llm_q8 q[2][D / 32];
+        p->quantise(x, D / 32, q[0]);
+        k->quantise(x, D / 32, q[1]);
+        assert_memory_equal(q[0], q[1], sizeof q[0]);
+    }
+}
+
+static void softmax_and_silu_are_right(void **state)
+{
+    float x[41], up[41], want[41];
+
+    (void)state;
+    for (int i = 0; i < 41; i++)
+        x[i] = (float)(i - 20) * 1.7f;
+    double sum = 0;
+    for (int i = 0; i < 41; i++)
+        sum += exp((double)x[i]);
+    for (int i = 0; i < 41; i++) {
+        want[i] = (float)(exp((double)x[i]) / sum);
+        up[i] = 0.5f;
+    }
+    float soft[41], silu[41];
+    memcpy(soft, x, sizeof x);
+    memcpy(silu, x, sizeof x);
+    llm_kernels_portable.softmax(soft, 41);
+    llm_kernels_portable.silu_mul(silu, up, 41);
+    for (int i = 0; i < 41; i++) {
+        assert_true(fabsf(soft[i] - want[i]) <= 1e-6f * want[i] + 1e-12f);
+        const double s = (double)x[i] / (1.0 + exp(-(double)x[i])) * 0.5;
+        assert_true(fabs((double)silu[i] - s) <= 1e-5 * fabs(s) + 1e-12);
+    }
+}
+
+static void quantiser_takes_anything(void **state)
+{
+    const struct llm_kernels *all[TABLES_MAX];
+    size_t                    n = tables(all);
+    float                     x[32];
+    struct llm_q8             q;
+
+    (void)state;
+    all[n++] = &llm_kernels_portable;
+    for (size_t t = 0; t < n; t++) {
+        memset(x, 0, sizeof x);
+        all[t]->quantise(x, 1, &q);
+        assert_true(q.d == 0 && q.q[0] == 0 && q.corr == 0);
+        for (size_t i = 0; i < 32; i++)
+            x[i] = i == 3 ? NAN : i == 4 ? INFINITY : 1.0f;
+        all[t]->quantise(x, 1, &q);
+        for (size_t i = 0; i < 32; i++)
+            assert_true(q.q[i] >= -127);
+        for (size_t i = 0; i < 32; i++)
+            x[i] = 1e-38f;
+        all[t]->quantise(x, 1, &q);
+        assert_true(q.d == 0);
+    }
+}
+
+static void halves_are_exact(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        const float f = half_to_f32((uint16_t)h);
+        if ((h & 0x7c00) == 0x7c00 && (h & 0x3ff))
+            assert_true(isnan(f));
+        else
+            assert_int_equal(half_from_f32(f), h);
+    }
+    assert_int_equal(half_from_f32(65519.0f), 0x7bff);
+    assert_int_equal(half_from_f32(65520.0f), 0x7c00);
+    assert_int_equal(half_from_f32(2049.0f), 0x6800);  /* tie to even: 2048 */
+    assert_int_equal(half_from_f32(2051.0f), 0x6802);  /* tie to even: 2052 */
+    assert_int_equal(half_from_f32(0x1p-25f), 0x0000); /* half of the least subnormal, ties to zero */
+    assert_int_equal(half_from_f32(0x1.8p-25f), 0x0001);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_agree),         cmocka_unit_test(integer_sums_are_exact),
+        cmocka_unit_test(threads_and_batches_change_nothing), cmocka_unit_test(vectors_agree),
+        cmocka_unit_test(softmax_and_silu_are_right), cmocka_unit_test(quantiser_takes_anything),
+        cmocka_unit_test(halves_are_exact),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * test_gguf.h - builds tiny GGUF files in memory for the tests, and knows every weight it wrote.
+ *
+ * Weights come from a function of (name, row, column), so that a test's reference can compute the same ones again.
+ */
+#ifndef LLM_TEST_GGUF_H
+#define LLM_TEST_GGUF_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "gguf.h"
+#include "half.h"
+#include "llm.h"
+
+enum { TG_MAX = 64 << 20, TG_BYTES_FROM = 3, TG_FIRST_TEXT = 259 };
+
+typedef float tg_value_fn(const void *ctx, const char *name, size_t row, size_t column);
+
+/* Zero fields take the defaults of tg_defaults. */
+struct tg_shape {
+    uint32_t     n_ctx, n_embd, n_layers, n_heads, n_kv_heads, n_ff;
+    uint32_t     type; /* of matrices */
+    uint32_t     version, alignment;
+    bool         tied, rope_freqs, bpe, no_space_prefix;
+    const char  *chat_template;
+    const char  *extra_tensor;  /* one more tensor of this name */
+    const char  *arch;
+    tg_value_fn *value;
+    const void  *value_ctx;
+};
+
+static inline struct tg_shape tg_defaults(void)
+{
+    return (struct tg_shape){.n_ctx = 64, .n_embd = 32, .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .n_ff = 64,
+                             .version = 3, .alignment = 32, .arch = "llama"};
+}
+
+/* ---- little-endian writing ---------------------------------------------------------------------------------------- */
+
+static inline void tg_le(struct base_buf *b, uint64_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        base_buf_u8(b, (uint8_t)(v >> (8 * i)));
+}
+
+static inline void tg_str_n(struct base_buf *b, const char *s, size_t len)
+{
+    tg_le(b, len, 8);
+    base_buf_bytes(b, s, len);
+}
+
+static inline void tg_str(struct base_buf *b, const char *s)
+{
+    tg_str_n(b, s, strlen(s));
+}
+
+static inline void tg_f32(struct base_buf *b, float f)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &f, sizeof bits);
+    tg_le(b, bits, 4);
+}
+
+static inline void tg_kv_u32(struct base_buf *b, const char *key, uint32_t v)
+{
+    tg_str(b, key);
+    tg_le(b, GGUF_U32, 4);
+    tg_le(b, v, 4);
+}
+
+static inline void tg_kv_f32(struct base_buf *b, const char *key, float v)
+{
+    tg_str(b, key);
+    tg_le(b, GGUF_F32, 4);
+    tg_f32(b, v);
+}
+
+static inline void tg_kv_bool(struct base_buf *b, const char *key, bool v)
+{
+    tg_str(b, key);
+    tg_le(b, GGUF_BOOL, 4);
+    tg_le(b, v, 1);
+}
+
+static inline void tg_kv_str(struct base_buf *b, const char *key, const char *v)
+{
+    tg_str(b, key);
+    tg_le(b, GGUF_STRING, 4);
+    tg_str(b, v);
+}
+
+static inline void tg_kv_array(struct base_buf *b, const char *key, uint32_t type, uint64_t count)
+{
+    tg_str(b, key);
+    tg_le(b, GGUF_ARRAY, 4);
+    tg_le(b, type, 4);
+    tg_le(b, count, 8);
+}
+
+/* ---- vocabularies --------------------------------------------------------------------------------------------------- */
+
+/* After <unk>, <s>, </s> and 256 byte tokens; '_' is written as U+2581. Longer ones score higher, as merges would. */
+static const char *const tg_spm[] = {
+    "<|im_start|>", "<|im_end|>", "_", "a", "b", "c", "d", "e", "h", "i", "l", "n", "o", "r", "s", "t", "u", "w", "\n",
+    "he", "ll", "llo", "hello", "_w", "or", "_wor", "ld", "_world", "_he", "_hello", "_t", "he_", "us", "er", "user",
+    "\xe4\xbd\xa0", "STOP", "ST"};
+enum { TG_IM_START = TG_FIRST_TEXT, TG_IM_END, TG_SPM_COUNT = TG_FIRST_TEXT + sizeof tg_spm / sizeof tg_spm[0] };
+
+/* Id of a token of tg_spm by its name there. */
+static inline int32_t tg_id(const char *name)
+{
+    for (size_t i = 0; i < sizeof tg_spm / sizeof tg_spm[0]; i++)
+        if (strcmp(tg_spm[i], name) == 0)
+            return (int32_t)(TG_FIRST_TEXT + i);
+    fail_msg("no token %s", name);
+    return -1;
+}
+
+static inline void tg_spm_name(size_t id, char out[64])
+{
+    static const char *const first[] = {"<unk>", "<s>", "</s>"};
+    size_t                   n = 0;
+
+    if (id < TG_BYTES_FROM) {
+        snprintf(out, 64, "%s", first[id]);
+        return;
+    }
+    if (id < TG_FIRST_TEXT) {
+        snprintf(out, 64, "<0x%02X>", (unsigned)(id - TG_BYTES_FROM));
+        return;
+    }
+    const char *name = tg_spm[id - TG_FIRST_TEXT];
+    for (size_t i = 0; name[i]; i++)
+        n += (size_t)snprintf(out + n, 64 - n, name[i] == '_' && name[0] != '<' ? "\xe2\x96\x81" : "%c", name[i]);
+}
+
+static inline void tg_vocab_spm(struct base_buf *b, uint32_t *count)
+{
+    char name[64];
+
+    tg_kv_str(b, "tokenizer.ggml.model", "llama");
+    tg_kv_array(b, "tokenizer.ggml.tokens", GGUF_STRING, TG_SPM_COUNT);
+    for (size_t i = 0; i < TG_SPM_COUNT; i++) {
+        tg_spm_name(i, name);
+        tg_str(b, name);
+    }
+    tg_kv_array(b, "tokenizer.ggml.scores", GGUF_F32, TG_SPM_COUNT);
+    for (size_t i = 0; i < TG_SPM_COUNT; i++)
+        tg_f32(b, i < TG_FIRST_TEXT ? 0.0f : -(float)i);
+    tg_kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, TG_SPM_COUNT);
+    for (size_t i = 0; i < TG_SPM_COUNT; i++)
+        tg_le(b, i == 0 ? 2 : i < TG_BYTES_FROM || i == TG_IM_START || i == TG_IM_END ? 3 : i < TG_FIRST_TEXT ? 6 : 1, 4);
+    tg_kv_u32(b, "tokenizer.ggml.bos_token_id", 1);
+    tg_kv_u32(b, "tokenizer.ggml.eos_token_id", 2);
+    *count += 6;
+}
+
+/* ---- weights ----------------------------------------------------------------------------------------------------------- */
+
+static inline float tg_random(const void *ctx, const char *name, size_t row, size_t column)
+{
+    uint64_t h = UINT64_C(1469598103934665603);
+
+    (void)ctx;
+    for (const char *p = name; *p; p++)
+        h = (h ^ (uint8_t)*p) * UINT64_C(1099511628211);
+    h += row * UINT64_C(0x9e3779b97f4a7c15) + column * UINT64_C(0xbf58476d1ce4e5b9);
+    h ^= h >> 31;
+    h *= UINT64_C(0x94d049bb133111eb);
+    h ^= h >> 29;
+    const float u = (float)(h >> 40) * 0x1p-23f - 1.0f; /* [-1, 1) */
+    if (strstr(name, "norm"))
+        return 1.0f + 0.25f * u;
+    if (strcmp(name, "rope_freqs.weight") == 0)
+        return 1.0f + 3.0f * (u + 1.0f);
+    return u * (strstr(name, "embd") ? 1.0f : 0.3f);
+}
+
+/* One block of Q8_0 as the format defines it. */
+static inline void tg_q8_block(const float *x, uint8_t out[GGUF_Q8_0_BYTES])
+{
+    float amax = 0;
+
+    for (int i = 0; i < GGUF_Q8_0_VALUES; i++)
+        amax = fmaxf(amax, fabsf(x[i]));
+    const float    d = amax / 127.0f;
+    const uint16_t h = half_from_f32(d);
+    out[0] = (uint8_t)h;
+    out[1] = (uint8_t)(h >> 8);
+    for (int i = 0; i < GGUF_Q8_0_VALUES; i++)
+        out[2 + i] = (uint8_t)(int8_t)(d > 0 ? roundf(x[i] * (1.0f / d)) : 0.0f);
+}
+
+struct tg_tensor {
+    char     name[64];
+    uint64_t columns, rows; /* rows 0: one dimension */
+    uint32_t type;
+    uint64_t offset;
+};
+
+static inline uint64_t tg_tensor_bytes(const struct tg_tensor *t)
+{
+    const uint64_t n = t->columns * (t->rows ? t->rows : 1);
+
+    return t->type == GGUF_TENSOR_F32 ? n * 4 : t->type == GGUF_TENSOR_F16 ? n * 2 : n / 32 * 34;
+}
+
+static inline void tg_put_tensor(struct base_buf *b, const struct tg_shape *s, const struct tg_tensor *t)
+{
+    tg_value_fn *value = s->value ? s->value : tg_random;
+
+    for (uint64_t r = 0; r < (t->rows ? t->rows : 1); r++)
+        for (uint64_t c = 0; c < t->columns; c++) {
+            const float f = value(s->value_ctx, t->name, r, c);
+            if (t->type == GGUF_TENSOR_F32) {
+                tg_f32(b, f);
+            } else if (t->type == GGUF_TENSOR_F16) {
+                tg_le(b, half_from_f32(f), 2);
+            } else if (c % 32 == 0) {
+                float   x[32];
+                uint8_t block[GGUF_Q8_0_BYTES];
+                for (uint64_t i = 0; i < 32; i++)
+                    x[i] = value(s->value_ctx, t->name, r, c + i);
+                tg_q8_block(x, block);
+                base_buf_bytes(b, block, sizeof block);
+            }
+        }
+}
+
+static inline size_t tg_tensors(const struct tg_shape *s, uint32_t n_vocab, struct tg_tensor *out)
+{
+    const uint64_t d = s->n_embd, kv = d / s->n_heads * s->n_kv_heads;
+    size_t         n = 0;
+
+#define TG_ADD(cols, rws, ...)                                                                                         \
+    do {                                                                                                               \
+        out[n] = (struct tg_tensor){.columns = (cols), .rows = (rws), .type = (rws) ? s->type : GGUF_TENSOR_F32};      \
+        snprintf(out[n++].name, sizeof out->name, __VA_ARGS__);                                                        \
+    } while (0)
+    TG_ADD(d, n_vocab, "token_embd.weight");
+    if (!s->tied)
+        TG_ADD(d, n_vocab, "output.weight");
+    TG_ADD(d, 0, "output_norm.weight");
+    if (s->rope_freqs)
+        TG_ADD(d / s->n_heads / 2, 0, "rope_freqs.weight");
+    if (s->extra_tensor)
+        TG_ADD(d, 0, "%s", s->extra_tensor);
+    for (uint32_t i = 0; i < s->n_layers; i++) {
+        TG_ADD(d, 0, "blk.%u.attn_norm.weight", i);
+        TG_ADD(d, d, "blk.%u.attn_q.weight", i);
+        TG_ADD(d, kv, "blk.%u.attn_k.weight", i);
+        TG_ADD(d, kv, "blk.%u.attn_v.weight", i);
+        TG_ADD(d, d, "blk.%u.attn_output.weight", i);
+        TG_ADD(d, 0, "blk.%u.ffn_norm.weight", i);
+        TG_ADD(d, s->n_ff, "blk.%u.ffn_gate.weight", i);
+        TG_ADD(d, s->n_ff, "blk.%u.ffn_up.weight", i);
+        TG_ADD(s->n_ff, d, "blk.%u.ffn_down.weight", i);
+    }
+#undef TG_ADD
+    return n;
+}
+
+static inline void tg_shape_kvs(struct base_buf *b, const struct tg_shape *s, uint32_t *count)
+{
+    tg_kv_str(b, "general.architecture", s->arch);
+    tg_kv_str(b, "general.name", "tiny");
+    tg_kv_u32(b, "general.alignment", s->alignment);
+    tg_kv_u32(b, "llama.context_length", s->n_ctx);
+    tg_kv_u32(b, "llama.embedding_length", s->n_embd);
+    tg_kv_u32(b, "llama.block_count", s->n_layers);
+    tg_kv_u32(b, "llama.feed_forward_length", s->n_ff);
+    tg_kv_u32(b, "llama.attention.head_count", s->n_heads);
+    tg_kv_u32(b, "llama.attention.head_count_kv", s->n_kv_heads);
+    tg_kv_f32(b, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    tg_kv_f32(b, "llama.rope.freq_base", 10000.0f);
+    *count += 11;
+    if (s->no_space_prefix) {
+        tg_kv_bool(b, "tokenizer.ggml.add_space_prefix", false);
+        ++*count;
+    }
+    if (s->chat_template) {
+        tg_kv_str(b, "tokenizer.chat_template", s->chat_template);
+        ++*count;
+    }
+}
+
+static inline void tg_pad(struct base_buf *b, uint32_t alignment)
+{
+    while (b->len % alignment != 0)
+        base_buf_u8(b, 0);
+}
+
+/* The file with the vocabulary above. `ret_meta` (may be NULL): where the tensors' data begin. */
+static inline void tg_build(const struct tg_shape *s, struct base_buf *out, size_t *ret_meta)
+{
+    struct tg_tensor t[256];
+    struct base_buf  kvs;
+    uint32_t         count = 0;
+    uint64_t         offset = 0;
+
+    base_buf_init(&kvs, TG_MAX);
+    base_buf_init(out, TG_MAX);
+    tg_shape_kvs(&kvs, s, &count);
+    tg_vocab_spm(&kvs, &count);
+    const size_t n = tg_tensors(s, TG_SPM_COUNT, t);
+    base_buf_bytes(out, "GGUF", 4);
+    tg_le(out, s->version, 4);
+    tg_le(out, n, 8);
+    tg_le(out, count, 8);
+    base_buf_bytes(out, kvs.data, kvs.len);
+    base_buf_free(&kvs);
+    for (size_t i = 0; i < n; i++) {
+        t[i].offset = offset;
+        offset = (offset + tg_tensor_bytes(&t[i]) + s->alignment - 1) / s->alignment * s->alignment;
+        tg_str(out, t[i].name);
+        tg_le(out, t[i].rows ? 2 : 1, 4);
+        tg_le(out, t[i].columns, 8);
+        if (t[i].rows)
+            tg_le(out, t[i].rows, 8);
+        tg_le(out, t[i].type, 4);
+        tg_le(out, t[i].offset, 8);
+    }
+    tg_pad(out, s->alignment);
+    if (ret_meta)
+        *ret_meta = out->len;
+    for (size_t i = 0; i < n; i++) {
+        tg_put_tensor(out, s, &t[i]);
+        tg_pad(out, s->alignment);
+    }
+    assert_int_equal(out->err, DBE_OK);
+}
+
+/* The model loaded, or the test failed. */
+static inline struct llm_model *tg_load(const struct tg_shape *s, const struct llm_model_params *params)
+{
+    static const struct llm_model_params one = {.threads = 1};
+    struct base_buf                      file;
+    struct llm_model                    *m = NULL;
+    struct dbe_diag                      diag = {0};
+
+    tg_build(s, &file, NULL);
+    if (llm_model_load_mem(file.data, file.len, params ? params : &one, &m, &diag) != DBE_OK)
+        fail_msg("%s", diag.text);
+    base_buf_free(&file);
+    return m;
+}
+
+#endif
