@@ -3,7 +3,7 @@
  * fuzz_http.c - bodies and header values of HTTP clients, and model text on its way out.
  *
  * In:   input: first byte chooses a body, header values, or text of an answer
- * Finds: reads beyond the input; a refusal without status, message or parameter; JSON or event framing that text can break
+ * Finds: reads beyond the input; a refusal without status or message; JSON or event framing that text can break
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static void must(bool condition)
 static void must_be_json(const char *text, size_t len)
 {
     json_error_t e;
-    json_t      *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
 
     must(root != NULL);
     json_decref(root);
@@ -33,8 +33,8 @@ static void must_be_json(const char *text, size_t len)
 static void fuzz_body(const char *body, size_t len)
 {
     struct shim_chat_req req;
-    struct shim_problem  p = {0};
-    struct base_buf      out;
+    struct shim_problem p = {0};
+    struct base_buf out;
 
     if (shim_chat_req_parse(body, len, &req, &p) == DBE_OK) {
         must(req.message_count >= 1 && req.message_count <= SHIM_MESSAGES_MAX && req.stop_count <= SHIM_STOP_MAX);
@@ -69,9 +69,9 @@ static void fuzz_headers(const uint8_t *data, size_t size)
 static void fuzz_text(const char *text, size_t len)
 {
     static const struct shim_trace trace = {.request_id = "id"};
-    struct shim_stream             s;
-    static char                    events[1 << 20];
-    size_t                         n = 0, got;
+    struct shim_stream s;
+    static char events[1 << 20];
+    size_t n = 0, got;
 
     if (len > 4096)
         return;

@@ -19,7 +19,7 @@ static struct shim_http *http_of(struct shim_chat *chat)
     return (struct shim_http *)(void *)((char *)chat - offsetof(struct shim_http, chat));
 }
 
-/* ---- the stream's way to the client --------------------------------------------------------------------------------- */
+/* ---- the stream's way to the client ----------------------------------------------------------------------------- */
 
 /* libmicrohttpd asks for bytes. With none to give, the connection is parked until there are. */
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
@@ -48,7 +48,7 @@ static void begin_stream(struct shim_http *http)
                       MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, http, NULL));
 }
 
-/* ---- what the mesh tells ---------------------------------------------------------------------------------------------- */
+/* ---- what the mesh tells ---------------------------------------------------------------------------------------- */
 
 static void on_failed(struct shim_chat *chat, const struct shim_problem *p)
 {
@@ -92,14 +92,15 @@ static void on_delta(struct shim_chat *chat, const char *model, const char *text
 static void on_done(struct shim_chat *chat, const struct shim_answer *answer, const struct shim_trace *trace)
 {
     struct shim_http *http = http_of(chat);
-    struct base_buf   out;
+    struct base_buf out;
 
     if (http->wants_stream) {
         begin_stream(http);
         dbe_err err = shim_stream_delta(&http->stream, answer->model, answer->content, answer->content_len);
         if (err != DBE_OK)
             give_up(http, err);
-        shim_stream_finish(&http->stream, answer->finish_reason, answer->prompt_tokens, answer->completion_tokens, trace);
+        shim_stream_finish(&http->stream, answer->finish_reason, answer->prompt_tokens, answer->completion_tokens,
+                           trace);
     } else {
         base_buf_init(&out, SHIM_ANSWER_MAX_BYTES);
         shim_answer_json(&out, answer, trace);
@@ -111,13 +112,13 @@ static void on_done(struct shim_chat *chat, const struct shim_answer *answer, co
 
 static const struct shim_chat_ops ops = {.delta = on_delta, .done = on_done, .failed = on_failed};
 
-/* ---- request ------------------------------------------------------------------------------------------------------------ */
+/* ---- request ---------------------------------------------------------------------------------------------------- */
 
 dbe_err shim_chat_handle(struct shim_http *http)
 {
-    struct shim         *shim = http->shim;
+    struct shim *shim = http->shim;
     struct shim_chat_req req;
-    struct shim_problem  p = {0};
+    struct shim_problem p = {0};
 
     dbe_err err = shim_chat_req_parse((const char *)http->body.data, http->body.len, &req, &p);
     if (err == DBE_OK) {

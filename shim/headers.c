@@ -28,7 +28,8 @@ bool shim_host_is_local(const char *host)
         return false;
     for (size_t i = 0; i < BASE_ARRAY_LEN(names); i++) {
         size_t len = strlen(names[i]);
-        if (strncasecmp(host, names[i], len) == 0 && (host[len] == '\0' || (host[len] == ':' && is_port(host + len + 1))))
+        if (strncasecmp(host, names[i], len) == 0 &&
+            (host[len] == '\0' || (host[len] == ':' && is_port(host + len + 1))))
             return true;
     }
     return false;

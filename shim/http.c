@@ -4,8 +4,8 @@
  *
  * In:   HTTP/1.1 of local programs (libmicrohttpd parses it, inside the service's event loop)
  * Out:  JSON, event streams, /metrics and /healthz; every error in OpenAI's shape
- * Does: refuses foreign Host and Origin (DNS rebinding), wrong keys, bodies above 1 MiB, requests that arrive too slowly; parks a
- *       connection while the mesh computes and notices when its client leaves
+ * Does: refuses foreign Host and Origin (DNS rebinding), wrong keys, bodies above 1 MiB, requests that arrive too
+ *       slowly; parks a connection while the mesh computes and notices when its client leaves
  * Not:  no TLS and no other address than 127.0.0.1
  *
  * Reading order: routes, on_request, then up.
@@ -28,26 +28,26 @@
 enum { DROPPED_MAX_BYTES = 4 * 1024 * 1024, PAGE_MAX_BYTES = 65536 };
 
 struct shim_socket { /* one connection */
-    int                 fd;
-    bool                receiving; /* between requests or inside one */
-    uint64_t            since_ns;
-    struct shim_http   *http; /* the request on it, or NULL */
+    int fd;
+    bool receiving; /* between requests or inside one */
+    uint64_t since_ns;
+    struct shim_http *http; /* the request on it, or NULL */
     struct shim_socket *next, **prev;
 };
 
 struct shim_server {
-    struct MHD_Daemon  *daemon;
-    struct svc_mhd     *attached;
-    int                 listener; /* ours again after quiesce, else -1 */
+    struct MHD_Daemon *daemon;
+    struct svc_mhd *attached;
+    int listener; /* ours again after quiesce, else -1 */
     struct shim_socket *sockets;
 };
 
-/* ---- answers ---------------------------------------------------------------------------------------------------------- */
+/* ---- answers ---------------------------------------------------------------------------------------------------- */
 
 void shim_http_respond(struct shim_http *http, unsigned status, const char *content_type, struct MHD_Response *response)
 {
     static char empty[1];
-    char        seconds[16];
+    char seconds[16];
 
     if (http->answer != NULL) { /* the first decision stands */
         if (response != NULL)
@@ -96,7 +96,7 @@ void shim_http_refuse(struct shim_http *http, const struct shim_problem *p)
     base_buf_free(&out);
 }
 
-/* ---- waiting for the mesh ------------------------------------------------------------------------------------------------ */
+/* ---- waiting for the mesh --------------------------------------------------------------------------------------- */
 
 static void resume(struct shim_http *http)
 {
@@ -111,8 +111,8 @@ static void resume(struct shim_http *http)
 static void on_socket(void *ctx, int fd, unsigned events)
 {
     struct shim_http *http = ctx;
-    char              byte;
-    ssize_t           n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n > 0 && (events & BASE_LOOP_HANGUP) == 0) {
         if (base_watch_events(http->watch, 0) != DBE_OK) { /* a pipelined request; hang-up is still told */
@@ -136,7 +136,8 @@ void shim_http_wait(struct shim_http *http)
     if (http->gone)
         return;
     if (http->watch == NULL)
-        (void)!base_loop_watch(svc_loop(http->shim->svc), http->socket->fd, BASE_LOOP_READ, on_socket, http, &http->watch);
+        (void)!base_loop_watch(svc_loop(http->shim->svc), http->socket->fd, BASE_LOOP_READ, on_socket, http,
+                               &http->watch);
     MHD_suspend_connection(http->connection);
     http->suspended = true;
 }
@@ -146,14 +147,14 @@ void shim_http_continue(struct shim_http *http)
     resume(http);
 }
 
-/* ---- pages ------------------------------------------------------------------------------------------------------------------ */
+/* ---- pages ------------------------------------------------------------------------------------------------------ */
 
 static dbe_err handle_models(struct shim_http *http)
 {
     const struct shim_models *models = NULL;
-    const struct shim_model  *one = NULL;
-    struct shim_problem       p;
-    struct base_buf           out;
+    const struct shim_model *one = NULL;
+    struct shim_problem p;
+    struct base_buf out;
 
     if (shim_mesh_models(&http->shim->mesh, &models, &p) != DBE_OK) {
         shim_http_refuse(http, &p);
@@ -167,7 +168,8 @@ static dbe_err handle_models(struct shim_http *http)
         shim_model_json(&out, one);
         shim_http_answer(http, 200, "application/json", &out);
     } else {
-        (void)shim_problem_set(&p, 404, "model_not_found", "model", "The model '%.128s' does not exist.", http->model_id);
+        (void)shim_problem_set(&p, 404, "model_not_found", "model", "The model '%.128s' does not exist.",
+                               http->model_id);
         shim_http_refuse(http, &p);
     }
     base_buf_free(&out);
@@ -189,7 +191,7 @@ static dbe_err handle_metrics(struct shim_http *http)
 static dbe_err handle_health(struct shim_http *http)
 {
     struct base_buf out;
-    unsigned        status = 503;
+    unsigned status = 503;
 
     base_buf_init(&out, SVC_HEALTH_MAX_BYTES);
     dbe_err err = svc_health_render(http->shim->svc, &out, &status);
@@ -199,13 +201,13 @@ static dbe_err handle_health(struct shim_http *http)
     return err;
 }
 
-/* ---- routes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- routes ----------------------------------------------------------------------------------------------------- */
 
 static const struct route {
     const char *path; /* one that ends with '/' takes what follows as the model's id */
     const char *method, *allow;
-    bool        needs_key;
-    dbe_err   (*handler)(struct shim_http *http);
+    bool needs_key;
+    dbe_err (*handler)(struct shim_http *http);
 } routes[] = {
     {"/v1/chat/completions", "POST", "POST", true, shim_chat_handle},
     {"/v1/models", "GET", "GET, HEAD", true, handle_models},
@@ -218,7 +220,7 @@ static const struct route *find_route(const char *path)
 {
     for (size_t i = 0; i < BASE_ARRAY_LEN(routes); i++) {
         size_t len = strlen(routes[i].path);
-        bool   prefix = routes[i].path[len - 1] == '/';
+        bool prefix = routes[i].path[len - 1] == '/';
         if (prefix ? strncmp(path, routes[i].path, len) == 0 && path[len] != '\0' : strcmp(path, routes[i].path) == 0)
             return &routes[i];
     }
@@ -231,13 +233,14 @@ static const char *header(struct shim_http *http, const char *name)
 }
 
 /* What the headers alone decide; DBE_OK: the body is wanted. */
-static dbe_err check_headers(struct shim_http *http, const char *path, const char *method, const struct route **ret_route,
-                             struct shim_problem *p)
+static dbe_err check_headers(struct shim_http *http, const char *path, const char *method,
+                             const struct route **ret_route, struct shim_problem *p)
 {
     const char *length = header(http, "Content-Length");
 
     if (!shim_host_is_local(header(http, "Host")))
-        return shim_problem_set(p, 403, "host_not_allowed", NULL, "This service answers to localhost and 127.0.0.1 alone.");
+        return shim_problem_set(p, 403, "host_not_allowed", NULL,
+                                "This service answers to localhost and 127.0.0.1 alone.");
     if (!shim_origin_is_local(header(http, "Origin")))
         return shim_problem_set(p, 403, "origin_not_allowed", NULL, "Pages of other hosts may not use this service.");
     const struct route *route = find_route(path);
@@ -251,11 +254,12 @@ static dbe_err check_headers(struct shim_http *http, const char *path, const cha
         return shim_problem_set(p, 401, "invalid_api_key", NULL,
                                 "The API key is missing or wrong: send 'Authorization: Bearer <key>'.");
     if (length != NULL && strtoull(length, NULL, 10) > SHIM_BODY_MAX_BYTES)
-        return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.", SHIM_BODY_MAX_BYTES);
+        return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
+                                SHIM_BODY_MAX_BYTES);
     return DBE_OK;
 }
 
-/* ---- one request ------------------------------------------------------------------------------------------------------------- */
+/* ---- one request ------------------------------------------------------------------------------------------------ */
 
 static enum MHD_Result queue_answer(struct shim_http *http, const struct route *route)
 {
@@ -269,12 +273,12 @@ static enum MHD_Result queue_answer(struct shim_http *http, const struct route *
     return ok;
 }
 
-static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *connection, const char *path, const char *method,
-                                     void **con_cls)
+static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *connection, const char *path,
+                                     const char *method, void **con_cls)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    const struct route             *route = NULL;
-    struct shim_http               *http = base_alloc(1, sizeof *http);
+    const struct route *route = NULL;
+    struct shim_http *http = base_alloc(1, sizeof *http);
 
     if (http == NULL || info == NULL || info->socket_context == NULL || base_uuid(http->chat.id) != DBE_OK) {
         base_free(http);
@@ -314,8 +318,8 @@ static enum MHD_Result take_body(struct shim_http *http, const char *data, size_
         if (http->body.err != DBE_OK) {
             http->refused = true;
             if (http->body.err == DBE_E_TOO_LARGE)
-                (void)shim_problem_set(&http->problem, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
-                                       SHIM_BODY_MAX_BYTES);
+                (void)shim_problem_set(&http->problem, 413, "request_too_large", NULL,
+                                       "The body is larger than %d bytes.", SHIM_BODY_MAX_BYTES);
             else
                 shim_problem_of_mesh(&http->problem, DBE_E_NOMEM, NULL, NULL, 0);
             base_buf_free(&http->body);
@@ -355,20 +359,24 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 static void count_answer(struct shim_http *http)
 {
     struct shim *shim = http->shim;
-    uint64_t     us = (svc_now_ns(shim->svc) - http->begin_ns) / BASE_NS_PER_US;
+    uint64_t us = (svc_now_ns(shim->svc) - http->begin_ns) / BASE_NS_PER_US;
 
     shim->answers_2xx += http->status >= 200 && http->status < 300;
     shim->answers_4xx += http->status >= 400 && http->status < 500;
     shim->answers_5xx += http->status >= 500;
     bool probe = http->handler == handle_health || http->handler == handle_metrics; /* every few seconds, all day */
-    svc_log(shim->svc, probe ? SVC_DEBUG : http->status >= 500 ? SVC_WARN : SVC_INFO, NULL,
-            "http route=%s status=%u code=%s elapsed_ms=%" PRIu64 ".%03" PRIu64 " http_request=%s%s", http->route, http->status,
-            http->problem.code != NULL ? http->problem.code : "-", us / 1000, us % 1000, http->chat.id_text,
-            http->gone ? " client_gone=1" : "");
+    svc_log(shim->svc,
+            probe                 ? SVC_DEBUG
+            : http->status >= 500 ? SVC_WARN
+                                  : SVC_INFO,
+            NULL, "http route=%s status=%u code=%s elapsed_ms=%" PRIu64 ".%03" PRIu64 " http_request=%s%s", http->route,
+            http->status, http->problem.code != NULL ? http->problem.code : "-", us / 1000, us % 1000,
+            http->chat.id_text, http->gone ? " client_gone=1" : "");
 }
 
 /* The answer has left, or the connection is gone. */
-static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls, enum MHD_RequestTerminationCode why)
+static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
 {
     struct shim_http *http = *con_cls;
 
@@ -394,12 +402,12 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     base_free(http);
 }
 
-/* ---- connections ---------------------------------------------------------------------------------------------------------------- */
+/* ---- connections ------------------------------------------------------------------------------------------------ */
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
-    struct shim        *shim = cls;
+    struct shim *shim = cls;
     struct shim_socket *s = *socket_context;
 
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
@@ -438,14 +446,14 @@ void shim_http_tick(struct shim *shim)
             (void)shutdown(s->fd, SHUT_RDWR);
 }
 
-/* ---- the listener ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the listener ----------------------------------------------------------------------------------------------- */
 
 static dbe_err open_listener(struct shim *shim, int *ret_fd, struct dbe_diag *diag)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)shim->port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t          len = sizeof at;
-    int                on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)shim->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)
         return dbe_fail(diag, DBE_E_IO, "port", 0, "cannot make a socket: %s", strerror(errno));
@@ -455,7 +463,8 @@ static dbe_err open_listener(struct shim *shim, int *ret_fd, struct dbe_diag *di
         int why = errno;
         (void)close(fd);
         return dbe_fail(diag, why == EADDRINUSE ? DBE_E_CONFIG : DBE_E_IO, "port", 0,
-                        "cannot listen on 127.0.0.1:%" PRIu64 ": %s; choose another port with --port", shim->port, strerror(why));
+                        "cannot listen on 127.0.0.1:%" PRIu64 ": %s; choose another port with --port", shim->port,
+                        strerror(why));
     }
     shim->port = ntohs(at.sin_port);
     *ret_fd = fd;

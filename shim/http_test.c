@@ -32,18 +32,18 @@ enum { TURNS_MAX = 5000 };
 
 struct fixture {
     struct fake_svc fake;
-    struct shim     shim;
+    struct shim shim;
 };
 
-/* ---- set-up ------------------------------------------------------------------------------------------------------------- */
+/* ---- set-up ----------------------------------------------------------------------------------------------------- */
 
 static void tell_models(struct fixture *f, bool none)
 {
     Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
-    Dsmil__ModelInfo     info = DSMIL__MODEL_INFO__INIT, *list[] = {&info};
-    char                 id[] = "tiny", profile[] = "llm-7b-amx";
-    uint8_t              packed[256];
-    struct fake_call    *call;
+    Dsmil__ModelInfo info = DSMIL__MODEL_INFO__INIT, *list[] = {&info};
+    char id[] = "tiny", profile[] = "llm-7b-amx";
+    uint8_t packed[256];
+    struct fake_call *call;
 
     info.id = id;
     info.profile = profile;
@@ -91,18 +91,18 @@ static int tear_down(void **state)
     return holds; /* every hold was released */
 }
 
-/* ---- a client ------------------------------------------------------------------------------------------------------------- */
+/* ---- a client --------------------------------------------------------------------------------------------------- */
 
 struct client {
-    int             fd;
+    int fd;
     struct base_buf in;
-    bool            eof;
+    bool eof;
 };
 
 static void client_open(struct fixture *f, struct client *c)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)f->shim.port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)f->shim.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
     memset(c, 0, sizeof *c);
     base_buf_init(&c->in, 64 << 20);
@@ -139,9 +139,9 @@ static void client_ask(struct fixture *f, struct client *c, const char *method, 
                        const char *body)
 {
     char head[2048];
-    int  n = body == NULL ? snprintf(head, sizeof head, "%s %s HTTP/1.1\r\n%s\r\n", method, path, headers)
-                          : snprintf(head, sizeof head, "%s %s HTTP/1.1\r\n%sContent-Length: %zu\r\n\r\n", method, path, headers,
-                                     strlen(body));
+    int n = body == NULL ? snprintf(head, sizeof head, "%s %s HTTP/1.1\r\n%s\r\n", method, path, headers)
+                         : snprintf(head, sizeof head, "%s %s HTTP/1.1\r\n%sContent-Length: %zu\r\n\r\n", method, path,
+                                    headers, strlen(body));
 
     client_send(f, c, head, (size_t)n);
     if (body != NULL)
@@ -150,7 +150,7 @@ static void client_ask(struct fixture *f, struct client *c, const char *method, 
 
 static void client_read(struct client *c)
 {
-    char    piece[16384];
+    char piece[16384];
     ssize_t n;
 
     while ((n = recv(c->fd, piece, sizeof piece, 0)) > 0)
@@ -188,7 +188,8 @@ static void wait_answer(struct fixture *f, struct client *c)
     wait_text(f, c, "\r\n\r\n");
     const char *length = strstr(base_buf_cstr(&c->in), "Content-Length: ");
     assert_non_null(length);
-    size_t need = (size_t)strtoull(length + 16, NULL, 10) + (size_t)(strstr(base_buf_cstr(&c->in), "\r\n\r\n") + 4 - base_buf_cstr(&c->in));
+    size_t need = (size_t)strtoull(length + 16, NULL, 10) +
+                  (size_t)(strstr(base_buf_cstr(&c->in), "\r\n\r\n") + 4 - base_buf_cstr(&c->in));
     for (int i = 0; i < TURNS_MAX && c->in.len < need; i++) {
         turn(f);
         client_read(c);
@@ -218,7 +219,7 @@ static int status_of(struct client *c)
 
 static json_t *body_of(struct client *c)
 {
-    const char  *body = strstr(base_buf_cstr(&c->in), "\r\n\r\n");
+    const char *body = strstr(base_buf_cstr(&c->in), "\r\n\r\n");
     json_error_t e;
 
     assert_non_null(body);
@@ -240,15 +241,15 @@ static void expect_error(struct client *c, int status, const char *code)
     json_decref(root);
 }
 
-/* ---- the router's answers -------------------------------------------------------------------------------------------------- */
+/* ---- the router's answers --------------------------------------------------------------------------------------- */
 
 static void answer_chat(struct fixture *f, struct fake_call *call, const char *text, bool last)
 {
     Dsmil__L7ChatResponse r = DSMIL__L7_CHAT_RESPONSE__INIT;
-    Dsmil__Choice         choice = DSMIL__CHOICE__INIT, *choices[] = {&choice};
-    Dsmil__ChatMessage    message = DSMIL__CHAT_MESSAGE__INIT;
-    Dsmil__Usage          usage = DSMIL__USAGE__INIT;
-    char                  model[] = "tiny", role[] = "assistant", stop[] = "stop";
+    Dsmil__Choice choice = DSMIL__CHOICE__INIT, *choices[] = {&choice};
+    Dsmil__ChatMessage message = DSMIL__CHAT_MESSAGE__INIT;
+    Dsmil__Usage usage = DSMIL__USAGE__INIT;
+    char model[] = "tiny", role[] = "assistant", stop[] = "stop";
 
     message.role = role;
     message.content = (char *)(uintptr_t)text;
@@ -262,7 +263,7 @@ static void answer_chat(struct fixture *f, struct fake_call *call, const char *t
         usage.completion_tokens = 2;
         r.usage = &usage;
     }
-    size_t   len = dsmil__l7_chat_response__get_packed_size(&r);
+    size_t len = dsmil__l7_chat_response__get_packed_size(&r);
     uint8_t *packed = test_malloc(len);
     (void)dsmil__l7_chat_response__pack(&r, packed);
     fake_answer(&f->fake, call, DBE_MSG_L7_CHAT_RESP, packed, len, last);
@@ -272,8 +273,8 @@ static void answer_chat(struct fixture *f, struct fake_call *call, const char *t
 static void answer_error(struct fixture *f, struct fake_call *call, dbe_err code, const char *rule)
 {
     Dsmil__ErrorReply e = DSMIL__ERROR_REPLY__INIT;
-    char              reason[] = "because";
-    uint8_t           packed[256];
+    char reason[] = "because";
+    uint8_t packed[256];
 
     e.code = (uint32_t)code;
     e.reason = reason;
@@ -282,13 +283,13 @@ static void answer_error(struct fixture *f, struct fake_call *call, dbe_err code
     fake_answer(&f->fake, call, DBE_MSG_ERROR, packed, len, true);
 }
 
-/* ---- tests -------------------------------------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------------------------ */
 
 static void test_refused_by_headers(void **state)
 {
     static const struct {
         const char *method, *path, *headers, *body;
-        int         status;
+        int status;
         const char *code;
     } rows[] = {
         {"GET", "/v1/models", "Host: localhost\r\n", NULL, 401, "invalid_api_key"},
@@ -308,8 +309,8 @@ static void test_refused_by_headers(void **state)
         {"POST", "/v1/chat/completions", AUTH "Content-Length: 99999999999999\r\n", NULL, 413, "request_too_large"},
         {"GET", "/v1/models/other", AUTH, NULL, 404, "model_not_found"},
         {"POST", "/v1/chat/completions", AUTH, "{", 400, "invalid_json"},
-        {"POST", "/v1/chat/completions", AUTH, "{\"model\":\"nope\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", 404,
-         "model_not_found"},
+        {"POST", "/v1/chat/completions", AUTH,
+         "{\"model\":\"nope\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", 404, "model_not_found"},
     };
     struct fixture *f = *state;
 
@@ -330,7 +331,7 @@ static void test_refused_by_headers(void **state)
 static void test_models(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     client_ask(f, &c, "GET", "/v1/models", AUTH, NULL);
@@ -356,7 +357,7 @@ static void test_models(void **state)
 static void test_metrics_and_health_need_no_key(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     client_ask(f, &c, "GET", "/metrics", "Host: localhost\r\n", NULL);
@@ -373,9 +374,9 @@ static void test_metrics_and_health_need_no_key(void **state)
 static void check_request(const struct fake_call *call)
 {
     struct dbe_msg msg;
-    char           text[128];
-    uint32_t       u32 = 0;
-    uint8_t        u8 = 0;
+    char text[128];
+    uint32_t u32 = 0;
+    uint8_t u8 = 0;
 
     assert_int_equal(dbe_msg_decode(call->bytes, call->len, &msg, NULL), DBE_OK);
     assert_int_equal(dbe_tlv_text(&msg, DBE_TLV_TENANT_ID, text, sizeof text), DBE_OK);
@@ -390,7 +391,8 @@ static void check_request(const struct fake_call *call)
     assert_int_equal(u8, DBE_ROE_SOC_ASSIST);
     assert_int_equal(dbe_tlv_u8(&msg, DBE_TLV_DEVICE_ID_DST, &u8), DBE_OK);
     assert_int_equal(u8, 43);
-    const struct dbe_tlv *claim = dbe_tlv_find(&msg, DBE_TLV_L7_CLAIM_TOKEN), *id = dbe_tlv_find(&msg, DBE_TLV_REQUEST_ID);
+    const struct dbe_tlv *claim = dbe_tlv_find(&msg, DBE_TLV_L7_CLAIM_TOKEN),
+                         *id = dbe_tlv_find(&msg, DBE_TLV_REQUEST_ID);
     assert_non_null(claim);
     assert_non_null(id);
     assert_int_equal(msg.correlation_id, dbe_correlation_of(id->value));
@@ -405,7 +407,7 @@ static void check_request(const struct fake_call *call)
 static void test_chat(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     for (int i = 0; i < 2; i++) { /* twice on one connection, with one claim */
@@ -418,7 +420,8 @@ static void test_chat(void **state)
         assert_int_equal(status_of(&c), 200);
         json_t *root = body_of(&c), *choice = json_array_get(json_object_get(root, "choices"), 0);
         json_t *dsmil = json_object_get(root, "dsmil"), *path = json_object_get(dsmil, "path");
-        assert_string_equal(json_string_value(json_object_get(json_object_get(choice, "message"), "content")), "A \"mesh\".\n");
+        assert_string_equal(json_string_value(json_object_get(json_object_get(choice, "message"), "content")),
+                            "A \"mesh\".\n");
         assert_string_equal(json_string_value(json_object_get(root, "model")), "tiny");
         assert_int_equal(json_array_size(path), 3);
         assert_int_equal(json_integer_value(json_object_get(json_array_get(path, 0), "device")), 0);
@@ -455,9 +458,9 @@ static void test_claim_is_renewed_on_a_new_channel(void **state)
 static void test_body_in_pieces(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
-    const char     *request = "POST /v1/chat/completions HTTP/1.1\r\n" AUTH "Transfer-Encoding: chunked\r\n\r\n";
-    char            chunk[32];
+    struct client c;
+    const char *request = "POST /v1/chat/completions HTTP/1.1\r\n" AUTH "Transfer-Encoding: chunked\r\n\r\n";
+    char chunk[32];
 
     client_open(f, &c);
     for (size_t i = 0; i < strlen(request); i += 5)
@@ -478,9 +481,9 @@ static void test_body_in_pieces(void **state)
 static void test_chunked_body_that_is_too_large(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
-    static char     block[65536 + 16];
-    int             head = snprintf(block, sizeof block, "10000\r\n");
+    struct client c;
+    static char block[65536 + 16];
+    int head = snprintf(block, sizeof block, "10000\r\n");
 
     memset(block + head, ' ', 65536);
     memcpy(block + head + 65536, "\r\n", 2);
@@ -497,7 +500,7 @@ static void test_chunked_body_that_is_too_large(void **state)
 static void test_stream(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, ASK_STREAM);
@@ -523,7 +526,7 @@ static void test_stream(void **state)
 static void test_stream_breaks_off(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, ASK_STREAM);
@@ -541,11 +544,11 @@ static void test_stream_breaks_off(void **state)
 static void test_refusals_of_the_mesh(void **state)
 {
     static const struct {
-        dbe_err     err;
-        int         status;
+        dbe_err err;
+        int status;
         const char *code;
     } rows[] = {
-        {DBE_E_KINETIC, 403, "policy_denied"},      {DBE_E_PROFILE, 404, "model_not_found"},
+        {DBE_E_KINETIC, 403, "policy_denied"},           {DBE_E_PROFILE, 404, "model_not_found"},
         {DBE_E_UNAVAILABLE, 503, "service_unavailable"}, {DBE_E_LIMIT, 429, "rate_limit_exceeded"},
         {DBE_E_CONTEXT, 400, "context_length_exceeded"}, {DBE_E_STATE, 500, "internal_error"},
     };
@@ -566,10 +569,10 @@ static void test_ends_without_an_answer(void **state)
 {
     static const struct {
         dbe_err err;
-        int     status;
+        int status;
     } rows[] = {{DBE_E_TIMEOUT, 504}, {DBE_E_CLOSED, 503}, {DBE_E_CANCELLED, 503}};
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
         client_open(f, &c);
@@ -597,7 +600,7 @@ static void test_ends_without_an_answer(void **state)
 static void test_known_model_without_worker(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     tell_models(f, true);
     client_open(f, &c);
@@ -636,8 +639,8 @@ static void test_client_leaves(void **state)
 static void test_client_that_does_not_read(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
-    static char     text[32 * 1024];
+    struct client c;
+    static char text[32 * 1024];
 
     memset(text, 'x', sizeof text - 1);
     client_open(f, &c);
@@ -655,7 +658,7 @@ static void test_client_that_does_not_read(void **state)
 static void test_request_that_never_ends(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     client_send(f, &c, "GET /v1/models HTTP/1.1\r\nHost: 127", 34);
@@ -674,7 +677,7 @@ static void test_request_that_never_ends(void **state)
 static void test_stop_while_a_chat_waits(void **state)
 {
     struct fixture *f = *state;
-    struct client   c;
+    struct client c;
 
     client_open(f, &c);
     client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, ASK);
@@ -688,9 +691,9 @@ static void test_stop_while_a_chat_waits(void **state)
 static void test_bad_keys(void **state)
 {
     static const char *const bad[] = {"", "short", "has space in it", "has\ttab-in-it"};
-    static struct shim       shim;
-    struct fixture          *f = *state;
-    struct dbe_diag          diag;
+    static struct shim shim;
+    struct fixture *f = *state;
+    struct dbe_diag diag;
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(bad); i++) {
         memset(&shim, 0, sizeof shim);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * map_dbe.c - L7_CHAT_REQ out, L7_CHAT_RESP and ERROR in; the claim token that speaks for the local user; the model list.
+ * map_dbe.c - L7_CHAT_REQ out, L7_CHAT_RESP and ERROR in; the claim token that speaks for the local user; the models.
  *
  * In:   struct shim_chat_req; messages of the router
  * Out:  messages to the router; callbacks with answers in OpenAI's terms
@@ -29,13 +29,13 @@ enum {
 };
 #define SHIM_CLIENT "openai_shim"
 
-/* ---- claim ---------------------------------------------------------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------------------------------------------------ */
 
-/* A claim holds on one channel only: signed when the channel is new, again before it runs out, not for every message. */
+/* A claim holds on one channel: signed when the channel is new, again before it runs out, not for every message. */
 static dbe_err renew_claim(struct shim_mesh *mesh)
 {
     struct dbe_peer *peer = svc_link_peer(mesh->router);
-    uint64_t         now_ms = base_wall_ms();
+    uint64_t now_ms = base_wall_ms();
     struct pol_claim claim = {0};
 
     if (mesh->claim_len > 0 && now_ms < mesh->claim_renew_ms && now_ms >= mesh->claim_not_before_ms)
@@ -64,12 +64,12 @@ void shim_mesh_link_changed(struct shim_mesh *mesh)
         shim_mesh_ask_models(mesh);
 }
 
-/* ---- request ---------------------------------------------------------------------------------------------------------- */
+/* ---- request ---------------------------------------------------------------------------------------------------- */
 
 /* Views into `req` for packing. */
 struct packing {
     Dsmil__L7ChatRequest request;
-    Dsmil__ChatMessage   messages[SHIM_MESSAGES_MAX], *list[SHIM_MESSAGES_MAX];
+    Dsmil__ChatMessage messages[SHIM_MESSAGES_MAX], *list[SHIM_MESSAGES_MAX];
 };
 
 static void fill_packing(struct packing *p, const struct shim_chat_req *req)
@@ -107,8 +107,9 @@ static void fill_packing(struct packing *p, const struct shim_chat_req *req)
     }
 }
 
-static dbe_err build_request(const struct shim_mesh *mesh, const struct shim_chat *chat, const Dsmil__L7ChatRequest *request,
-                             const char *profile, uint8_t *out, size_t cap, size_t *ret_len)
+static dbe_err build_request(const struct shim_mesh *mesh, const struct shim_chat *chat,
+                             const Dsmil__L7ChatRequest *request, const char *profile, uint8_t *out, size_t cap,
+                             size_t *ret_len)
 {
     struct dbe_builder b;
 
@@ -131,13 +132,13 @@ static dbe_err build_request(const struct shim_mesh *mesh, const struct shim_cha
     return dbe_build_end(&b, ret_len);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------------------------- */
+/* ---- answers ---------------------------------------------------------------------------------------------------- */
 
 /* Names of the devices on a chat's way; others are called by their row of the registry. */
 static const char *device_name(uint8_t device)
 {
     static const struct {
-        uint8_t     device;
+        uint8_t device;
         const char *name;
     } names[] = {{0, "openai-shim"}, {43, "l7-router"}, {47, "l7-llm-worker-47"}};
     const struct dbe_device_row *row = dbe_reg_device(device);
@@ -157,11 +158,11 @@ static const char *name_or_null(const struct dbe_num_row *row)
 static void make_trace(const struct shim_chat *chat, const struct dbe_msg *msg, struct shim_trace *ret)
 {
     const struct shim_mesh *mesh = chat->mesh;
-    struct dbe_peer        *peer = svc_link_peer(mesh->router);
-    struct dbe_hop          hops[DBE_HOPS_MAX];
-    size_t                  count = dbe_msg_hops(msg, hops);
-    uint8_t                 classification = SHIM_CLASSIFICATION, roe = SHIM_ROE;
-    uint64_t                elapsed_us = (svc_now_ns(mesh->svc) - chat->begin_ns) / BASE_NS_PER_US;
+    struct dbe_peer *peer = svc_link_peer(mesh->router);
+    struct dbe_hop hops[DBE_HOPS_MAX];
+    size_t count = dbe_msg_hops(msg, hops);
+    uint8_t classification = SHIM_CLASSIFICATION, roe = SHIM_ROE;
+    uint64_t elapsed_us = (svc_now_ns(mesh->svc) - chat->begin_ns) / BASE_NS_PER_US;
 
     memset(ret, 0, sizeof *ret);
     memcpy(ret->request_id, chat->id_text, sizeof ret->request_id);
@@ -200,15 +201,15 @@ static void take_error(struct shim_chat *chat, const struct dbe_msg *msg)
         return;
     }
     bool utf8 = base_utf8_valid(e->reason, strlen(e->reason)) && base_utf8_valid(e->rule, strlen(e->rule));
-    fail(chat, e->code != 0 && e->code < 256 ? (dbe_err)e->code : DBE_E_STATE, utf8 ? e->reason : NULL, utf8 ? e->rule : NULL,
-         e->retry_after_ms);
+    fail(chat, e->code != 0 && e->code < 256 ? (dbe_err)e->code : DBE_E_STATE, utf8 ? e->reason : NULL,
+         utf8 ? e->rule : NULL, e->retry_after_ms);
     dsmil__error_reply__free_unpacked(e, NULL);
 }
 
 static void take_response(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
 {
     Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
-    struct shim_trace      trace;
+    struct shim_trace trace;
 
     if (r == NULL || r->n_choices != 1 || r->choices[0]->message == NULL) {
         if (!last)
@@ -218,7 +219,7 @@ static void take_response(struct shim_chat *chat, const struct dbe_msg *msg, boo
         const char *text = r->choices[0]->message->content;
         chat->ops->delta(chat, r->model, text, strlen(text));
     } else {
-        const char        *text = r->choices[0]->message->content, *finish = r->choices[0]->finish_reason;
+        const char *text = r->choices[0]->message->content, *finish = r->choices[0]->finish_reason;
         struct shim_answer answer = {.model = r->model,
                                      .created_unix = chat->created_unix,
                                      .content = text,
@@ -241,7 +242,8 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
     struct shim_chat *chat = ctx;
 
     if (msg == NULL)
-        fail(chat, err == DBE_E_TIMEOUT ? err : DBE_E_UNAVAILABLE, err == DBE_E_TIMEOUT ? NULL : "the router went away", NULL, 0);
+        fail(chat, err == DBE_E_TIMEOUT ? err : DBE_E_UNAVAILABLE, err == DBE_E_TIMEOUT ? NULL : "the router went away",
+             NULL, 0);
     else if (msg->type == DBE_MSG_ERROR)
         take_error(chat, msg);
     else if (msg->type == DBE_MSG_L7_CHAT_RESP && msg->payload_len <= SHIM_ANSWER_MAX_BYTES)
@@ -253,24 +255,27 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
     }
 }
 
-/* ---- sending ----------------------------------------------------------------------------------------------------------- */
+/* ---- sending ---------------------------------------------------------------------------------------------------- */
 
-static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_req *req, const char *profile)
+static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_req *req,
+                            const char *profile)
 {
     struct packing *p = base_alloc(1, sizeof *p);
-    uint8_t        *bytes = NULL;
-    size_t          cap = 0, len = 0;
-    dbe_err         err = p == NULL ? DBE_E_NOMEM : renew_claim(mesh);
+    uint8_t *bytes = NULL;
+    size_t cap = 0, len = 0;
+    dbe_err err = p == NULL ? DBE_E_NOMEM : renew_claim(mesh);
 
     if (err == DBE_OK) {
         fill_packing(p, req);
-        cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + mesh->claim_len + dsmil__l7_chat_request__get_packed_size(&p->request);
+        cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + mesh->claim_len +
+              dsmil__l7_chat_request__get_packed_size(&p->request);
         bytes = base_alloc(1, cap);
         err = bytes == NULL ? DBE_E_NOMEM : build_request(mesh, chat, &p->request, profile, bytes, cap, &len);
     }
     if (err == DBE_OK)
         err = svc_call_message(mesh->svc, mesh->router, bytes, len,
-                               chat->begin_ns + mesh->timeout_ms * (uint64_t)BASE_NS_PER_MS, on_reply, chat, &chat->call_id);
+                               chat->begin_ns + mesh->timeout_ms * (uint64_t)BASE_NS_PER_MS, on_reply, chat,
+                               &chat->call_id);
     if (bytes != NULL)
         base_wipe(bytes, cap);
     base_free(bytes);
@@ -312,7 +317,7 @@ void shim_chat_cancel(struct shim_chat *chat)
     svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
 }
 
-/* ---- models -------------------------------------------------------------------------------------------------------------- */
+/* ---- models ----------------------------------------------------------------------------------------------------- */
 
 static bool take_text(char *to, size_t cap, const char *from)
 {
@@ -326,7 +331,7 @@ static bool take_text(char *to, size_t cap, const char *from)
 
 static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
 {
-    struct shim_mesh     *mesh = ctx;
+    struct shim_mesh *mesh = ctx;
     Dsmil__L7ModelStatus *status = NULL;
 
     (void)last;
@@ -339,7 +344,7 @@ static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     mesh->serving.count = 0;
     for (size_t i = 0; i < status->n_models && mesh->serving.count < SHIM_MODELS_MAX; i++) {
         const Dsmil__ModelInfo *from = status->models[i];
-        struct shim_model      *to = &mesh->serving.list[mesh->serving.count];
+        struct shim_model *to = &mesh->serving.list[mesh->serving.count];
         if (!take_text(to->id, sizeof to->id, from->id) || !take_text(to->profile, sizeof to->profile, from->profile))
             continue;
         to->created_unix = from->created_unix;
@@ -360,7 +365,8 @@ void shim_mesh_ask_models(struct shim_mesh *mesh)
     if (mesh->asking || !svc_link_is_up(mesh->router))
         return;
     mesh->asking = true;
-    if (svc_call(mesh->svc, mesh->router, DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_models, mesh, &call_id) != DBE_OK)
+    if (svc_call(mesh->svc, mesh->router, DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_models, mesh, &call_id) !=
+        DBE_OK)
         mesh->asking = false;
 }
 

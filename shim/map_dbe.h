@@ -15,26 +15,27 @@ enum { SHIM_CLAIM_LIFETIME_MS = 15 * 60 * 1000, SHIM_MODELS_FRESH_MS = 3000 };
 
 /* What the shim knows of the mesh. Zeroed, then shim_mesh_init. */
 struct shim_mesh {
-    struct svc      *svc;
+    struct svc *svc;
     struct svc_link *router;
-    const char      *tenant;     /* borrowed */
-    uint64_t         timeout_ms; /* of one chat */
+    const char *tenant;  /* borrowed */
+    uint64_t timeout_ms; /* of one chat */
     /* one claim a channel, used until three quarters of its life are over */
-    uint8_t          claim[DBE_CLAIM_MAX_BYTES];
-    size_t           claim_len;
-    uint64_t         claim_renew_ms, claim_not_before_ms;
-    /* models: as told last, and the last list that was not empty (a name does not become unknown when its worker stops) */
+    uint8_t claim[DBE_CLAIM_MAX_BYTES];
+    size_t claim_len;
+    uint64_t claim_renew_ms, claim_not_before_ms;
+    /* models: as told last, and the last list that was not empty (a name is not unknown because its worker stopped) */
     struct shim_models serving, known;
-    uint64_t           told_ns;
-    bool               asking;
+    uint64_t told_ns;
+    bool asking;
 };
 
 void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, const char *tenant, uint64_t timeout_ms);
 void shim_mesh_link_changed(struct shim_mesh *mesh); /* up or down */
 void shim_mesh_ask_models(struct shim_mesh *mesh);
 /* Models served now. E_UNAVAILABLE (`p` filled) when the router did not tell lately. */
-dbe_err shim_mesh_models(const struct shim_mesh *mesh, const struct shim_models **ret, struct shim_problem *p) DBE_MUST_CHECK;
-bool    shim_mesh_is_ready(const struct shim_mesh *mesh);
+dbe_err shim_mesh_models(const struct shim_mesh *mesh, const struct shim_models **ret,
+                         struct shim_problem *p) DBE_MUST_CHECK;
+bool shim_mesh_is_ready(const struct shim_mesh *mesh);
 
 /* One chat in flight; lives in the caller's memory until an end was told or it was cancelled. */
 struct shim_chat;
@@ -46,17 +47,17 @@ struct shim_chat_ops {
     void (*failed)(struct shim_chat *chat, const struct shim_problem *p); /* ends the chat */
 };
 struct shim_chat {
-    struct shim_mesh           *mesh;
+    struct shim_mesh *mesh;
     const struct shim_chat_ops *ops;
-    uint8_t                     id[16];
-    char                        id_text[37];
-    uint64_t                    begin_ns, created_unix, call_id;
-    bool                        open;
+    uint8_t id[16];
+    char id_text[37];
+    uint64_t begin_ns, created_unix, call_id;
+    bool open;
 };
 
 /* Send. `chat->id` is set. On error nothing is told later and `p` says what to answer. */
 dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_ops *ops,
                         const struct shim_chat_req *req, struct shim_problem *p) DBE_MUST_CHECK;
-void    shim_chat_cancel(struct shim_chat *chat); /* nothing is told afterwards; an ended one is ignored */
+void shim_chat_cancel(struct shim_chat *chat); /* nothing is told afterwards; an ended one is ignored */
 
 #endif

@@ -15,12 +15,8 @@
 static const struct {
     const char *name, *profile;
 } aliases[] = {
-    {"dsmil", "llm-7b-amx"},
-    {"llama-7b-int8-amx", "llm-7b-amx"},
-    {"mistral-7b-int8-amx", "llm-7b-amx"},
-    {"llm-1b-npu", "llm-1b-npu"},
-    {"gpt-3.5-turbo", "llm-7b-amx"},
-    {"gpt-4", "llm-7b-amx"},
+    {"dsmil", "llm-7b-amx"},      {"llama-7b-int8-amx", "llm-7b-amx"}, {"mistral-7b-int8-amx", "llm-7b-amx"},
+    {"llm-1b-npu", "llm-1b-npu"}, {"gpt-3.5-turbo", "llm-7b-amx"},     {"gpt-4", "llm-7b-amx"},
 };
 
 const struct shim_model *shim_models_find(const struct shim_models *models, const char *id)
@@ -36,7 +32,8 @@ dbe_err shim_models_resolve(const struct shim_models *models, const char *name, 
 {
     if (name[0] == '\0') {
         if (models->count != 1)
-            return shim_problem_set(p, 400, "missing_required_parameter", "model", "Missing required parameter: 'model'.");
+            return shim_problem_set(p, 400, "missing_required_parameter", "model",
+                                    "Missing required parameter: 'model'.");
         *ret_profile = models->list[0].profile;
         return DBE_OK;
     }

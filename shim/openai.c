@@ -6,7 +6,8 @@
  * Out:  struct shim_chat_req, or a struct shim_problem that names the parameter
  * Not:  knows no mesh and no HTTP
  *
- * Reading order: the two tables at the bottom (READ rows are obeyed, NEUTRAL rows are accepted where they change nothing), then up.
+ * Reading order: the two tables at the bottom (`readers` are obeyed, `neutrals` are accepted where they change
+ * nothing), then up.
  */
 #include "shim/openai.h"
 
@@ -34,8 +35,8 @@ static const char *type_word(const json_t *v)
 
 static dbe_err wrong_type(struct shim_problem *p, const char *param, const char *expected, const json_t *v)
 {
-    return shim_problem_set(p, 400, "invalid_type", param, "Invalid type for '%s': expected %s, but got %s instead.", param,
-                            expected, type_word(v));
+    return shim_problem_set(p, 400, "invalid_type", param, "Invalid type for '%s': expected %s, but got %s instead.",
+                            param, expected, type_word(v));
 }
 
 static dbe_err unsupported(struct shim_problem *p, const char *param)
@@ -51,13 +52,15 @@ static dbe_err no_memory(struct shim_problem *p)
     return DBE_E_NOMEM;
 }
 
-static dbe_err read_number(const json_t *v, const char *param, double min, double max, double *ret, struct shim_problem *p)
+static dbe_err read_number(const json_t *v, const char *param, double min, double max, double *ret,
+                           struct shim_problem *p)
 {
     if (!json_is_number(v))
         return wrong_type(p, param, "a number", v);
     double number = json_number_value(v);
     if (!isfinite(number) || number < min || number > max)
-        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': must be between %g and %g.", param, min, max);
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': must be between %g and %g.", param, min,
+                                max);
     *ret = number;
     return DBE_OK;
 }
@@ -80,14 +83,14 @@ static dbe_err copy_text(const json_t *v, char **ret, struct shim_problem *p)
     return DBE_OK;
 }
 
-/* ---- messages ---------------------------------------------------------------------------------------------------- */
+/* ---- messages --------------------------------------------------------------------------------------------------- */
 
 /* Text of a content array: parts of type "text", joined as they stand. */
 static dbe_err join_parts(const json_t *parts, const char *param, char **ret, struct shim_problem *p)
 {
     struct base_buf text;
-    char            where[SHIM_PARAM_MAX_BYTES];
-    dbe_err         err = DBE_OK;
+    char where[SHIM_PARAM_MAX_BYTES];
+    dbe_err err = DBE_OK;
 
     if (json_array_size(parts) == 0 || json_array_size(parts) > SHIM_CONTENT_PARTS_MAX)
         return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': 1 to %d parts are allowed.", param,
@@ -100,11 +103,11 @@ static dbe_err join_parts(const json_t *parts, const char *param, char **ret, st
         if (!json_is_object(part))
             err = wrong_type(p, where, "an object", part);
         else if (!json_is_string(type) || strcmp(json_string_value(type), "text") != 0)
-            err = shim_problem_set(p, 400, "unsupported_value", where, "Invalid '%s': only parts of type 'text' are supported.",
-                                   where);
+            err = shim_problem_set(p, 400, "unsupported_value", where,
+                                   "Invalid '%s': only parts of type 'text' are supported.", where);
         else if (!json_is_string(words) || json_object_size(part) != 2)
-            err = shim_problem_set(p, 400, "invalid_value", where, "Invalid '%s': a text part holds 'type' and the string 'text'.",
-                                   where);
+            err = shim_problem_set(p, 400, "invalid_value", where,
+                                   "Invalid '%s': a text part holds 'type' and the string 'text'.", where);
         else
             base_buf_bytes(&text, json_string_value(words), json_string_length(words));
     }
@@ -124,7 +127,7 @@ static dbe_err join_parts(const json_t *parts, const char *param, char **ret, st
 static dbe_err read_role(const json_t *v, const char *param, enum shim_role *ret, struct shim_problem *p)
 {
     static const struct {
-        const char    *name;
+        const char *name;
         enum shim_role role;
     } roles[] = {
         {"system", SHIM_ROLE_SYSTEM},
@@ -134,7 +137,8 @@ static dbe_err read_role(const json_t *v, const char *param, enum shim_role *ret
     };
 
     if (v == NULL)
-        return shim_problem_set(p, 400, "missing_required_parameter", param, "Missing required parameter: '%s'.", param);
+        return shim_problem_set(p, 400, "missing_required_parameter", param, "Missing required parameter: '%s'.",
+                                param);
     if (!json_is_string(v))
         return wrong_type(p, param, "a string", v);
     for (size_t i = 0; i < BASE_ARRAY_LEN(roles); i++) {
@@ -150,12 +154,14 @@ static dbe_err read_role(const json_t *v, const char *param, enum shim_role *ret
 /* Fields of a message other than role and content: an answer sent back to us carries several of them as null. */
 static dbe_err check_message_fields(const json_t *message, size_t index, struct shim_problem *p)
 {
-    static const char *const known[] = {"name", "refusal", "tool_calls", "tool_call_id", "function_call", "audio", "annotations"};
-    char          where[SHIM_PARAM_MAX_BYTES];
-    const char   *key;
+    static const char *const known[] = {"name",          "refusal", "tool_calls", "tool_call_id",
+                                        "function_call", "audio",   "annotations"};
+    char where[SHIM_PARAM_MAX_BYTES];
+    const char *key;
     const json_t *value;
 
-    json_object_foreach((json_t *)message, key, value) {
+    json_object_foreach((json_t *)message, key, value)
+    {
         if (strcmp(key, "role") == 0 || strcmp(key, "content") == 0)
             continue;
         (void)snprintf(where, sizeof where, "messages[%zu].%.60s", index, key);
@@ -187,7 +193,8 @@ static dbe_err read_message(const json_t *v, size_t index, struct shim_chat_mess
     const json_t *content = json_object_get(v, "content");
     (void)snprintf(where, sizeof where, "messages[%zu].content", index);
     if (content == NULL)
-        return shim_problem_set(p, 400, "missing_required_parameter", where, "Missing required parameter: '%s'.", where);
+        return shim_problem_set(p, 400, "missing_required_parameter", where, "Missing required parameter: '%s'.",
+                                where);
     if (json_is_string(content))
         return copy_text(content, &ret->content, p);
     if (json_is_array(content))
@@ -213,7 +220,7 @@ static dbe_err read_messages(const json_t *v, const char *param, struct shim_cha
     return DBE_OK;
 }
 
-/* ---- the other parameters ----------------------------------------------------------------------------------------- */
+/* ---- the other parameters --------------------------------------------------------------------------------------- */
 
 static dbe_err read_model(const json_t *v, const char *param, struct shim_chat_req *req, struct shim_problem *p)
 {
@@ -246,7 +253,8 @@ static dbe_err read_max_tokens(const json_t *v, const char *param, struct shim_c
     if (!json_is_integer(v))
         return wrong_type(p, param, "an integer", v);
     if (json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX)
-        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': must be between 1 and %d.", param, INT32_MAX);
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': must be between 1 and %d.", param,
+                                INT32_MAX);
     if (req->has_max_tokens)
         return shim_problem_set(p, 400, "invalid_parameter_combination", param,
                                 "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.");
@@ -269,8 +277,8 @@ static dbe_err read_stop_one(const json_t *v, const char *param, struct shim_cha
     if (!json_is_string(v))
         return wrong_type(p, param, "a string", v);
     if (json_string_length(v) == 0 || json_string_length(v) > SHIM_STOP_MAX_BYTES)
-        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': a stop sequence has 1 to %d bytes.", param,
-                                SHIM_STOP_MAX_BYTES);
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': a stop sequence has 1 to %d bytes.",
+                                param, SHIM_STOP_MAX_BYTES);
     DBE_TRY(copy_text(v, &req->stop[req->stop_count], p));
     req->stop_count++;
     return DBE_OK;
@@ -285,8 +293,8 @@ static dbe_err read_stop(const json_t *v, const char *param, struct shim_chat_re
     if (!json_is_array(v))
         return wrong_type(p, param, "a string or an array of strings", v);
     if (json_array_size(v) == 0 || json_array_size(v) > SHIM_STOP_MAX)
-        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': 1 to %d stop sequences are allowed.", param,
-                                SHIM_STOP_MAX);
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': 1 to %d stop sequences are allowed.",
+                                param, SHIM_STOP_MAX);
     for (size_t i = 0; i < json_array_size(v); i++) {
         (void)snprintf(where, sizeof where, "%s[%zu]", param, i);
         DBE_TRY(read_stop_one(json_array_get(v, i), where, req, p));
@@ -299,16 +307,18 @@ static dbe_err read_stream(const json_t *v, const char *param, struct shim_chat_
     return read_bool(v, param, &req->stream, p);
 }
 
-static dbe_err read_stream_options(const json_t *v, const char *param, struct shim_chat_req *req, struct shim_problem *p)
+static dbe_err read_stream_options(const json_t *v, const char *param, struct shim_chat_req *req,
+                                   struct shim_problem *p)
 {
-    char          where[SHIM_PARAM_MAX_BYTES];
-    const char   *key;
+    char where[SHIM_PARAM_MAX_BYTES];
+    const char *key;
     const json_t *value;
-    bool          obfuscate = false;
+    bool obfuscate = false;
 
     if (!json_is_object(v))
         return wrong_type(p, param, "an object", v);
-    json_object_foreach((json_t *)v, key, value) {
+    json_object_foreach((json_t *)v, key, value)
+    {
         (void)snprintf(where, sizeof where, "%s.%.60s", param, key);
         if (strcmp(key, "include_usage") == 0)
             DBE_TRY(read_bool(value, where, &req->include_usage, p));
@@ -322,7 +332,7 @@ static dbe_err read_stream_options(const json_t *v, const char *param, struct sh
     return DBE_OK;
 }
 
-/* ---- tables --------------------------------------------------------------------------------------------------------- */
+/* ---- tables ----------------------------------------------------------------------------------------------------- */
 
 struct reader_row { /* parameters that are obeyed */
     const char *name;
@@ -341,10 +351,22 @@ static const struct reader_row readers[] = {
     {"stream_options", read_stream_options},
 };
 
-/* Parameters that are not implemented. The value in the row, if it has one, asks for what happens anyway and is accepted. */
-enum neutral { NEVER, ANY_STRING, STRING_MAP, IS_FALSE, IS_ZERO, IS_ONE, EMPTY_OBJECT, TEXT_FORMAT, TEXT_ONLY, NO_TIER };
+/* Parameters that are not implemented. The value in the row, if it has one, asks for what happens anyway and is
+ * accepted. */
+enum neutral {
+    NEVER,
+    ANY_STRING,
+    STRING_MAP,
+    IS_FALSE,
+    IS_ZERO,
+    IS_ONE,
+    EMPTY_OBJECT,
+    TEXT_FORMAT,
+    TEXT_ONLY,
+    NO_TIER
+};
 struct neutral_row {
-    const char  *name;
+    const char *name;
     enum neutral when;
 };
 static const struct neutral_row neutrals[] = {
@@ -387,14 +409,12 @@ static bool is_text(const json_t *v, const char *text)
 
 static bool is_string_map(const json_t *v)
 {
-    const char   *key;
+    const char *key;
     const json_t *value;
 
     if (!json_is_object(v) || json_object_size(v) > 16)
         return false;
-    json_object_foreach((json_t *)v, key, value)
-        if (!json_is_string(value))
-            return false;
+    json_object_foreach((json_t *)v, key, value) if (!json_is_string(value)) return false;
     return true;
 }
 
@@ -451,13 +471,13 @@ static dbe_err read_parameter(const char *key, const json_t *v, struct shim_chat
     return shim_problem_set(p, 400, "unknown_parameter", key, "Unknown parameter: '%.64s'.", key);
 }
 
-/* ---- the body -------------------------------------------------------------------------------------------------------- */
+/* ---- the body --------------------------------------------------------------------------------------------------- */
 
 /* The JSON library recurses, so nesting is counted before it sees the text. Brackets inside strings do not count. */
 static bool too_deep(const char *body, size_t len)
 {
     size_t depth = 0;
-    bool   in_string = false;
+    bool in_string = false;
 
     for (size_t i = 0; i < len; i++) {
         char c = body[i];
@@ -487,31 +507,32 @@ static dbe_err refuse_json(const json_error_t *e, struct shim_problem *p)
     case json_error_out_of_memory: return no_memory(p);
     case json_error_duplicate_key:
         (void)sscanf(e->text, "duplicate object key near '\"%63[A-Za-z0-9_]", key);
-        return shim_problem_set(p, 400, "duplicate_parameter", key, "The JSON body names a key twice at line %d, column %d.",
-                                e->line, e->column);
+        return shim_problem_set(p, 400, "duplicate_parameter", key,
+                                "The JSON body names a key twice at line %d, column %d.", e->line, e->column);
     case json_error_invalid_utf8:
-        return shim_problem_set(p, 400, "invalid_utf8", NULL, "The body is not well-formed UTF-8 at byte %d.", e->position);
+        return shim_problem_set(p, 400, "invalid_utf8", NULL, "The body is not well-formed UTF-8 at byte %d.",
+                                e->position);
     case json_error_null_character:
     case json_error_null_byte_in_key:
-        return shim_problem_set(p, 400, "invalid_json", NULL, "The JSON body holds a NUL character at line %d, column %d.",
-                                e->line, e->column);
+        return shim_problem_set(p, 400, "invalid_json", NULL,
+                                "The JSON body holds a NUL character at line %d, column %d.", e->line, e->column);
     default:
-        return shim_problem_set(p, 400, "invalid_json", NULL, "The body is not valid JSON at line %d, column %d.", e->line,
-                                e->column);
+        return shim_problem_set(p, 400, "invalid_json", NULL, "The body is not valid JSON at line %d, column %d.",
+                                e->line, e->column);
     }
 }
 
 static dbe_err read_body(const json_t *root, struct shim_chat_req *req, struct shim_problem *p)
 {
-    const char   *key;
+    const char *key;
     const json_t *value;
 
     if (!json_is_object(root))
         return shim_problem_set(p, 400, "invalid_type", NULL, "The JSON body must be an object.");
-    json_object_foreach((json_t *)root, key, value)
-        DBE_TRY(read_parameter(key, value, req, p));
+    json_object_foreach((json_t *)root, key, value) DBE_TRY(read_parameter(key, value, req, p));
     if (req->messages == NULL)
-        return shim_problem_set(p, 400, "missing_required_parameter", "messages", "Missing required parameter: 'messages'.");
+        return shim_problem_set(p, 400, "missing_required_parameter", "messages",
+                                "Missing required parameter: 'messages'.");
     const json_t *options = json_object_get(root, "stream_options");
     if (options != NULL && !json_is_null(options) && !req->stream)
         return shim_problem_set(p, 400, "invalid_parameter_combination", "stream_options",
@@ -521,12 +542,13 @@ static dbe_err read_body(const json_t *root, struct shim_chat_req *req, struct s
 
 dbe_err shim_chat_req_parse(const char *body, size_t len, struct shim_chat_req *ret, struct shim_problem *p)
 {
-    json_error_t         e;
+    json_error_t e;
     struct shim_chat_req req = {0};
 
     memset(ret, 0, sizeof *ret);
     if (len > SHIM_BODY_MAX_BYTES)
-        return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.", SHIM_BODY_MAX_BYTES);
+        return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
+                                SHIM_BODY_MAX_BYTES);
     if (too_deep(body, len))
         return shim_problem_set(p, 400, "invalid_json", NULL, "The JSON body is nested more than %d levels deep.",
                                 SHIM_JSON_DEPTH_MAX);

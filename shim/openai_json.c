@@ -26,7 +26,7 @@ static void text_or_null(struct base_buf *out, const char *s)
         text(out, s);
 }
 
-/* ---- errors --------------------------------------------------------------------------------------------------- */
+/* ---- errors ----------------------------------------------------------------------------------------------------- */
 
 static const char *type_of_status(int status)
 {
@@ -55,10 +55,10 @@ dbe_err shim_problem_set(struct shim_problem *p, int status, const char *code, c
 
 /* Errors with a meaning of their own over HTTP; the rest follow from their class. */
 static const struct mesh_row {
-    dbe_err     err;
-    int         status;
+    dbe_err err;
+    int status;
     const char *code;
-    uint32_t    retry_after_s;
+    uint32_t retry_after_s;
 } mesh_rows[] = {
     {DBE_E_UNAVAILABLE, 503, "service_unavailable", 1},
     {DBE_E_CLOSED, 503, "service_unavailable", 1},
@@ -90,10 +90,11 @@ static struct mesh_row mesh_row_of(dbe_err err)
     }
 }
 
-void shim_problem_of_mesh(struct shim_problem *p, dbe_err err, const char *reason, const char *rule, uint32_t retry_after_ms)
+void shim_problem_of_mesh(struct shim_problem *p, dbe_err err, const char *reason, const char *rule,
+                          uint32_t retry_after_ms)
 {
     struct mesh_row row = mesh_row_of(err);
-    const char     *why = reason != NULL && reason[0] != '\0' ? reason : dbe_err_text(err);
+    const char *why = reason != NULL && reason[0] != '\0' ? reason : dbe_err_text(err);
 
     if (rule != NULL && rule[0] != '\0')
         (void)shim_problem_set(p, row.status, row.code, NULL, "%s: %.160s (rule %.40s)", dbe_err_name(err), why, rule);
@@ -123,7 +124,7 @@ void shim_problem_json(struct base_buf *out, const struct shim_problem *p, const
     base_buf_str(out, "}}");
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------- */
+/* ---- models ----------------------------------------------------------------------------------------------------- */
 
 void shim_model_json(struct base_buf *out, const struct shim_model *model)
 {
@@ -132,7 +133,8 @@ void shim_model_json(struct base_buf *out, const struct shim_model *model)
     base_buf_fmt(out, ",\"object\":\"model\",\"created\":%" PRIu64 ",\"owned_by\":\"dsmil\",\"dsmil\":{\"profile\":",
                  model->created_unix);
     text(out, model->profile);
-    base_buf_fmt(out, ",\"device\":%" PRIu32 ",\"context_tokens\":%" PRIu32 "}}", model->device_id, model->context_tokens);
+    base_buf_fmt(out, ",\"device\":%" PRIu32 ",\"context_tokens\":%" PRIu32 "}}", model->device_id,
+                 model->context_tokens);
 }
 
 void shim_models_json(struct base_buf *out, const struct shim_models *models)
@@ -146,7 +148,7 @@ void shim_models_json(struct base_buf *out, const struct shim_models *models)
     base_buf_str(out, "]}");
 }
 
-/* ---- answers -------------------------------------------------------------------------------------------------- */
+/* ---- answers ---------------------------------------------------------------------------------------------------- */
 
 void shim_usage_json(struct base_buf *out, uint32_t prompt_tokens, uint32_t completion_tokens)
 {

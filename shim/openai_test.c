@@ -31,16 +31,19 @@ static void test_good_requests(void **state)
         HEAD ",\"max_completion_tokens\":1}",
         HEAD ",\"stop\":[\"a\",\"b\",\"c\",\"d\"]}",
         HEAD ",\"stream\":true,\"stream_options\":{\"include_usage\":true,\"include_obfuscation\":false}}",
-        HEAD ",\"user\":\"u\",\"metadata\":{\"a\":\"b\"},\"store\":false,\"service_tier\":\"auto\",\"prompt_cache_key\":\"k\"}",
+        HEAD ",\"user\":\"u\",\"metadata\":{\"a\":\"b\"},\"store\":false,\"service_tier\":\"auto\",\"prompt_cache_"
+             "key\":\"k\"}",
         HEAD ",\"frequency_penalty\":0,\"presence_penalty\":0.0,\"logit_bias\":{},\"logprobs\":false}",
-        HEAD ",\"response_format\":{\"type\":\"text\"},\"modalities\":[\"text\"],\"tools\":null,\"safety_identifier\":\"s\"}",
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"refusal\":null,\"annotations\":[]}]}",
+        HEAD ",\"response_format\":{\"type\":\"text\"},\"modalities\":[\"text\"],\"tools\":null,\"safety_identifier\":"
+             "\"s\"}",
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"refusal\":null,\"annotations\":[]}]"
+        "}",
     };
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(bodies); i++) {
         struct shim_chat_req req;
-        struct shim_problem  p = {0};
+        struct shim_problem p = {0};
         if (shim_chat_req_parse(bodies[i], strlen(bodies[i]), &req, &p) != DBE_OK)
             fail_msg("%s: %s", bodies[i], p.message);
         shim_chat_req_free(&req);
@@ -49,12 +52,14 @@ static void test_good_requests(void **state)
 
 static void test_request_fields(void **state)
 {
-    static const char body[] =
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"content\":\"be brief\"},{\"role\":\"user\",\"content\":"
-        "[{\"type\":\"text\",\"text\":\"a\\n\"},{\"type\":\"text\",\"text\":\"\xC3\xA9\"}]}],\"temperature\":1.5,\"top_p\":0.25,"
-        "\"max_tokens\":7,\"seed\":42,\"stop\":[\"x\",\"yy\"],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
+    static const char body[] = "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"content\":\"be "
+                               "brief\"},{\"role\":\"user\",\"content\":"
+                               "[{\"type\":\"text\",\"text\":\"a\\n\"},{\"type\":\"text\",\"text\":\"\xC3\xA9\"}]}],"
+                               "\"temperature\":1.5,\"top_p\":0.25,"
+                               "\"max_tokens\":7,\"seed\":42,\"stop\":[\"x\",\"yy\"],\"stream\":true,\"stream_"
+                               "options\":{\"include_usage\":true}}";
     struct shim_chat_req req;
-    struct shim_problem  p;
+    struct shim_problem p;
 
     (void)state;
     assert_int_equal(shim_chat_req_parse(body, strlen(body), &req, &p), DBE_OK);
@@ -81,7 +86,7 @@ struct bad_row {
 static void expect_refused(const struct bad_row *row)
 {
     struct shim_chat_req req;
-    struct shim_problem  p = {0};
+    struct shim_problem p = {0};
 
     if (shim_chat_req_parse(row->body, strlen(row->body), &req, &p) != DBE_E_ARGUMENT)
         fail_msg("accepted: %s", row->body);
@@ -111,11 +116,14 @@ static void test_wrong_types_and_ranges(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "invalid_type", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "invalid_value", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[\"x\"]}]}", "invalid_type", "messages[0].content[0]"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}", "unsupported_value",
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}",
+         "unsupported_value", "messages[0].content[0]"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "invalid_value",
          "messages[0].content[0]"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "invalid_value", "messages[0].content[0]"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"name\":\"bob\"}]}", "unsupported_parameter", "messages[0].name"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"colour\":1}]}", "unknown_parameter", "messages[0].colour"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"name\":\"bob\"}]}", "unsupported_parameter",
+         "messages[0].name"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"colour\":1}]}", "unknown_parameter",
+         "messages[0].colour"},
         {HEAD ",\"temperature\":\"1\"}", "invalid_type", "temperature"},
         {HEAD ",\"temperature\":true}", "invalid_type", "temperature"},
         {HEAD ",\"temperature\":2.1}", "invalid_value", "temperature"},
@@ -125,7 +133,8 @@ static void test_wrong_types_and_ranges(void **state)
         {HEAD ",\"max_tokens\":1.0}", "invalid_type", "max_tokens"},
         {HEAD ",\"max_tokens\":4294967296}", "invalid_value", "max_tokens"},
         {HEAD ",\"max_completion_tokens\":-1}", "invalid_value", "max_completion_tokens"},
-        {HEAD ",\"max_tokens\":1,\"max_completion_tokens\":1}", "invalid_parameter_combination", "max_completion_tokens"},
+        {HEAD ",\"max_tokens\":1,\"max_completion_tokens\":1}", "invalid_parameter_combination",
+         "max_completion_tokens"},
         {HEAD ",\"seed\":1.5}", "invalid_type", "seed"},
         {HEAD ",\"stop\":1}", "invalid_type", "stop"},
         {HEAD ",\"stop\":\"\"}", "invalid_value", "stop"},
@@ -135,7 +144,8 @@ static void test_wrong_types_and_ranges(void **state)
         {HEAD ",\"stream\":1}", "invalid_type", "stream"},
         {HEAD ",\"stream\":true,\"stream_options\":[]}", "invalid_type", "stream_options"},
         {HEAD ",\"stream\":true,\"stream_options\":{\"x\":1}}", "unknown_parameter", "stream_options.x"},
-        {HEAD ",\"stream\":true,\"stream_options\":{\"include_usage\":1}}", "invalid_type", "stream_options.include_usage"},
+        {HEAD ",\"stream\":true,\"stream_options\":{\"include_usage\":1}}", "invalid_type",
+         "stream_options.include_usage"},
         {HEAD ",\"stream\":true,\"stream_options\":{\"include_obfuscation\":true}}", "unsupported_parameter",
          "stream_options.include_obfuscation"},
         {HEAD ",\"stream_options\":{}}", "invalid_parameter_combination", "stream_options"},
@@ -211,8 +221,8 @@ static void test_hostile_bodies(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\nb\"}]}", "invalid_json", NULL},
     };
     struct shim_chat_req req;
-    struct shim_problem  p;
-    char                 deep[4096];
+    struct shim_problem p;
+    char deep[4096];
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++)
@@ -223,7 +233,7 @@ static void test_hostile_bodies(void **state)
     assert_int_equal(shim_chat_req_parse("{\0}", 3, &req, &p), DBE_E_ARGUMENT);
 
     size_t len = SHIM_BODY_MAX_BYTES + 1;
-    char  *large = test_malloc(len);
+    char *large = test_malloc(len);
     memset(large, ' ', len);
     assert_int_equal(shim_chat_req_parse(large, len, &req, &p), DBE_E_ARGUMENT);
     assert_int_equal(p.status, 413);
@@ -233,9 +243,9 @@ static void test_hostile_bodies(void **state)
 /* A message about bad JSON says where, and never quotes what stands there. */
 static void test_refusal_does_not_quote(void **state)
 {
-    static const char    body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"secret words\" oops}]}";
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"secret words\" oops}]}";
     struct shim_chat_req req;
-    struct shim_problem  p;
+    struct shim_problem p;
 
     (void)state;
     assert_int_equal(shim_chat_req_parse(body, strlen(body), &req, &p), DBE_E_ARGUMENT);
@@ -245,14 +255,15 @@ static void test_refusal_does_not_quote(void **state)
 
 static void test_allocation_failures(void **state)
 {
-    static const char body[] = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},"
-                               "{\"role\":\"user\",\"content\":\"b\"}],\"stop\":[\"x\",\"y\"]}";
+    static const char body[] =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},"
+        "{\"role\":\"user\",\"content\":\"b\"}],\"stop\":[\"x\",\"y\"]}";
     uint64_t n = 0;
 
     (void)state;
     for (n = 1; n < 64; n++) {
         struct shim_chat_req req;
-        struct shim_problem  p = {0};
+        struct shim_problem p = {0};
         base_fail_alloc_at(n);
         dbe_err err = shim_chat_req_parse(body, strlen(body), &req, &p);
         base_fail_alloc_at(0);
@@ -287,7 +298,7 @@ static const char hostile[] = "a\n\ndata: [DONE]\r\n\"quoted\" \\ \x01\x1f \xE2\
 static json_t *parse(const char *json)
 {
     json_error_t e;
-    json_t      *root = json_loads(json, JSON_REJECT_DUPLICATES, &e);
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &e);
 
     if (root == NULL)
         fail_msg("%s in %s", e.text, json);
@@ -309,7 +320,7 @@ static void check_trace(const json_t *dsmil)
 
 static void test_answer_json(void **state)
 {
-    struct base_buf    out;
+    struct base_buf out;
     struct shim_answer a = {"the-model", 1700000000, hostile, sizeof hostile - 1, "length", 3, 4};
 
     (void)state;
@@ -318,7 +329,8 @@ static void test_answer_json(void **state)
     json_t *root = parse(base_buf_cstr(&out));
     json_t *choice = json_array_get(json_object_get(root, "choices"), 0), *usage = json_object_get(root, "usage");
     assert_string_equal(json_string_value(json_object_get(root, "object")), "chat.completion");
-    assert_string_equal(json_string_value(json_object_get(root, "id")), "chatcmpl-00112233-4455-4677-8899-aabbccddeeff");
+    assert_string_equal(json_string_value(json_object_get(root, "id")),
+                        "chatcmpl-00112233-4455-4677-8899-aabbccddeeff");
     assert_string_equal(json_string_value(json_object_get(json_object_get(choice, "message"), "content")), hostile);
     assert_string_equal(json_string_value(json_object_get(choice, "finish_reason")), "length");
     assert_true(json_is_null(json_object_get(choice, "logprobs")));
@@ -330,15 +342,15 @@ static void test_answer_json(void **state)
 
 static void test_bad_bytes_of_a_model_stay_valid_json(void **state)
 {
-    static const char  bytes[] = "x\xFF\xC3\x00\xED\xA0\x80y";
-    struct base_buf    out;
+    static const char bytes[] = "x\xFF\xC3\x00\xED\xA0\x80y";
+    struct base_buf out;
     struct shim_answer a = {"m", 0, bytes, sizeof bytes - 1, "stop", 0, 0};
 
     (void)state;
     base_buf_init(&out, SHIM_ANSWER_MAX_BYTES);
     shim_answer_json(&out, &a, &trace);
     json_error_t e;
-    json_t      *root = json_loadb(base_buf_cstr(&out), out.len, JSON_ALLOW_NUL, &e);
+    json_t *root = json_loadb(base_buf_cstr(&out), out.len, JSON_ALLOW_NUL, &e);
     assert_non_null(root);
     json_decref(root);
     base_buf_free(&out);
@@ -347,10 +359,10 @@ static void test_bad_bytes_of_a_model_stay_valid_json(void **state)
 static void test_mesh_errors(void **state)
 {
     static const struct {
-        dbe_err     err;
-        int         status;
+        dbe_err err;
+        int status;
         const char *code;
-        uint32_t    hint_ms, retry_s;
+        uint32_t hint_ms, retry_s;
     } rows[] = {
         {DBE_E_DENIED, 403, "policy_denied", 0, 0},
         {DBE_E_KINETIC, 403, "policy_denied", 0, 0},
@@ -372,7 +384,7 @@ static void test_mesh_errors(void **state)
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
         struct shim_problem p;
-        struct base_buf     out;
+        struct base_buf out;
         shim_problem_of_mesh(&p, rows[i].err, "why \"so\"", "kinetic", rows[i].hint_ms);
         assert_int_equal(p.status, rows[i].status);
         assert_string_equal(p.code, rows[i].code);
@@ -388,21 +400,27 @@ static void test_mesh_errors(void **state)
     }
 }
 
-/* ---- models and headers ------------------------------------------------------------------------------------------ */
+/* ---- models and headers ----------------------------------------------------------------------------------------- */
 
 static void test_models(void **state)
 {
     static const struct {
         const char *name, *profile; /* NULL: unknown */
     } rows[] = {
-        {"dsmil-tiny", "llm-7b-amx"}, {"llama-7b-int8-amx", "llm-7b-amx"}, {"mistral-7b-int8-amx", "llm-7b-amx"},
-        {"gpt-4", "llm-7b-amx"},      {"gpt-3.5-turbo", "llm-7b-amx"},     {"llm-1b-npu", "llm-1b-npu"},
-        {"", "llm-7b-amx"},           {"gpt-5", NULL},                     {"DSMIL-TINY", NULL},
+        {"dsmil-tiny", "llm-7b-amx"},
+        {"llama-7b-int8-amx", "llm-7b-amx"},
+        {"mistral-7b-int8-amx", "llm-7b-amx"},
+        {"gpt-4", "llm-7b-amx"},
+        {"gpt-3.5-turbo", "llm-7b-amx"},
+        {"llm-1b-npu", "llm-1b-npu"},
+        {"", "llm-7b-amx"},
+        {"gpt-5", NULL},
+        {"DSMIL-TINY", NULL},
     };
     static struct shim_models models = {.list = {{"dsmil-tiny", "llm-7b-amx", 1, 512, 47}}, .count = 1};
-    struct shim_problem       p;
-    const char               *profile;
-    struct base_buf           out;
+    struct shim_problem p;
+    const char *profile;
+    struct base_buf out;
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
@@ -434,10 +452,12 @@ static void test_models(void **state)
 
 static void test_headers(void **state)
 {
-    static const char *const local[] = {"localhost", "LocalHost:8001", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8001"};
-    static const char *const foreign[] = {"",           "evil.example",     "localhost.evil.example", "127.0.0.1.evil.example",
-                                          "localhost:", "localhost:123456", "localhost:80a",          "127.0.0.1@evil.example",
-                                          "[::1]evil"};
+    static const char *const local[] = {"localhost",   "LocalHost:8001", "127.0.0.1",
+                                        "127.0.0.1:1", "[::1]",          "[::1]:8001"};
+    static const char *const foreign[] = {
+        "",           "evil.example",     "localhost.evil.example", "127.0.0.1.evil.example",
+        "localhost:", "localhost:123456", "localhost:80a",          "127.0.0.1@evil.example",
+        "[::1]evil"};
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(local); i++)
@@ -463,12 +483,12 @@ static void test_headers(void **state)
     assert_false(shim_bearer_matches(NULL, "k1"));
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------------ */
+/* ---- streams ---------------------------------------------------------------------------------------------------- */
 
 /* Read everything, a few bytes at a time, as a slow client does. */
 static char *drain(struct shim_stream *s, struct base_buf *all)
 {
-    char   piece[7];
+    char piece[7];
     size_t n;
 
     while ((n = shim_stream_read(s, piece, sizeof piece)) > 0)
@@ -502,9 +522,9 @@ static const char *delta_text(const json_t *chunk)
 static void run_stream(bool include_usage, bool slow)
 {
     struct shim_stream s;
-    struct base_buf    all, said;
-    size_t             events = 0;
-    bool               done = false;
+    struct base_buf all, said;
+    size_t events = 0;
+    bool done = false;
 
     base_buf_init(&all, 1 << 20);
     base_buf_init(&said, 4096);
@@ -527,7 +547,7 @@ static void run_stream(bool include_usage, bool slow)
         }
         json_t *chunk = parse(event);
         const char *words = delta_text(chunk);
-        bool        last = *at == 'd' && strncmp(at, "data: [DONE]", 12) == 0;
+        bool last = *at == 'd' && strncmp(at, "data: [DONE]", 12) == 0;
         if (words != NULL)
             base_buf_str(&said, words);
         assert_string_equal(json_string_value(json_object_get(chunk, "model")), "m");
@@ -559,10 +579,10 @@ static void test_streams(void **state)
 
 static void test_stream_that_breaks_off(void **state)
 {
-    struct shim_stream  s;
-    struct base_buf     all;
+    struct shim_stream s;
+    struct base_buf all;
     struct shim_problem p;
-    bool                failed = false;
+    bool failed = false;
 
     (void)state;
     base_buf_init(&all, 1 << 20);
@@ -587,10 +607,10 @@ static void test_stream_that_breaks_off(void **state)
 
 static void test_stream_that_nobody_reads_is_bounded(void **state)
 {
-    static char        text[1024];
+    static char text[1024];
     struct shim_stream s;
-    dbe_err            err = DBE_OK;
-    size_t             n = 0;
+    dbe_err err = DBE_OK;
+    size_t n = 0;
 
     (void)state;
     memset(text, 'x', sizeof text);

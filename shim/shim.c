@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the API key ---------------------------------------------------------------------------------------------------- */
+/* ---- the API key ------------------------------------------------------------------------------------------------ */
 
 static dbe_err take_key(struct shim *shim, const char *text, size_t len, const char *where, struct dbe_diag *diag)
 {
@@ -25,7 +25,8 @@ static dbe_err take_key(struct shim *shim, const char *text, size_t len, const c
     for (size_t i = 0; i < len && good; i++)
         good = text[i] > 0x20 && text[i] < 0x7F;
     if (!good)
-        return dbe_fail(diag, DBE_E_CONFIG, "api-key", 0, "the API key in %.100s must be %d to %d visible ASCII characters", where,
+        return dbe_fail(diag, DBE_E_CONFIG, "api-key", 0,
+                        "the API key in %.100s must be %d to %d visible ASCII characters", where,
                         SHIM_API_KEY_MIN_BYTES, SHIM_API_KEY_MAX_BYTES);
     memcpy(shim->api_key, text, len);
     shim->api_key[len] = '\0';
@@ -34,7 +35,7 @@ static dbe_err take_key(struct shim *shim, const char *text, size_t len, const c
 
 static dbe_err load_key(struct shim *shim, struct dbe_diag *diag)
 {
-    const char     *env = getenv("DSMIL_OPENAI_API_KEY");
+    const char *env = getenv("DSMIL_OPENAI_API_KEY");
     struct base_buf file;
 
     if (shim->api_key_file[0] == '\0') {
@@ -51,7 +52,7 @@ static dbe_err load_key(struct shim *shim, struct dbe_diag *diag)
     return err;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static dbe_err shim_init(struct svc *svc, void *state, struct dbe_diag *diag)
 {
@@ -63,7 +64,8 @@ static dbe_err shim_init(struct svc *svc, void *state, struct dbe_diag *diag)
         return dbe_fail(diag, DBE_E_CONFIG, "link-router", 0, "--link-router ADDRESS is required");
     DBE_TRY(load_key(shim, diag));
     DBE_TRY(shim_http_start(shim, diag));
-    svc_log(svc, SVC_INFO, NULL, "listening on http://127.0.0.1:%" PRIu64 "/v1 for tenant %s", shim->port, shim->tenant);
+    svc_log(svc, SVC_INFO, NULL, "listening on http://127.0.0.1:%" PRIu64 "/v1 for tenant %s", shim->port,
+            shim->tenant);
     return DBE_OK;
 }
 
@@ -103,8 +105,9 @@ static void shim_dump(const void *state, struct svc_dump *out)
 {
     const struct shim *shim = state;
 
-    svc_dumpf(out, "port=%" PRIu64 " connections=%" PRIu64 " chats_in_flight=%" PRIu64 " models=%zu claim=%s", shim->port,
-              shim->connections, shim->in_flight, shim->mesh.serving.count, shim->mesh.claim_len > 0 ? "held" : "none");
+    svc_dumpf(out, "port=%" PRIu64 " connections=%" PRIu64 " chats_in_flight=%" PRIu64 " models=%zu claim=%s",
+              shim->port, shim->connections, shim->in_flight, shim->mesh.serving.count,
+              shim->mesh.claim_len > 0 ? "held" : "none");
 }
 
 static void shim_fini(struct svc *svc, void *state)
@@ -117,7 +120,7 @@ static void shim_fini(struct svc *svc, void *state)
     base_wipe(shim->mesh.claim, sizeof shim->mesh.claim);
 }
 
-/* ---- the service, declared ----------------------------------------------------------------------------------------------- */
+/* ---- the service, declared -------------------------------------------------------------------------------------- */
 
 static const struct svc_neighbour neighbours[] = {
     {.name = "router", .role = DBE_ROLE_ROUTER, .device = 43, .required = true},
@@ -126,25 +129,57 @@ static const struct svc_neighbour neighbours[] = {
 
 #define FIELD(f) .offset = offsetof(struct shim, f), .size = sizeof((struct shim *)0)->f
 static const struct svc_param params[] = {
-    {.key = "port", .unit = "TCP port", .kind = SVC_PARAM_UINT, .def = 8001, .min = 0, .max = 65535, FIELD(port),
+    {.key = "port",
+     .unit = "TCP port",
+     .kind = SVC_PARAM_UINT,
+     .def = 8001,
+     .min = 0,
+     .max = 65535,
+     FIELD(port),
      .doc = "on 127.0.0.1; 0: one that is free, told in the log"},
-    {.key = "api-key-file", .unit = "file", .kind = SVC_PARAM_TEXT, .def_text = "", FIELD(api_key_file),
+    {.key = "api-key-file",
+     .unit = "file",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "",
+     FIELD(api_key_file),
      .doc = "holds the API key, mode 0600; else the environment's DSMIL_OPENAI_API_KEY"},
-    {.key = "tenant", .unit = "name", .kind = SVC_PARAM_TEXT, .def_text = "LOCAL_TOOL_USER", FIELD(tenant),
+    {.key = "tenant",
+     .unit = "name",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "LOCAL_TOOL_USER",
+     FIELD(tenant),
      .doc = "tenant that local programs act for"},
-    {.key = "timeout-ms", .unit = "ms", .kind = SVC_PARAM_UINT, .def = 300000, .min = 100, .max = DBE_CALL_TIMEOUT_MAX_MS,
-     FIELD(timeout_ms), .doc = "time for one whole answer"},
-    {.key = "max-connections", .unit = "connections", .kind = SVC_PARAM_UINT, .def = 128, .min = 1, .max = 4096,
-     FIELD(max_connections), .doc = "HTTP connections at once; further ones wait"},
+    {.key = "timeout-ms",
+     .unit = "ms",
+     .kind = SVC_PARAM_UINT,
+     .def = 300000,
+     .min = 100,
+     .max = DBE_CALL_TIMEOUT_MAX_MS,
+     FIELD(timeout_ms),
+     .doc = "time for one whole answer"},
+    {.key = "max-connections",
+     .unit = "connections",
+     .kind = SVC_PARAM_UINT,
+     .def = 128,
+     .min = 1,
+     .max = 4096,
+     FIELD(max_connections),
+     .doc = "HTTP connections at once; further ones wait"},
     {0},
 };
 
-#define COUNTER(metric, words, labels, how, f) {metric, words, labels, how, offsetof(struct shim, f)}
+#define COUNTER(metric, words, labels, how, f)                                                                         \
+    {                                                                                                                  \
+        metric, words, labels, how, offsetof(struct shim, f)                                                           \
+    }
 static const struct svc_counter counters[] = {
     COUNTER("dsmil_openai_requests_total", "HTTP requests", NULL, SVC_COUNTER, requests),
-    COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"2xx\"", SVC_COUNTER, answers_2xx),
-    COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"4xx\"", SVC_COUNTER, answers_4xx),
-    COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"5xx\"", SVC_COUNTER, answers_5xx),
+    COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"2xx\"", SVC_COUNTER,
+            answers_2xx),
+    COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"4xx\"", SVC_COUNTER,
+            answers_4xx),
+    COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"5xx\"", SVC_COUNTER,
+            answers_5xx),
     COUNTER("dsmil_openai_chats_total", "chats sent to the router", NULL, SVC_COUNTER, chats),
     COUNTER("dsmil_openai_streams_total", "of these, streamed", NULL, SVC_COUNTER, streams),
     COUNTER("dsmil_openai_disconnects_total", "clients that left before their answer", NULL, SVC_COUNTER, disconnects),

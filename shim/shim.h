@@ -25,62 +25,63 @@ struct shim_server;
 struct shim {
     /* parameters */
     uint64_t port, max_connections, timeout_ms;
-    char     api_key_file[1024], tenant[DBE_TENANT_MAX_BYTES + 1];
+    char api_key_file[1024], tenant[DBE_TENANT_MAX_BYTES + 1];
     /* state */
-    char                api_key[SHIM_API_KEY_MAX_BYTES + 1];
-    struct svc         *svc;
-    struct shim_mesh    mesh;
+    char api_key[SHIM_API_KEY_MAX_BYTES + 1];
+    struct svc *svc;
+    struct shim_mesh mesh;
     struct shim_server *server;
     /* counters */
     uint64_t requests, answers_2xx, answers_4xx, answers_5xx, chats, streams, disconnects, connections, in_flight;
 };
 
-/* ---- http.c ------------------------------------------------------------------------------------------------------- */
+/* ---- http.c ----------------------------------------------------------------------------------------------------- */
 
 /* One HTTP request, from its headers until its answer has left or its connection is gone. */
 struct shim_http {
-    struct shim           *shim;
+    struct shim *shim;
     struct MHD_Connection *connection;
-    struct shim_socket    *socket;
-    const char            *route; /* for the log; static, never what the client sent */
-    dbe_err              (*handler)(struct shim_http *http);
-    const char            *model_id; /* GET /v1/models/{id}: into `body` */
-    struct base_buf        body;
-    size_t                 dropped_bytes; /* body beyond the limit */
-    bool                   refused;       /* an answer was decided by the headers alone */
-    struct shim_problem    problem;
-    bool                   suspended, gone, streaming;
-    struct MHD_Response   *answer; /* to be queued when the connection runs again */
-    unsigned               status;
-    struct base_watch     *watch; /* sees the client leave while we wait for the mesh */
-    uint64_t               begin_ns;
-    bool                   counted; /* in in_flight */
+    struct shim_socket *socket;
+    const char *route; /* for the log; static, never what the client sent */
+    dbe_err (*handler)(struct shim_http *http);
+    const char *model_id; /* GET /v1/models/{id}: into `body` */
+    struct base_buf body;
+    size_t dropped_bytes; /* body beyond the limit */
+    bool refused;         /* an answer was decided by the headers alone */
+    struct shim_problem problem;
+    bool suspended, gone, streaming;
+    struct MHD_Response *answer; /* to be queued when the connection runs again */
+    unsigned status;
+    struct base_watch *watch; /* sees the client leave while we wait for the mesh */
+    uint64_t begin_ns;
+    bool counted; /* in in_flight */
     /* chat.c */
-    struct shim_chat   chat;
+    struct shim_chat chat;
     struct shim_stream stream;
-    bool               wants_stream, include_usage;
+    bool wants_stream, include_usage;
 };
 
 dbe_err shim_http_start(struct shim *shim, struct dbe_diag *diag) DBE_MUST_CHECK;
-void    shim_http_quiesce(struct shim *shim); /* take no new connections */
-void    shim_http_stop(struct shim *shim);    /* idempotent */
-void    shim_http_tick(struct shim *shim);    /* once a second: requests that take too long to arrive */
+void shim_http_quiesce(struct shim *shim); /* take no new connections */
+void shim_http_stop(struct shim *shim);    /* idempotent */
+void shim_http_tick(struct shim *shim);    /* once a second: requests that take too long to arrive */
 
 /* Decide the answer: JSON in `body` (its error becomes a 500), a problem, or a response made elsewhere (NULL: 500). */
 void shim_http_answer(struct shim_http *http, unsigned status, const char *content_type, struct base_buf *body);
 void shim_http_refuse(struct shim_http *http, const struct shim_problem *p);
-void shim_http_respond(struct shim_http *http, unsigned status, const char *content_type, struct MHD_Response *response);
+void shim_http_respond(struct shim_http *http, unsigned status, const char *content_type,
+                       struct MHD_Response *response);
 /* The answer comes later: park the connection and watch for the client's leaving. */
 void shim_http_wait(struct shim_http *http);
 void shim_http_continue(struct shim_http *http);
 
-/* ---- shim.c ------------------------------------------------------------------------------------------------------- */
+/* ---- shim.c ----------------------------------------------------------------------------------------------------- */
 
 extern const struct svc_device openai_shim_device;
 
-/* ---- chat.c ------------------------------------------------------------------------------------------------------- */
+/* ---- chat.c ----------------------------------------------------------------------------------------------------- */
 
 dbe_err shim_chat_handle(struct shim_http *http); /* POST /v1/chat/completions */
-void    shim_chat_gone(struct shim_http *http);   /* the client left, or the request is over */
+void shim_chat_gone(struct shim_http *http);      /* the client left, or the request is over */
 
 #endif

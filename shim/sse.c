@@ -33,7 +33,8 @@ void shim_stream_free(struct shim_stream *s)
 static void chunk_begin(struct shim_stream *s)
 {
     base_buf_fmt(&s->out,
-                 "data: {\"id\":\"chatcmpl-%s\",\"object\":\"chat.completion.chunk\",\"created\":%" PRIu64 ",\"model\":",
+                 "data: {\"id\":\"chatcmpl-%s\",\"object\":\"chat.completion.chunk\",\"created\":%" PRIu64
+                 ",\"model\":",
                  s->request_id, s->created_unix);
     base_json_str(&s->out, s->model, strlen(s->model));
     base_buf_str(&s->out, ",\"choices\":[");
@@ -56,8 +57,9 @@ static void frame_role(struct shim_stream *s)
     if (s->role_sent)
         return;
     chunk_begin(s);
-    base_buf_str(&s->out, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},\"logprobs\":null,"
-                          "\"finish_reason\":null}]");
+    base_buf_str(&s->out,
+                 "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},\"logprobs\":null,"
+                 "\"finish_reason\":null}]");
     no_usage_yet(s);
     chunk_end(s);
     s->role_sent = true;
@@ -89,8 +91,8 @@ dbe_err shim_stream_delta(struct shim_stream *s, const char *model, const char *
     return s->text.err != DBE_OK ? s->text.err : s->out.err;
 }
 
-void shim_stream_finish(struct shim_stream *s, const char *finish_reason, uint32_t prompt_tokens, uint32_t completion_tokens,
-                        const struct shim_trace *trace)
+void shim_stream_finish(struct shim_stream *s, const char *finish_reason, uint32_t prompt_tokens,
+                        uint32_t completion_tokens, const struct shim_trace *trace)
 {
     if (s->ended)
         return;

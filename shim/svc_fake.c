@@ -36,7 +36,7 @@ struct svc *fake_svc_of(struct fake_svc *fake)
     return (struct svc *)(void *)fake;
 }
 
-/* ---- what the gateway calls ------------------------------------------------------------------------------------------ */
+/* ---- what the gateway calls ------------------------------------------------------------------------------------- */
 
 uint64_t svc_now_ns(const struct svc *svc)
 {
@@ -147,7 +147,7 @@ dbe_err svc_health_render(struct svc *svc, struct base_buf *out, unsigned *ret_h
     return out->err;
 }
 
-/* ---- calls --------------------------------------------------------------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------ */
 
 static dbe_err add_call(struct fake_svc *fake, uint8_t type, const void *bytes, size_t len, dbe_reply_fn *fn, void *ctx,
                         uint64_t *ret_call_id)
@@ -175,8 +175,8 @@ static void close_call(struct fake_call *c)
     memset(c, 0, sizeof *c);
 }
 
-dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len, uint64_t deadline_ns,
-                 dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
+dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len,
+                 uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
 {
     (void)link;
     (void)payload;
@@ -210,7 +210,7 @@ void svc_call_cancel(struct svc *svc, struct svc_link *link, uint64_t call_id)
     }
 }
 
-/* ---- the router's part ------------------------------------------------------------------------------------------------------ */
+/* ---- the router's part ------------------------------------------------------------------------------------------ */
 
 struct fake_call *fake_call_of(struct fake_svc *fake, uint8_t type)
 {
@@ -224,14 +224,15 @@ struct fake_call *fake_call_of(struct fake_svc *fake, uint8_t type)
     return oldest;
 }
 
-void fake_answer(struct fake_svc *fake, struct fake_call *call, uint8_t type, const void *payload, size_t len, bool last)
+void fake_answer(struct fake_svc *fake, struct fake_call *call, uint8_t type, const void *payload, size_t len,
+                 bool last)
 {
     struct dbe_builder b;
-    struct dbe_msg     msg, hop;
-    size_t             cap = len + 1024, n = 0, hop_len = 0;
-    uint8_t           *bytes = test_malloc(cap), inner[256];
-    dbe_reply_fn      *fn = call->fn;
-    void              *ctx = call->ctx;
+    struct dbe_msg msg, hop;
+    size_t cap = len + 1024, n = 0, hop_len = 0;
+    uint8_t *bytes = test_malloc(cap), inner[256];
+    dbe_reply_fn *fn = call->fn;
+    void *ctx = call->ctx;
 
     (void)fake;
     dbe_build_begin(&b, inner, sizeof inner, type, 0, 1);
@@ -257,7 +258,7 @@ void fake_answer(struct fake_svc *fake, struct fake_call *call, uint8_t type, co
 void fake_end(struct fake_svc *fake, struct fake_call *call, dbe_err err)
 {
     dbe_reply_fn *fn = call->fn;
-    void         *ctx = call->ctx;
+    void *ctx = call->ctx;
 
     (void)fake;
     close_call(call);

@@ -4,10 +4,10 @@
  *
  * In:   L7_CHAT_REQ (steps.c), L7_MODEL_STATUS (questions of the shim; answers of workers)
  * Out:  requests to workers, relayed answers, the models of all workers that are up
- * Does: asks each worker what it serves when its link comes up and every second; keeps the table that select.c decides over
+ * Does: asks each worker what it serves when its link comes up and every second; keeps the table of select.c
  * Not:  no JSON, no chat payload, no policy of its own (the runtime decides before a handler runs)
  *
- * Reading order: tables at the bottom, then steps.c.      Source: 001 section 3.1.      Tests: select_test.c, router_test.c
+ * Reading order: tables at the bottom, then steps.c.   Source: 001 section 3.1.   Tests: select_test.c, router_test.c
  */
 #include "devices/l7_router/router.h"
 
@@ -17,8 +17,8 @@
 
 #include "dsmil.pb-c.h"
 
-/* A worker answers from its loop whatever its model is doing: one question missed takes it off the list for new requests, a second one
- * in a row means that it has stalled. */
+/* A worker answers from its loop whatever its model is doing: one question missed takes it off the list for new
+ * requests, a second one in a row means that it has stalled. */
 enum { STATUS_TIMEOUT_S = 2, STATUS_MAX_BYTES = 65536, STATUS_MISSED_MAX = 2 };
 
 /* Neighbours that answer chat requests, and the profile each is there for (001 section 3.1). */
@@ -67,18 +67,18 @@ static void take_status(struct svc *svc, struct router *r, size_t row, const str
     for (size_t i = 0; i < w->model_count; i++)
         take_model(&w->models[i], status->models[i], (uint8_t)neighbours[row].device);
     if (w->ready && !was_ready)
-        svc_log(svc, SVC_INFO, NULL, "%s serves %s (profile %s), %" PRIu32 " requests at once", w->name, w->models[0].id,
-                w->models[0].profile, w->max_requests);
+        svc_log(svc, SVC_INFO, NULL, "%s serves %s (profile %s), %" PRIu32 " requests at once", w->name,
+                w->models[0].id, w->models[0].profile, w->max_requests);
     dsmil__l7_model_status__free_unpacked(status, NULL);
 }
 
-/* ---- asking ------------------------------------------------------------------------------------------------------- */
+/* ---- asking ----------------------------------------------------------------------------------------------------- */
 
 static void on_status(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
 {
     struct router_ask *ask = ctx;
-    struct router     *r = ask->router;
-    size_t             row = (size_t)(ask - r->asks);
+    struct router *r = ask->router;
+    size_t row = (size_t)(ask - r->asks);
 
     (void)last;
     ask->open = false;
@@ -102,7 +102,8 @@ static void ask_worker(struct svc *svc, struct router *r, size_t row)
         return;
     uint64_t deadline_ns = svc_now_ns(svc) + STATUS_TIMEOUT_S * BASE_NS_PER_S;
     r->asks[row] = (struct router_ask){svc, r, true, r->asks[row].missed};
-    if (svc_call(svc, r->links[row], DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_status, &r->asks[row], &call_id) != DBE_OK)
+    if (svc_call(svc, r->links[row], DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_status, &r->asks[row], &call_id) !=
+        DBE_OK)
         r->asks[row].open = false;
 }
 
@@ -140,7 +141,7 @@ static void router_link_down(struct svc *svc, void *state, struct svc_link *link
     }
 }
 
-/* ---- what we say --------------------------------------------------------------------------------------------------- */
+/* ---- what we say ------------------------------------------------------------------------------------------------ */
 
 static void give_model(Dsmil__ModelInfo *to, struct router_model *from)
 {
@@ -167,10 +168,10 @@ static bool is_listed(Dsmil__ModelInfo *const *list, size_t count, const struct 
 static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
     enum { ALL = ROUTER_WORKERS_MAX * ROUTER_MODELS_MAX };
-    struct router        *r = state;
-    Dsmil__ModelInfo      infos[ALL], *list[ALL];
-    Dsmil__L7ModelStatus  status = DSMIL__L7_MODEL_STATUS__INIT;
-    uint8_t              *packed;
+    struct router *r = state;
+    Dsmil__ModelInfo infos[ALL], *list[ALL];
+    Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
+    uint8_t *packed;
 
     (void)msg;
     status.models = list;
@@ -198,7 +199,7 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     return err;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static dbe_err router_init(struct svc *svc, void *state, struct dbe_diag *diag)
 {
@@ -232,16 +233,16 @@ static void router_dump(const void *state, struct svc_dump *out)
 
     for (size_t i = 0; i < r->worker_count; i++) {
         const struct router_worker *w = &r->workers[i];
-        svc_dumpf(out, "worker %s up=%d ready=%d in_flight=%" PRIu32 "/%" PRIu32 " models=%zu", w->name, w->up, w->ready,
-                  w->in_flight, w->max_requests, w->model_count);
+        svc_dumpf(out, "worker %s up=%d ready=%d in_flight=%" PRIu32 "/%" PRIu32 " models=%zu", w->name, w->up,
+                  w->ready, w->in_flight, w->max_requests, w->model_count);
     }
     for (size_t i = 0; i < ROUTER_JOBS_MAX; i++)
         if (r->jobs[i].used)
-            svc_dumpf(out, "job %zu step=%s profile=%s worker=%zu", i, router_step_name(r->jobs[i].step), r->jobs[i].profile,
-                      r->jobs[i].worker);
+            svc_dumpf(out, "job %zu step=%s profile=%s worker=%zu", i, router_step_name(r->jobs[i].step),
+                      r->jobs[i].profile, r->jobs[i].worker);
 }
 
-/* ---- the device, declared ---------------------------------------------------------------------------------------------- */
+/* ---- the device, declared --------------------------------------------------------------------------------------- */
 
 static const struct svc_route routes[] = {
     {DBE_MSG_L7_CHAT_REQ, router_on_chat},
@@ -251,15 +252,22 @@ static const struct svc_route routes[] = {
 
 #define FIELD(f) offsetof(struct router, f)
 static const struct svc_param params[] = {
-    {.key = "default-profile", .unit = "profile", .kind = SVC_PARAM_TEXT, .def_text = "llm-7b-amx",
-     .offset = FIELD(default_profile), .size = ROUTER_PROFILE_MAX_BYTES + 1, .doc = "profile of a request that names none"},
+    {.key = "default-profile",
+     .unit = "profile",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "llm-7b-amx",
+     .offset = FIELD(default_profile),
+     .size = ROUTER_PROFILE_MAX_BYTES + 1,
+     .doc = "profile of a request that names none"},
     {0},
 };
 static const struct svc_counter counters[] = {
-    {"dsmil_l7_router_chat_total", "chat requests that policy allowed", "device_id=\"43\"", SVC_COUNTER, FIELD(requests)},
-    {"dsmil_l7_router_refused_total", "of these, refused for want of a worker or an answer", "device_id=\"43\"", SVC_COUNTER,
-     FIELD(refused)},
-    {"dsmil_l7_router_cancelled_total", "of these, left by their caller", "device_id=\"43\"", SVC_COUNTER, FIELD(cancelled)},
+    {"dsmil_l7_router_chat_total", "chat requests that policy allowed", "device_id=\"43\"", SVC_COUNTER,
+     FIELD(requests)},
+    {"dsmil_l7_router_refused_total", "of these, refused for want of a worker or an answer", "device_id=\"43\"",
+     SVC_COUNTER, FIELD(refused)},
+    {"dsmil_l7_router_cancelled_total", "of these, left by their caller", "device_id=\"43\"", SVC_COUNTER,
+     FIELD(cancelled)},
     {"dsmil_l7_router_in_flight", "chat requests at workers now", "device_id=\"43\"", SVC_GAUGE, FIELD(in_flight)},
     {0},
 };

@@ -15,7 +15,7 @@
 #include "devices/l7_router/router.h"
 #include "dsmil.pb-c.h"
 
-/* ---- the runtime, played ------------------------------------------------------------------------------------------------ */
+/* ---- the runtime, played ---------------------------------------------------------------------------------------- */
 
 enum { REQS = ROUTER_JOBS_MAX + 1 };
 
@@ -23,26 +23,26 @@ struct svc_link {
     const char *name;
 };
 struct svc_req { /* a request, and what became of it */
-    void   *user;
-    void  (*on_gone)(void *user, struct svc_req *req, dbe_err why);
-    int     relayed, ended; /* answers passed on; times it was finished */
+    void *user;
+    void (*on_gone)(void *user, struct svc_req *req, dbe_err why);
+    int relayed, ended; /* answers passed on; times it was finished */
     dbe_err refused;
-    char    reason[128];
+    char reason[128];
     dbe_reply_fn *fn; /* of the forwarded call */
-    void         *ctx;
-    uint64_t      call_id;
+    void *ctx;
+    uint64_t call_id;
 };
 
 static struct {
     struct svc_link link;
-    struct svc_req  reqs[REQS];
-    dbe_reply_fn   *ask; /* model status */
-    void           *ask_ctx;
-    dbe_err         forward_err, relay_err;
-    int             asked, cancelled;
-    uint64_t        next_id, cancelled_id;
-    uint8_t         reply[65536];
-    size_t          reply_len;
+    struct svc_req reqs[REQS];
+    dbe_reply_fn *ask; /* model status */
+    void *ask_ctx;
+    dbe_err forward_err, relay_err;
+    int asked, cancelled;
+    uint64_t next_id, cancelled_id;
+    uint8_t reply[65536];
+    size_t reply_len;
 } rt;
 
 uint64_t svc_now_ns(const struct svc *svc)
@@ -134,8 +134,8 @@ dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void
     return DBE_OK;
 }
 
-dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *msg, struct svc_link *link, dbe_reply_fn *fn,
-                    void *ctx, uint64_t *ret_call_id)
+dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *msg, struct svc_link *link,
+                    dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
 {
     (void)svc;
     assert_non_null(msg);
@@ -148,8 +148,8 @@ dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *
     return DBE_OK;
 }
 
-dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len, uint64_t deadline_ns,
-                 dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
+dbe_err svc_call(struct svc *svc, struct svc_link *link, uint8_t type, const void *payload, size_t len,
+                 uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx, uint64_t *ret_call_id)
 {
     (void)svc;
     (void)link;
@@ -172,15 +172,16 @@ void svc_call_cancel(struct svc *svc, struct svc_link *link, uint64_t call_id)
     rt.cancelled_id = call_id;
 }
 
-/* ---- helpers ----------------------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---------------------------------------------------------------------------------------------------- */
 
 static struct router *router;
 
-static struct dbe_msg message(uint8_t *bytes, size_t cap, uint8_t type, const char *profile, const void *payload, size_t len)
+static struct dbe_msg message(uint8_t *bytes, size_t cap, uint8_t type, const char *profile, const void *payload,
+                              size_t len)
 {
     struct dbe_builder b;
-    struct dbe_msg     msg;
-    size_t             n = 0;
+    struct dbe_msg msg;
+    size_t n = 0;
 
     dbe_build_begin(&b, bytes, cap, type, 0, 1);
     if (profile != NULL)
@@ -194,10 +195,10 @@ static struct dbe_msg message(uint8_t *bytes, size_t cap, uint8_t type, const ch
 static void tell_status(bool ready, uint32_t max, size_t models)
 {
     Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
-    Dsmil__ModelInfo     info = DSMIL__MODEL_INFO__INIT, *list[ROUTER_MODELS_MAX + 4];
-    char                 id[] = "tiny", profile[] = "llm-7b-amx";
-    uint8_t              payload[1024], bytes[2048];
-    dbe_reply_fn        *fn = rt.ask;
+    Dsmil__ModelInfo info = DSMIL__MODEL_INFO__INIT, *list[ROUTER_MODELS_MAX + 4];
+    char id[] = "tiny", profile[] = "llm-7b-amx";
+    uint8_t payload[1024], bytes[2048];
+    dbe_reply_fn *fn = rt.ask;
 
     info.id = id;
     info.profile = profile;
@@ -207,7 +208,7 @@ static void tell_status(bool ready, uint32_t max, size_t models)
     status.max_requests = max;
     status.n_models = models;
     status.models = list;
-    size_t         len = dsmil__l7_model_status__pack(&status, payload);
+    size_t len = dsmil__l7_model_status__pack(&status, payload);
     struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, payload, len);
     rt.ask = NULL;
     fn(rt.ask_ctx, &msg, true, DBE_OK);
@@ -215,7 +216,7 @@ static void tell_status(bool ready, uint32_t max, size_t models)
 
 static struct svc_req *chat(size_t slot, const char *profile)
 {
-    uint8_t        bytes[512];
+    uint8_t bytes[512];
     struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_CHAT_REQ, profile, "chat", 4);
 
     memset(&rt.reqs[slot], 0, sizeof rt.reqs[slot]);
@@ -229,7 +230,7 @@ static struct svc_req *chat(size_t slot, const char *profile)
 
 static void answer(struct svc_req *req, uint8_t type, bool last)
 {
-    uint8_t        bytes[512];
+    uint8_t bytes[512];
     struct dbe_msg msg = message(bytes, sizeof bytes, type, NULL, "answer", 6);
 
     req->fn(req->ctx, &msg, last, DBE_OK);
@@ -260,7 +261,7 @@ static int tear_down(void **state)
     return left; /* no job stays behind */
 }
 
-/* ---- tests --------------------------------------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------------------------ */
 
 static void test_answer_in_one(void **state)
 {
@@ -379,7 +380,9 @@ static void test_forwarding_fails(void **state)
 {
     static const struct {
         dbe_err err, told;
-    } rows[] = {{DBE_E_LIMIT, DBE_E_LIMIT}, {DBE_E_CLASSIFICATION, DBE_E_CLASSIFICATION}, {DBE_E_CLOSED, DBE_E_UNAVAILABLE},
+    } rows[] = {{DBE_E_LIMIT, DBE_E_LIMIT},
+                {DBE_E_CLASSIFICATION, DBE_E_CLASSIFICATION},
+                {DBE_E_CLOSED, DBE_E_UNAVAILABLE},
                 {DBE_E_UNAVAILABLE, DBE_E_UNAVAILABLE}};
 
     (void)state;
@@ -404,7 +407,7 @@ static void test_jobs_are_bounded(void **state)
 
 static Dsmil__L7ModelStatus *ask_router(void)
 {
-    uint8_t        bytes[256];
+    uint8_t bytes[256];
     struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, "", 0);
 
     assert_int_equal(l7_router_device.routes[1].type, DBE_MSG_L7_MODEL_STATUS);
@@ -439,7 +442,7 @@ static void test_models(void **state)
 
 static void test_questions_to_workers(void **state)
 {
-    uint8_t        bytes[256];
+    uint8_t bytes[256];
     struct dbe_msg bad = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, "\xFF\xFF", 2);
 
     (void)state;

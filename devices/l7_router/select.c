@@ -30,7 +30,7 @@ static bool is_full(const struct router_worker *worker)
 dbe_err router_select(const struct router_worker *workers, size_t count, const char *profile, size_t *ret_index)
 {
     const struct router_worker *best = NULL;
-    bool                        configured = false, up = false;
+    bool configured = false, up = false;
 
     for (size_t i = 0; i < count; i++) {
         const struct router_worker *w = &workers[i];

@@ -18,17 +18,17 @@
 /* One worker in short: configured profile, reported profile or NULL, up, ready, in flight, maximum. */
 struct row {
     const char *configured, *reported;
-    bool        up, ready;
-    uint32_t    in_flight, max;
+    bool up, ready;
+    uint32_t in_flight, max;
 };
 
 struct test_case {
     const char *what;
-    struct row  rows[3];
-    size_t      count;
+    struct row rows[3];
+    size_t count;
     const char *profile;
-    dbe_err     err;
-    size_t      index; /* when DBE_OK */
+    dbe_err err;
+    size_t index; /* when DBE_OK */
 };
 
 static const struct test_case cases[] = {
@@ -47,11 +47,19 @@ static const struct test_case cases[] = {
     {"the less loaded", {{BIG, BIG, true, true, 2, 4}, {BIG, BIG, true, true, 1, 4}}, 2, BIG, DBE_OK, 1},
     {"load is relative to size", {{BIG, BIG, true, true, 2, 3}, {BIG, BIG, true, true, 3, 8}}, 2, BIG, DBE_OK, 1},
     {"a full one is passed over", {{BIG, BIG, true, true, 1, 1}, {BIG, BIG, true, true, 7, 8}}, 2, BIG, DBE_OK, 1},
-    {"never another profile, however idle", {{BIG, BIG, true, true, 4, 4}, {SMALL, SMALL, true, true, 0, 4}}, 2, BIG,
-     DBE_E_LIMIT, 0},
+    {"never another profile, however idle",
+     {{BIG, BIG, true, true, 4, 4}, {SMALL, SMALL, true, true, 0, 4}},
+     2,
+     BIG,
+     DBE_E_LIMIT,
+     0},
     {"one down, one full", {{BIG, BIG, false, true, 0, 4}, {BIG, BIG, true, true, 4, 4}}, 2, BIG, DBE_E_LIMIT, 0},
     {"the third is the one",
-     {{SMALL, SMALL, true, true, 0, 4}, {BIG, BIG, false, true, 0, 4}, {BIG, BIG, true, true, 3, 4}}, 3, BIG, DBE_OK, 2},
+     {{SMALL, SMALL, true, true, 0, 4}, {BIG, BIG, false, true, 0, 4}, {BIG, BIG, true, true, 3, 4}},
+     3,
+     BIG,
+     DBE_OK,
+     2},
 };
 
 static void test_select(void **state)
@@ -59,12 +67,16 @@ static void test_select(void **state)
     (void)state;
     for (size_t c = 0; c < BASE_ARRAY_LEN(cases); c++) {
         struct router_worker workers[3];
-        size_t               index = 99;
+        size_t index = 99;
         memset(workers, 0, sizeof workers);
         for (size_t i = 0; i < cases[c].count; i++) {
             const struct row *row = &cases[c].rows[i];
-            workers[i] = (struct router_worker){.name = "w", .profile = row->configured, .up = row->up, .ready = row->ready,
-                                                .in_flight = row->in_flight, .max_requests = row->max};
+            workers[i] = (struct router_worker){.name = "w",
+                                                .profile = row->configured,
+                                                .up = row->up,
+                                                .ready = row->ready,
+                                                .in_flight = row->in_flight,
+                                                .max_requests = row->max};
             workers[i].model_count = row->reported != NULL;
             strcpy(workers[i].models[0].profile, row->reported != NULL ? row->reported : "");
         }

@@ -45,7 +45,8 @@ static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     if (err == DBE_E_TIMEOUT)
         walk(job, refuse(job, DBE_E_TIMEOUT, NULL, "timeout"), NULL);
     else
-        walk(job, refuse(job, DBE_E_UNAVAILABLE, "the worker went away before its answer was complete", "unavailable"), NULL);
+        walk(job, refuse(job, DBE_E_UNAVAILABLE, "the worker went away before its answer was complete", "unavailable"),
+             NULL);
 }
 
 /* The caller cancelled, its deadline passed or its channel ended: `req` is gone when this returns. */
@@ -59,12 +60,12 @@ static void on_gone(void *user, struct svc_req *req, dbe_err why)
     walk(job, ROUTER_DONE, NULL);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------------------ */
 
 static enum router_step step_select(struct router_job *job, const struct dbe_msg *msg)
 {
     struct router *r = job->router;
-    dbe_err        err = dbe_tlv_text(msg, DBE_TLV_L7_PROFILE, job->profile, sizeof job->profile);
+    dbe_err err = dbe_tlv_text(msg, DBE_TLV_L7_PROFILE, job->profile, sizeof job->profile);
 
     if (err == DBE_E_NOT_FOUND)
         (void)snprintf(job->profile, sizeof job->profile, "%s", r->default_profile);
@@ -118,7 +119,7 @@ static enum router_step step_refuse(struct router_job *job, const struct dbe_msg
 static void count(const struct router_job *job)
 {
     const char *profile = "unknown";
-    char        labels[160];
+    char labels[160];
 
     for (size_t i = 0; i < job->router->worker_count; i++)
         if (router_serves(&job->router->workers[i], job->profile))
@@ -146,7 +147,7 @@ static enum router_step step_done(struct router_job *job, const struct dbe_msg *
 
 static const struct {
     const char *name;
-    step_fn    *run;
+    step_fn *run;
 } steps[] = {
     [ROUTER_SELECT] = {"SELECT", step_select}, [ROUTER_FORWARD] = {"FORWARD", step_forward},
     [ROUTER_AWAIT] = {"AWAIT", NULL},          [ROUTER_RELAY] = {"RELAY", step_relay},

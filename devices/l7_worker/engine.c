@@ -22,19 +22,19 @@ enum job_state { JOB_QUEUED, JOB_ADMITTED, JOB_RUNNING, JOB_ENDED };
 enum job_place { PLACE_NONE, PLACE_NEWS, PLACE_POSTPONED };
 
 struct engine_job {
-    struct engine     *engine;
-    void              *user;
+    struct engine *engine;
+    void *user;
     struct engine_chat chat;
-    uint64_t           submitted_ns;
-    struct llm_tokens  prompt;      /* engine's thread only */
+    uint64_t submitted_ns;
+    struct llm_tokens prompt; /* engine's thread only */
     /* under the lock */
-    enum job_state       state;
-    enum job_place       place;
-    bool                 abandoned; /* cancelled: the engine's thread ends and frees it */
-    struct llm_session  *session;
-    struct base_buf      text;
+    enum job_state state;
+    enum job_place place;
+    bool abandoned; /* cancelled: the engine's thread ends and frees it */
+    struct llm_session *session;
+    struct base_buf text;
     struct engine_result result;
-    struct engine_job   *next, *next_news;
+    struct engine_job *next, *next_news;
 };
 
 struct job_list {
@@ -43,20 +43,20 @@ struct job_list {
 
 struct engine {
     struct engine_params params;
-    pthread_t            thread;
-    pthread_mutex_t      lock;
-    pthread_cond_t       work;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t work;
     /* under the lock */
-    bool               stop;
-    bool               retry;  /* a session ended: a job that found the KV budget used up may be admitted now */
-    struct job_list    queue;
-    uint32_t           queued;
+    bool stop;
+    bool retry; /* a session ended: a job that found the KV budget used up may be admitted now */
+    struct job_list queue;
+    uint32_t queued;
     struct engine_job *running[ENGINE_SESSIONS_MAX];
-    uint32_t           running_count;
+    uint32_t running_count;
     struct engine_job *news, *news_tail, *postponed;
 };
 
-/* ---- jobs and their lists; all under the lock ---------------------------------------------------------------------- */
+/* ---- jobs and their lists; all under the lock ------------------------------------------------------------------- */
 
 static void job_free(struct engine_job *job)
 {
@@ -144,7 +144,7 @@ static void running_remove(struct engine *e, const struct engine_job *job)
     }
 }
 
-/* ---- engine's thread: admission --------------------------------------------------------------------------------------- */
+/* ---- engine's thread: admission --------------------------------------------------------------------------------- */
 
 /* The job is over. Called without the lock; the job may be gone afterwards. */
 static void end_job(struct engine_job *job, dbe_err err, const char *reason, enum llm_finish finish)
@@ -179,12 +179,12 @@ static void end_job(struct engine_job *job, dbe_err err, const char *reason, enu
         e->params.wake(e->params.ctx);
 }
 
-/* New tokens of a chat that names no number: what its context leaves, but no more KV memory than its share, so that one such chat
- * does not hold up all others. 0 leaves it to the model. */
+/* New tokens of a chat that names no number: what its context leaves, but no more KV memory than its share, so that
+ * one such chat does not hold up all others. 0 leaves it to the model. */
 static uint32_t open_end_tokens(const struct engine *e, size_t prompt_count)
 {
     const struct llm_model_info *info = llm_model_info(e->params.model);
-    uint64_t                     total = info->kv_budget_bytes / BASE_MAX(info->kv_bytes_per_token, UINT64_C(1));
+    uint64_t total = info->kv_budget_bytes / BASE_MAX(info->kv_bytes_per_token, UINT64_C(1));
     uint64_t want = BASE_MIN(BASE_MAX(total / e->params.sessions_max, prompt_count + OPEN_END_TOKENS_MIN), total);
 
     return want >= info->n_ctx || want <= prompt_count ? 0 : (uint32_t)(want - prompt_count);
@@ -193,7 +193,7 @@ static uint32_t open_end_tokens(const struct engine *e, size_t prompt_count)
 /* Render and reserve. E_LIMIT is no end while other sessions hold the budget: it then waits for one of them to end. */
 static dbe_err admit(struct engine_job *job, struct llm_session **ret, struct dbe_diag *diag)
 {
-    struct llm_model         *model = job->engine->params.model;
+    struct llm_model *model = job->engine->params.model;
     struct llm_session_params params = job->chat.params;
 
     if (job->prompt.count == 0)
@@ -206,9 +206,9 @@ static dbe_err admit(struct engine_job *job, struct llm_session **ret, struct db
 /* Take the queue's head into the running ones. Holds the lock when called and when it returns. */
 static void admit_next(struct engine *e)
 {
-    struct engine_job  *job = e->queue.head;
+    struct engine_job *job = e->queue.head;
     struct llm_session *session = NULL;
-    struct dbe_diag     diag = {0};
+    struct dbe_diag diag = {0};
 
     queue_remove(e, job);
     job->state = JOB_ADMITTED;
@@ -236,7 +236,7 @@ static void admit_next(struct engine *e)
     e->running[e->running_count++] = job;
 }
 
-/* ---- engine's thread: steps ------------------------------------------------------------------------------------------- */
+/* ---- engine's thread: steps ------------------------------------------------------------------------------------- */
 
 /* Text that nobody fetches: the session waits, and costs the others nothing. */
 static bool is_paused(const struct engine_job *job)
@@ -247,9 +247,9 @@ static bool is_paused(const struct engine_job *job)
 /* One step of one session. Called without the lock. True: the job has left the running ones. */
 static bool step_job(struct engine_job *job)
 {
-    struct engine   *e = job->engine;
+    struct engine *e = job->engine;
     struct llm_piece piece = {0};
-    bool             tell = false;
+    bool tell = false;
 
     (void)pthread_mutex_lock(&e->lock);
     bool abandoned = job->abandoned, paused = is_paused(job);
@@ -320,7 +320,7 @@ static void *compute(void *arg)
     return NULL;
 }
 
-/* ---- owner's thread ----------------------------------------------------------------------------------------------------- */
+/* ---- owner's thread --------------------------------------------------------------------------------------------- */
 
 dbe_err engine_new(const struct engine_params *params, struct engine **ret)
 {
@@ -407,7 +407,7 @@ dbe_err engine_submit(struct engine *e, const struct engine_chat *chat, void *us
 void engine_cancel(struct engine_job *job)
 {
     struct engine *e = job->engine;
-    bool           ours = false;
+    bool ours = false;
 
     (void)pthread_mutex_lock(&e->lock);
     if (job->place != PLACE_NONE)

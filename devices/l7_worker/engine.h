@@ -26,44 +26,44 @@ struct engine;
 struct engine_job;
 
 struct engine_params {
-    struct llm_model *model;        /* borrowed: outlives the engine */
-    uint32_t          sessions_max; /* computed in turns */
-    uint32_t          queue_max;    /* waiting beside them */
-    uint32_t          pause_bytes;  /* text of a stream that waits to be fetched before its session pauses; 0: ENGINE_TEXT_PAUSE_BYTES */
-    void            (*wake)(void *ctx); /* there is news: call engine_news soon. Any thread. */
-    void             *ctx;
+    struct llm_model *model; /* borrowed: outlives the engine */
+    uint32_t sessions_max;   /* computed in turns */
+    uint32_t queue_max;      /* waiting beside them */
+    uint32_t pause_bytes;    /* unfetched text of a stream at which its session pauses; 0: ENGINE_TEXT_PAUSE_BYTES */
+    void (*wake)(void *ctx); /* there is news: call engine_news soon. Any thread. */
+    void *ctx;
 };
 
 struct engine_chat {
     const struct llm_message *messages; /* these and the stops belong to `owned` */
-    size_t                    count;
+    size_t count;
     struct llm_session_params params;
-    bool                      stream; /* false: the text is told at the end only */
-    void                     *owned;  /* freed by the engine, in either thread, when the job goes */
-    void                    (*free_owned)(void *owned);
+    bool stream; /* false: the text is told at the end only */
+    void *owned; /* freed by the engine, in either thread, when the job goes */
+    void (*free_owned)(void *owned);
 };
 
 struct engine_result {
-    dbe_err         err;
-    char            reason[192]; /* of an error, "" without */
+    dbe_err err;
+    char reason[192]; /* of an error, "" without */
     enum llm_finish finish;
-    uint32_t        prompt_tokens, answer_tokens;
-    uint64_t        queued_ns, first_token_ns, total_ns; /* since submission */
+    uint32_t prompt_tokens, answer_tokens;
+    uint64_t queued_ns, first_token_ns, total_ns; /* since submission */
 };
 
 dbe_err engine_new(const struct engine_params *params, struct engine **ret) DBE_MUST_CHECK;
 /* Ends everything and waits for the thread. Jobs are gone with it. Takes NULL. */
-void    engine_free(struct engine *engine);
+void engine_free(struct engine *engine);
 
 /* Queue a chat. On success the engine owns chat->owned; on error it stays the caller's. E_LIMIT: the queue is full. */
-dbe_err engine_submit(struct engine *engine, const struct engine_chat *chat, void *user, struct engine_job **ret)
-    DBE_MUST_CHECK;
+dbe_err engine_submit(struct engine *engine, const struct engine_chat *chat, void *user,
+                      struct engine_job **ret) DBE_MUST_CHECK;
 /* Nobody wants this answer any more; the job is gone for the caller when this returns. */
 void engine_cancel(struct engine_job *job);
 
 /* Next job that has text or a result, NULL when there is none now. */
 struct engine_job *engine_news(struct engine *engine);
-void              *engine_job_user(const struct engine_job *job);
+void *engine_job_user(const struct engine_job *job);
 /* Move the job's text to the end of `text`. True: it is complete, `ret` is filled and the job is gone. */
 bool engine_take(struct engine_job *job, struct base_buf *text, struct engine_result *ret);
 /* Leave the text where it is and hear of this job again at the next engine_postponed. */

@@ -14,16 +14,16 @@ enum { WAIT_S = 60, JOBS_MAX = 8 };
 
 struct fixture {
     struct llm_model *model;
-    struct engine    *engine;
-    sem_t             news;
-    int               owned, freed; /* chats handed over, chats given back */
+    struct engine *engine;
+    sem_t news;
+    int owned, freed; /* chats handed over, chats given back */
 };
 
 struct outcome { /* of one job; its user pointer */
-    char                 text[4096];
-    size_t               len;
-    bool                 ended;
-    int                  pieces;
+    char text[4096];
+    size_t len;
+    bool ended;
+    int pieces;
     struct engine_result result;
 };
 
@@ -34,9 +34,10 @@ static void on_wake(void *ctx)
 
 static void start(struct fixture *f, uint32_t sessions, uint32_t queue, uint32_t pause, size_t kv_bytes)
 {
-    struct tg_shape         shape = tg_defaults();
+    struct tg_shape shape = tg_defaults();
     struct llm_model_params params = {.threads = 1, .kv_budget_bytes = kv_bytes, .kernel = "portable"};
-    struct engine_params    e = {.sessions_max = sessions, .queue_max = queue, .pause_bytes = pause, .wake = on_wake, .ctx = f};
+    struct engine_params e = {
+        .sessions_max = sessions, .queue_max = queue, .pause_bytes = pause, .wake = on_wake, .ctx = f};
 
     memset(f, 0, sizeof *f);
     shape.n_ctx = 512;
@@ -165,8 +166,8 @@ static void test_many_chats(void **state)
 
 static void test_queue_is_bounded(void **state)
 {
-    struct fixture     f;
-    struct outcome     o[4];
+    struct fixture f;
+    struct outcome o[4];
     struct engine_job *jobs[4];
     struct engine_chat chat;
     struct engine_job *none = NULL;
@@ -191,9 +192,9 @@ static void test_queue_is_bounded(void **state)
 
 static void test_session_pauses_when_nobody_fetches(void **state)
 {
-    struct fixture     f;
-    struct outcome     slow, quick, reference;
-    struct base_buf    text;
+    struct fixture f;
+    struct outcome slow, quick, reference;
+    struct base_buf text;
     struct engine_job *job;
 
     (void)state;
@@ -241,11 +242,11 @@ static void test_too_long_for_the_context(void **state)
 /* The budget holds one of them: the other waits for it to end, and is not refused. */
 static void test_memory_budget(void **state)
 {
-    struct fixture         f;
-    struct outcome         first, second, open_end;
-    struct tg_shape        shape = tg_defaults();
-    struct llm_model      *probe = tg_load(&shape, NULL);
-    size_t                 per_token = llm_model_info(probe)->kv_bytes_per_token;
+    struct fixture f;
+    struct outcome first, second, open_end;
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *probe = tg_load(&shape, NULL);
+    size_t per_token = llm_model_info(probe)->kv_bytes_per_token;
 
     (void)state;
     llm_model_free(probe);
@@ -266,8 +267,8 @@ static void test_memory_budget(void **state)
 
 static void test_cancel_in_every_state(void **state)
 {
-    struct fixture     f;
-    struct outcome     o[3], last;
+    struct fixture f;
+    struct outcome o[3], last;
     struct engine_job *jobs[3];
 
     (void)state;
@@ -312,7 +313,7 @@ static void test_stop_with_work_left(void **state)
 static void test_arguments(void **state)
 {
     struct engine_params p = {.sessions_max = 0, .queue_max = 1};
-    struct engine       *e = NULL;
+    struct engine *e = NULL;
 
     (void)state;
     assert_int_equal(engine_new(&p, &e), DBE_E_ARGUMENT);

@@ -12,8 +12,8 @@
 /* What the engine's chat points into. */
 struct owned {
     Dsmil__L7ChatRequest *request;
-    const char           *stops[WORKER_STOP_MAX];
-    struct llm_message    messages[];
+    const char *stops[WORKER_STOP_MAX];
+    struct llm_message messages[];
 };
 
 static void owned_free(void *ptr)
@@ -27,7 +27,7 @@ static void owned_free(void *ptr)
     base_free(o);
 }
 
-/* ---- request ------------------------------------------------------------------------------------------------------ */
+/* ---- request ---------------------------------------------------------------------------------------------------- */
 
 static bool known_role(const char *role)
 {
@@ -88,11 +88,11 @@ static dbe_err read_sampling(const Dsmil__L7ChatRequest *r, const struct worker_
     return DBE_OK;
 }
 
-dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults, struct engine_chat *ret,
-                            const char **ret_reason)
+dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
+                            struct engine_chat *ret, const char **ret_reason)
 {
     struct engine_chat chat = {.free_owned = owned_free};
-    const char        *reason = "the request is too large";
+    const char *reason = "the request is too large";
 
     *ret_reason = reason;
     if (len > WORKER_REQUEST_MAX_BYTES)
@@ -133,7 +133,7 @@ dbe_err worker_request_read(const void *payload, size_t len, const struct worker
     return DBE_OK;
 }
 
-/* ---- answer --------------------------------------------------------------------------------------------------------- */
+/* ---- answer ----------------------------------------------------------------------------------------------------- */
 
 static void remove_nuls(struct base_buf *text)
 {
@@ -153,10 +153,10 @@ static float ms_of(uint64_t ns)
 dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *out)
 {
     Dsmil__L7ChatResponse response = DSMIL__L7_CHAT_RESPONSE__INIT;
-    Dsmil__Choice         choice = DSMIL__CHOICE__INIT, *choices[] = {&choice};
-    Dsmil__ChatMessage    message = DSMIL__CHAT_MESSAGE__INIT;
-    Dsmil__Usage          usage = DSMIL__USAGE__INIT;
-    char                  assistant[] = "assistant", stop[] = "stop", length[] = "length";
+    Dsmil__Choice choice = DSMIL__CHOICE__INIT, *choices[] = {&choice};
+    Dsmil__ChatMessage message = DSMIL__CHAT_MESSAGE__INIT;
+    Dsmil__Usage usage = DSMIL__USAGE__INIT;
+    char assistant[] = "assistant", stop[] = "stop", length[] = "length";
 
     remove_nuls(answer->text);
     message.role = assistant;

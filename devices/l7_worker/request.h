@@ -19,16 +19,16 @@ struct worker_defaults { /* for what a request leaves open */
     float temperature, top_p;
 };
 
-/* Decode and check. `ret->owned` holds the decoded request; whoever submits it hands it on. A seed that is absent is drawn.
+/* Decode and check. `ret->owned` holds the decoded request; whoever submits it hands it on. An absent seed is drawn.
  * E_TOO_LARGE, E_MALFORMED, E_RANGE, E_UTF8, E_NOMEM, E_RANDOM; `ret_reason` (static) names the field. */
-dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults, struct engine_chat *ret,
-                            const char **ret_reason) DBE_MUST_CHECK;
+dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
+                            struct engine_chat *ret, const char **ret_reason) DBE_MUST_CHECK;
 
 struct worker_answer {
-    struct base_buf            *text;   /* consumed: NULs, which protobuf text cannot carry here, are removed */
+    struct base_buf *text;              /* consumed: NULs, which protobuf text cannot carry here, are removed */
     const struct engine_result *result; /* NULL: more follows */
-    const char                 *model;
-    uint8_t                     device;
+    const char *model;
+    uint8_t device;
 };
 /* Append the packed L7ChatResponse. E_NOMEM, E_TOO_LARGE. */
 dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *out) DBE_MUST_CHECK;

@@ -19,8 +19,8 @@ static const struct worker_defaults defaults = {0.5f, 0.75f};
 /* A request in the form protobuf-c wants it. */
 struct request {
     Dsmil__L7ChatRequest r;
-    Dsmil__ChatMessage   message, *messages[600];
-    char                 role[16], content[64], *stops[8];
+    Dsmil__ChatMessage message, *messages[600];
+    char role[16], content[64], *stops[8];
 };
 
 static void request_init(struct request *q)
@@ -40,7 +40,7 @@ static void request_init(struct request *q)
 
 static dbe_err read_it(const struct request *q, struct engine_chat *chat, const char **reason)
 {
-    size_t   len = dsmil__l7_chat_request__get_packed_size(&q->r);
+    size_t len = dsmil__l7_chat_request__get_packed_size(&q->r);
     uint8_t *packed = test_malloc(len);
 
     (void)dsmil__l7_chat_request__pack(&q->r, packed);
@@ -51,9 +51,9 @@ static dbe_err read_it(const struct request *q, struct engine_chat *chat, const 
 
 static void test_defaults(void **state)
 {
-    struct request     q;
+    struct request q;
     struct engine_chat chat;
-    const char        *reason;
+    const char *reason;
 
     (void)state;
     request_init(&q);
@@ -72,10 +72,10 @@ static void test_defaults(void **state)
 /* Zero is a value, not absence. */
 static void test_what_is_said_counts(void **state)
 {
-    struct request     q;
+    struct request q;
     struct engine_chat chat;
-    const char        *reason;
-    char               stop[] = "\n\n";
+    const char *reason;
+    char stop[] = "\n\n";
 
     (void)state;
     request_init(&q);
@@ -99,8 +99,21 @@ static void test_what_is_said_counts(void **state)
 }
 
 enum bad {
-    BAD_NO_MESSAGE, BAD_MANY_MESSAGES, BAD_ROLE, BAD_CONTENT, BAD_HOT, BAD_COLD, BAD_NAN, BAD_TOP_P, BAD_TOP_P_HIGH, BAD_MAX,
-    BAD_STOPS, BAD_STOP_EMPTY, BAD_STOP_LONG, BAD_STOP_UTF8, BAD_COUNT
+    BAD_NO_MESSAGE,
+    BAD_MANY_MESSAGES,
+    BAD_ROLE,
+    BAD_CONTENT,
+    BAD_HOT,
+    BAD_COLD,
+    BAD_NAN,
+    BAD_TOP_P,
+    BAD_TOP_P_HIGH,
+    BAD_MAX,
+    BAD_STOPS,
+    BAD_STOP_EMPTY,
+    BAD_STOP_LONG,
+    BAD_STOP_UTF8,
+    BAD_COUNT
 };
 
 static void spoil(struct request *q, enum bad how, char *text)
@@ -152,9 +165,9 @@ static void test_bad_requests(void **state)
 
     (void)state;
     for (int how = 0; how < BAD_COUNT; how++) {
-        struct request     q;
+        struct request q;
         struct engine_chat chat = {0};
-        const char        *reason = NULL;
+        const char *reason = NULL;
         request_init(&q);
         spoil(&q, (enum bad)how, text);
         dbe_err err = read_it(&q, &chat, &reason);
@@ -168,20 +181,21 @@ static void test_bad_requests(void **state)
 static void test_bytes_that_are_no_request(void **state)
 {
     static const uint8_t bytes[] = {0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F};
-    struct engine_chat   chat;
-    const char          *reason;
+    struct engine_chat chat;
+    const char *reason;
 
     (void)state;
     assert_int_equal(worker_request_read(bytes, sizeof bytes, &defaults, &chat, &reason), DBE_E_MALFORMED);
-    assert_int_equal(worker_request_read(bytes, WORKER_REQUEST_MAX_BYTES + 1, &defaults, &chat, &reason), DBE_E_TOO_LARGE);
+    assert_int_equal(worker_request_read(bytes, WORKER_REQUEST_MAX_BYTES + 1, &defaults, &chat, &reason),
+                     DBE_E_TOO_LARGE);
     assert_int_equal(worker_request_read("", 0, &defaults, &chat, &reason), DBE_E_RANGE); /* no message in it */
 }
 
 static void test_allocation_and_randomness_fail(void **state)
 {
-    struct request     q;
+    struct request q;
     struct engine_chat chat = {0};
-    const char        *reason;
+    const char *reason;
 
     (void)state;
     request_init(&q);
@@ -196,7 +210,7 @@ static void test_allocation_and_randomness_fail(void **state)
 
 static Dsmil__L7ChatResponse *answer(const char *text, size_t len, const struct engine_result *result)
 {
-    struct base_buf      words, out;
+    struct base_buf words, out;
     struct worker_answer a = {&words, result, "tiny", 47};
 
     base_buf_init(&words, 4096);
@@ -215,8 +229,11 @@ static Dsmil__L7ChatResponse *answer(const char *text, size_t len, const struct 
 
 static void test_answers(void **state)
 {
-    struct engine_result   result = {.finish = LLM_FINISH_LENGTH, .prompt_tokens = 3, .answer_tokens = 4,
-                                     .first_token_ns = 2 * BASE_NS_PER_MS, .total_ns = 5 * BASE_NS_PER_MS};
+    struct engine_result result = {.finish = LLM_FINISH_LENGTH,
+                                   .prompt_tokens = 3,
+                                   .answer_tokens = 4,
+                                   .first_token_ns = 2 * BASE_NS_PER_MS,
+                                   .total_ns = 5 * BASE_NS_PER_MS};
     Dsmil__L7ChatResponse *r = answer("a\0b", 3, NULL);
 
     (void)state;

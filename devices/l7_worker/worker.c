@@ -4,8 +4,8 @@
  *
  * In:   L7_CHAT_REQ and L7_MODEL_STATUS, from the router
  * Out:  L7_CHAT_RESP, whole or in chunks; L7_MODEL_STATUS
- * Does: loads one model, hands chats to the engine's thread and sends what it tells; a caller that reads slowly makes its own
- *       session pause, one that leaves ends it
+ * Does: loads one model, hands chats to the engine's thread and sends what it tells; a caller that reads slowly makes
+ *       its own session pause, one that leaves ends it
  * Not:  no text of a chat in a log, ever; no arithmetic here (engine.c, llm/)
  *
  * Reading order: tables at the bottom, on_chat, deliver.      Source: 001 section 3.2.
@@ -35,31 +35,31 @@ enum {
 struct worker;
 
 struct worker_req { /* one chat between request and last answer */
-    struct worker     *worker;
-    struct svc_req    *req; /* NULL: free slot */
+    struct worker *worker;
+    struct svc_req *req; /* NULL: free slot */
     struct engine_job *job;
-    bool               stream;
+    bool stream;
 };
 
 struct worker {
     /* parameters */
-    char     model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65];
+    char model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65];
     uint64_t threads, kv_budget_mib, max_sessions, queue_max, ctx_max;
-    double   temperature, top_p;
+    double temperature, top_p;
     /* the model */
-    struct svc       *svc;
+    struct svc *svc;
     struct llm_model *model;
-    struct engine    *engine;
-    uint64_t          created_unix;
+    struct engine *engine;
+    uint64_t created_unix;
     /* work */
-    struct worker_req  reqs[WORKER_REQS_MAX];
+    struct worker_req reqs[WORKER_REQS_MAX];
     struct base_timer *postpone;
-    struct base_buf    text, packed; /* of the message being sent; kept to save allocations */
+    struct base_buf text, packed; /* of the message being sent; kept to save allocations */
     /* counters */
     uint64_t requests, refused, cancelled, prompt_tokens, running, queued;
 };
 
-/* ---- the end of a chat, in words and numbers ------------------------------------------------------------------------ */
+/* ---- the end of a chat, in words and numbers -------------------------------------------------------------------- */
 
 static void count_outcome(struct worker *w, const char *status, uint64_t total_ns)
 {
@@ -74,9 +74,9 @@ static void count_outcome(struct worker *w, const char *status, uint64_t total_n
 static void tell_end(struct worker *w, const struct svc_req *req, const struct engine_result *r)
 {
     uint64_t decode_ns = r->total_ns - r->first_token_ns;
-    double   per_s = r->answer_tokens > 1 && decode_ns > 0
-                         ? (double)(r->answer_tokens - 1) * (double)BASE_NS_PER_S / (double)decode_ns
-                         : 0.0;
+    double per_s = r->answer_tokens > 1 && decode_ns > 0
+                       ? (double)(r->answer_tokens - 1) * (double)BASE_NS_PER_S / (double)decode_ns
+                       : 0.0;
 
     w->prompt_tokens += r->prompt_tokens;
     svc_count(w->svc, "dsmil_l7_tokens_generated_total", "device_id=\"47\"", r->answer_tokens);
@@ -85,13 +85,14 @@ static void tell_end(struct worker *w, const struct svc_req *req, const struct e
         svc_log(w->svc, SVC_WARN, req, "chat ended with %s: %s", dbe_err_name(r->err), r->reason);
     else
         svc_log(w->svc, SVC_INFO, req,
-                "chat done: prompt_tokens=%" PRIu32 " answer_tokens=%" PRIu32 " ttft_ms=%.1f tokens_per_s=%.1f queued_ms=%.1f "
+                "chat done: prompt_tokens=%" PRIu32 " answer_tokens=%" PRIu32
+                " ttft_ms=%.1f tokens_per_s=%.1f queued_ms=%.1f "
                 "finish=%s",
                 r->prompt_tokens, r->answer_tokens, (double)r->first_token_ns / 1e6, per_s, (double)r->queued_ns / 1e6,
                 r->finish == LLM_FINISH_LENGTH ? "length" : "stop");
 }
 
-/* ---- answers ----------------------------------------------------------------------------------------------------------- */
+/* ---- answers ---------------------------------------------------------------------------------------------------- */
 
 static dbe_err send_answer(struct worker *w, struct worker_req *wr, const struct engine_result *result)
 {
@@ -111,7 +112,7 @@ static void refuse(struct worker *w, struct svc_req *req, dbe_err err, const cha
 /* One job has text or a result. */
 static void deliver(struct worker *w, struct engine_job *job)
 {
-    struct worker_req   *wr = engine_job_user(job);
+    struct worker_req *wr = engine_job_user(job);
     struct engine_result result;
 
     if (wr->stream && svc_req_queued_bytes(wr->req) > WORKER_QUEUED_HIGH_BYTES) {
@@ -120,7 +121,7 @@ static void deliver(struct worker *w, struct engine_job *job)
         return;
     }
     base_buf_clear(&w->text);
-    bool    ended = engine_take(job, &w->text, &result);
+    bool ended = engine_take(job, &w->text, &result);
     dbe_err err = DBE_OK;
     if (ended) {
         tell_end(w, wr->req, &result);
@@ -141,7 +142,7 @@ static void deliver(struct worker *w, struct engine_job *job)
 
 static void worker_wake(struct svc *svc, void *state)
 {
-    struct worker     *w = state;
+    struct worker *w = state;
     struct engine_job *job;
 
     (void)svc;
@@ -162,12 +163,12 @@ static void wake_loop(void *ctx)
     svc_wake(ctx);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+/* ---- requests --------------------------------------------------------------------------------------------------- */
 
 static void on_gone(void *user, struct svc_req *req, dbe_err why)
 {
     struct worker_req *wr = user;
-    struct worker     *w = wr->worker;
+    struct worker *w = wr->worker;
 
     w->cancelled++;
     count_outcome(w, why == DBE_E_TIMEOUT ? "timeout" : "cancelled", svc_req_elapsed_us(req) * BASE_NS_PER_US);
@@ -186,15 +187,16 @@ static struct worker_req *free_slot(struct worker *w)
 
 static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
-    struct worker         *w = state;
+    struct worker *w = state;
     struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p};
-    struct worker_req     *wr = free_slot(w);
-    struct engine_chat     chat;
-    const char            *reason = "the queue is full; try again later";
+    struct worker_req *wr = free_slot(w);
+    struct engine_chat chat;
+    const char *reason = "the queue is full; try again later";
 
     (void)svc;
     w->requests++;
-    dbe_err err = wr == NULL ? DBE_E_LIMIT : worker_request_read(msg->payload, msg->payload_len, &defaults, &chat, &reason);
+    dbe_err err =
+        wr == NULL ? DBE_E_LIMIT : worker_request_read(msg->payload, msg->payload_len, &defaults, &chat, &reason);
     if (err == DBE_OK) {
         err = engine_submit(w->engine, &chat, wr, &wr->job);
         if (err != DBE_OK) {
@@ -217,11 +219,11 @@ static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const 
 
 static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
-    struct worker               *w = state;
+    struct worker *w = state;
     const struct llm_model_info *info = llm_model_info(w->model);
-    struct engine_load           load = engine_load(w->engine);
-    Dsmil__L7ModelStatus         status = DSMIL__L7_MODEL_STATUS__INIT;
-    Dsmil__ModelInfo             model = DSMIL__MODEL_INFO__INIT, *models[] = {&model};
+    struct engine_load load = engine_load(w->engine);
+    Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
+    Dsmil__ModelInfo model = DSMIL__MODEL_INFO__INIT, *models[] = {&model};
 
     (void)msg;
     model.id = w->model_name;
@@ -247,20 +249,20 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     return svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, true);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 /* A name that clients can type: the model's own, or the file's, in lower case with hyphens. */
 static void name_model(struct worker *w, const char *given)
 {
     const char *slash = strrchr(w->model_path, '/');
     const char *from = given[0] != '\0' ? given : slash != NULL ? slash + 1 : w->model_path;
-    size_t      n = 0;
+    size_t n = 0;
 
     if (w->model_name[0] != '\0')
         return;
     for (; from[n] != '\0' && n < WORKER_NAME_MAX; n++) {
         unsigned char c = (unsigned char)from[n];
-        bool          keep = c < 0x80 && (isalnum(c) || c == '.' || c == '_');
+        bool keep = c < 0x80 && (isalnum(c) || c == '.' || c == '_');
         w->model_name[n] = (char)(keep ? tolower(c) : '-');
     }
     w->model_name[n] = '\0';
@@ -271,12 +273,12 @@ static void name_model(struct worker *w, const char *given)
 /* SHA3-512 of the file, shortened: says in the log which model it was. */
 static dbe_err digest_file(const char *path, char ret_hex[2 * DIGEST_SHOWN_BYTES + 1])
 {
-    uint8_t             digest[CRYPTO_HASH_BYTES];
+    uint8_t digest[CRYPTO_HASH_BYTES];
     struct crypto_hash *hash = NULL;
-    dbe_err             err = DBE_E_IO;
-    size_t              n;
-    FILE               *file = fopen(path, "rbe");
-    void               *chunk = base_alloc(1, DIGEST_CHUNK_BYTES);
+    dbe_err err = DBE_E_IO;
+    size_t n;
+    FILE *file = fopen(path, "rbe");
+    void *chunk = base_alloc(1, DIGEST_CHUNK_BYTES);
 
     if (file == NULL || chunk == NULL)
         goto out;
@@ -300,8 +302,8 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
     struct llm_model_params params = {.threads = (unsigned)w->threads,
                                       .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
                                       .n_ctx_max = (uint32_t)w->ctx_max};
-    struct dbe_diag         why = {0};
-    char                    digest[2 * DIGEST_SHOWN_BYTES + 1] = "";
+    struct dbe_diag why = {0};
+    char digest[2 * DIGEST_SHOWN_BYTES + 1] = "";
 
     if (w->model_path[0] == '\0')
         return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "--model FILE is required: a GGUF file of LLaMA architecture");
@@ -315,10 +317,11 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
     const struct llm_model_info *info = llm_model_info(w->model);
     name_model(w, info->name);
     svc_log(w->svc, SVC_INFO, NULL,
-            "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32 " tokens, kernel %s, %u threads, "
+            "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32
+            " tokens, kernel %s, %u threads, "
             "weights %" PRIu64 " bytes, KV budget %" PRIu64 " bytes",
-            w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel, info->threads,
-            info->weights_bytes, info->kv_budget_bytes);
+            w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel,
+            info->threads, info->weights_bytes, info->kv_budget_bytes);
     return DBE_OK;
 }
 
@@ -342,7 +345,7 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
 
 static void worker_tick(struct svc *svc, void *state)
 {
-    struct worker     *w = state;
+    struct worker *w = state;
     struct engine_load load = engine_load(w->engine);
 
     w->running = load.running;
@@ -377,7 +380,7 @@ static void worker_fini(struct svc *svc, void *state)
     base_buf_free(&w->packed);
 }
 
-/* ---- the device, declared ------------------------------------------------------------------------------------------------ */
+/* ---- the device, declared --------------------------------------------------------------------------------------- */
 
 static const struct svc_route routes[] = {
     {DBE_MSG_L7_CHAT_REQ, on_chat},
@@ -387,30 +390,87 @@ static const struct svc_route routes[] = {
 
 #define FIELD(f) .offset = offsetof(struct worker, f), .size = sizeof((struct worker *)0)->f
 static const struct svc_param params[] = {
-    {.key = "model", .unit = "file", .kind = SVC_PARAM_TEXT, .def_text = "", FIELD(model_path),
+    {.key = "model",
+     .unit = "file",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "",
+     FIELD(model_path),
      .doc = "GGUF file of LLaMA architecture; required"},
-    {.key = "model-name", .unit = "name", .kind = SVC_PARAM_TEXT, .def_text = "", FIELD(model_name),
+    {.key = "model-name",
+     .unit = "name",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "",
+     FIELD(model_name),
      .doc = "name for clients; default: the one in the file"},
-    {.key = "profile", .unit = "profile", .kind = SVC_PARAM_TEXT, .def_text = "llm-7b-amx", FIELD(profile),
+    {.key = "profile",
+     .unit = "profile",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "llm-7b-amx",
+     FIELD(profile),
      .doc = "L7_PROFILE that selects this worker"},
-    {.key = "threads", .unit = "threads", .kind = SVC_PARAM_UINT, .def = 0, .min = 0, .max = LLM_THREADS_MAX, FIELD(threads),
+    {.key = "threads",
+     .unit = "threads",
+     .kind = SVC_PARAM_UINT,
+     .def = 0,
+     .min = 0,
+     .max = LLM_THREADS_MAX,
+     FIELD(threads),
      .doc = "threads that compute; 0: one a CPU"},
-    {.key = "kv-budget-mib", .unit = "MiB", .kind = SVC_PARAM_UINT, .def = 1024, .min = 1, .max = 1 << 20, FIELD(kv_budget_mib),
+    {.key = "kv-budget-mib",
+     .unit = "MiB",
+     .kind = SVC_PARAM_UINT,
+     .def = 1024,
+     .min = 1,
+     .max = 1 << 20,
+     FIELD(kv_budget_mib),
      .doc = "memory for the KV caches of all sessions"},
-    {.key = "max-sessions", .unit = "sessions", .kind = SVC_PARAM_UINT, .def = 8, .min = 1, .max = ENGINE_SESSIONS_MAX,
-     FIELD(max_sessions), .doc = "chats computed in turns"},
-    {.key = "queue-max", .unit = "chats", .kind = SVC_PARAM_UINT, .def = 64, .min = 0, .max = ENGINE_QUEUE_MAX, FIELD(queue_max),
+    {.key = "max-sessions",
+     .unit = "sessions",
+     .kind = SVC_PARAM_UINT,
+     .def = 8,
+     .min = 1,
+     .max = ENGINE_SESSIONS_MAX,
+     FIELD(max_sessions),
+     .doc = "chats computed in turns"},
+    {.key = "queue-max",
+     .unit = "chats",
+     .kind = SVC_PARAM_UINT,
+     .def = 64,
+     .min = 0,
+     .max = ENGINE_QUEUE_MAX,
+     FIELD(queue_max),
      .doc = "chats that wait; further ones are refused with E_LIMIT"},
-    {.key = "ctx-max", .unit = "tokens", .kind = SVC_PARAM_UINT, .def = 0, .min = 0, .max = 1 << 20, FIELD(ctx_max),
+    {.key = "ctx-max",
+     .unit = "tokens",
+     .kind = SVC_PARAM_UINT,
+     .def = 0,
+     .min = 0,
+     .max = 1 << 20,
+     FIELD(ctx_max),
      .doc = "cap on the context of a chat; 0: what the model was trained for"},
-    {.key = "temperature", .unit = "0..2", .kind = SVC_PARAM_DOUBLE, .def = 0.7, .min = 0, .max = 2, FIELD(temperature),
+    {.key = "temperature",
+     .unit = "0..2",
+     .kind = SVC_PARAM_DOUBLE,
+     .def = 0.7,
+     .min = 0,
+     .max = 2,
+     FIELD(temperature),
      .doc = "of a request that names none"},
-    {.key = "top-p", .unit = "0..1", .kind = SVC_PARAM_DOUBLE, .def = 1.0, .min = 0.001, .max = 1, FIELD(top_p),
+    {.key = "top-p",
+     .unit = "0..1",
+     .kind = SVC_PARAM_DOUBLE,
+     .def = 1.0,
+     .min = 0.001,
+     .max = 1,
+     FIELD(top_p),
      .doc = "of a request that names none"},
     {0},
 };
 
-#define COUNTER(metric, words, how, f) {metric, words, "device_id=\"47\"", how, offsetof(struct worker, f)}
+#define COUNTER(metric, words, how, f)                                                                                 \
+    {                                                                                                                  \
+        metric, words, "device_id=\"47\"", how, offsetof(struct worker, f)                                             \
+    }
 static const struct svc_counter counters[] = {
     COUNTER("dsmil_l7_worker_chat_total", "chat requests received", SVC_COUNTER, requests),
     COUNTER("dsmil_l7_worker_refused_total", "of these, refused or failed", SVC_COUNTER, refused),
