@@ -29,7 +29,8 @@ struct tg_shape {
     uint32_t     n_ctx, n_embd, n_layers, n_heads, n_kv_heads, n_ff;
     uint32_t     type; /* of matrices */
     uint32_t     version, alignment;
-    bool         tied, rope_freqs, bpe, no_space_prefix;
+    bool         tied, rope_freqs, no_space_prefix;
+    const char  *bpe_pre; /* byte-level BPE with this pre-tokenizer; NULL: SentencePiece */
     const char  *chat_template;
     const char  *extra_tensor;  /* one more tensor of this name */
     const char  *arch;
@@ -162,6 +163,68 @@ static inline void tg_vocab_spm(struct base_buf *b, uint32_t *count)
     tg_kv_u32(b, "tokenizer.ggml.bos_token_id", 1);
     tg_kv_u32(b, "tokenizer.ggml.eos_token_id", 2);
     *count += 6;
+}
+
+/* GPT-2's way to write a byte as a character, as UTF-8. */
+static inline void tg_byte_char(uint8_t byte, char out[3])
+{
+    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    unsigned   code = byte;
+
+    if (!printable)
+        code = 256 + (byte <= 32 ? byte : byte <= 160 ? 33U + byte - 127U : 67U);
+    if (code < 128) {
+        out[0] = (char)code;
+        out[1] = '\0';
+    } else {
+        out[0] = (char)(0xc0 | code >> 6);
+        out[1] = (char)(0x80 | (code & 0x3f));
+        out[2] = '\0';
+    }
+}
+
+/* Byte-level BPE: ids 0-255 are the bytes, then what the merges make, then control tokens. */
+static const char *const tg_merges[][2] = {{"h", "e"},   {"l", "l"},    {"he", "ll"},  {"hell", "o"},
+                                           {"\xc4\xa0", "w"}, {"o", "r"}, {"l", "d"}, {"\xc4\xa0w", "or"}};
+enum {
+    TG_MERGES = sizeof tg_merges / sizeof tg_merges[0],
+    TG_BPE_WORD = 256 + TG_MERGES, /* "zebra", which no merge makes */
+    TG_BPE_BEGIN,
+    TG_BPE_START,
+    TG_BPE_STOP,
+    TG_BPE_EOT,
+    TG_BPE_COUNT
+};
+
+static inline void tg_vocab_bpe(struct base_buf *b, const struct tg_shape *s, uint32_t *count)
+{
+    static const char *const last[] = {"zebra", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+                                       "<|eot_id|>"};
+    char                     name[64];
+
+    tg_kv_str(b, "tokenizer.ggml.model", "gpt2");
+    tg_kv_str(b, "tokenizer.ggml.pre", s->bpe_pre);
+    tg_kv_array(b, "tokenizer.ggml.tokens", GGUF_STRING, TG_BPE_COUNT);
+    for (unsigned i = 0; i < TG_BPE_COUNT; i++) {
+        if (i < 256)
+            tg_byte_char((uint8_t)i, name);
+        else if (i < TG_BPE_WORD)
+            snprintf(name, sizeof name, "%s%s", tg_merges[i - 256][0], tg_merges[i - 256][1]);
+        else
+            snprintf(name, sizeof name, "%s", last[i - TG_BPE_WORD]);
+        tg_str(b, name);
+    }
+    tg_kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, TG_BPE_COUNT);
+    for (unsigned i = 0; i < TG_BPE_COUNT; i++)
+        tg_le(b, i > TG_BPE_WORD ? 3 : 1, 4);
+    tg_kv_array(b, "tokenizer.ggml.merges", GGUF_STRING, TG_MERGES);
+    for (size_t i = 0; i < TG_MERGES; i++) {
+        snprintf(name, sizeof name, "%s %s", tg_merges[i][0], tg_merges[i][1]);
+        tg_str(b, name);
+    }
+    tg_kv_u32(b, "tokenizer.ggml.bos_token_id", TG_BPE_BEGIN);
+    tg_kv_u32(b, "tokenizer.ggml.eos_token_id", TG_BPE_EOT);
+    *count += 7;
 }
 
 /* ---- weights ----------------------------------------------------------------------------------------------------------- */
@@ -310,8 +373,11 @@ static inline void tg_build(const struct tg_shape *s, struct base_buf *out, size
     base_buf_init(&kvs, TG_MAX);
     base_buf_init(out, TG_MAX);
     tg_shape_kvs(&kvs, s, &count);
-    tg_vocab_spm(&kvs, &count);
-    const size_t n = tg_tensors(s, TG_SPM_COUNT, t);
+    if (s->bpe_pre)
+        tg_vocab_bpe(&kvs, s, &count);
+    else
+        tg_vocab_spm(&kvs, &count);
+    const size_t n = tg_tensors(s, s->bpe_pre ? TG_BPE_COUNT : TG_SPM_COUNT, t);
     base_buf_bytes(out, "GGUF", 4);
     tg_le(out, s->version, 4);
     tg_le(out, n, 8);
