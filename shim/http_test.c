@@ -688,6 +688,35 @@ static void test_stop_while_a_chat_waits(void **state)
     client_close(&c);
 }
 
+/* Whichever allocation fails, the client gets an answer or a closed connection, and nothing stays behind. */
+static void test_allocations_fail(void **state)
+{
+    struct fixture *f = *state;
+    int answered = 0;
+
+    for (uint64_t n = 1; n < 40; n++) {
+        struct client c;
+        client_open(f, &c);
+        assert_non_null(base_buf_grow(&c.in, 65536)); /* the client's own memory is there before */
+        base_buf_clear(&c.in);
+        base_fail_alloc_at(n);
+        client_ask(f, &c, "POST", "/v1/chat/completions", AUTH "Connection: close\r\n", n % 2 == 0 ? ASK : ASK_STREAM);
+        for (int i = 0; i < TURNS_MAX && !c.eof; i++) {
+            struct fake_call *call = fake_call_of(&f->fake, DBE_MSG_L7_CHAT_REQ);
+            if (call != NULL)
+                answer_chat(f, call, "yes", true);
+            turn(f);
+            client_read(&c);
+        }
+        base_fail_alloc_at(0);
+        assert_true(c.eof);
+        answered += strncmp(base_buf_cstr(&c.in), "HTTP/1.1 200", 12) == 0;
+        client_close(&c);
+    }
+    assert_in_range(answered, 1, 38); /* some failed, and some n lie beyond the last allocation */
+    assert_int_equal(f->shim.in_flight, 0);
+}
+
 static void test_bad_keys(void **state)
 {
     static const char *const bad[] = {"", "short", "has space in it", "has\ttab-in-it"};
@@ -728,6 +757,7 @@ int main(void)
         WITH_SHIM(test_client_that_does_not_read),
         WITH_SHIM(test_request_that_never_ends),
         WITH_SHIM(test_stop_while_a_chat_waits),
+        WITH_SHIM(test_allocations_fail),
         WITH_SHIM(test_bad_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
