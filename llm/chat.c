@@ -18,13 +18,13 @@ enum { CHAT_BYTES_MAX = LLM_TEXT_BYTES_MAX };
 
 struct builder {
     const struct llm_vocab *v;
-    struct base_buf         text; /* not tokenised yet */
-    bool                    begin;
-    struct llm_tokens      *out;
-    dbe_err                 err;
+    struct base_buf text; /* not tokenised yet */
+    bool begin;
+    struct llm_tokens *out;
+    dbe_err err;
 };
 
-/* ---- building -------------------------------------------------------------------------------------------------------- */
+/* ---- building ---------------------------------------------------------------------------------------------------- */
 
 static void flush(struct builder *b)
 {
@@ -69,7 +69,7 @@ static void put_words(struct builder *b, const char *words)
 static void put_trimmed(struct builder *b, const struct llm_message *msg)
 {
     const char *p = msg->text;
-    size_t      n = msg->text_len;
+    size_t n = msg->text_len;
 
     while (n > 0 && strchr(" \t\r\n", p[0]) && p[0] != '\0') {
         p++;
@@ -97,7 +97,7 @@ static bool is_role(const struct llm_message *msg, const char *role)
     return strcmp(msg->role, role) == 0;
 }
 
-/* ---- templates ---------------------------------------------------------------------------------------------------------- */
+/* ---- templates --------------------------------------------------------------------------------------------------- */
 
 static void render_chatml(struct builder *b, const struct llm_message *msgs, size_t count)
 {
@@ -186,7 +186,7 @@ static void render_plain(struct builder *b, const struct llm_message *msgs, size
     put_words(b, "assistant:");
 }
 
-/* ---- choice ------------------------------------------------------------------------------------------------------------------ */
+/* ---- choice ------------------------------------------------------------------------------------------------------ */
 
 struct chat_template {
     const char *name;
@@ -225,7 +225,8 @@ const char *llm_chat_name(enum chat_kind kind)
 }
 
 /* Does the text hold a marker that this vocabulary cannot tell from text? */
-static const char *forged_marker(const struct llm_vocab *v, const struct chat_template *t, const struct llm_message *msg)
+static const char *forged_marker(const struct llm_vocab *v, const struct chat_template *t,
+                                 const struct llm_message *msg)
 {
     for (size_t i = 0; i < BASE_ARRAY_LEN(t->forbidden) && t->forbidden[i]; i++)
         if (llm_vocab_control(v, t->forbidden[i]) < 0 &&
@@ -247,12 +248,13 @@ static dbe_err check_messages(const struct llm_vocab *v, const struct chat_templ
         const struct llm_message *m = &msgs[i];
         if (!m->role || (!m->text && m->text_len > 0) ||
             !(is_role(m, "system") || is_role(m, "user") || is_role(m, "assistant")))
-            return dbe_fail(diag, DBE_E_ARGUMENT, "messages", i, "message %zu: its role is not system, user or assistant",
-                            i);
+            return dbe_fail(diag, DBE_E_ARGUMENT, "messages", i,
+                            "message %zu: its role is not system, user or assistant", i);
         const char *forged = m->text ? forged_marker(v, t, m) : NULL;
         if (forged)
             return dbe_fail(diag, DBE_E_ARGUMENT, "messages", i,
-                            "message %zu: holds \"%s\", which this model would take for the chat's own mark", i, forged);
+                            "message %zu: holds \"%s\", which this model would take for the chat's own mark", i,
+                            forged);
         total += m->text_len;
         if (m->text_len > CHAT_BYTES_MAX || total > CHAT_BYTES_MAX)
             return dbe_fail(diag, DBE_E_TOO_LARGE, "messages", i, "more than %d bytes of text", CHAT_BYTES_MAX);
@@ -264,8 +266,8 @@ dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message 
                         struct llm_tokens *out, struct dbe_diag *diag)
 {
     const struct chat_template *t = &templates[llm_chat_detect(&model->vocab)];
-    struct builder              b = {.v = &model->vocab, .begin = true, .out = out};
-    const size_t                before = out->count;
+    struct builder b = {.v = &model->vocab, .begin = true, .out = out};
+    const size_t before = out->count;
 
     DBE_TRY(check_messages(&model->vocab, t, msgs, count, diag));
     base_buf_init(&b.text, CHAT_BYTES_MAX + 4096);

@@ -12,14 +12,14 @@
 
 #include "model.h"
 
-/* ---- memory --------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 dbe_err llm_work_init(struct llm_model *m)
 {
     const struct llm_shape *s = &m->shape;
-    struct llm_work        *w = &m->work;
-    const size_t            heads = (size_t)s->n_heads * s->head_dim, kv = (size_t)s->n_kv_heads * s->head_dim;
-    const size_t            widest = BASE_MAX(BASE_MAX((size_t)s->n_embd, (size_t)s->n_ff), heads);
+    struct llm_work *w = &m->work;
+    const size_t heads = (size_t)s->n_heads * s->head_dim, kv = (size_t)s->n_kv_heads * s->head_dim;
+    const size_t widest = BASE_MAX(BASE_MAX((size_t)s->n_embd, (size_t)s->n_ff), heads);
 
     w->x = base_alloc((size_t)s->n_embd * LLM_BATCH_MAX, sizeof(float));
     w->h = base_alloc((size_t)s->n_embd * LLM_BATCH_MAX, sizeof(float));
@@ -49,7 +49,7 @@ void llm_work_free(struct llm_work *w)
 dbe_err llm_kv_init(struct llm_model *m, uint32_t capacity, struct llm_kv *out, struct dbe_diag *diag)
 {
     const uint64_t bytes = llm_session_kv_bytes(m, capacity);
-    uint64_t       used = atomic_load(&m->kv_used);
+    uint64_t used = atomic_load(&m->kv_used);
 
     do {
         if (bytes > m->info.kv_budget_bytes - used)
@@ -82,13 +82,13 @@ void llm_kv_free(struct llm_model *m, struct llm_kv *kv)
     *kv = (struct llm_kv){0};
 }
 
-/* ---- small steps ------------------------------------------------------------------------------------------------------ */
+/* ---- small steps ------------------------------------------------------------------------------------------------- */
 
 /* out = x / rms(x) * weight; eight partial sums so that it is fast and the order is fixed. */
 static void rms_norm(const float *x, const float *weight, size_t n, float eps, float *out)
 {
     enum { LANES = 8 };
-    float  part[LANES] = {0}, sum = 0;
+    float part[LANES] = {0}, sum = 0;
     size_t i = 0;
 
     for (; i + LANES <= n; i += LANES)
@@ -140,12 +140,12 @@ static void rotate(float *head, const float *cs, size_t dims)
     }
 }
 
-/* ---- attention ---------------------------------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------------------------------- */
 
 struct attention {
-    struct llm_model     *m;
+    struct llm_model *m;
     const struct llm_row *rows;
-    uint32_t              layer;
+    uint32_t layer;
 };
 
 static size_t kv_at(const struct llm_shape *s, const struct llm_kv *kv, uint32_t layer, uint32_t head)
@@ -159,16 +159,16 @@ static void store_row(void *ctx, size_t begin, size_t end, unsigned thread)
     const struct attention *at = ctx;
     const struct llm_model *m = at->m;
     const struct llm_shape *s = &m->shape;
-    const size_t            d = s->head_dim;
+    const size_t d = s->head_dim;
 
     (void)thread;
     for (size_t r = begin; r < end; r++) {
         const struct llm_row *row = &at->rows[r];
-        const float          *cs = m->work.rope + r * s->rope_dims;
+        const float *cs = m->work.rope + r * s->rope_dims;
         for (uint32_t h = 0; h < s->n_heads; h++)
             rotate(m->work.q + (r * s->n_heads + h) * d, cs, s->rope_dims);
         for (uint32_t h = 0; h < s->n_kv_heads; h++) {
-            float       *k = m->work.k + (r * s->n_kv_heads + h) * d;
+            float *k = m->work.k + (r * s->n_kv_heads + h) * d;
             const size_t to = kv_at(s, row->kv, at->layer, h) + row->pos * d;
             rotate(k, cs, s->rope_dims);
             m->kernels->to_f16(k, d, row->kv->k + to);
@@ -180,20 +180,20 @@ static void store_row(void *ctx, size_t begin, size_t end, unsigned thread)
 /* One item is one head of one row. */
 static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
 {
-    const struct attention   *at = ctx;
-    const struct llm_model   *m = at->m;
-    const struct llm_shape   *s = &m->shape;
+    const struct attention *at = ctx;
+    const struct llm_model *m = at->m;
+    const struct llm_shape *s = &m->shape;
     const struct llm_kernels *kern = m->kernels;
-    const size_t              d = s->head_dim;
-    const float               scale = 1.0f / sqrtf((float)d);
-    float                    *scores = m->work.scores + (size_t)thread * s->n_ctx;
+    const size_t d = s->head_dim;
+    const float scale = 1.0f / sqrtf((float)d);
+    float *scores = m->work.scores + (size_t)thread * s->n_ctx;
 
     for (size_t i = begin; i < end; i++) {
-        const size_t          r = i / s->n_heads, h = i % s->n_heads;
+        const size_t r = i / s->n_heads, h = i % s->n_heads;
         const struct llm_row *row = &at->rows[r];
-        const size_t          from = kv_at(s, row->kv, at->layer, (uint32_t)(h / (s->n_heads / s->n_kv_heads)));
-        const float          *q = m->work.q + i * d;
-        float                *out = m->work.a + i * d;
+        const size_t from = kv_at(s, row->kv, at->layer, (uint32_t)(h / (s->n_heads / s->n_kv_heads)));
+        const float *q = m->work.q + i * d;
+        float *out = m->work.a + i * d;
         const size_t seen = (size_t)row->pos + 1;
         kern->scores_f16(row->kv->k + from, q, seen, d, scale, scores);
         kern->softmax(scores, seen);
@@ -205,9 +205,9 @@ static void layer_attention(struct llm_model *m, const struct llm_row *rows, siz
 {
     const struct llm_shape *s = &m->shape;
     const struct llm_layer *l = &m->layers[layer];
-    struct llm_work        *w = &m->work;
-    struct attention        at = {m, rows, layer};
-    size_t                  work = 0;
+    struct llm_work *w = &m->work;
+    struct attention at = {m, rows, layer};
+    size_t work = 0;
 
     norm_rows(m, l->attn_norm, count);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3},
@@ -223,12 +223,12 @@ static void layer_attention(struct llm_model *m, const struct llm_row *rows, siz
     add_rows(w->x, w->h, count * s->n_embd);
 }
 
-/* ---- feed-forward --------------------------------------------------------------------------------------------------------- */
+/* ---- feed-forward ------------------------------------------------------------------------------------------------ */
 
 static void swiglu_rows(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     const struct llm_model *m = ctx;
-    const size_t            n = m->shape.n_ff;
+    const size_t n = m->shape.n_ff;
 
     (void)thread;
     for (size_t r = begin; r < end; r++)
@@ -239,7 +239,7 @@ static void layer_ffn(struct llm_model *m, size_t count, uint32_t layer)
 {
     const struct llm_shape *s = &m->shape;
     const struct llm_layer *l = &m->layers[layer];
-    struct llm_work        *w = &m->work;
+    struct llm_work *w = &m->work;
 
     norm_rows(m, l->ffn_norm, count);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->gate, &l->up}, {w->gate, w->up}, 2},
@@ -250,12 +250,12 @@ static void layer_ffn(struct llm_model *m, size_t count, uint32_t layer)
     add_rows(w->x, w->h, count * s->n_embd);
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t count)
 {
     const struct llm_matrix *out = m->output.data ? &m->output : &m->embd;
-    const size_t             n = m->shape.n_embd;
+    const size_t n = m->shape.n_embd;
 
     for (size_t r = 0; r < count; r++) {
         if (!rows[r].logits)

@@ -12,12 +12,12 @@ enum { TOKENS = 23, WIDEST = 128 };
 static const int32_t tokens[TOKENS] = {1,   5,   262, 263, 264, 270, 271, 1,   80,  90,  100, 288,
                                        289, 290, 259, 260, 33,  34,  35,  280, 281, 282, 283};
 
-/* ---- reference ------------------------------------------------------------------------------------------------------- */
+/* ---- reference --------------------------------------------------------------------------------------------------- */
 
 static double weight(const struct tg_shape *s, const char *name, size_t row, size_t column)
 {
     tg_value_fn *value = s->value ? s->value : tg_random;
-    float        v = value(s->value_ctx, name, row, column);
+    float v = value(s->value_ctx, name, row, column);
 
     if (s->type == GGUF_TENSOR_F16 && !strstr(name, "norm") && !strstr(name, "freqs"))
         v = half_to_f32(half_from_f32(v));
@@ -34,7 +34,8 @@ static void ref_norm(const struct tg_shape *s, const char *name, const double *x
         out[i] = x[i] / sqrt(sum / s->n_embd + (double)1e-5f) * weight(s, name, 0, i);
 }
 
-static void ref_mul(const struct tg_shape *s, const char *name, size_t rows, size_t columns, const double *x, double *out)
+static void ref_mul(const struct tg_shape *s, const char *name, size_t rows, size_t columns, const double *x,
+                    double *out)
 {
     for (size_t r = 0; r < rows; r++) {
         out[r] = 0;
@@ -62,14 +63,15 @@ struct ref_cache {
     double k[TOKENS][WIDEST], v[TOKENS][WIDEST];
 };
 
-static void ref_attend(const struct tg_shape *s, const struct ref_cache *cache, size_t pos, const double *q, double *out)
+static void ref_attend(const struct tg_shape *s, const struct ref_cache *cache, size_t pos, const double *q,
+                       double *out)
 {
     const size_t d = s->n_embd / s->n_heads, group = s->n_heads / s->n_kv_heads;
-    double       p[TOKENS];
+    double p[TOKENS];
 
     for (size_t h = 0; h < s->n_heads; h++) {
         const size_t at = h / group * d;
-        double       max = -INFINITY, sum = 0;
+        double max = -INFINITY, sum = 0;
         for (size_t t = 0; t <= pos; t++) {
             p[t] = 0;
             for (size_t i = 0; i < d; i++)
@@ -89,8 +91,8 @@ static void ref_attend(const struct tg_shape *s, const struct ref_cache *cache, 
 static void ref_layer(const struct tg_shape *s, unsigned layer, size_t pos, struct ref_cache *cache, double *x)
 {
     const size_t n = s->n_embd, kv = n / s->n_heads * s->n_kv_heads;
-    double       h[WIDEST], q[WIDEST], a[WIDEST], gate[WIDEST], up[WIDEST], out[WIDEST];
-    char         name[64];
+    double h[WIDEST], q[WIDEST], a[WIDEST], gate[WIDEST], up[WIDEST], out[WIDEST];
+    char name[64];
 
 #define REF_NAME(part) (snprintf(name, sizeof name, "blk.%u." part ".weight", layer), name)
     ref_norm(s, REF_NAME("attn_norm"), x, h);
@@ -117,7 +119,7 @@ static void ref_layer(const struct tg_shape *s, unsigned layer, size_t pos, stru
 static void reference(const struct tg_shape *s, double *logits)
 {
     struct ref_cache *cache = base_alloc(s->n_layers, sizeof *cache);
-    double            x[WIDEST], h[WIDEST];
+    double x[WIDEST], h[WIDEST];
 
     for (size_t pos = 0; pos < TOKENS; pos++) {
         for (size_t i = 0; i < s->n_embd; i++)
@@ -131,12 +133,12 @@ static void reference(const struct tg_shape *s, double *logits)
     base_free(cache);
 }
 
-/* ---- comparisons ------------------------------------------------------------------------------------------------------- */
+/* ---- comparisons ------------------------------------------------------------------------------------------------- */
 
 static float *run_logits(const struct tg_shape *s, const struct llm_model_params *params)
 {
     struct llm_model *m = tg_load(s, params);
-    float            *out = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *out);
+    float *out = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *out);
 
     assert_int_equal(llm_logits(m, tokens, TOKENS, out, NULL), DBE_OK);
     assert_int_equal(llm_model_kv_used_bytes(m), 0);
@@ -165,7 +167,7 @@ static void expect_close(const struct tg_shape *s, double bound)
         const struct llm_model_params params = {.threads = 2, .kernel = (*k)->name};
         if (!(*k)->usable())
             continue;
-        float       *got = run_logits(s, &params);
+        float *got = run_logits(s, &params);
         const double d = distance(got, want);
         if (!(d <= bound))
             fail_msg("%s: %g from the reference, %g allowed", (*k)->name, d, bound);
@@ -205,7 +207,7 @@ static void float_models_follow_the_reference(void **state)
 static void rope_freqs_matter(void **state)
 {
     struct tg_shape s = tg_defaults();
-    double         *want = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *want);
+    double *want = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *want);
 
     (void)state;
     reference(&s, want);
@@ -252,10 +254,10 @@ static void threads_change_nothing(void **state)
 /* One row at a time, or in uneven chunks, or beside rows of another sequence: the same bits. */
 static void chunks_and_neighbours_change_nothing(void **state)
 {
-    struct tg_shape   s = tg_defaults();
+    struct tg_shape s = tg_defaults();
     struct llm_model *m;
-    struct llm_kv     a, b;
-    float            *want, *got = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *got);
+    struct llm_kv a, b;
+    float *want, *got = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *got);
 
     (void)state;
     s.type = GGUF_TENSOR_Q8_0;
@@ -282,10 +284,10 @@ static void chunks_and_neighbours_change_nothing(void **state)
 
 static void cancel_and_bounds(void **state)
 {
-    struct tg_shape   s = tg_defaults();
+    struct tg_shape s = tg_defaults();
     struct llm_model *m = tg_load(&s, NULL);
-    struct llm_kv     kv;
-    atomic_bool       cancel = true;
+    struct llm_kv kv;
+    atomic_bool cancel = true;
 
     (void)state;
     assert_int_equal(llm_kv_init(m, 4, &kv, NULL), DBE_OK);

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """gen_unicode.py - writes unicode_table.c: the classes letter, number and space of every code point.
 
-In: Python's unicodedata. Out: the C file on standard output. Run by hand when the Unicode version should move; the result is kept in
-the tree so that a build does not depend on the Python that happens to be there. Each entry is (first code point << 2 | class) of a run.
+In: Python's unicodedata. Out: the C file on standard output. Run by hand when the Unicode version should move; the
+result is kept in the tree so that a build does not depend on the Python that happens to be there. Each entry is
+(first code point << 2 | class) of a run.
 """
 import sys
 import unicodedata

@@ -21,12 +21,12 @@
 enum { META_CHUNK = 1 << 20, HEADER_BYTES = 24, TENSOR_MIN_BYTES = 8 + 4 + 8 + 4 + 8, KV_MIN_BYTES = 8 + 4 + 1 };
 
 struct cursor {
-    struct gguf     *g;
-    size_t           at, cap;
+    struct gguf *g;
+    size_t at, cap;
     struct dbe_diag *diag;
 };
 
-/* ---- bytes ------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 static uint32_t le32(const uint8_t *p)
 {
@@ -43,8 +43,8 @@ static dbe_err read_at(const struct gguf *g, uint64_t at, void *dst, size_t len,
     uint8_t *to = dst;
 
     if (at > g->size || len > g->size - at)
-        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, (size_t)at, "%zu bytes at offset %" PRIu64 ": beyond end of file", len,
-                        at);
+        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, (size_t)at, "%zu bytes at offset %" PRIu64 ": beyond end of file",
+                        len, at);
     if (g->mem) {
         memcpy(dst, g->mem + at, len);
         return DBE_OK;
@@ -117,7 +117,7 @@ static dbe_err take_string(struct cursor *c, uint64_t max, size_t *ret_at, size_
     return DBE_OK;
 }
 
-/* ---- metadata ---------------------------------------------------------------------------------------------- */
+/* ---- metadata ---------------------------------------------------------------------------------------------------- */
 
 static size_t scalar_bytes(uint32_t type)
 {
@@ -192,7 +192,7 @@ static bool name_ok(const uint8_t *p, size_t len)
 
 static dbe_err take_kv(struct cursor *c, struct gguf_kv *kv, uint64_t index)
 {
-    char   name[GGUF_NAME_MAX + 1];
+    char name[GGUF_NAME_MAX + 1];
     size_t len;
 
     snprintf(name, sizeof name, "key %" PRIu64, index);
@@ -207,12 +207,12 @@ static dbe_err take_kv(struct cursor *c, struct gguf_kv *kv, uint64_t index)
     return take_value(c, kv, name);
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------------------ */
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 const char *gguf_type_name(uint32_t type)
 {
-    static const char *const names[] = {"F32",  "F16",  "Q4_0", "Q4_1", NULL,   NULL,   "Q5_0",
-                                        "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
+    static const char *const names[] = {"F32",  "F16",  "Q4_0",      "Q4_1",       NULL,         NULL,         "Q5_0",
+                                        "Q5_1", "Q8_0", "Q8_1",      "Q2_K",       "Q3_K",       "Q4_K",       "Q5_K",
                                         "Q6_K", "Q8_K", [24] = "I8", [25] = "I16", [26] = "I32", [30] = "BF16"};
     return type < BASE_ARRAY_LEN(names) && names[type] ? names[type] : "unknown";
 }
@@ -223,8 +223,8 @@ static dbe_err tensor_size(struct cursor *c, struct gguf_tensor *t)
 
     for (uint32_t i = 0; i < t->n_dims; i++)
         if (t->dims[i] == 0 || t->dims[i] > GGUF_DIM_MAX || __builtin_mul_overflow(count, t->dims[i], &count))
-            return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at, "tensor %s: dimension %" PRIu32 " is %" PRIu64, t->name,
-                            i, t->dims[i]);
+            return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at, "tensor %s: dimension %" PRIu32 " is %" PRIu64,
+                            t->name, i, t->dims[i]);
     if (count > GGUF_FILE_BYTES_MAX / 4)
         return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at, "tensor %s: %" PRIu64 " values are too many", t->name,
                         count);
@@ -247,7 +247,7 @@ static dbe_err tensor_size(struct cursor *c, struct gguf_tensor *t)
 static dbe_err take_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t index)
 {
     size_t at, len;
-    char   what[GGUF_NAME_MAX + 16];
+    char what[GGUF_NAME_MAX + 16];
 
     snprintf(what, sizeof what, "tensor %" PRIu64, index);
     DBE_TRY(take_string(c, GGUF_NAME_MAX, &at, &len, what));
@@ -305,17 +305,17 @@ static dbe_err place_tensors(struct cursor *c)
     return DBE_OK;
 }
 
-/* ---- duplicates --------------------------------------------------------------------------------------------- */
+/* ---- duplicates -------------------------------------------------------------------------------------------------- */
 
 struct name_ref {
     const char *p;
-    size_t      len;
+    size_t len;
 };
 
 static int by_name(const void *a, const void *b)
 {
     const struct name_ref *x = a, *y = b;
-    int                    d = memcmp(x->p, y->p, BASE_MIN(x->len, y->len));
+    int d = memcmp(x->p, y->p, BASE_MIN(x->len, y->len));
     return d != 0 ? d : (x->len > y->len) - (x->len < y->len);
 }
 
@@ -343,12 +343,12 @@ static dbe_err refuse_duplicates(const struct gguf *g, struct dbe_diag *diag)
     return refuse_equal_names(names, g->tensor_count, "tensor", diag);
 }
 
-/* ---- the whole file ----------------------------------------------------------------------------------------- */
+/* ---- the whole file ---------------------------------------------------------------------------------------------- */
 
 static dbe_err parse_header(struct cursor *c)
 {
     struct gguf *g = c->g;
-    uint64_t     tensors, kvs;
+    uint64_t tensors, kvs;
 
     DBE_TRY(need(c, HEADER_BYTES, "header"));
     if (memcmp(g->meta, "GGUF", 4) != 0)
@@ -387,8 +387,9 @@ static dbe_err parse(struct gguf *g, struct dbe_diag *diag)
     DBE_TRY(refuse_duplicates(g, diag));
     DBE_TRY(gguf_get_u32_or(g, "general.alignment", GGUF_ALIGN_DEFAULT, &g->alignment, diag));
     if (g->alignment < 8 || g->alignment > GGUF_ALIGN_MAX || (g->alignment & (g->alignment - 1)) != 0)
-        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, 0, "key general.alignment: %" PRIu32 " is not a power of two from 8 to %d",
-                        g->alignment, GGUF_ALIGN_MAX);
+        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, 0,
+                        "key general.alignment: %" PRIu32 " is not a power of two from 8 to %d", g->alignment,
+                        GGUF_ALIGN_MAX);
     return place_tensors(&c);
 }
 
@@ -418,9 +419,9 @@ dbe_err gguf_open_mem(const void *data, size_t len, struct gguf **ret, struct db
 
 dbe_err gguf_open(const char *path, struct gguf **ret, struct dbe_diag *diag)
 {
-    struct stat  st;
+    struct stat st;
     struct gguf *g;
-    int          fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
         return dbe_fail(diag, errno == ENOENT ? DBE_E_NOT_FOUND : DBE_E_IO, CLAUSE, 0, "%.120s: %s", path,
@@ -451,7 +452,7 @@ void gguf_close(struct gguf *g)
     base_free(g);
 }
 
-/* ---- access -------------------------------------------------------------------------------------------------- */
+/* ---- access ------------------------------------------------------------------------------------------------------ */
 
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key)
 {
@@ -485,7 +486,7 @@ static dbe_err missing(const char *key, struct dbe_diag *diag)
 dbe_err gguf_get_u32_or(const struct gguf *g, const char *key, uint32_t absent, uint32_t *ret, struct dbe_diag *diag)
 {
     const struct gguf_kv *kv = gguf_find(g, key);
-    uint64_t              v;
+    uint64_t v;
 
     if (!kv) {
         *ret = absent;
@@ -562,7 +563,8 @@ dbe_err gguf_get_array(const struct gguf *g, const char *key, uint32_t elem_type
     if (!kv && required)
         return missing(key, diag);
     if (kv && (kv->type != GGUF_ARRAY || kv->elem_type != elem_type))
-        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, kv->value_at, "key %s: not an array of type %" PRIu32, key, elem_type);
+        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, kv->value_at, "key %s: not an array of type %" PRIu32, key,
+                        elem_type);
     *ret = kv;
     return DBE_OK;
 }
@@ -584,7 +586,7 @@ uint32_t gguf_array_u32(const struct gguf *g, const struct gguf_kv *kv, uint64_t
 float gguf_array_f32(const struct gguf *g, const struct gguf_kv *kv, uint64_t i)
 {
     uint32_t bits = gguf_array_u32(g, kv, i);
-    float    v;
+    float v;
 
     memcpy(&v, &bits, sizeof v);
     return v;

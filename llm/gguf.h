@@ -50,17 +50,17 @@ enum gguf_tensor_type { GGUF_TENSOR_F32 = 0, GGUF_TENSOR_F16 = 1, GGUF_TENSOR_Q8
 enum { GGUF_Q8_0_VALUES = 32, GGUF_Q8_0_BYTES = 34 };
 
 struct gguf_kv {
-    size_t   key_at; /* offset of the key in meta */
+    size_t key_at; /* offset of the key in meta */
     uint32_t key_len;
     uint32_t type;      /* enum gguf_type */
     uint32_t elem_type; /* of an array */
     uint64_t count;     /* elements of an array; 1 otherwise */
-    size_t   value_at;  /* offset of the value, of an array's first element, of a string's bytes */
-    size_t   value_len; /* bytes */
+    size_t value_at;    /* offset of the value, of an array's first element, of a string's bytes */
+    size_t value_len;   /* bytes */
 };
 
 struct gguf_tensor {
-    char     name[GGUF_NAME_MAX + 1];
+    char name[GGUF_NAME_MAX + 1];
     uint32_t type; /* enum gguf_tensor_type */
     uint32_t n_dims;
     uint64_t dims[GGUF_DIMS_MAX]; /* dims[0] is the row length; unused ones are 1 */
@@ -69,40 +69,40 @@ struct gguf_tensor {
 };
 
 struct gguf {
-    int                 fd; /* -1: memory */
-    const uint8_t      *mem;
-    uint64_t            size;
-    uint8_t            *meta; /* the first meta_len bytes of the file */
-    size_t              meta_len;
-    uint32_t            version;
-    uint32_t            alignment;
-    uint64_t            data_at;
-    struct gguf_kv     *kvs;
-    size_t              kv_count;
+    int fd; /* -1: memory */
+    const uint8_t *mem;
+    uint64_t size;
+    uint8_t *meta; /* the first meta_len bytes of the file */
+    size_t meta_len;
+    uint32_t version;
+    uint32_t alignment;
+    uint64_t data_at;
+    struct gguf_kv *kvs;
+    size_t kv_count;
     struct gguf_tensor *tensors;
-    size_t              tensor_count;
+    size_t tensor_count;
 };
 
 /* Open and check. On error nothing is held. E_NOT_FOUND, E_IO, E_MODEL, E_TOO_LARGE, E_NOMEM. */
 dbe_err gguf_open(const char *path, struct gguf **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* `data` must outlive the reader. */
 dbe_err gguf_open_mem(const void *data, size_t len, struct gguf **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
-void    gguf_close(struct gguf *g);
+void gguf_close(struct gguf *g);
 
 /* Lookup; NULL: not there. */
-const struct gguf_kv     *gguf_find(const struct gguf *g, const char *key);
+const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name);
-const char               *gguf_type_name(uint32_t tensor_type);
+const char *gguf_type_name(uint32_t tensor_type);
 
 /* Typed access. A missing key gives `absent` for the ..._or forms; a key of another type is E_MODEL. */
 dbe_err gguf_get_u32(const struct gguf *g, const char *key, uint32_t *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
-dbe_err gguf_get_u32_or(const struct gguf *g, const char *key, uint32_t absent, uint32_t *ret, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+dbe_err gguf_get_u32_or(const struct gguf *g, const char *key, uint32_t absent, uint32_t *ret,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
 dbe_err gguf_get_f32(const struct gguf *g, const char *key, float *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
-dbe_err gguf_get_f32_or(const struct gguf *g, const char *key, float absent, float *ret, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
-dbe_err gguf_get_bool_or(const struct gguf *g, const char *key, bool absent, bool *ret, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+dbe_err gguf_get_f32_or(const struct gguf *g, const char *key, float absent, float *ret,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
+dbe_err gguf_get_bool_or(const struct gguf *g, const char *key, bool absent, bool *ret,
+                         struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Bytes of a string value (not NUL-terminated, in g->meta); absent: *ret = NULL, *ret_len = 0. */
 dbe_err gguf_get_str_or_null(const struct gguf *g, const char *key, const char **ret, size_t *ret_len,
                              struct dbe_diag *diag) DBE_MUST_CHECK;
@@ -113,7 +113,7 @@ dbe_err gguf_get_array(const struct gguf *g, const char *key, uint32_t elem_type
 /* Walk an array of strings: start with *at = kv->value_at; call kv->count times. */
 const char *gguf_next_str(const struct gguf *g, size_t *at, size_t *ret_len);
 /* Element `i` of an array of F32 or I32/U32. */
-float    gguf_array_f32(const struct gguf *g, const struct gguf_kv *kv, uint64_t i);
+float gguf_array_f32(const struct gguf *g, const struct gguf_kv *kv, uint64_t i);
 uint32_t gguf_array_u32(const struct gguf *g, const struct gguf_kv *kv, uint64_t i);
 
 /* Copy `len` bytes from `at` of a tensor's data. E_IO, E_MODEL (the file shrank). */

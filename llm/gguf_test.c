@@ -10,7 +10,7 @@ static const struct llm_model_params one_thread = {.threads = 1};
 static dbe_err try_load(const void *data, size_t len, struct dbe_diag *diag)
 {
     struct llm_model *m;
-    const dbe_err     err = llm_model_load_mem(data, len, &one_thread, &m, diag);
+    const dbe_err err = llm_model_load_mem(data, len, &one_thread, &m, diag);
 
     if (err == DBE_OK)
         llm_model_free(m);
@@ -31,7 +31,7 @@ static void both_versions_load(void **state)
 {
     (void)state;
     for (uint32_t version = 2; version <= 3; version++) {
-        struct tg_shape   s = small();
+        struct tg_shape s = small();
         struct llm_model *m;
         s.version = version;
         m = tg_load(&s, NULL);
@@ -47,14 +47,14 @@ static void every_truncation_is_refused(void **state)
 {
     struct tg_shape s = small();
     struct base_buf file;
-    size_t          meta;
+    size_t meta;
 
     (void)state;
     tg_build(&s, &file, &meta);
     assert_int_equal(try_load(file.data, file.len, NULL), DBE_OK);
     for (size_t len = 0; len < file.len - s.alignment; len += len < meta + 64 ? 1 : 61) {
         struct dbe_diag diag = {0};
-        uint8_t        *copy = base_alloc(len + 1, 1);
+        uint8_t *copy = base_alloc(len + 1, 1);
         memcpy(copy, file.data, len);
         assert_int_equal(try_load(copy, len, &diag), DBE_E_MODEL);
         assert_true(diag.text[0] != '\0');
@@ -66,9 +66,9 @@ static void every_truncation_is_refused(void **state)
 static void every_mutated_byte_is_survived(void **state)
 {
     static const uint8_t masks[] = {0x01, 0x80, 0xff};
-    struct tg_shape      s = small();
-    struct base_buf      file;
-    size_t               meta, refused = 0;
+    struct tg_shape s = small();
+    struct base_buf file;
+    size_t meta, refused = 0;
 
     (void)state;
     tg_build(&s, &file, &meta);
@@ -185,7 +185,7 @@ static void weights_must_be_finite(void **state)
     for (size_t i = 0; i < BASE_ARRAY_LEN(types); i++) {
         struct tg_shape s = small();
         struct base_buf f;
-        size_t          meta;
+        size_t meta;
         s.type = types[i];
         tg_build(&s, &f, &meta);
         memset(f.data + meta, 0xff, 4); /* the first value or scale of token_embd becomes a NaN */
@@ -196,15 +196,15 @@ static void weights_must_be_finite(void **state)
 static void files_that_are_none(void **state)
 {
     struct llm_model *m;
-    struct dbe_diag   diag;
+    struct dbe_diag diag;
 
     (void)state;
     assert_int_equal(llm_model_load("/nonexistent/model.gguf", NULL, &m, &diag), DBE_E_NOT_FOUND);
     assert_int_equal(llm_model_load("/", NULL, &m, &diag), DBE_E_IO);
     assert_int_equal(llm_model_load("/dev/null", NULL, &m, &diag), DBE_E_IO);
     const struct llm_model_params params = {.kernel = "abacus"};
-    struct tg_shape               s = small();
-    struct base_buf               f;
+    struct tg_shape s = small();
+    struct base_buf f;
     tg_build(&s, &f, NULL);
     assert_int_equal(llm_model_load_mem(f.data, f.len, &params, &m, &diag), DBE_E_ARGUMENT);
     base_buf_free(&f);
@@ -215,7 +215,7 @@ static void no_memory_is_an_answer(void **state)
 {
     struct tg_shape s = small();
     struct base_buf f;
-    dbe_err         err = DBE_E_NOMEM;
+    dbe_err err = DBE_E_NOMEM;
 
     (void)state;
     tg_build(&s, &f, NULL);
@@ -232,10 +232,14 @@ static void no_memory_is_an_answer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_versions_load),        cmocka_unit_test(every_truncation_is_refused),
-        cmocka_unit_test(every_mutated_byte_is_survived), cmocka_unit_test(lies_are_named),
-        cmocka_unit_test(overlap_is_refused),        cmocka_unit_test(what_is_not_supported_is_said),
-        cmocka_unit_test(weights_must_be_finite),    cmocka_unit_test(files_that_are_none),
+        cmocka_unit_test(both_versions_load),
+        cmocka_unit_test(every_truncation_is_refused),
+        cmocka_unit_test(every_mutated_byte_is_survived),
+        cmocka_unit_test(lies_are_named),
+        cmocka_unit_test(overlap_is_refused),
+        cmocka_unit_test(what_is_not_supported_is_said),
+        cmocka_unit_test(weights_must_be_finite),
+        cmocka_unit_test(files_that_are_none),
         cmocka_unit_test(no_memory_is_an_answer),
     };
 

@@ -12,8 +12,8 @@ static inline float half_to_f32(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
     const uint32_t exp = (h >> 10) & 0x1fu;
-    uint32_t       man = h & 0x3ffu, bits;
-    float          f;
+    uint32_t man = h & 0x3ffu, bits;
+    float f;
 
     if (exp == 0x1f) {
         bits = sign | 0x7f800000u | man << 13;

@@ -112,7 +112,7 @@ KERN_TARGET void kern_avx2_gemm_f32(const uint8_t *w, size_t panels, size_t rows
     gemm_f(w, panels, rows_left, columns, x, tokens, y, y_stride, sizeof(float));
 }
 
-/* ---- vectors --------------------------------------------------------------------------------------------------------- */
+/* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
 KERN_TARGET void kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8 *out)
 {
@@ -133,14 +133,15 @@ static inline KERN_TARGET __attribute__((always_inline)) __m128 sum_lanes(const 
 }
 
 /* Four positions at a time share the loads of the query; what is left over repeats the last position. */
-KERN_TARGET void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out)
+KERN_TARGET void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale,
+                                      float *out)
 {
     for (size_t p = 0; p < count; p += 4) {
-        const size_t    now = count - p < 4 ? count - p : 4;
+        const size_t now = count - p < 4 ? count - p : 4;
         const uint16_t *row[4];
-        __m256          sum[4];
-        float           four[4];
-        size_t          c = 0;
+        __m256 sum[4];
+        float four[4];
+        size_t c = 0;
 
         for (size_t i = 0; i < 4; i++) {
             row[i] = k + (p + (i < now ? i : now - 1)) * d;
@@ -161,8 +162,8 @@ KERN_TARGET void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t 
 }
 
 /* `vectors` (a constant) accumulators stay in registers over all positions. */
-static inline KERN_TARGET __attribute__((always_inline)) void mix_columns(const uint16_t *v, const float *w, size_t count,
-                                                                          size_t d, size_t vectors, float *out)
+static inline KERN_TARGET __attribute__((always_inline)) void
+mix_columns(const uint16_t *v, const float *w, size_t count, size_t d, size_t vectors, float *out)
 {
     __m256 sum[8];
 
@@ -199,7 +200,8 @@ KERN_TARGET void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out)
     size_t i = 0;
 
     for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128((__m128i *)(void *)(out + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
     for (; i < n; i++)
         out[i] = half_from_f32(x[i]);
 }
@@ -214,12 +216,12 @@ KERN_TARGET void kern_avx2_silu_mul(float *gate, const float *up, size_t n)
     kern_silu_mul(gate, up, n);
 }
 
-/* ---- detection ---------------------------------------------------------------------------------------------------------- */
+/* ---- detection --------------------------------------------------------------------------------------------------- */
 
 struct kern_x86_cpu kern_x86_cpu(void)
 {
     struct kern_x86_cpu cpu = {0};
-    unsigned            a, b, c, d, b7, c7, d7, a71, xcr0, high;
+    unsigned a, b, c, d, b7, c7, d7, a71, xcr0, high;
 
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
         return cpu;

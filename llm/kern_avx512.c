@@ -28,12 +28,11 @@ static inline KERN_TARGET __m512i broadcast4(const int8_t *p)
 }
 
 static inline KERN_TARGET __attribute__((always_inline)) void q8_tile(const uint8_t *w, size_t blocks,
-                                                                      const struct llm_q8 *x, size_t tokens,
-                                                                      float *out)
+                                                                      const struct llm_q8 *x, size_t tokens, float *out)
 {
     const uint8_t *scales = w;
     const uint8_t *q = w + (blocks * ROWS * 2 + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
-    __m512         sum[TILE];
+    __m512 sum[TILE];
 
     for (size_t t = 0; t < tokens; t++)
         sum[t] = _mm512_setzero_ps();
@@ -64,7 +63,7 @@ static KERN_TARGET void gemm_q8(const uint8_t *w, size_t panels, size_t rows_lef
 {
     const size_t scales = (blocks * ROWS * 2 + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
     const size_t bytes = scales + blocks * ROWS * LLM_Q8_BLOCK;
-    float        out[TILE * ROWS];
+    float out[TILE * ROWS];
 
     for (size_t p = 0; p < panels; p++, w += bytes) {
         const size_t rows = rows_left - p * ROWS < ROWS ? rows_left - p * ROWS : ROWS;
@@ -110,7 +109,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void gemm_f(const uint8
                                                                      float *y, size_t y_stride, size_t size)
 {
     const size_t bytes = (columns * ROWS * size + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
-    float        out[TILE * ROWS];
+    float out[TILE * ROWS];
 
     for (size_t p = 0; p < panels; p++, w += bytes) {
         const size_t rows = rows_left - p * ROWS < ROWS ? rows_left - p * ROWS : ROWS;

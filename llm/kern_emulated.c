@@ -26,7 +26,7 @@
 
 static inline simde__m512 kern_half16(const uint8_t *p)
 {
-    float    f[16];
+    float f[16];
     uint16_t h;
 
     for (size_t i = 0; i < 16; i++) {
@@ -41,7 +41,7 @@ static inline simde__m512 kern_half16(const uint8_t *p)
 static inline simde__m512 kern_cvtepi32_ps(simde__m512i v)
 {
     int32_t in[16];
-    float   out[16];
+    float out[16];
 
     simde_mm512_storeu_si512(in, v);
     for (size_t i = 0; i < 16; i++)

@@ -22,12 +22,12 @@ static inline KERN_TARGET float kern_exp(float x)
 {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    const float   shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
-    const float   n = shifted - 12582912.0f;
-    const float   r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float         p = 1.3888889e-3f;
-    int32_t       bits;
-    float         scale;
+    const float shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
+    const float n = shifted - 12582912.0f;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.3888889e-3f;
+    int32_t bits;
+    float scale;
 
     p = p * r + 8.3333333e-3f;
     p = p * r + 4.1666667e-2f;
@@ -44,7 +44,7 @@ static inline KERN_TARGET float kern_exp(float x)
 static inline KERN_TARGET void kern_softmax(float *x, size_t n)
 {
     enum { LANES = 16 };
-    float  sum[LANES] = {0}, top[LANES], max = x[0], total = 0;
+    float sum[LANES] = {0}, top[LANES], max = x[0], total = 0;
     size_t i;
 
     for (size_t j = 0; j < LANES; j++) /* lanes, because a compiler must not reorder a float maximum or sum */
@@ -78,7 +78,7 @@ static inline KERN_TARGET void kern_silu_mul(float *gate, const float *up, size_
 /* One block: d = amax / 127, ties to even. What is not finite becomes zero: a hostile model gives nonsense, no more. */
 static inline KERN_TARGET void kern_quantise_block(const float *x, struct llm_q8 *out)
 {
-    float   amax = 0, id;
+    float amax = 0, id;
     int32_t sum = 0;
 
     for (size_t i = 0; i < LLM_Q8_BLOCK; i++) {
@@ -90,8 +90,8 @@ static inline KERN_TARGET void kern_quantise_block(const float *x, struct llm_q8
         float v = x[i] * id;
         v = v <= 127.0f ? v : 127.0f; /* a NaN ends here too */
         v = v >= -127.0f ? v : -127.0f;
-        const float   shifted = v + 12582912.0f;
-        int32_t       bits;
+        const float shifted = v + 12582912.0f;
+        int32_t bits;
         memcpy(&bits, &shifted, sizeof bits);
         bits -= 0x4b400000;
         out->q[i] = (int8_t)bits;

@@ -23,12 +23,11 @@ static inline KERN_TARGET __m256i q8_broadcast4(const int8_t *p)
 
 /* `tokens` is a constant in every call, so the arrays live in registers. */
 static inline KERN_TARGET __attribute__((always_inline)) void q8_tile(const uint8_t *w, size_t blocks,
-                                                                      const struct llm_q8 *x, size_t tokens,
-                                                                      float *out)
+                                                                      const struct llm_q8 *x, size_t tokens, float *out)
 {
     const uint8_t *scales = w;
     const uint8_t *q = w + (blocks * Q8_ROWS * 2 + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
-    __m256         sum[Q8_TILE];
+    __m256 sum[Q8_TILE];
 
     for (size_t t = 0; t < tokens; t++)
         sum[t] = _mm256_setzero_ps();
@@ -61,7 +60,7 @@ static KERN_TARGET void gemm_q8(const uint8_t *w, size_t panels, size_t rows_lef
 {
     const size_t scales = (blocks * Q8_ROWS * 2 + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
     const size_t bytes = scales + blocks * Q8_ROWS * LLM_Q8_BLOCK;
-    float        out[Q8_TILE * Q8_ROWS];
+    float out[Q8_TILE * Q8_ROWS];
 
     for (size_t p = 0; p < panels; p++, w += bytes) {
         const size_t rows = rows_left - p * Q8_ROWS < Q8_ROWS ? rows_left - p * Q8_ROWS : Q8_ROWS;

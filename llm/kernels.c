@@ -18,15 +18,15 @@ size_t llm_panel_bytes_f(const struct llm_kernels *k, size_t columns, size_t val
     return (columns * k->rows * value_bytes + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
 }
 
-/* ---- portable ------------------------------------------------------------------------------------------------ */
+/* ---- portable ---------------------------------------------------------------------------------------------------- */
 
 enum { ROWS = 8 };
 
 static void panel_q8(const uint8_t *w, size_t blocks, const struct llm_q8 *x, float acc[ROWS])
 {
     const uint8_t *scales = w;
-    const int8_t  *q = (const int8_t *)w + llm_panel_bytes_q8(&llm_kernels_portable, blocks) -
-                      blocks * ROWS * LLM_Q8_BLOCK;
+    const int8_t *q =
+        (const int8_t *)w + llm_panel_bytes_q8(&llm_kernels_portable, blocks) - blocks * ROWS * LLM_Q8_BLOCK;
 
     for (size_t r = 0; r < ROWS; r++)
         acc[r] = 0;
@@ -163,15 +163,19 @@ const struct llm_kernels llm_kernels_portable = {
     .silu_mul = silu_mul,
 };
 
-/* ---- choice ---------------------------------------------------------------------------------------------------- */
+/* ---- choice ------------------------------------------------------------------------------------------------------ */
 
 const struct llm_kernels *const *llm_kernels_all(void)
 {
     static const struct llm_kernels *const all[] = {
 #if defined(__x86_64__)
-        &llm_kernels_avx512, &llm_kernels_avxvnni, &llm_kernels_avx2,
+        &llm_kernels_avx512,
+        &llm_kernels_avxvnni,
+        &llm_kernels_avx2,
 #endif
-        &llm_kernels_portable, NULL};
+        &llm_kernels_portable,
+        NULL
+    };
 
     return all;
 }

@@ -22,9 +22,9 @@ enum { LLM_Q8_BLOCK = 32, LLM_PANEL_ALIGN = 64, LLM_PANEL_ROWS_MAX = 16 };
 
 /* One block of quantised activations. */
 struct llm_q8 {
-    int8_t  q[LLM_Q8_BLOCK]; /* in [-127, 127] */
-    float   d;               /* value = q * d */
-    int32_t corr;            /* -128 * sum(q): takes a biased weight's offset back */
+    int8_t q[LLM_Q8_BLOCK]; /* in [-127, 127] */
+    float d;                /* value = q * d */
+    int32_t corr;           /* -128 * sum(q): takes a biased weight's offset back */
 };
 
 /* y[t * y_stride + row] for all rows of `panels` consecutive panels (rows_left bounds the last) and `tokens` tokens. */
@@ -34,21 +34,21 @@ typedef void llm_gemm_f_fn(const uint8_t *w, size_t panels, size_t rows_left, si
                            size_t tokens, float *y, size_t y_stride);
 
 struct llm_kernels {
-    const char      *name;
-    unsigned         rows;  /* of a panel */
-    uint8_t          bias;  /* 0 or 0x80: xored into int8 weights when packed, making them unsigned */
-    bool             (*usable)(void); /* does this CPU (and its system) have it? */
-    llm_gemm_q8_fn  *gemm_q8;
-    llm_gemm_f_fn   *gemm_f16;
-    llm_gemm_f_fn   *gemm_f32;
-    void             (*quantise)(const float *x, size_t blocks, struct llm_q8 *out);
+    const char *name;
+    unsigned rows;        /* of a panel */
+    uint8_t bias;         /* 0 or 0x80: xored into int8 weights when packed, making them unsigned */
+    bool (*usable)(void); /* does this CPU (and its system) have it? */
+    llm_gemm_q8_fn *gemm_q8;
+    llm_gemm_f_fn *gemm_f16;
+    llm_gemm_f_fn *gemm_f32;
+    void (*quantise)(const float *x, size_t blocks, struct llm_q8 *out);
     /* attention of one head over `count` cached positions of `d` values each: out[p] = scale * (k[p] . q) ... */
-    void             (*scores_f16)(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
+    void (*scores_f16)(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
     /* ... and out[c] = sum over p of w[p] * v[p][c] */
-    void             (*mix_f16)(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
-    void             (*to_f16)(const float *x, size_t n, uint16_t *out);
-    void             (*softmax)(float *x, size_t n);                       /* in place; n >= 1 */
-    void             (*silu_mul)(float *gate, const float *up, size_t n);  /* gate = gate * sigmoid(gate) * up */
+    void (*mix_f16)(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
+    void (*to_f16)(const float *x, size_t n, uint16_t *out);
+    void (*softmax)(float *x, size_t n);                      /* in place; n >= 1 */
+    void (*silu_mul)(float *gate, const float *up, size_t n); /* gate = gate * sigmoid(gate) * up */
 };
 
 /* The table called `name`, or the best of this CPU for NULL; NULL when there is none such here. */

@@ -46,7 +46,7 @@ static float random_f32(void)
 static void load(const struct llm_kernels *k, uint32_t type, size_t rows, size_t columns, const struct base_buf *data,
                  struct llm_matrix *out)
 {
-    struct gguf        g = {.fd = -1, .mem = data->data, .size = data->len};
+    struct gguf g = {.fd = -1, .mem = data->data, .size = data->len};
     struct gguf_tensor t = {.name = "w", .type = type, .n_dims = 2, .dims = {columns, rows, 1, 1}, .bytes = data->len};
 
     assert_int_equal(llm_matrix_load(&g, &t, k, out, NULL), DBE_OK);
@@ -66,8 +66,8 @@ static void fill_weights(uint32_t type, enum fill fill, size_t count, struct bas
             if (i % 32 == 0)
                 tg_le(out, half_from_f32(0.01f * (random_f32() + 1.5f)), 2);
             const uint8_t extreme = i % 2 ? 0x80 : 0x7f;
-            base_buf_u8(out, fill == FILL_LOW    ? 0x80
-                             : fill == FILL_HIGH ? 0x7f
+            base_buf_u8(out, fill == FILL_LOW     ? 0x80
+                             : fill == FILL_HIGH  ? 0x7f
                              : fill == FILL_MIXED ? extreme
                                                   : (uint8_t)random_u32());
         }
@@ -78,7 +78,10 @@ static void fill_weights(uint32_t type, enum fill fill, size_t count, struct bas
 static void fill_acts(enum fill fill, float *x, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        x[i] = fill == FILL_LOW ? -3.0f : fill == FILL_HIGH ? 3.0f : fill == FILL_MIXED ? (i % 2 ? 3.0f : -3.0f) : random_f32();
+        x[i] = fill == FILL_LOW     ? -3.0f
+               : fill == FILL_HIGH  ? 3.0f
+               : fill == FILL_MIXED ? (i % 2 ? 3.0f : -3.0f)
+                                    : random_f32();
 }
 
 /* y[tokens][rows] = x * w^T with table `k` on `threads` threads. */
@@ -86,8 +89,8 @@ static void product(const struct llm_kernels *k, unsigned threads, uint32_t type
                     const struct base_buf *w, const float *x, size_t tokens, float *y)
 {
     struct llm_matrix m;
-    struct llm_pool  *pool;
-    struct llm_q8    *q8 = base_alloc(tokens * (columns / 32 + 1), sizeof *q8);
+    struct llm_pool *pool;
+    struct llm_q8 *q8 = base_alloc(tokens * (columns / 32 + 1), sizeof *q8);
 
     load(k, type, rows, columns, w, &m);
     assert_int_equal(llm_pool_new(threads, &pool), DBE_OK);
@@ -101,8 +104,8 @@ static void check_product(const struct llm_kernels *k, uint32_t type, enum fill 
                           size_t tokens)
 {
     struct base_buf w;
-    float          *x = base_alloc(tokens * columns, sizeof *x);
-    float          *want = base_alloc(tokens * rows, sizeof *want), *got = base_alloc(tokens * rows, sizeof *got);
+    float *x = base_alloc(tokens * columns, sizeof *x);
+    float *want = base_alloc(tokens * rows, sizeof *want), *got = base_alloc(tokens * rows, sizeof *got);
 
     fill_weights(type, fill, rows * columns, &w);
     fill_acts(fill, x, tokens * columns);
@@ -123,11 +126,11 @@ static void check_product(const struct llm_kernels *k, uint32_t type, enum fill 
 
 static void products_agree(void **state)
 {
-    static const uint32_t     types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
-    static const size_t       sizes[][3] = {{1, 32, 1},  {8, 32, 1},   {16, 64, 4},  {17, 96, 5},  {7, 160, 13},
-                                            {33, 256, 8}, {64, 320, 3}, {100, 64, 9}, {40, 32, 70}};
+    static const uint32_t types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
+    static const size_t sizes[][3] = {{1, 32, 1},   {8, 32, 1},   {16, 64, 4},  {17, 96, 5}, {7, 160, 13},
+                                      {33, 256, 8}, {64, 320, 3}, {100, 64, 9}, {40, 32, 70}};
     const struct llm_kernels *all[TABLES_MAX];
-    const size_t              n = tables(all);
+    const size_t n = tables(all);
 
     (void)state;
     for (size_t i = 0; i < n; i++)
@@ -142,9 +145,9 @@ static void integer_sums_are_exact(void **state)
 {
     enum { ROWS = 24, COLUMNS = 64 };
     const struct llm_kernels *all[TABLES_MAX];
-    size_t                    n = tables(all);
-    struct base_buf           w;
-    float                     x[COLUMNS], got[ROWS];
+    size_t n = tables(all);
+    struct base_buf w;
+    float x[COLUMNS], got[ROWS];
 
     (void)state;
     all[n++] = &llm_kernels_portable;
@@ -173,10 +176,10 @@ static void integer_sums_are_exact(void **state)
 static void threads_and_batches_change_nothing(void **state)
 {
     enum { ROWS = 203, COLUMNS = 512, TOKENS = 37 };
-    static const uint32_t     types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
+    static const uint32_t types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
     const struct llm_kernels *all[TABLES_MAX];
-    size_t                    n = tables(all);
-    static float              x[TOKENS * COLUMNS], one[TOKENS * ROWS], other[TOKENS * ROWS];
+    size_t n = tables(all);
+    static float x[TOKENS * COLUMNS], one[TOKENS * ROWS], other[TOKENS * ROWS];
 
     (void)state;
     all[n++] = &llm_kernels_portable;
@@ -200,9 +203,9 @@ static void vectors_agree(void **state)
 {
     enum { POSITIONS = 29, D = 92 };
     const struct llm_kernels *all[TABLES_MAX], *p = &llm_kernels_portable;
-    const size_t              n = tables(all);
-    float                     x[POSITIONS * D], a[POSITIONS * D], b[POSITIONS * D];
-    uint16_t                  h[POSITIONS * D], h2[POSITIONS * D];
+    const size_t n = tables(all);
+    float x[POSITIONS * D], a[POSITIONS * D], b[POSITIONS * D];
+    uint16_t h[POSITIONS * D], h2[POSITIONS * D];
 
     (void)state;
     for (size_t t = 0; t < n; t++) {
@@ -266,9 +269,9 @@ static void softmax_and_silu_are_right(void **state)
 static void quantiser_takes_anything(void **state)
 {
     const struct llm_kernels *all[TABLES_MAX];
-    size_t                    n = tables(all);
-    float                     x[32];
-    struct llm_q8             q;
+    size_t n = tables(all);
+    float x[32];
+    struct llm_q8 q;
 
     (void)state;
     all[n++] = &llm_kernels_portable;
@@ -309,9 +312,12 @@ static void halves_are_exact(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_agree),         cmocka_unit_test(integer_sums_are_exact),
-        cmocka_unit_test(threads_and_batches_change_nothing), cmocka_unit_test(vectors_agree),
-        cmocka_unit_test(softmax_and_silu_are_right), cmocka_unit_test(quantiser_takes_anything),
+        cmocka_unit_test(products_agree),
+        cmocka_unit_test(integer_sums_are_exact),
+        cmocka_unit_test(threads_and_batches_change_nothing),
+        cmocka_unit_test(vectors_agree),
+        cmocka_unit_test(softmax_and_silu_are_right),
+        cmocka_unit_test(quantiser_takes_anything),
         cmocka_unit_test(halves_are_exact),
     };
 

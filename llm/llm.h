@@ -36,28 +36,28 @@ enum {
 struct llm_model;
 struct llm_session;
 
-/* ---- model ------------------------------------------------------------------------------------------------ */
+/* ---- model ------------------------------------------------------------------------------------------------------- */
 
 struct llm_model_params {
-    unsigned    threads;         /* 0: one a CPU that this process may run on                                     */
-    size_t      kv_budget_bytes; /* KV caches of all sessions together; 0: 1 GiB                                  */
-    uint32_t    n_ctx_max;       /* cap on the context of a session; 0: what the model was trained for            */
-    const char *kernel;          /* "portable", "avx2", "avx-vnni", "avx512-vnni"; NULL: the best of this CPU     */
+    unsigned threads;       /* 0: one a CPU that this process may run on                                     */
+    size_t kv_budget_bytes; /* KV caches of all sessions together; 0: 1 GiB                                  */
+    uint32_t n_ctx_max;     /* cap on the context of a session; 0: what the model was trained for            */
+    const char *kernel;     /* "portable", "avx2", "avx-vnni", "avx512-vnni"; NULL: the best of this CPU     */
 };
 
 /* What a loaded model is. Strings are UTF-8, owned by the model. */
 struct llm_model_info {
-    char     name[96];           /* general.name, or "" */
-    char     arch[16];           /* "llama" */
-    char     quantisation[16];   /* type of most of the weights: "F32", "F16", "Q8_0" */
-    char     chat_template[16];  /* "chatml", "llama2", "llama3", "zephyr", "plain" */
-    char     tokenizer[16];      /* "llama", "gpt2" */
-    char     kernel[16];         /* the chosen kernel table */
+    char name[96];          /* general.name, or "" */
+    char arch[16];          /* "llama" */
+    char quantisation[16];  /* type of most of the weights: "F32", "F16", "Q8_0" */
+    char chat_template[16]; /* "chatml", "llama2", "llama3", "zephyr", "plain" */
+    char tokenizer[16];     /* "llama", "gpt2" */
+    char kernel[16];        /* the chosen kernel table */
     unsigned threads;
-    uint32_t n_ctx;              /* longest context of a session, tokens */
+    uint32_t n_ctx; /* longest context of a session, tokens */
     uint32_t n_vocab, n_embd, n_layers, n_heads, n_kv_heads, head_dim, n_ff;
     uint64_t n_params;
-    uint64_t weights_bytes;      /* resident, repacked */
+    uint64_t weights_bytes; /* resident, repacked */
     uint64_t kv_bytes_per_token;
     uint64_t kv_budget_bytes;
 };
@@ -68,26 +68,26 @@ struct llm_model_info {
 dbe_err llm_model_load(const char *path, const struct llm_model_params *params, struct llm_model **ret,
                        struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The same from bytes in memory; they are not needed afterwards. */
-dbe_err llm_model_load_mem(const void *data, size_t len, const struct llm_model_params *params,
-                           struct llm_model **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+dbe_err llm_model_load_mem(const void *data, size_t len, const struct llm_model_params *params, struct llm_model **ret,
+                           struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Takes NULL. All sessions must be gone. */
 void llm_model_free(struct llm_model *model);
 const struct llm_model_info *llm_model_info(const struct llm_model *model);
 /* KV bytes that sessions hold at present. */
 uint64_t llm_model_kv_used_bytes(const struct llm_model *model);
 
-/* ---- tokens ------------------------------------------------------------------------------------------------ */
+/* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
 /* A growing list of token ids; start with zeroes, release with llm_tokens_free. */
 struct llm_tokens {
     int32_t *ids;
-    size_t   count, cap;
+    size_t count, cap;
 };
 void llm_tokens_free(struct llm_tokens *tokens);
 
 enum {
-    LLM_TOKENIZE_BOS = 1,     /* begin-of-sequence (and end, if the model says so) as the model's flags say */
-    LLM_TOKENIZE_SPECIAL = 2  /* read control tokens such as "<|im_end|>" in the text: NEVER for text of users */
+    LLM_TOKENIZE_BOS = 1,    /* begin-of-sequence (and end, if the model says so) as the model's flags say */
+    LLM_TOKENIZE_SPECIAL = 2 /* read control tokens such as "<|im_end|>" in the text: NEVER for text of users */
 };
 
 /* Append the tokens of `text` (`len` bytes, UTF-8; bad bytes are tokenised as bytes). E_TOO_LARGE, E_NOMEM. */
@@ -99,9 +99,9 @@ const char *llm_token_bytes(const struct llm_model *model, int32_t id, size_t *r
 const char *llm_token_name(const struct llm_model *model, int32_t id, size_t *ret_len);
 
 struct llm_message {
-    const char *role;     /* "system", "user" or "assistant" */
-    const char *text;     /* UTF-8 */
-    size_t      text_len; /* bytes */
+    const char *role; /* "system", "user" or "assistant" */
+    const char *text; /* UTF-8 */
+    size_t text_len;  /* bytes */
 };
 
 /* Append the prompt of a chat in the model's template, ready for the assistant's answer. Control tokens are inserted
@@ -110,18 +110,18 @@ struct llm_message {
 dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message *messages, size_t count,
                         struct llm_tokens *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* ---- session ------------------------------------------------------------------------------------------------ */
+/* ---- session ----------------------------------------------------------------------------------------------------- */
 
 struct llm_session_params {
-    uint32_t           max_tokens;   /* new tokens at most; 0: as many as the context leaves                      */
-    float              temperature;  /* 0: greedy; in [0, 2]                                                      */
-    uint32_t           top_k;        /* 0: off                                                                    */
-    float              top_p;        /* 0 or 1: off; in [0, 1]                                                    */
-    uint64_t           seed;         /* same model, prompt, parameters and seed: same text                        */
-    const char *const *stops;        /* stop strings; text ends before the first of them                          */
-    size_t             stop_count;
-    uint32_t           prefill_chunk; /* prompt tokens a step; 0: 128                                             */
-    bool               ignore_eos;   /* benches: generate on past the end token                                   */
+    uint32_t max_tokens;      /* new tokens at most; 0: as many as the context leaves                      */
+    float temperature;        /* 0: greedy; in [0, 2]                                                      */
+    uint32_t top_k;           /* 0: off                                                                    */
+    float top_p;              /* 0 or 1: off; in [0, 1]                                                    */
+    uint64_t seed;            /* same model, prompt, parameters and seed: same text                        */
+    const char *const *stops; /* stop strings; text ends before the first of them                          */
+    size_t stop_count;
+    uint32_t prefill_chunk; /* prompt tokens a step; 0: 128                                             */
+    bool ignore_eos;        /* benches: generate on past the end token                                   */
 };
 
 enum llm_finish {
@@ -132,10 +132,10 @@ enum llm_finish {
 
 /* What one step gave. */
 struct llm_piece {
-    const char     *text;     /* whole UTF-8 characters, may be empty; valid until the next call on this session */
-    size_t          text_len; /* bytes */
-    bool            done;     /* nothing follows */
-    enum llm_finish finish;   /* set when done */
+    const char *text;       /* whole UTF-8 characters, may be empty; valid until the next call on this session */
+    size_t text_len;        /* bytes */
+    bool done;              /* nothing follows */
+    enum llm_finish finish; /* set when done */
 };
 
 /* Bytes that a session of `n_tokens` (prompt and answer together) would take from the budget. */
@@ -145,8 +145,8 @@ uint64_t llm_session_kv_bytes(const struct llm_model *model, size_t n_tokens);
  * E_CONTEXT: prompt + max_tokens exceed the context. E_LIMIT: the KV budget is used up (try again later).
  * E_ARGUMENT: a parameter out of range or a token id that does not exist. E_NOMEM. */
 dbe_err llm_session_new(struct llm_model *model, const int32_t *prompt, size_t prompt_count,
-                        const struct llm_session_params *params, struct llm_session **ret, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+                        const struct llm_session_params *params, struct llm_session **ret,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Takes NULL. The KV cache is wiped before its memory is given back. */
 void llm_session_free(struct llm_session *session);
 
@@ -159,12 +159,12 @@ uint32_t llm_session_prompt_tokens(const struct llm_session *session);    /* of 
 uint32_t llm_session_prefilled_tokens(const struct llm_session *session); /* of the prompt, computed so far    */
 uint32_t llm_session_answer_tokens(const struct llm_session *session);    /* new ones so far                   */
 
-/* ---- tools ---------------------------------------------------------------------------------------------------- */
+/* ---- tools ------------------------------------------------------------------------------------------------------- */
 
 /* Logits after each of `count` tokens from an empty context: out[count][n_vocab], float32. E_CONTEXT, E_LIMIT,
  * E_ARGUMENT, E_NOMEM. */
-dbe_err llm_logits(struct llm_model *model, const int32_t *tokens, size_t count, float *out, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+dbe_err llm_logits(struct llm_model *model, const int32_t *tokens, size_t count, float *out,
+                   struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* Write the F16/F32 GGUF file `in` as Q8_0 to `out` (atomically; never onto `in`): matrices whose rows are a multiple
  * of 32 become Q8_0, vectors F32, other matrices stay as they are. DBE_E_ARGUMENT when out is in, else as

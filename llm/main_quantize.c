@@ -9,7 +9,7 @@
 int main(int argc, char **argv)
 {
     struct dbe_diag diag = {0};
-    dbe_err         err;
+    dbe_err err;
 
     if (argc != 3) {
         fputs("usage: dsmil-quantize IN.gguf OUT.gguf\n", stderr);

@@ -12,11 +12,11 @@
 
 enum {
     HUGE_BYTES = 2 << 20,
-    SERIAL_MACS = 64 << 10, /* below this a hand-over to another thread costs more than it saves */
-    TOKEN_BLOCK = 64        /* tokens whose activations should stay in the second-level cache */
+    SERIAL_MACS = 256 << 10, /* below this a hand-over to another thread costs more than it saves */
+    TOKEN_BLOCK = 64         /* tokens whose activations should stay in the second-level cache */
 };
 
-/* ---- packing ------------------------------------------------------------------------------------------------------ */
+/* ---- packing ----------------------------------------------------------------------------------------------------- */
 
 static size_t value_bytes(uint32_t type)
 {
@@ -39,7 +39,7 @@ static bool pack_row_q8(const struct llm_matrix *m, const struct llm_kernels *k,
                         const uint8_t *src)
 {
     const size_t blocks = m->columns / LLM_Q8_BLOCK;
-    uint8_t     *q = panel + m->panel_bytes - blocks * k->rows * LLM_Q8_BLOCK;
+    uint8_t *q = panel + m->panel_bytes - blocks * k->rows * LLM_Q8_BLOCK;
     const uint32_t flip = k->bias * 0x01010101u;
 
     for (size_t b = 0; b < blocks; b++, src += GGUF_Q8_0_BYTES) {
@@ -103,14 +103,14 @@ static dbe_err matrix_alloc(struct llm_matrix *m, const char *name, struct dbe_d
 static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
                         struct llm_matrix *m, struct dbe_diag *diag)
 {
-    const size_t            bytes = row_bytes(m);
+    const size_t bytes = row_bytes(m);
     BASE_AUTO_FREE uint8_t *buf = base_alloc(bytes, k->rows);
 
     if (!buf)
         return dbe_fail(diag, DBE_E_NOMEM, "model", 0, "tensor %s: no memory", t->name);
     for (size_t p = 0; p < m->panels; p++) {
         const size_t rows = BASE_MIN(m->rows - p * k->rows, (size_t)k->rows);
-        uint8_t     *panel = m->data + p * m->panel_bytes;
+        uint8_t *panel = m->data + p * m->panel_bytes;
         DBE_TRY(gguf_read(g, t, (uint64_t)p * k->rows * bytes, buf, rows * bytes, diag));
         for (size_t r = 0; r < rows; r++) {
             const uint8_t *src = buf + r * bytes;
@@ -128,7 +128,7 @@ dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const
                         struct llm_matrix *out, struct dbe_diag *diag)
 {
     struct llm_matrix m = {.type = t->type, .rows = (size_t)t->dims[1], .columns = (size_t)t->dims[0]};
-    dbe_err           err;
+    dbe_err err;
 
     m.panels = (m.rows + k->rows - 1) / k->rows;
     m.panel_bytes = t->type == GGUF_TENSOR_Q8_0 ? llm_panel_bytes_q8(k, m.columns / LLM_Q8_BLOCK)
@@ -158,8 +158,8 @@ size_t llm_matrix_bytes(const struct llm_matrix *m)
 void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out)
 {
     const uint8_t *panel = m->data + row / k->rows * m->panel_bytes;
-    const size_t   r = row % k->rows, blocks = m->columns / LLM_Q8_BLOCK, size = value_bytes(m->type);
-    uint16_t       h;
+    const size_t r = row % k->rows, blocks = m->columns / LLM_Q8_BLOCK, size = value_bytes(m->type);
+    uint16_t h;
 
     if (m->type != GGUF_TENSOR_Q8_0) {
         for (size_t c = 0; c < m->columns; c++) {
@@ -181,23 +181,23 @@ void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, siz
     }
 }
 
-/* ---- products ----------------------------------------------------------------------------------------------------- */
+/* ---- products ---------------------------------------------------------------------------------------------------- */
 
 struct job {
     const struct llm_kernels *k;
-    const struct llm_mul     *mul;
-    const struct llm_acts    *acts;
+    const struct llm_mul *mul;
+    const struct llm_acts *acts;
 };
 
 static void mul_panels(const struct llm_kernels *k, const struct llm_matrix *m, size_t first, size_t panels,
                        const struct llm_acts *a, float *y)
 {
     const uint8_t *w = m->data + first * m->panel_bytes;
-    const size_t   rows = m->rows - first * k->rows;
+    const size_t rows = m->rows - first * k->rows;
 
     for (size_t t = 0; t < a->tokens; t += TOKEN_BLOCK) {
         const size_t n = BASE_MIN(a->tokens - t, (size_t)TOKEN_BLOCK);
-        float       *to = y + t * m->rows + first * k->rows;
+        float *to = y + t * m->rows + first * k->rows;
         if (m->type == GGUF_TENSOR_Q8_0)
             k->gemm_q8(w, panels, rows, m->columns / LLM_Q8_BLOCK, a->q8 + t * (m->columns / LLM_Q8_BLOCK), n, to,
                        m->rows);
@@ -212,7 +212,7 @@ static void mul_panels(const struct llm_kernels *k, const struct llm_matrix *m, 
 static void run_panels(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     const struct job *j = ctx;
-    size_t            base = 0;
+    size_t base = 0;
 
     (void)thread;
     for (size_t i = 0; i < j->mul->count && begin < end; i++) {
@@ -229,7 +229,7 @@ static void run_panels(void *ctx, size_t begin, size_t end, unsigned thread)
 static void run_quantise(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     const struct job *j = ctx;
-    const size_t      blocks = j->acts->columns / LLM_Q8_BLOCK;
+    const size_t blocks = j->acts->columns / LLM_Q8_BLOCK;
 
     (void)thread;
     for (size_t t = begin; t < end; t++)
@@ -239,8 +239,8 @@ static void run_quantise(void *ctx, size_t begin, size_t end, unsigned thread)
 void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul, const struct llm_acts *acts)
 {
     struct job j = {k, mul, acts};
-    size_t     panels = 0;
-    bool       q8 = false;
+    size_t panels = 0;
+    bool q8 = false;
 
     for (size_t i = 0; i < mul->count; i++) {
         panels += mul->m[i]->panels;

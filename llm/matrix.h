@@ -10,27 +10,27 @@
 #include "pool.h"
 
 struct llm_matrix {
-    uint32_t type;      /* enum gguf_tensor_type */
-    size_t   rows, columns;
-    size_t   panels, panel_bytes;
-    uint8_t *data;      /* aligned to LLM_PANEL_ALIGN */
-    void    *raw;       /* what is freed */
+    uint32_t type; /* enum gguf_tensor_type */
+    size_t rows, columns;
+    size_t panels, panel_bytes;
+    uint8_t *data; /* aligned to LLM_PANEL_ALIGN */
+    void *raw;     /* what is freed */
 };
 
 /* Read tensor `t` (two dimensions) and pack it. A value that is not finite is refused. E_MODEL, E_IO, E_NOMEM. */
 dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
                         struct llm_matrix *out, struct dbe_diag *diag) DBE_MUST_CHECK;
-void    llm_matrix_free(struct llm_matrix *m);
-size_t  llm_matrix_bytes(const struct llm_matrix *m);
+void llm_matrix_free(struct llm_matrix *m);
+size_t llm_matrix_bytes(const struct llm_matrix *m);
 /* One row as floats (the embedding of a token). */
-void    llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out);
+void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out);
 
 /* Activations of a batch in both forms: x[tokens][columns], and q8[tokens][columns / 32] where a Q8_0 matrix of the
  * products wants it (llm_mul makes it). */
 struct llm_acts {
-    const float   *x;
+    const float *x;
     struct llm_q8 *q8;
-    size_t         tokens, columns;
+    size_t tokens, columns;
 };
 
 enum { LLM_MUL_MAX = 3 };
@@ -38,9 +38,10 @@ enum { LLM_MUL_MAX = 3 };
 /* Up to three products of the same activations in one job: y[i][tokens][m[i]->rows]. */
 struct llm_mul {
     const struct llm_matrix *m[LLM_MUL_MAX];
-    float                   *y[LLM_MUL_MAX];
-    size_t                   count;
+    float *y[LLM_MUL_MAX];
+    size_t count;
 };
-void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul, const struct llm_acts *acts);
+void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul,
+             const struct llm_acts *acts);
 
 #endif

@@ -18,13 +18,13 @@
 
 struct loader {
     const struct gguf *g;
-    struct llm_model  *m;
-    struct dbe_diag   *diag;
-    size_t             used;     /* tensors */
-    uint64_t           bytes[3]; /* by type: F32, F16, Q8_0 */
+    struct llm_model *m;
+    struct dbe_diag *diag;
+    size_t used;       /* tensors */
+    uint64_t bytes[3]; /* by type: F32, F16, Q8_0 */
 };
 
-/* ---- shape ------------------------------------------------------------------------------------------------------------- */
+/* ---- shape ------------------------------------------------------------------------------------------------------- */
 
 static dbe_err bounded(struct loader *l, const char *key, uint32_t max, uint32_t *ret)
 {
@@ -48,8 +48,8 @@ static dbe_err bounded_or(struct loader *l, const char *key, uint32_t absent, ui
 static dbe_err check_arch(struct loader *l)
 {
     const char *arch;
-    size_t      len;
-    uint32_t    experts;
+    size_t len;
+    uint32_t experts;
 
     DBE_TRY(gguf_get_str_or_null(l->g, "general.architecture", &arch, &len, l->diag));
     if (!arch)
@@ -59,20 +59,22 @@ static dbe_err check_arch(struct loader *l)
                         "key general.architecture: \"%.*s\" is not supported; llama is", (int)BASE_MIN(len, 40U), arch);
     DBE_TRY(gguf_get_u32_or(l->g, "llama.expert_count", 0, &experts, l->diag));
     if (experts != 0)
-        return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key llama.expert_count: mixtures of experts are not supported");
+        return dbe_fail(l->diag, DBE_E_MODEL, "model", 0,
+                        "key llama.expert_count: mixtures of experts are not supported");
     return DBE_OK;
 }
 
 static dbe_err load_heads(struct loader *l)
 {
     struct llm_shape *s = &l->m->shape;
-    uint32_t          value_length;
+    uint32_t value_length;
 
     DBE_TRY(bounded(l, "llama.attention.head_count", LLM_HEADS_MAX, &s->n_heads));
     DBE_TRY(bounded_or(l, "llama.attention.head_count_kv", s->n_heads, LLM_HEADS_MAX, &s->n_kv_heads));
     if (s->n_heads % s->n_kv_heads != 0)
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0,
-                        "key llama.attention.head_count_kv: %u does not divide the %u heads", s->n_kv_heads, s->n_heads);
+                        "key llama.attention.head_count_kv: %u does not divide the %u heads", s->n_kv_heads,
+                        s->n_heads);
     if (s->n_embd % s->n_heads != 0 && !gguf_find(l->g, "llama.attention.key_length"))
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0,
                         "key llama.embedding_length: %u is not a multiple of the %u heads", s->n_embd, s->n_heads);
@@ -80,7 +82,8 @@ static dbe_err load_heads(struct loader *l)
     DBE_TRY(bounded_or(l, "llama.attention.value_length", s->head_dim, LLM_HEAD_DIM_MAX, &value_length));
     if (value_length != s->head_dim)
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0,
-                        "key llama.attention.value_length: %u differs from the key length %u", value_length, s->head_dim);
+                        "key llama.attention.value_length: %u differs from the key length %u", value_length,
+                        s->head_dim);
     DBE_TRY(bounded_or(l, "llama.rope.dimension_count", s->head_dim, s->head_dim, &s->rope_dims));
     if (s->rope_dims % 2 != 0)
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key llama.rope.dimension_count: %u is odd", s->rope_dims);
@@ -107,7 +110,7 @@ static dbe_err load_shape(struct loader *l, uint32_t n_ctx_max)
     return DBE_OK;
 }
 
-/* ---- tensors -------------------------------------------------------------------------------------------------------------- */
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 static const struct gguf_tensor *take(struct loader *l, const char *name)
 {
@@ -161,8 +164,8 @@ static dbe_err load_vector(struct loader *l, const char *name, uint64_t count, f
     DBE_TRY(gguf_read(l->g, t, 0, *ret, (size_t)t->bytes, l->diag));
     for (size_t i = 0; i < count; i++)
         if (!isfinite((*ret)[i]))
-            return dbe_fail(l->diag, DBE_E_MODEL, "model", (size_t)t->offset,
-                            "tensor %s: value %zu is not finite", name, i);
+            return dbe_fail(l->diag, DBE_E_MODEL, "model", (size_t)t->offset, "tensor %s: value %zu is not finite",
+                            name, i);
     l->m->info.weights_bytes += t->bytes;
     return DBE_OK;
 }
@@ -170,13 +173,13 @@ static dbe_err load_vector(struct loader *l, const char *name, uint64_t count, f
 static dbe_err load_layer(struct loader *l, uint32_t index)
 {
     const struct llm_shape *s = &l->m->shape;
-    struct llm_layer       *y = &l->m->layers[index];
-    const uint64_t          heads = (uint64_t)s->n_heads * s->head_dim, kv = (uint64_t)s->n_kv_heads * s->head_dim;
+    struct llm_layer *y = &l->m->layers[index];
+    const uint64_t heads = (uint64_t)s->n_heads * s->head_dim, kv = (uint64_t)s->n_kv_heads * s->head_dim;
     const struct {
-        const char        *name;
-        uint64_t           columns, rows;
+        const char *name;
+        uint64_t columns, rows;
         struct llm_matrix *matrix;
-        float            **vector;
+        float **vector;
     } parts[] = {
         {"attn_norm", s->n_embd, 1, NULL, &y->attn_norm}, {"attn_q", s->n_embd, heads, &y->q, NULL},
         {"attn_k", s->n_embd, kv, &y->k, NULL},           {"attn_v", s->n_embd, kv, &y->v, NULL},
@@ -196,12 +199,12 @@ static dbe_err load_layer(struct loader *l, uint32_t index)
     return DBE_OK;
 }
 
-/* ---- rotary embedding --------------------------------------------------------------------------------------------------------- */
+/* ---- rotary embedding -------------------------------------------------------------------------------------------- */
 
 static dbe_err rope_scale(struct loader *l, float *ret)
 {
     const char *type;
-    size_t      len;
+    size_t len;
 
     DBE_TRY(gguf_get_str_or_null(l->g, "llama.rope.scaling.type", &type, &len, l->diag));
     *ret = 1;
@@ -217,9 +220,9 @@ static dbe_err rope_scale(struct loader *l, float *ret)
 static dbe_err load_rope(struct loader *l)
 {
     const struct llm_shape *s = &l->m->shape;
-    const size_t            half = s->rope_dims / 2;
-    float                   base, factor;
-    BASE_AUTO_FREE float   *freqs = NULL;
+    const size_t half = s->rope_dims / 2;
+    float base, factor;
+    BASE_AUTO_FREE float *freqs = NULL;
 
     DBE_TRY(gguf_get_f32_or(l->g, "llama.rope.freq_base", 10000.0f, &base, l->diag));
     DBE_TRY(rope_scale(l, &factor));
@@ -240,20 +243,21 @@ static dbe_err load_rope(struct loader *l)
     return DBE_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 /* Every tensor was taken once under its own name, so counting suffices to see that none is left. */
 static dbe_err refuse_unused(struct loader *l)
 {
-    static const char *const known[] = {"token_embd.weight", "output.weight", "output_norm.weight", "rope_freqs.weight"};
+    static const char *const known[] = {"token_embd.weight", "output.weight", "output_norm.weight",
+                                        "rope_freqs.weight"};
 
     if (l->used == l->g->tensor_count)
         return DBE_OK;
     for (size_t i = 0; i < l->g->tensor_count; i++) {
         const char *name = l->g->tensors[i].name;
-        bool        found = false;
-        unsigned    layer;
-        int         end = 0;
+        bool found = false;
+        unsigned layer;
+        int end = 0;
         for (size_t k = 0; k < BASE_ARRAY_LEN(known); k++)
             found = found || strcmp(name, known[k]) == 0;
         if (sscanf(name, "blk.%u.%n", &layer, &end) == 1 && end > 0 && layer < l->m->shape.n_layers) {
@@ -271,7 +275,7 @@ static dbe_err refuse_unused(struct loader *l)
 
 static dbe_err load_weights(struct loader *l)
 {
-    struct llm_model       *m = l->m;
+    struct llm_model *m = l->m;
     const struct llm_shape *s = &m->shape;
 
     m->layers = base_alloc(s->n_layers, sizeof *m->layers);
@@ -289,13 +293,13 @@ static dbe_err load_weights(struct loader *l)
 
 static void fill_info(struct loader *l, const struct llm_model_params *params)
 {
-    struct llm_model_info  *i = &l->m->info;
+    struct llm_model_info *i = &l->m->info;
     const struct llm_shape *s = &l->m->shape;
-    const size_t            most = l->bytes[2] >= l->bytes[1] && l->bytes[2] >= l->bytes[0] ? 2
-                                   : l->bytes[1] >= l->bytes[0]                             ? 1
-                                                                                            : 0;
-    const char             *name;
-    size_t                  len;
+    const size_t most = l->bytes[2] >= l->bytes[1] && l->bytes[2] >= l->bytes[0] ? 2
+                        : l->bytes[1] >= l->bytes[0]                             ? 1
+                                                                                 : 0;
+    const char *name;
+    size_t len;
 
     snprintf(i->arch, sizeof i->arch, "llama");
     snprintf(i->quantisation, sizeof i->quantisation, "%s", most == 2 ? "Q8_0" : most == 1 ? "F16" : "F32");
@@ -325,7 +329,8 @@ static dbe_err load_all(const struct gguf *g, const struct llm_model_params *par
 
     m->kernels = llm_kernels_pick(params->kernel);
     if (!m->kernels)
-        return dbe_fail(diag, DBE_E_ARGUMENT, "kernel", 0, "kernel \"%.40s\" is not one of this machine", params->kernel);
+        return dbe_fail(diag, DBE_E_ARGUMENT, "kernel", 0, "kernel \"%.40s\" is not one of this machine",
+                        params->kernel);
     if (params->threads > LLM_THREADS_MAX)
         return dbe_fail(diag, DBE_E_ARGUMENT, "threads", 0, "%u threads, at most %d", params->threads, LLM_THREADS_MAX);
     DBE_TRY(check_arch(&l));
@@ -346,8 +351,8 @@ static dbe_err load_from(struct gguf *g, const struct llm_model_params *params, 
                          struct dbe_diag *diag)
 {
     static const struct llm_model_params defaults = {0};
-    struct llm_model                    *m = base_alloc(1, sizeof *m);
-    dbe_err                              err;
+    struct llm_model *m = base_alloc(1, sizeof *m);
+    dbe_err err;
 
     if (!m) {
         gguf_close(g);
@@ -387,7 +392,7 @@ void llm_model_free(struct llm_model *m)
     if (!m)
         return;
     for (uint32_t i = 0; m->layers && i < m->shape.n_layers; i++) {
-        struct llm_layer  *y = &m->layers[i];
+        struct llm_layer *y = &m->layers[i];
         struct llm_matrix *all[] = {&y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down};
         for (size_t k = 0; k < BASE_ARRAY_LEN(all); k++)
             llm_matrix_free(all[k]);
@@ -416,11 +421,11 @@ uint64_t llm_model_kv_used_bytes(const struct llm_model *m)
     return atomic_load(&m->kv_used);
 }
 
-/* ---- the vocabulary's public face ----------------------------------------------------------------------------------------------------- */
+/* ---- the vocabulary's public face -------------------------------------------------------------------------------- */
 
 dbe_err llm_tokenize(const struct llm_model *m, const char *text, size_t len, unsigned flags, struct llm_tokens *out)
 {
-    const size_t  before = out->count;
+    const size_t before = out->count;
     const dbe_err err = llm_vocab_tokenize_flags(&m->vocab, text, len, flags, out);
 
     if (err != DBE_OK)

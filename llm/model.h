@@ -26,63 +26,63 @@ enum {
 
 struct llm_shape {
     uint32_t n_ctx, n_vocab, n_embd, n_layers, n_heads, n_kv_heads, head_dim, n_ff, rope_dims;
-    float    rms_eps;
+    float rms_eps;
 };
 
 struct llm_layer {
-    float            *attn_norm, *ffn_norm; /* [n_embd] */
-    struct llm_matrix q, k, v, o;           /* [n_heads * head_dim][n_embd], kv: [n_kv_heads * head_dim][n_embd] */
-    struct llm_matrix gate, up, down;       /* [n_ff][n_embd], down: [n_embd][n_ff] */
+    float *attn_norm, *ffn_norm;      /* [n_embd] */
+    struct llm_matrix q, k, v, o;     /* [n_heads * head_dim][n_embd], kv: [n_kv_heads * head_dim][n_embd] */
+    struct llm_matrix gate, up, down; /* [n_ff][n_embd], down: [n_embd][n_ff] */
 };
 
 /* Working memory of one forward pass; every array is [LLM_BATCH_MAX][...]. */
 struct llm_work {
-    float         *x, *h;          /* [n_embd] residual stream; normalised input or a block's output */
-    float         *q, *k, *v, *a;  /* heads; a: attention's output, [n_heads * head_dim] */
-    float         *gate, *up;      /* [n_ff] */
-    float         *rope;           /* [rope_dims / 2][2] cosine and sine of the row's position */
-    float         *scores;         /* [threads][n_ctx] */
-    struct llm_q8 *q8;             /* [widest / 32] */
+    float *x, *h;         /* [n_embd] residual stream; normalised input or a block's output */
+    float *q, *k, *v, *a; /* heads; a: attention's output, [n_heads * head_dim] */
+    float *gate, *up;     /* [n_ff] */
+    float *rope;          /* [rope_dims / 2][2] cosine and sine of the row's position */
+    float *scores;        /* [threads][n_ctx] */
+    struct llm_q8 *q8;    /* [widest / 32] */
 };
 
 struct llm_model {
-    struct llm_model_info     info;
-    struct llm_shape          shape;
+    struct llm_model_info info;
+    struct llm_shape shape;
     const struct llm_kernels *kernels;
-    struct llm_pool          *pool;
-    pthread_mutex_t           step; /* one forward pass at a time */
-    struct llm_vocab          vocab;
-    struct llm_matrix         embd, output; /* output.data is NULL: tied, embd is used */
-    float                    *output_norm;
-    double                   *inv_freq; /* [rope_dims / 2] */
-    struct llm_layer         *layers;
-    struct llm_work           work;
-    _Atomic uint64_t          kv_used;
+    struct llm_pool *pool;
+    pthread_mutex_t step; /* one forward pass at a time */
+    struct llm_vocab vocab;
+    struct llm_matrix embd, output; /* output.data is NULL: tied, embd is used */
+    float *output_norm;
+    double *inv_freq; /* [rope_dims / 2] */
+    struct llm_layer *layers;
+    struct llm_work work;
+    _Atomic uint64_t kv_used;
 };
 
 /* KV cache of one sequence. Keys and values are binary16, [n_layers][n_kv_heads][capacity][head_dim]. */
 struct llm_kv {
     uint16_t *k, *v;
-    uint32_t  capacity; /* tokens */
-    uint64_t  bytes;    /* taken from the model's budget */
+    uint32_t capacity; /* tokens */
+    uint64_t bytes;    /* taken from the model's budget */
 };
 /* E_LIMIT: over the model's budget. E_NOMEM. */
-dbe_err llm_kv_init(struct llm_model *model, uint32_t capacity, struct llm_kv *out, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
-void    llm_kv_free(struct llm_model *model, struct llm_kv *kv);
+dbe_err llm_kv_init(struct llm_model *model, uint32_t capacity, struct llm_kv *out,
+                    struct dbe_diag *diag) DBE_MUST_CHECK;
+void llm_kv_free(struct llm_model *model, struct llm_kv *kv);
 
 /* One row of a forward pass. Rows of one sequence are in order of position, each following what its cache holds. */
 struct llm_row {
     struct llm_kv *kv;
-    uint32_t       pos;
-    int32_t        token;
-    float         *logits; /* [n_vocab], or NULL: not wanted */
+    uint32_t pos;
+    int32_t token;
+    float *logits; /* [n_vocab], or NULL: not wanted */
 };
 /* At most LLM_BATCH_MAX rows; the caller holds model->step. `cancel` (may be NULL) is looked at between layers:
  * E_CANCELLED. Pure but for the caches and the model's working memory. */
-dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t count, const atomic_bool *cancel)
-    DBE_MUST_CHECK;
+dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t count,
+                    const atomic_bool *cancel) DBE_MUST_CHECK;
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
-void    llm_work_free(struct llm_work *work);
+void llm_work_free(struct llm_work *work);
 
 #endif

@@ -16,22 +16,22 @@ enum { SPIN_TURNS = 2000, POOL_MAX = 64 };
 
 struct worker {
     struct llm_pool *pool;
-    pthread_t        id;
-    unsigned         index;
+    pthread_t id;
+    unsigned index;
 };
 
 struct llm_pool {
-    _Atomic uint64_t     ticket;
+    _Atomic uint64_t ticket;
     _Atomic(llm_pool_fn *) fn;
-    _Atomic(void *)      ctx;
-    _Atomic size_t       items, grain;
-    _Atomic uint32_t     done; /* pieces */
-    _Atomic unsigned     sleepers;
-    _Atomic bool         stop;
-    pthread_mutex_t      lock;
-    pthread_cond_t       wake;
-    unsigned             threads, started;
-    struct worker        workers[POOL_MAX];
+    _Atomic(void *) ctx;
+    _Atomic size_t items, grain;
+    _Atomic uint32_t done; /* pieces */
+    _Atomic unsigned sleepers;
+    _Atomic bool stop;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    unsigned threads, started;
+    struct worker workers[POOL_MAX];
 };
 
 static void relax(void)
@@ -52,11 +52,11 @@ static uint32_t job_of(uint64_t ticket)
 static void work(struct llm_pool *p, uint32_t job, unsigned thread)
 {
     llm_pool_fn *fn = atomic_load(&p->fn);
-    void        *ctx = atomic_load(&p->ctx);
+    void *ctx = atomic_load(&p->ctx);
     const size_t items = atomic_load(&p->items), grain = atomic_load(&p->grain);
 
     for (;;) {
-        uint64_t     t = atomic_load(&p->ticket);
+        uint64_t t = atomic_load(&p->ticket);
         const size_t begin = (size_t)(uint32_t)t * grain;
         if (job_of(t) != job || begin >= items)
             return;
@@ -84,9 +84,9 @@ static void sleep_until_job(struct llm_pool *p, uint32_t seen)
 
 static void *worker_main(void *arg)
 {
-    struct worker   *w = arg;
+    struct worker *w = arg;
     struct llm_pool *p = w->pool;
-    uint32_t         seen = 0;
+    uint32_t seen = 0;
 
     for (;;) {
         sleep_until_job(p, seen);

@@ -16,8 +16,8 @@ struct llm_pool;
 typedef void llm_pool_fn(void *ctx, size_t begin, size_t end, unsigned thread);
 
 /* `threads` counts the caller, so 1 starts none. E_NOMEM, E_IO (the system starts no more threads). */
-dbe_err  llm_pool_new(unsigned threads, struct llm_pool **ret) DBE_MUST_CHECK;
-void     llm_pool_free(struct llm_pool *pool);
+dbe_err llm_pool_new(unsigned threads, struct llm_pool **ret) DBE_MUST_CHECK;
+void llm_pool_free(struct llm_pool *pool);
 unsigned llm_pool_threads(const struct llm_pool *pool);
 /* Runs all `items`, in pieces of `grain` (at least 1); returns when all are done. The caller works too. */
 void llm_pool_run(struct llm_pool *pool, size_t items, size_t grain, llm_pool_fn *fn, void *ctx);

@@ -14,8 +14,8 @@
 uint32_t llm_utf8_next(const char *text, size_t len, size_t *ret_len)
 {
     const uint8_t *p = (const uint8_t *)text;
-    size_t         n = 0;
-    uint32_t       code = 0;
+    size_t n = 0;
+    uint32_t code = 0;
 
     *ret_len = 1;
     if (p[0] < 0x80)
@@ -37,7 +37,8 @@ uint32_t llm_utf8_next(const char *text, size_t len, size_t *ret_len)
             return UINT32_MAX;
         code = code << 6 | (p[i] & 0x3fu);
     }
-    if ((n == 3 && code < 0x800) || (n == 4 && (code < 0x10000 || code > 0x10ffff)) || (code >= 0xd800 && code < 0xe000))
+    if ((n == 3 && code < 0x800) || (n == 4 && (code < 0x10000 || code > 0x10ffff)) ||
+        (code >= 0xd800 && code < 0xe000))
         return UINT32_MAX;
     *ret_len = n;
     return code;
@@ -59,11 +60,11 @@ enum unicode_class llm_unicode_class(uint32_t code)
     return (enum unicode_class)(llm_unicode_runs[low] & 3u);
 }
 
-/* ---- scanning ----------------------------------------------------------------------------------------------------- */
+/* ---- scanning ---------------------------------------------------------------------------------------------------- */
 
 struct text {
     const char *p;
-    size_t      len;
+    size_t len;
 };
 
 /* Class and length of the character at `at`; at the end: -1 and 0. */
@@ -126,8 +127,8 @@ static size_t spaces(const struct text *t)
 
 static size_t pretoken_gpt2(const struct text *t)
 {
-    size_t       n, skip = contraction(t, false);
-    int          class;
+    size_t n, skip = contraction(t, false);
+    int class;
 
     if (skip > 0)
         return skip;
@@ -152,7 +153,7 @@ static size_t last_newline_end(const struct text *t)
 
 static size_t pretoken_llama3(const struct text *t)
 {
-    size_t    n, m, at = contraction(t, true);
+    size_t n, m, at = contraction(t, true);
     const int first = class_at(t, 0, &n);
 
     if (at > 0)

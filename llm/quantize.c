@@ -26,12 +26,12 @@ static const char *const replaced_keys[] = {"general.file_type", "general.quanti
 
 struct writer {
     const struct gguf *g;
-    FILE              *f;
-    uint64_t           at;
-    struct dbe_diag   *diag;
+    FILE *f;
+    uint64_t at;
+    struct dbe_diag *diag;
 };
 
-/* ---- bytes out -------------------------------------------------------------------------------------------------------- */
+/* ---- bytes out --------------------------------------------------------------------------------------------------- */
 
 static dbe_err put(struct writer *w, const void *data, size_t len)
 {
@@ -63,7 +63,7 @@ static dbe_err pad(struct writer *w)
     return DBE_OK;
 }
 
-/* ---- metadata ----------------------------------------------------------------------------------------------------------- */
+/* ---- metadata ---------------------------------------------------------------------------------------------------- */
 
 static bool is_replaced(const struct gguf *g, const struct gguf_kv *kv)
 {
@@ -76,7 +76,7 @@ static bool is_replaced(const struct gguf *g, const struct gguf_kv *kv)
 static dbe_err put_metadata(struct writer *w)
 {
     const struct gguf *g = w->g;
-    uint64_t           kept = BASE_ARRAY_LEN(replaced_keys);
+    uint64_t kept = BASE_ARRAY_LEN(replaced_keys);
 
     for (size_t i = 0; i < g->kv_count; i++)
         kept += !is_replaced(g, &g->kvs[i]);
@@ -86,7 +86,7 @@ static dbe_err put_metadata(struct writer *w)
     DBE_TRY(put_le(w, kept, 8));
     for (size_t i = 0; i < g->kv_count; i++) {
         const struct gguf_kv *kv = &g->kvs[i];
-        const size_t          from = kv->key_at - 8; /* a pair is one run of bytes, from its key's length on */
+        const size_t from = kv->key_at - 8; /* a pair is one run of bytes, from its key's length on */
         if (!is_replaced(g, kv))
             DBE_TRY(put(w, g->meta + from, kv->value_at + kv->value_len - from));
     }
@@ -99,7 +99,7 @@ static dbe_err put_metadata(struct writer *w)
     return DBE_OK;
 }
 
-/* ---- tensors -------------------------------------------------------------------------------------------------------------- */
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t target_type(const struct gguf_tensor *t)
 {
@@ -126,7 +126,7 @@ static dbe_err put_tensor_table(struct writer *w)
 
     for (size_t i = 0; i < w->g->tensor_count; i++) {
         const struct gguf_tensor *t = &w->g->tensors[i];
-        const uint32_t            type = target_type(t);
+        const uint32_t type = target_type(t);
         DBE_TRY(put_string(w, t->name));
         DBE_TRY(put_le(w, t->n_dims, 4));
         for (uint32_t d = 0; d < t->n_dims; d++)
@@ -162,7 +162,7 @@ static bool row_to_q8(const float *in, uint64_t columns, uint8_t *out)
                 return false;
             amax = fmaxf(amax, fabsf(in[i]));
         }
-        const float    d = amax / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+        const float d = amax / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
         const uint16_t h = half_from_f32(d);
         if ((h & 0x7c00u) == 0x7c00u)
             return false;
@@ -178,11 +178,11 @@ static bool row_to_q8(const float *in, uint64_t columns, uint8_t *out)
 
 static dbe_err put_tensor(struct writer *w, const struct gguf_tensor *t)
 {
-    const uint32_t          type = target_type(t);
-    const size_t            in_bytes = (size_t)row_bytes(t->type, t->dims[0]);
-    const size_t            out_bytes = (size_t)row_bytes(type, t->dims[0]);
+    const uint32_t type = target_type(t);
+    const size_t in_bytes = (size_t)row_bytes(t->type, t->dims[0]);
+    const size_t out_bytes = (size_t)row_bytes(type, t->dims[0]);
     BASE_AUTO_FREE uint8_t *in = base_alloc(in_bytes, 1), *out = base_alloc(out_bytes, 1);
-    BASE_AUTO_FREE float   *values = base_alloc((size_t)t->dims[0], sizeof(float));
+    BASE_AUTO_FREE float *values = base_alloc((size_t)t->dims[0], sizeof(float));
 
     if (!in || !out || !values)
         return dbe_fail(w->diag, DBE_E_NOMEM, "quantize", 0, "tensor %s: no memory for a row", t->name);
@@ -212,7 +212,7 @@ static dbe_err check_types(const struct gguf *g, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- the file ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------------------------- */
 
 static dbe_err write_all(const struct gguf *g, FILE *f, struct dbe_diag *diag)
 {
@@ -231,12 +231,12 @@ static dbe_err write_all(const struct gguf *g, FILE *f, struct dbe_diag *diag)
 static dbe_err write_file(const struct gguf *g, const char *out, struct dbe_diag *diag)
 {
     char temp[PATH_BYTES_MAX];
-    int  n = snprintf(temp, sizeof temp, "%s.XXXXXX", out);
+    int n = snprintf(temp, sizeof temp, "%s.XXXXXX", out);
 
     if (n < 0 || (size_t)n >= sizeof temp)
         return dbe_fail(diag, DBE_E_ARGUMENT, "quantize", 0, "the path of the output is too long");
     const int fd = mkostemp(temp, O_CLOEXEC);
-    FILE     *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
     if (!f) {
         const int why = errno;
         if (fd >= 0) {
@@ -258,9 +258,9 @@ static dbe_err write_file(const struct gguf *g, const char *out, struct dbe_diag
 
 dbe_err llm_quantize_file(const char *in, const char *out, struct dbe_diag *diag)
 {
-    struct stat  a, b;
+    struct stat a, b;
     struct gguf *g;
-    dbe_err      err;
+    dbe_err err;
 
     if (stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return dbe_fail(diag, DBE_E_ARGUMENT, "quantize", 0, "%.120s: is the input itself", out);

@@ -13,7 +13,7 @@ static char dir[] = "/tmp/llm-quantize-XXXXXX";
 static const char *path_in(const char *name)
 {
     static char paths[4][128];
-    static int  next;
+    static int next;
 
     next = (next + 1) % 4;
     snprintf(paths[next], sizeof paths[0], "%s/%s", dir, name);
@@ -28,7 +28,7 @@ static int make_dir(void **state)
 
 static size_t files(void)
 {
-    DIR   *d = opendir(dir);
+    DIR *d = opendir(dir);
     size_t n = 0;
 
     for (struct dirent *e; (e = readdir(d));)
@@ -61,7 +61,7 @@ static void blocks_are_the_formats(void **state)
 {
     struct tg_shape s = tg_defaults(), q = s;
     struct base_buf want_file, got_file;
-    struct gguf    *want, *got;
+    struct gguf *want, *got;
 
     (void)state;
     write_model(&s, "in.gguf");
@@ -92,10 +92,10 @@ static void blocks_are_the_formats(void **state)
 
 static void result_runs(void **state)
 {
-    struct tg_shape                 s = tg_defaults();
-    struct llm_model               *m;
-    struct dbe_diag                 diag;
-    const struct llm_model_params   one = {.threads = 1};
+    struct tg_shape s = tg_defaults();
+    struct llm_model *m;
+    struct dbe_diag diag;
+    const struct llm_model_params one = {.threads = 1};
 
     (void)state;
     s.type = GGUF_TENSOR_F16;

@@ -55,7 +55,7 @@ static void sift_down(struct sampler_candidate *heap, size_t count, size_t i)
 static double weigh(const struct llm_sampler *s, const float *logits, size_t n, struct sampler_candidate *out)
 {
     const float max = logits[greedy(logits, n)];
-    double      sum = 0;
+    double sum = 0;
 
     for (size_t i = 0; i < n; i++) {
         const float p = logits[i] >= max ? 1.0f : expf((logits[i] - max) / s->temperature);
@@ -68,13 +68,13 @@ static double weigh(const struct llm_sampler *s, const float *logits, size_t n, 
 int32_t llm_sample(struct llm_sampler *s, const float *logits, size_t n, struct sampler_candidate *scratch)
 {
     const float r = draw(&s->state); /* also when greedy: the state depends on the number of tokens alone */
-    size_t      left = n, kept = 0;
-    double      mass = 0;
+    size_t left = n, kept = 0;
+    double mass = 0;
 
     if (!(s->temperature > 0))
         return greedy(logits, n);
     const double sum = weigh(s, logits, n, scratch);
-    const bool   nucleus = s->top_p > 0 && s->top_p < 1;
+    const bool nucleus = s->top_p > 0 && s->top_p < 1;
     const size_t most = s->top_k > 0 && s->top_k < n ? s->top_k : n;
     for (size_t i = n / 2; i-- > 0;)
         sift_down(scratch, n, i);
@@ -95,9 +95,9 @@ int32_t llm_sample(struct llm_sampler *s, const float *logits, size_t n, struct 
                 break;
         }
     }
-    double         at = (double)r * mass;
-    const size_t   count = kept > 0 ? kept : n;
-    const int32_t  first = kept > 0 ? scratch[n - 1].id : scratch[0].id;
+    double at = (double)r * mass;
+    const size_t count = kept > 0 ? kept : n;
+    const int32_t first = kept > 0 ? scratch[n - 1].id : scratch[0].id;
     for (size_t i = 0; i < count; i++) {
         const struct sampler_candidate *c = kept > 0 ? &scratch[n - 1 - i] : &scratch[i];
         at -= (double)c->p;

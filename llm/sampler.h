@@ -13,12 +13,12 @@
 #include <stdint.h>
 
 struct sampler_candidate {
-    float   p;
+    float p;
     int32_t id;
 };
 
 struct llm_sampler {
-    float    temperature, top_p;
+    float temperature, top_p;
     uint32_t top_k;
     uint64_t state;
 };

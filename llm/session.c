@@ -15,27 +15,27 @@
 enum { CHUNK_DEFAULT = 128, HELD_BYTES_MAX = 1 << 20 };
 
 struct stop {
-    char   text[LLM_STOP_BYTES_MAX];
+    char text[LLM_STOP_BYTES_MAX];
     size_t len;
 };
 
 struct llm_session {
-    struct llm_model         *model;
-    struct llm_kv             kv;
-    int32_t                  *prompt;
-    uint32_t                  prompt_count, prefilled, answered, max_tokens, chunk;
-    int32_t                   last; /* sampled, not computed yet */
-    struct llm_sampler        sampler;
+    struct llm_model *model;
+    struct llm_kv kv;
+    int32_t *prompt;
+    uint32_t prompt_count, prefilled, answered, max_tokens, chunk;
+    int32_t last; /* sampled, not computed yet */
+    struct llm_sampler sampler;
     struct sampler_candidate *scratch; /* [n_vocab] */
-    float                    *logits;  /* [n_vocab] */
-    struct stop               stops[LLM_STOPS_MAX];
-    size_t                    stop_count;
-    struct base_buf           held, out;
-    bool                      ignore_eos, done;
-    atomic_bool               cancel;
+    float *logits;                     /* [n_vocab] */
+    struct stop stops[LLM_STOPS_MAX];
+    size_t stop_count;
+    struct base_buf held, out;
+    bool ignore_eos, done;
+    atomic_bool cancel;
 };
 
-/* ---- admission ------------------------------------------------------------------------------------------------------ */
+/* ---- admission --------------------------------------------------------------------------------------------------- */
 
 uint64_t llm_session_kv_bytes(const struct llm_model *m, size_t n_tokens)
 {
@@ -94,13 +94,13 @@ static dbe_err session_fill(struct llm_session *s, const int32_t *prompt, const 
     return llm_kv_init(s->model, s->prompt_count + s->max_tokens, &s->kv, diag);
 }
 
-dbe_err llm_session_new(struct llm_model *m, const int32_t *prompt, size_t count, const struct llm_session_params *params,
-                        struct llm_session **ret, struct dbe_diag *diag)
+dbe_err llm_session_new(struct llm_model *m, const int32_t *prompt, size_t count,
+                        const struct llm_session_params *params, struct llm_session **ret, struct dbe_diag *diag)
 {
     static const struct llm_session_params defaults = {0};
-    const struct llm_session_params       *p = params ? params : &defaults;
-    struct llm_session                    *s;
-    dbe_err                                err;
+    const struct llm_session_params *p = params ? params : &defaults;
+    struct llm_session *s;
+    dbe_err err;
 
     DBE_TRY(check_params(p, diag));
     DBE_TRY(check_prompt(m, prompt, count, p->max_tokens, diag));
@@ -139,7 +139,7 @@ void llm_session_free(struct llm_session *s)
     base_free(s);
 }
 
-/* ---- text ---------------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 /* Offset of the first stop string in the held bytes; SIZE_MAX: none. */
 static size_t find_stop(const struct llm_session *s)
@@ -169,7 +169,10 @@ static size_t stop_prefix(const struct llm_session *s)
 /* Could these bytes, fewer than a character has, become one with more to come? */
 static bool unfinished(const uint8_t *p, size_t len)
 {
-    const size_t want = p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : p[0] >= 0xe0 && p[0] <= 0xef ? 3 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : 0;
+    const size_t want = p[0] >= 0xf0 && p[0] <= 0xf4   ? 4
+                        : p[0] >= 0xe0 && p[0] <= 0xef ? 3
+                        : p[0] >= 0xc2 && p[0] <= 0xdf ? 2
+                                                       : 0;
 
     if (len >= want)
         return false;
@@ -186,7 +189,7 @@ static void release(struct llm_session *s, size_t limit, bool last)
     size_t at = 0, n;
 
     while (at < limit) {
-        const char    *p = (const char *)s->held.data + at;
+        const char *p = (const char *)s->held.data + at;
         const uint32_t code = llm_utf8_next(p, limit - at, &n);
         if (code == UINT32_MAX && unfinished(s->held.data + at, limit - at))
             break;
@@ -228,7 +231,7 @@ static void accept_token(struct llm_session *s, int32_t id, struct llm_piece *pi
         release(s, s->held.len - stop_prefix(s), false);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------------------ */
+/* ---- steps ------------------------------------------------------------------------------------------------------- */
 
 static dbe_err prefill_chunk(struct llm_session *s)
 {
@@ -254,7 +257,7 @@ static dbe_err decode_one(struct llm_session *s)
 dbe_err llm_session_step(struct llm_session *s, struct llm_piece *out)
 {
     struct llm_piece piece = {.text = ""};
-    dbe_err          err;
+    dbe_err err;
 
     if (atomic_load(&s->cancel))
         return DBE_E_CANCELLED;
@@ -296,7 +299,7 @@ uint32_t llm_session_answer_tokens(const struct llm_session *s)
     return s->answered;
 }
 
-/* ---- logits --------------------------------------------------------------------------------------------------------------------- */
+/* ---- logits ------------------------------------------------------------------------------------------------------ */
 
 static dbe_err logits_batches(struct llm_model *m, struct llm_kv *kv, const int32_t *tokens, size_t count, float *out)
 {
@@ -314,7 +317,7 @@ static dbe_err logits_batches(struct llm_model *m, struct llm_kv *kv, const int3
 dbe_err llm_logits(struct llm_model *m, const int32_t *tokens, size_t count, float *out, struct dbe_diag *diag)
 {
     struct llm_kv kv;
-    dbe_err       err;
+    dbe_err err;
 
     if (count > m->shape.n_ctx)
         return dbe_fail(diag, DBE_E_CONTEXT, "tokens", 0, "%zu tokens exceed the context of %u", count, m->shape.n_ctx);

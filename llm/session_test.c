@@ -9,7 +9,7 @@
 
 #include "sampler.h"
 
-/* ---- scripted models ---------------------------------------------------------------------------------------------------- */
+/* ---- scripted models --------------------------------------------------------------------------------------------- */
 
 enum { WIDTH = 320 }; /* at least as many as tokens, a multiple of 32 */
 
@@ -35,7 +35,7 @@ static float scripted(const void *ctx, const char *name, size_t row, size_t colu
 static struct llm_model *script_model(const int32_t *chain, size_t count)
 {
     static struct script script;
-    struct tg_shape      s = tg_defaults();
+    struct tg_shape s = tg_defaults();
 
     script = (struct script){0};
     for (size_t i = 0; i < count; i++)
@@ -48,20 +48,20 @@ static struct llm_model *script_model(const int32_t *chain, size_t count)
 }
 
 struct said {
-    char            text[512];
-    size_t          len, pieces;
+    char text[512];
+    size_t len, pieces;
     enum llm_finish finish;
-    uint32_t        tokens;
+    uint32_t tokens;
 };
 
 /* Run to the end; every piece must be whole characters. */
 static struct said say(struct llm_model *m, const struct llm_session_params *params)
 {
     static const int32_t prompt[] = {1};
-    struct llm_session  *s;
-    struct llm_piece     p = {0};
-    struct said          said = {0};
-    struct dbe_diag      diag = {0};
+    struct llm_session *s;
+    struct llm_piece p = {0};
+    struct said said = {0};
+    struct dbe_diag diag = {0};
 
     if (llm_session_new(m, prompt, 1, params, &s, &diag) != DBE_OK)
         fail_msg("%s", diag.text);
@@ -86,13 +86,13 @@ static int32_t byte_id(uint8_t byte)
     return TG_BYTES_FROM + byte;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------------ */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 static void end_token_stops(void **state)
 {
-    const int32_t     chain[] = {tg_id("_hello"), tg_id("_world")};
+    const int32_t chain[] = {tg_id("_hello"), tg_id("_world")};
     struct llm_model *m = script_model(chain, 2);
-    struct said       s = say(m, NULL);
+    struct said s = say(m, NULL);
 
     (void)state;
     assert_string_equal(s.text, " hello world");
@@ -107,9 +107,9 @@ static void end_token_stops(void **state)
 
 static void control_tokens_print_nothing(void **state)
 {
-    const int32_t     chain[] = {tg_id("a"), TG_IM_START, tg_id("b")};
+    const int32_t chain[] = {tg_id("a"), TG_IM_START, tg_id("b")};
     struct llm_model *m = script_model(chain, 3);
-    struct said       s = say(m, NULL);
+    struct said s = say(m, NULL);
 
     (void)state;
     assert_string_equal(s.text, "ab");
@@ -119,22 +119,26 @@ static void control_tokens_print_nothing(void **state)
 static void stops_work_across_tokens(void **state)
 {
     static const struct {
-        const char     *stops[2];
-        const char     *text;
+        const char *stops[2];
+        const char *text;
         enum llm_finish finish;
     } cases[] = {
-        {{"lo wo"}, " hel", LLM_FINISH_STOP},          {{"world"}, " hello ", LLM_FINISH_STOP},
-        {{" hello"}, "", LLM_FINISH_STOP},             {{"worlds"}, " hello world", LLM_FINISH_STOP},
-        {{"ld", "o"}, " hell", LLM_FINISH_STOP},       {{"zzz", "d"}, " hello worl", LLM_FINISH_STOP},
-        {{"o worlda", "rld"}, " hello wo", LLM_FINISH_STOP}, {{"hello world!"}, " hello world", LLM_FINISH_STOP},
+        {{"lo wo"}, " hel", LLM_FINISH_STOP},
+        {{"world"}, " hello ", LLM_FINISH_STOP},
+        {{" hello"}, "", LLM_FINISH_STOP},
+        {{"worlds"}, " hello world", LLM_FINISH_STOP},
+        {{"ld", "o"}, " hell", LLM_FINISH_STOP},
+        {{"zzz", "d"}, " hello worl", LLM_FINISH_STOP},
+        {{"o worlda", "rld"}, " hello wo", LLM_FINISH_STOP},
+        {{"hello world!"}, " hello world", LLM_FINISH_STOP},
     };
-    const int32_t     chain[] = {tg_id("_he"), tg_id("llo"), tg_id("_wor"), tg_id("ld")};
+    const int32_t chain[] = {tg_id("_he"), tg_id("llo"), tg_id("_wor"), tg_id("ld")};
     struct llm_model *m = script_model(chain, 4);
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++) {
         const struct llm_session_params p = {.stops = cases[i].stops, .stop_count = cases[i].stops[1] ? 2 : 1};
-        const struct said               s = say(m, &p);
+        const struct said s = say(m, &p);
         assert_string_equal(s.text, cases[i].text);
         assert_int_equal(s.finish, cases[i].finish);
     }
@@ -150,7 +154,7 @@ static void characters_stay_whole(void **state)
     const int32_t smile[] = {byte_id(0xf0), byte_id(0x9f), byte_id(0x98), byte_id(0x80), tg_id("a")};
     const int32_t broken[] = {byte_id(0xe4), byte_id(0xbd), tg_id("a"), byte_id(0xff), tg_id("b"), byte_id(0xc3)};
     struct llm_model *m = script_model(smile, 5);
-    struct said       s = say(m, NULL);
+    struct said s = say(m, NULL);
 
     (void)state;
     assert_string_equal(s.text, "\xf0\x9f\x98\x80"
@@ -167,23 +171,24 @@ static void characters_stay_whole(void **state)
     llm_model_free(m);
 }
 
-/* ---- admission --------------------------------------------------------------------------------------------------------------- */
+/* ---- admission --------------------------------------------------------------------------------------------------- */
 
 static void budget_is_kept(void **state)
 {
-    struct tg_shape               shape = tg_defaults();
+    struct tg_shape shape = tg_defaults();
     const struct llm_model_params params = {.threads = 1, .kv_budget_bytes = 5000};
-    struct llm_model             *m = tg_load(&shape, &params);
-    const uint64_t                each = llm_session_kv_bytes(m, 1);
-    const uint32_t                fit = (uint32_t)(5000 / each);
-    static const int32_t          prompt[] = {1, 270};
-    struct llm_session           *a, *b;
-    struct dbe_diag               diag = {0};
+    struct llm_model *m = tg_load(&shape, &params);
+    const uint64_t each = llm_session_kv_bytes(m, 1);
+    const uint32_t fit = (uint32_t)(5000 / each);
+    static const int32_t prompt[] = {1, 270};
+    struct llm_session *a, *b;
+    struct dbe_diag diag = {0};
 
     (void)state;
     assert_int_equal(each, 2 * 2 * 8 * 2 * 2); /* layers, kv heads, head size, keys and values, bytes */
     assert_true(fit < 64);
-    const struct llm_session_params half = {.max_tokens = fit / 2}, all = {.max_tokens = fit - 2}, over = {.max_tokens = fit - 1};
+    const struct llm_session_params half = {.max_tokens = fit / 2}, all = {.max_tokens = fit - 2},
+                                    over = {.max_tokens = fit - 1};
     assert_int_equal(llm_session_new(m, prompt, 2, &over, &a, &diag), DBE_E_LIMIT);
     assert_non_null(strstr(diag.text, "bytes of KV cache"));
     assert_int_equal(llm_session_new(m, prompt, 2, &half, &a, &diag), DBE_OK);
@@ -198,16 +203,20 @@ static void budget_is_kept(void **state)
 
 static void bad_requests_are_refused(void **state)
 {
-    struct tg_shape            shape = tg_defaults();
-    struct llm_model          *m = tg_load(&shape, NULL);
-    static int32_t             prompt[64] = {1};
-    static const int32_t       bad[][1] = {{-1}, {TG_SPM_COUNT}};
-    struct llm_session        *s;
-    struct dbe_diag            diag;
-    static const char *const   empty[] = {""}, *const latin[] = {"\xe9"};
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
+    static int32_t prompt[64] = {1};
+    static const int32_t bad[][1] = {{-1}, {TG_SPM_COUNT}};
+    struct llm_session *s;
+    struct dbe_diag diag;
+    static const char *const empty[] = {""}, *const latin[] = {"\xe9"};
     const struct llm_session_params wrong[] = {
-        {.temperature = -1},   {.temperature = 3},          {.temperature = NAN},
-        {.top_p = 2},          {.stops = empty, .stop_count = 1}, {.stops = latin, .stop_count = 1},
+        {.temperature = -1},
+        {.temperature = 3},
+        {.temperature = NAN},
+        {.top_p = 2},
+        {.stops = empty, .stop_count = 1},
+        {.stops = latin, .stop_count = 1},
         {.stop_count = LLM_STOPS_MAX + 1},
     };
 
@@ -227,10 +236,10 @@ static void bad_requests_are_refused(void **state)
 
 static void context_end_is_length(void **state)
 {
-    struct tg_shape                 shape = tg_defaults();
-    struct llm_model               *m = tg_load(&shape, NULL);
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
     const struct llm_session_params p = {.ignore_eos = true};
-    const struct said               s = say(m, &p);
+    const struct said s = say(m, &p);
 
     (void)state;
     assert_int_equal(s.finish, LLM_FINISH_LENGTH);
@@ -238,14 +247,15 @@ static void context_end_is_length(void **state)
     llm_model_free(m);
 }
 
-/* ---- order ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- order ------------------------------------------------------------------------------------------------------- */
 
 static void seeds_repeat(void **state)
 {
-    struct tg_shape           shape = tg_defaults();
-    struct llm_model         *m = tg_load(&shape, NULL), *threads;
-    struct llm_session_params p = {.temperature = 1.5f, .top_k = 40, .top_p = 0.95f, .seed = 7, .max_tokens = 40, .ignore_eos = true};
-    const struct said         first = say(m, &p), again = say(m, &p);
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL), *threads;
+    struct llm_session_params p = {
+        .temperature = 1.5f, .top_k = 40, .top_p = 0.95f, .seed = 7, .max_tokens = 40, .ignore_eos = true};
+    const struct said first = say(m, &p), again = say(m, &p);
 
     (void)state;
     assert_string_equal(first.text, again.text);
@@ -274,25 +284,26 @@ static size_t step_into(struct llm_session *s, char *text, size_t at, bool *done
 /* Sessions that take turns say what each says alone; a long prompt goes in chunks meanwhile. */
 static void sessions_interleave(void **state)
 {
-    static const int32_t            prompts[2][20] = {{1, 270, 271}, {1, 262, 263, 264, 265, 266, 267, 268, 269, 270,
-                                                                      271, 272, 273, 274, 275, 276, 277, 278, 279, 280}};
-    static const size_t             lengths[2] = {3, 20};
-    const struct llm_session_params p = {.temperature = 1, .seed = 3, .max_tokens = 20, .ignore_eos = true, .prefill_chunk = 6};
-    struct tg_shape                 shape = tg_defaults();
-    struct llm_model               *m = tg_load(&shape, NULL);
-    char                            alone[2][512] = {{0}}, together[2][512] = {{0}};
-    struct llm_session             *s[2];
+    static const int32_t prompts[2][20] = {{1, 270, 271}, {1,   262, 263, 264, 265, 266, 267, 268, 269, 270,
+                                                           271, 272, 273, 274, 275, 276, 277, 278, 279, 280}};
+    static const size_t lengths[2] = {3, 20};
+    const struct llm_session_params p = {
+        .temperature = 1, .seed = 3, .max_tokens = 20, .ignore_eos = true, .prefill_chunk = 6};
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
+    char alone[2][512] = {{0}}, together[2][512] = {{0}};
+    struct llm_session *s[2];
 
     (void)state;
     for (int i = 0; i < 2; i++) {
-        bool   done = false;
+        bool done = false;
         size_t at = 0;
         assert_int_equal(llm_session_new(m, prompts[i], lengths[i], &p, &s[0], NULL), DBE_OK);
         while (!done)
             at = step_into(s[0], alone[i], at, &done);
         llm_session_free(s[0]);
     }
-    bool   done[2] = {false, false};
+    bool done[2] = {false, false};
     size_t at[2] = {0, 0};
     for (int i = 0; i < 2; i++)
         assert_int_equal(llm_session_new(m, prompts[i], lengths[i], &p, &s[i], NULL), DBE_OK);
@@ -312,10 +323,10 @@ static void sessions_interleave(void **state)
 static void cancel_ends_it(void **state)
 {
     static const int32_t prompt[] = {1};
-    struct tg_shape      shape = tg_defaults();
-    struct llm_model    *m = tg_load(&shape, NULL);
-    struct llm_session  *s;
-    struct llm_piece     p;
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
+    struct llm_session *s;
+    struct llm_piece p;
 
     (void)state;
     assert_int_equal(llm_session_new(m, prompt, 1, NULL, &s, NULL), DBE_OK);
@@ -329,11 +340,11 @@ static void cancel_ends_it(void **state)
 
 static void no_memory_is_an_answer(void **state)
 {
-    static const int32_t      prompt[] = {1};
-    struct tg_shape           shape = tg_defaults();
-    struct llm_model         *m = tg_load(&shape, NULL);
-    struct llm_session       *s;
-    dbe_err                   err = DBE_E_NOMEM;
+    static const int32_t prompt[] = {1};
+    struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
+    struct llm_session *s;
+    dbe_err err = DBE_E_NOMEM;
 
     (void)state;
     for (uint64_t n = 1; err != DBE_OK; n++) {
@@ -349,14 +360,14 @@ static void no_memory_is_an_answer(void **state)
     llm_model_free(m);
 }
 
-/* ---- sampler --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- sampler ----------------------------------------------------------------------------------------------------- */
 
 static void sampler_follows_the_distribution(void **state)
 {
-    static const float       logits[] = {0.0f, 1.0986123f, -INFINITY, NAN, 0.6931472f, 1.7917595f}; /* 1 3 0 0 2 6 of 12 */
+    static const float logits[] = {0.0f, 1.0986123f, -INFINITY, NAN, 0.6931472f, 1.7917595f}; /* 1 3 0 0 2 6 of 12 */
     struct sampler_candidate scratch[6];
-    struct llm_sampler       s = {.temperature = 1, .state = 1};
-    unsigned                 count[6] = {0}, top[6] = {0}, nucleus[6] = {0};
+    struct llm_sampler s = {.temperature = 1, .state = 1};
+    unsigned count[6] = {0}, top[6] = {0}, nucleus[6] = {0};
 
     (void)state;
     for (int i = 0; i < 12000; i++)

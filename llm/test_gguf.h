@@ -26,25 +26,32 @@ typedef float tg_value_fn(const void *ctx, const char *name, size_t row, size_t 
 
 /* Zero fields take the defaults of tg_defaults. */
 struct tg_shape {
-    uint32_t     n_ctx, n_embd, n_layers, n_heads, n_kv_heads, n_ff;
-    uint32_t     type; /* of matrices */
-    uint32_t     version, alignment;
-    bool         tied, rope_freqs, no_space_prefix;
-    const char  *bpe_pre; /* byte-level BPE with this pre-tokenizer; NULL: SentencePiece */
-    const char  *chat_template;
-    const char  *extra_tensor;  /* one more tensor of this name */
-    const char  *arch;
+    uint32_t n_ctx, n_embd, n_layers, n_heads, n_kv_heads, n_ff;
+    uint32_t type; /* of matrices */
+    uint32_t version, alignment;
+    bool tied, rope_freqs, no_space_prefix;
+    const char *bpe_pre; /* byte-level BPE with this pre-tokenizer; NULL: SentencePiece */
+    const char *chat_template;
+    const char *extra_tensor; /* one more tensor of this name */
+    const char *arch;
     tg_value_fn *value;
-    const void  *value_ctx;
+    const void *value_ctx;
 };
 
 static inline struct tg_shape tg_defaults(void)
 {
-    return (struct tg_shape){.n_ctx = 64, .n_embd = 32, .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .n_ff = 64,
-                             .version = 3, .alignment = 32, .arch = "llama"};
+    return (struct tg_shape){.n_ctx = 64,
+                             .n_embd = 32,
+                             .n_layers = 2,
+                             .n_heads = 4,
+                             .n_kv_heads = 2,
+                             .n_ff = 64,
+                             .version = 3,
+                             .alignment = 32,
+                             .arch = "llama"};
 }
 
-/* ---- little-endian writing ---------------------------------------------------------------------------------------- */
+/* ---- little-endian writing --------------------------------------------------------------------------------------- */
 
 static inline void tg_le(struct base_buf *b, uint64_t v, int bytes)
 {
@@ -107,13 +114,47 @@ static inline void tg_kv_array(struct base_buf *b, const char *key, uint32_t typ
     tg_le(b, count, 8);
 }
 
-/* ---- vocabularies --------------------------------------------------------------------------------------------------- */
+/* ---- vocabularies ------------------------------------------------------------------------------------------------ */
 
 /* After <unk>, <s>, </s> and 256 byte tokens; '_' is written as U+2581. Longer ones score higher, as merges would. */
-static const char *const tg_spm[] = {
-    "<|im_start|>", "<|im_end|>", "_", "a", "b", "c", "d", "e", "h", "i", "l", "n", "o", "r", "s", "t", "u", "w", "\n",
-    "he", "ll", "llo", "hello", "_w", "or", "_wor", "ld", "_world", "_he", "_hello", "_t", "he_", "us", "er", "user",
-    "\xe4\xbd\xa0", "STOP", "ST"};
+static const char *const tg_spm[] = {"<|im_start|>",
+                                     "<|im_end|>",
+                                     "_",
+                                     "a",
+                                     "b",
+                                     "c",
+                                     "d",
+                                     "e",
+                                     "h",
+                                     "i",
+                                     "l",
+                                     "n",
+                                     "o",
+                                     "r",
+                                     "s",
+                                     "t",
+                                     "u",
+                                     "w",
+                                     "\n",
+                                     "he",
+                                     "ll",
+                                     "llo",
+                                     "hello",
+                                     "_w",
+                                     "or",
+                                     "_wor",
+                                     "ld",
+                                     "_world",
+                                     "_he",
+                                     "_hello",
+                                     "_t",
+                                     "he_",
+                                     "us",
+                                     "er",
+                                     "user",
+                                     "\xe4\xbd\xa0",
+                                     "STOP",
+                                     "ST"};
 enum { TG_IM_START = TG_FIRST_TEXT, TG_IM_END, TG_SPM_COUNT = TG_FIRST_TEXT + sizeof tg_spm / sizeof tg_spm[0] };
 
 /* Id of a token of tg_spm by its name there. */
@@ -129,7 +170,7 @@ static inline int32_t tg_id(const char *name)
 static inline void tg_spm_name(size_t id, char out[64])
 {
     static const char *const first[] = {"<unk>", "<s>", "</s>"};
-    size_t                   n = 0;
+    size_t n = 0;
 
     if (id < TG_BYTES_FROM) {
         snprintf(out, 64, "%s", first[id]);
@@ -159,7 +200,12 @@ static inline void tg_vocab_spm(struct base_buf *b, uint32_t *count)
         tg_f32(b, i < TG_FIRST_TEXT ? 0.0f : -(float)i);
     tg_kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, TG_SPM_COUNT);
     for (size_t i = 0; i < TG_SPM_COUNT; i++)
-        tg_le(b, i == 0 ? 2 : i < TG_BYTES_FROM || i == TG_IM_START || i == TG_IM_END ? 3 : i < TG_FIRST_TEXT ? 6 : 1, 4);
+        tg_le(b,
+              i == 0                                                    ? 2
+              : i < TG_BYTES_FROM || i == TG_IM_START || i == TG_IM_END ? 3
+              : i < TG_FIRST_TEXT                                       ? 6
+                                                                        : 1,
+              4);
     tg_kv_u32(b, "tokenizer.ggml.bos_token_id", 1);
     tg_kv_u32(b, "tokenizer.ggml.eos_token_id", 2);
     *count += 6;
@@ -169,7 +215,7 @@ static inline void tg_vocab_spm(struct base_buf *b, uint32_t *count)
 static inline void tg_byte_char(uint8_t byte, char out[3])
 {
     const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    unsigned   code = byte;
+    unsigned code = byte;
 
     if (!printable)
         code = 256 + (byte <= 32 ? byte : byte <= 160 ? 33U + byte - 127U : 67U);
@@ -184,8 +230,8 @@ static inline void tg_byte_char(uint8_t byte, char out[3])
 }
 
 /* Byte-level BPE: ids 0-255 are the bytes, then what the merges make, then control tokens. */
-static const char *const tg_merges[][2] = {{"h", "e"},   {"l", "l"},    {"he", "ll"},  {"hell", "o"},
-                                           {"\xc4\xa0", "w"}, {"o", "r"}, {"l", "d"}, {"\xc4\xa0w", "or"}};
+static const char *const tg_merges[][2] = {{"h", "e"},        {"l", "l"}, {"he", "ll"}, {"hell", "o"},
+                                           {"\xc4\xa0", "w"}, {"o", "r"}, {"l", "d"},   {"\xc4\xa0w", "or"}};
 enum {
     TG_MERGES = sizeof tg_merges / sizeof tg_merges[0],
     TG_BPE_WORD = 256 + TG_MERGES, /* "zebra", which no merge makes */
@@ -200,7 +246,7 @@ static inline void tg_vocab_bpe(struct base_buf *b, const struct tg_shape *s, ui
 {
     static const char *const last[] = {"zebra", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
                                        "<|eot_id|>"};
-    char                     name[64];
+    char name[64];
 
     tg_kv_str(b, "tokenizer.ggml.model", "gpt2");
     tg_kv_str(b, "tokenizer.ggml.pre", s->bpe_pre);
@@ -227,7 +273,7 @@ static inline void tg_vocab_bpe(struct base_buf *b, const struct tg_shape *s, ui
     *count += 7;
 }
 
-/* ---- weights ----------------------------------------------------------------------------------------------------------- */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 static inline float tg_random(const void *ctx, const char *name, size_t row, size_t column)
 {
@@ -255,7 +301,7 @@ static inline void tg_q8_block(const float *x, uint8_t out[GGUF_Q8_0_BYTES])
 
     for (int i = 0; i < GGUF_Q8_0_VALUES; i++)
         amax = fmaxf(amax, fabsf(x[i]));
-    const float    d = amax / 127.0f;
+    const float d = amax / 127.0f;
     const uint16_t h = half_from_f32(d);
     out[0] = (uint8_t)h;
     out[1] = (uint8_t)(h >> 8);
@@ -264,7 +310,7 @@ static inline void tg_q8_block(const float *x, uint8_t out[GGUF_Q8_0_BYTES])
 }
 
 struct tg_tensor {
-    char     name[64];
+    char name[64];
     uint64_t columns, rows; /* rows 0: one dimension */
     uint32_t type;
     uint64_t offset;
@@ -289,7 +335,7 @@ static inline void tg_put_tensor(struct base_buf *b, const struct tg_shape *s, c
             } else if (t->type == GGUF_TENSOR_F16) {
                 tg_le(b, half_from_f32(f), 2);
             } else if (c % 32 == 0) {
-                float   x[32];
+                float x[32];
                 uint8_t block[GGUF_Q8_0_BYTES];
                 for (uint64_t i = 0; i < 32; i++)
                     x[i] = value(s->value_ctx, t->name, r, c + i);
@@ -302,7 +348,7 @@ static inline void tg_put_tensor(struct base_buf *b, const struct tg_shape *s, c
 static inline size_t tg_tensors(const struct tg_shape *s, uint32_t n_vocab, struct tg_tensor *out)
 {
     const uint64_t d = s->n_embd, kv = d / s->n_heads * s->n_kv_heads;
-    size_t         n = 0;
+    size_t n = 0;
 
 #define TG_ADD(cols, rws, ...)                                                                                         \
     do {                                                                                                               \
@@ -366,9 +412,9 @@ static inline void tg_pad(struct base_buf *b, uint32_t alignment)
 static inline void tg_build(const struct tg_shape *s, struct base_buf *out, size_t *ret_meta)
 {
     struct tg_tensor t[256];
-    struct base_buf  kvs;
-    uint32_t         count = 0;
-    uint64_t         offset = 0;
+    struct base_buf kvs;
+    uint32_t count = 0;
+    uint64_t offset = 0;
 
     base_buf_init(&kvs, TG_MAX);
     base_buf_init(out, TG_MAX);
@@ -409,9 +455,9 @@ static inline void tg_build(const struct tg_shape *s, struct base_buf *out, size
 static inline struct llm_model *tg_load(const struct tg_shape *s, const struct llm_model_params *params)
 {
     static const struct llm_model_params one = {.threads = 1};
-    struct base_buf                      file;
-    struct llm_model                    *m = NULL;
-    struct dbe_diag                      diag = {0};
+    struct base_buf file;
+    struct llm_model *m = NULL;
+    struct dbe_diag diag = {0};
 
     tg_build(s, &file, NULL);
     if (llm_model_load_mem(file.data, file.len, params ? params : &one, &m, &diag) != DBE_OK)

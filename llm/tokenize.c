@@ -14,28 +14,28 @@ enum { TOKENS_FIRST = 64 };
 
 struct symbol {
     uint32_t at, len; /* bytes of the text; len 0: merged away */
-    int32_t  prev, next;
-    int32_t  id; /* byte-level: its token; -1: none */
+    int32_t prev, next;
+    int32_t id; /* byte-level: its token; -1: none */
 };
 
 struct candidate {
-    float    key; /* lower is better */
-    int32_t  left;
-    uint32_t len;  /* of both together: tells whether the symbols are still the same */
+    float key; /* lower is better */
+    int32_t left;
+    uint32_t len; /* of both together: tells whether the symbols are still the same */
     uint32_t left_len;
-    int32_t  merged;
+    int32_t merged;
 };
 
 struct merger {
     const struct llm_vocab *v;
-    const char             *text;
-    struct symbol          *symbols;
-    struct candidate       *heap;
-    size_t                  heap_count;
-    size_t                  cap; /* symbols; the heap holds three times as many */
+    const char *text;
+    struct symbol *symbols;
+    struct candidate *heap;
+    size_t heap_count;
+    size_t cap; /* symbols; the heap holds three times as many */
 };
 
-/* ---- heap ------------------------------------------------------------------------------------------------------------- */
+/* ---- heap -------------------------------------------------------------------------------------------------------- */
 
 static bool better(const struct candidate *a, const struct candidate *b)
 {
@@ -56,7 +56,7 @@ static void heap_push(struct merger *m, struct candidate c)
 static struct candidate heap_pop(struct merger *m)
 {
     const struct candidate top = m->heap[0], last = m->heap[--m->heap_count];
-    size_t                 i = 0;
+    size_t i = 0;
 
     for (;;) {
         size_t child = 2 * i + 1;
@@ -73,12 +73,12 @@ static struct candidate heap_pop(struct merger *m)
     return top;
 }
 
-/* ---- pairs --------------------------------------------------------------------------------------------------------------- */
+/* ---- pairs ------------------------------------------------------------------------------------------------------- */
 
 static const struct vocab_merge *find_merge(const struct llm_vocab *v, int32_t left, int32_t right)
 {
     const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t         low = 0, high = v->merges_count;
+    size_t low = 0, high = v->merges_count;
 
     while (low < high) {
         const size_t mid = low + (high - low) / 2;
@@ -97,7 +97,7 @@ static void consider(struct merger *m, int32_t left)
     if (left < 0 || m->symbols[left].next < 0)
         return;
     const struct symbol *a = &m->symbols[left], *b = &m->symbols[a->next];
-    struct candidate     c = {.left = left, .len = a->len + b->len, .left_len = a->len};
+    struct candidate c = {.left = left, .len = a->len + b->len, .left_len = a->len};
 
     if (m->v->kind == VOCAB_SPM) {
         c.merged = llm_vocab_find(m->v, m->text + a->at, c.len);
@@ -121,7 +121,7 @@ static void merge_all(struct merger *m, size_t count)
         consider(m, (int32_t)i);
     while (m->heap_count > 0) {
         const struct candidate c = heap_pop(m);
-        struct symbol         *a = &m->symbols[c.left];
+        struct symbol *a = &m->symbols[c.left];
         if (a->len != c.left_len || a->next < 0 || a->len + m->symbols[a->next].len != c.len)
             continue; /* one of the two has been merged since */
         struct symbol *b = &m->symbols[a->next];
@@ -136,13 +136,13 @@ static void merge_all(struct merger *m, size_t count)
     }
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
 dbe_err llm_tokens_push(struct llm_tokens *t, int32_t id)
 {
     if (t->count == t->cap) {
         const size_t cap = t->cap ? t->cap * 2 : TOKENS_FIRST;
-        int32_t     *grown = base_realloc(t->ids, cap, sizeof *grown);
+        int32_t *grown = base_realloc(t->ids, cap, sizeof *grown);
         if (!grown)
             return DBE_E_NOMEM;
         t->ids = grown;
@@ -175,8 +175,8 @@ static dbe_err push_symbols(const struct merger *m, size_t count, struct llm_tok
 {
     for (int32_t i = count > 0 ? 0 : -1; i >= 0; i = m->symbols[i].next) {
         const struct symbol *s = &m->symbols[i];
-        const char          *p = m->text + s->at;
-        const int32_t        id = m->v->kind == VOCAB_SPM ? llm_vocab_find(m->v, p, s->len) : s->id;
+        const char *p = m->text + s->at;
+        const int32_t id = m->v->kind == VOCAB_SPM ? llm_vocab_find(m->v, p, s->len) : s->id;
         if (id >= 0)
             DBE_TRY(llm_tokens_push(out, id));
         else
@@ -211,7 +211,7 @@ static void merger_fini(struct merger *m)
     base_free(m->heap);
 }
 
-/* ---- SentencePiece ------------------------------------------------------------------------------------------------------------ */
+/* ---- SentencePiece ----------------------------------------------------------------------------------------------- */
 
 /* Spaces become U+2581. `out` has room for 3 * (len + 1) bytes. */
 static size_t escape_spaces(const char *text, size_t len, bool prefix, char *out)
@@ -236,8 +236,8 @@ static size_t escape_spaces(const char *text, size_t len, bool prefix, char *out
 static dbe_err tokenize_spm(const struct llm_vocab *v, const char *text, size_t len, bool begin, struct llm_tokens *out)
 {
     BASE_AUTO_FREE char *escaped = base_alloc(len + 1, 3);
-    struct merger        m;
-    size_t               count = 0, step;
+    struct merger m;
+    size_t count = 0, step;
 
     if (!escaped)
         return DBE_E_NOMEM;
@@ -254,7 +254,7 @@ static dbe_err tokenize_spm(const struct llm_vocab *v, const char *text, size_t 
     return err;
 }
 
-/* ---- byte-level BPE --------------------------------------------------------------------------------------------------------------- */
+/* ---- byte-level BPE ---------------------------------------------------------------------------------------------- */
 
 static dbe_err tokenize_piece(struct merger *m, const char *piece, size_t len, struct llm_tokens *out)
 {
@@ -273,7 +273,7 @@ static dbe_err tokenize_piece(struct merger *m, const char *piece, size_t len, s
 static dbe_err tokenize_bpe(const struct llm_vocab *v, const char *text, size_t len, struct llm_tokens *out)
 {
     struct merger m;
-    dbe_err       err = DBE_OK;
+    dbe_err err = DBE_OK;
 
     DBE_TRY(merger_init(&m, v, text, len));
     for (size_t at = 0, n; at < len && err == DBE_OK; at += n) {
@@ -284,7 +284,7 @@ static dbe_err tokenize_bpe(const struct llm_vocab *v, const char *text, size_t 
     return err;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 dbe_err llm_vocab_tokenize(const struct llm_vocab *v, const char *text, size_t len, bool begin, struct llm_tokens *out)
 {
@@ -315,7 +315,7 @@ static dbe_err tokenize_special(const struct llm_vocab *v, const char *text, siz
     bool begin = true;
 
     for (size_t at = 0; at < len;) {
-        int32_t      id;
+        int32_t id;
         const size_t end = next_control(v, text, at, len, &id);
         DBE_TRY(llm_vocab_tokenize(v, text + at, end - at, begin, out));
         begin = id >= 0;

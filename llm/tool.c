@@ -35,9 +35,9 @@ int tool_fail(dbe_err err, const struct dbe_diag *diag)
 struct llm_model *tool_load(const struct tool_args *args)
 {
     const struct llm_model_params params = {.threads = args->threads, .kernel = args->kernel};
-    struct dbe_diag               diag = {0};
-    struct llm_model             *m;
-    dbe_err                       err;
+    struct dbe_diag diag = {0};
+    struct llm_model *m;
+    dbe_err err;
 
     if (!args->model) {
         fputs(usage, stderr);
@@ -51,16 +51,17 @@ struct llm_model *tool_load(const struct tool_args *args)
     return m;
 }
 
-/* ---- verbs -------------------------------------------------------------------------------------------------------------- */
+/* ---- verbs ------------------------------------------------------------------------------------------------------- */
 
-static dbe_err make_prompt(const struct tool_args *a, struct llm_model *m, struct llm_tokens *out, struct dbe_diag *diag)
+static dbe_err make_prompt(const struct tool_args *a, struct llm_model *m, struct llm_tokens *out,
+                           struct dbe_diag *diag)
 {
     struct llm_message msgs[2];
-    size_t             count = 0;
+    size_t count = 0;
 
     if (a->raw)
-        return llm_tokenize(m, a->prompt, strlen(a->prompt),
-                            LLM_TOKENIZE_BOS | (a->special ? LLM_TOKENIZE_SPECIAL : 0), out);
+        return llm_tokenize(m, a->prompt, strlen(a->prompt), LLM_TOKENIZE_BOS | (a->special ? LLM_TOKENIZE_SPECIAL : 0),
+                            out);
     if (a->system)
         msgs[count++] = (struct llm_message){"system", a->system, strlen(a->system)};
     msgs[count++] = (struct llm_message){"user", a->prompt, strlen(a->prompt)};
@@ -83,11 +84,11 @@ static dbe_err generate(struct llm_session *s)
 
 static int tool_run(const struct tool_args *a)
 {
-    struct dbe_diag     diag = {0};
-    struct llm_tokens   prompt = {0};
+    struct dbe_diag diag = {0};
+    struct llm_tokens prompt = {0};
     struct llm_session *s = NULL;
-    struct llm_model   *m;
-    dbe_err             err;
+    struct llm_model *m;
+    dbe_err err;
 
     if (!a->prompt) {
         fputs(usage, stderr);
@@ -141,7 +142,7 @@ static dbe_err parse_tokens(const char *text, struct llm_tokens *out)
     if (!ids)
         return DBE_E_NOMEM;
     while (*text && out->count < TOKENS_MAX) {
-        char      *end;
+        char *end;
         const long v = strtol(text, &end, 10);
         if (end == text || v < 0 || v > INT32_MAX || (*end && *end != ','))
             return DBE_E_ARGUMENT;
@@ -155,7 +156,7 @@ static dbe_err parse_tokens(const char *text, struct llm_tokens *out)
 static void print_best(const struct llm_model *m, const float *logits)
 {
     const uint32_t n = llm_model_info(m)->n_vocab;
-    int32_t        shown[5];
+    int32_t shown[5];
 
     for (size_t k = 0; k < BASE_ARRAY_LEN(shown) && k < n; k++) {
         int32_t best = -1;
@@ -166,7 +167,7 @@ static void print_best(const struct llm_model *m, const float *logits)
             if (!seen && (best < 0 || logits[i] > logits[best]))
                 best = (int32_t)i;
         }
-        size_t      len;
+        size_t len;
         const char *name = llm_token_name(m, best, &len);
         shown[k] = best;
         printf("%8d  %12.6f  %.*s\n", best, (double)logits[best], (int)len, name);
@@ -176,7 +177,7 @@ static void print_best(const struct llm_model *m, const float *logits)
 static dbe_err write_logits(const struct tool_args *a, struct llm_model *m, const struct llm_tokens *t,
                             struct dbe_diag *diag)
 {
-    const size_t          n = llm_model_info(m)->n_vocab;
+    const size_t n = llm_model_info(m)->n_vocab;
     BASE_AUTO_FREE float *logits = base_alloc(t->count, n * sizeof *logits);
 
     if (!logits)
@@ -190,10 +191,10 @@ static dbe_err write_logits(const struct tool_args *a, struct llm_model *m, cons
 
 static int tool_logits(const struct tool_args *a)
 {
-    struct dbe_diag   diag = {0};
+    struct dbe_diag diag = {0};
     struct llm_tokens tokens = {0};
     struct llm_model *m;
-    dbe_err           err = a->tokens ? parse_tokens(a->tokens, &tokens) : DBE_E_ARGUMENT;
+    dbe_err err = a->tokens ? parse_tokens(a->tokens, &tokens) : DBE_E_ARGUMENT;
 
     if (err != DBE_OK) {
         llm_tokens_free(&tokens);
@@ -215,7 +216,7 @@ static int tool_tokenize(const struct tool_args *a)
 {
     struct llm_tokens t = {0};
     struct llm_model *m;
-    dbe_err           err;
+    dbe_err err;
 
     if (a->rest_count != 1) {
         fputs(usage, stderr);
@@ -224,9 +225,10 @@ static int tool_tokenize(const struct tool_args *a)
     m = tool_load(a);
     if (!m)
         return 1;
-    err = llm_tokenize(m, a->rest[0], strlen(a->rest[0]), LLM_TOKENIZE_BOS | (a->special ? LLM_TOKENIZE_SPECIAL : 0), &t);
+    err =
+        llm_tokenize(m, a->rest[0], strlen(a->rest[0]), LLM_TOKENIZE_BOS | (a->special ? LLM_TOKENIZE_SPECIAL : 0), &t);
     for (size_t i = 0; err == DBE_OK && i < t.count; i++) {
-        size_t      len;
+        size_t len;
         const char *name = llm_token_name(m, t.ids[i], &len);
         printf("%8d  %.*s\n", t.ids[i], (int)len, name);
     }
@@ -247,7 +249,7 @@ static int tool_quantize(const struct tool_args *a)
     return err == DBE_OK ? 0 : tool_fail(err, &diag);
 }
 
-/* ---- arguments -------------------------------------------------------------------------------------------------------------- */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static bool number(const char *text, double min, double max, double *ret)
 {
@@ -262,13 +264,13 @@ static bool number(const char *text, double min, double max, double *ret)
 static bool set_option(struct tool_args *a, const char *name, const char *value)
 {
     const struct {
-        const char  *name;
+        const char *name;
         const char **to;
-    } texts[] = {{"-m", &a->model},    {"--model", &a->model},   {"--system", &a->system}, {"--tokens", &a->tokens},
-                 {"--out", &a->out},   {"--kernel", &a->kernel}, {"--prompt", &a->prompt}};
+    } texts[] = {{"-m", &a->model},  {"--model", &a->model},   {"--system", &a->system}, {"--tokens", &a->tokens},
+                 {"--out", &a->out}, {"--kernel", &a->kernel}, {"--prompt", &a->prompt}};
     const struct {
         const char *name;
-        uint32_t   *to;
+        uint32_t *to;
     } counts[] = {{"-n", &a->n}, {"-t", &a->threads}, {"--top-k", &a->top_k}, {"--ctx", &a->ctx}};
     double v;
 
@@ -300,7 +302,7 @@ static bool set_flag(struct tool_args *a, const char *name)
 {
     const struct {
         const char *name;
-        bool       *to;
+        bool *to;
     } flags[] = {{"--raw", &a->raw}, {"--special", &a->special}, {"--json", &a->json}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(flags); i++)
@@ -332,8 +334,8 @@ static bool parse_args(struct tool_args *a, int argc, char **argv)
         if (set_flag(a, argv[i]))
             continue;
         if (argv[i][0] == '-' && argv[i][1] != '\0') {
-            if (i + 1 >= argc ||
-                !(strcmp(argv[i], "-p") == 0 ? set_prompt(a, argv[0], argv[i + 1]) : set_option(a, argv[i], argv[i + 1]))) {
+            if (i + 1 >= argc || !(strcmp(argv[i], "-p") == 0 ? set_prompt(a, argv[0], argv[i + 1])
+                                                              : set_option(a, argv[i], argv[i + 1]))) {
                 fprintf(stderr, "dsmil llm: option %s: unknown, or its value is missing or out of range\n", argv[i]);
                 return false;
             }
@@ -352,8 +354,9 @@ int llm_tool_main(int argc, char **argv)
     static const struct {
         const char *verb;
         int (*run)(const struct tool_args *);
-    } verbs[] = {{"run", tool_run},   {"info", tool_info},   {"logits", tool_logits},         {"tokenize", tool_tokenize},
-                 {"bench", tool_bench}, {"quantize", tool_quantize}, {"perplexity", tool_perplexity}};
+    } verbs[] = {
+        {"run", tool_run},     {"info", tool_info},         {"logits", tool_logits},        {"tokenize", tool_tokenize},
+        {"bench", tool_bench}, {"quantize", tool_quantize}, {"perplexity", tool_perplexity}};
     struct tool_args a = {0};
 
     for (size_t i = 0; argc > 0 && i < BASE_ARRAY_LEN(verbs); i++)

@@ -10,11 +10,11 @@
 struct tool_args {
     const char *model, *prompt, *system, *tokens, *out, *kernel;
     const char *rest[4]; /* what is no option */
-    size_t      rest_count;
-    uint32_t    n, prompt_tokens, threads, top_k, ctx;
-    float       temperature, top_p;
-    uint64_t    seed;
-    bool        raw, special, json;
+    size_t rest_count;
+    uint32_t n, prompt_tokens, threads, top_k, ctx;
+    float temperature, top_p;
+    uint64_t seed;
+    bool raw, special, json;
 };
 
 /* Prints the diag and returns 1. */

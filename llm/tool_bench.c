@@ -22,18 +22,18 @@ enum {
     TEXT_MAX = LLM_TEXT_BYTES_MAX
 };
 
-/* ---- read bandwidth ---------------------------------------------------------------------------------------------------- */
+/* ---- read bandwidth ---------------------------------------------------------------------------------------------- */
 
 struct reading {
     const uint64_t *data;
-    uint64_t        sums[LLM_THREADS_MAX];
+    uint64_t sums[LLM_THREADS_MAX];
 };
 
 static void read_pieces(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     struct reading *r = ctx;
-    const size_t    words = READ_PIECE / sizeof(uint64_t);
-    uint64_t        sum[8] = {0};
+    const size_t words = READ_PIECE / sizeof(uint64_t);
+    uint64_t sum[8] = {0};
 
     for (size_t i = begin * words; i < end * words; i += 8)
         for (size_t j = 0; j < 8; j++)
@@ -45,10 +45,10 @@ static void read_pieces(void *ctx, size_t begin, size_t end, unsigned thread)
 /* Best of a few passes of plain loads over a block far larger than the caches, in bytes a second; 0: no memory. */
 static double read_bandwidth(unsigned threads)
 {
-    struct reading   r = {0};
+    struct reading r = {0};
     struct llm_pool *pool;
-    uint64_t         best = UINT64_MAX;
-    uint64_t        *data = base_alloc(READ_BYTES, 1);
+    uint64_t best = UINT64_MAX;
+    uint64_t *data = base_alloc(READ_BYTES, 1);
 
     if (!data || llm_pool_new(threads, &pool) != DBE_OK) {
         base_free(data);
@@ -67,7 +67,7 @@ static double read_bandwidth(unsigned threads)
     return r.sums[0] == 1 ? 0 : (double)READ_BYTES / ((double)best / 1e9);
 }
 
-/* ---- bench -------------------------------------------------------------------------------------------------------------------- */
+/* ---- bench ------------------------------------------------------------------------------------------------------- */
 
 struct bench_result {
     double prefill_s, decode_s, read_bytes_per_s;
@@ -77,10 +77,10 @@ static dbe_err bench_run(struct llm_model *m, uint32_t prompt, uint32_t answer, 
                          struct dbe_diag *diag)
 {
     const struct llm_session_params params = {.max_tokens = answer + 1, .ignore_eos = true};
-    BASE_AUTO_FREE int32_t         *ids = base_alloc(prompt, sizeof *ids);
-    struct llm_session             *s;
-    struct llm_piece                piece = {0};
-    dbe_err                         err = DBE_OK;
+    BASE_AUTO_FREE int32_t *ids = base_alloc(prompt, sizeof *ids);
+    struct llm_session *s;
+    struct llm_piece piece = {0};
+    dbe_err err = DBE_OK;
 
     if (!ids)
         return DBE_E_NOMEM;
@@ -116,11 +116,11 @@ static void bench_print(const struct tool_args *a, const struct llm_model_info *
 
 int tool_bench(const struct tool_args *a)
 {
-    const uint32_t      prompt = a->prompt_tokens ? a->prompt_tokens : BENCH_PROMPT, answer = a->n ? a->n : BENCH_ANSWER;
-    struct dbe_diag     diag = {0};
+    const uint32_t prompt = a->prompt_tokens ? a->prompt_tokens : BENCH_PROMPT, answer = a->n ? a->n : BENCH_ANSWER;
+    struct dbe_diag diag = {0};
     struct bench_result r = {0};
-    struct llm_model   *m = tool_load(a);
-    dbe_err             err;
+    struct llm_model *m = tool_load(a);
+    dbe_err err;
 
     if (!m)
         return 1;
@@ -133,13 +133,13 @@ int tool_bench(const struct tool_args *a)
     return err == DBE_OK ? 0 : tool_fail(err, &diag);
 }
 
-/* ---- perplexity ------------------------------------------------------------------------------------------------------------------ */
+/* ---- perplexity -------------------------------------------------------------------------------------------------- */
 
 /* -ln p(next) after softmax over the logits. */
 static double surprise(const float *logits, size_t n, int32_t next)
 {
     double sum = 0;
-    float  max = logits[0];
+    float max = logits[0];
 
     for (size_t i = 1; i < n; i++)
         max = logits[i] > max ? logits[i] : max;
@@ -152,7 +152,7 @@ static double surprise(const float *logits, size_t n, int32_t next)
 static dbe_err score(struct llm_model *m, const struct llm_tokens *t, uint32_t ctx, double *total, size_t *count,
                      struct dbe_diag *diag)
 {
-    const size_t          n = llm_model_info(m)->n_vocab;
+    const size_t n = llm_model_info(m)->n_vocab;
     BASE_AUTO_FREE float *logits = base_alloc((size_t)ctx * n, sizeof *logits);
 
     if (!logits)
@@ -169,11 +169,11 @@ static dbe_err score(struct llm_model *m, const struct llm_tokens *t, uint32_t c
 
 static dbe_err perplexity(struct llm_model *m, const char *path, uint32_t ctx, struct dbe_diag *diag)
 {
-    struct base_buf   text;
+    struct base_buf text;
     struct llm_tokens t = {0};
-    double            total = 0;
-    size_t            count = 0;
-    dbe_err           err;
+    double total = 0;
+    size_t count = 0;
+    dbe_err err;
 
     base_buf_init(&text, TEXT_MAX);
     err = base_file_read(path, TEXT_MAX, &text, diag);
@@ -193,9 +193,9 @@ static dbe_err perplexity(struct llm_model *m, const char *path, uint32_t ctx, s
 
 int tool_perplexity(const struct tool_args *a)
 {
-    struct dbe_diag   diag = {0};
+    struct dbe_diag diag = {0};
     struct llm_model *m;
-    dbe_err           err;
+    dbe_err err;
 
     if (a->rest_count != 1) {
         fputs("usage: dsmil llm perplexity -m MODEL.gguf FILE [--ctx TOKENS]\n", stderr);

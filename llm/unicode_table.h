@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern const size_t   llm_unicode_runs_count;
+extern const size_t llm_unicode_runs_count;
 extern const uint32_t llm_unicode_runs[];
 
 #endif

@@ -22,7 +22,7 @@ static dbe_err no_memory(struct dbe_diag *diag)
     return dbe_fail(diag, DBE_E_NOMEM, "tokenizer", 0, "no memory for the vocabulary");
 }
 
-/* ---- names and the bytes they stand for ------------------------------------------------------------------------------ */
+/* ---- names and the bytes they stand for -------------------------------------------------------------------------- */
 
 /* GPT-2 writes bytes as printable characters: those that are printable in Latin-1 as themselves, the others from 256 on
  * in order. Inverse of that; -1: not such a character. */
@@ -69,7 +69,10 @@ static size_t text_of_spm(const char *name, size_t len, char *out)
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 /* "<0x0A>" -> 10; -1: something else. */
@@ -80,7 +83,7 @@ static int byte_of_name(const char *name, size_t len)
     return hex_digit(name[3]) * 16 + hex_digit(name[4]);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------------ */
+/* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
 static dbe_err fill_token(struct llm_vocab *v, struct vocab_token *t, size_t id, char *text, struct dbe_diag *diag)
 {
@@ -123,7 +126,7 @@ static dbe_err load_types(const struct gguf *g, struct llm_vocab *v, struct dbe_
         return bad(diag, "key " KEY "scores: missing");
     for (size_t i = 0; i < v->count; i++) {
         struct vocab_token *t = &v->tokens[i];
-        const uint32_t      type = types ? gguf_array_u32(g, types, i) : VOCAB_NORMAL;
+        const uint32_t type = types ? gguf_array_u32(g, types, i) : VOCAB_NORMAL;
         if (type < VOCAB_NORMAL || type > VOCAB_BYTE)
             return dbe_fail(diag, DBE_E_MODEL, "tokenizer", 0, "token %zu: unknown type %u", i, type);
         t->type = (uint8_t)type;
@@ -140,7 +143,7 @@ static dbe_err load_types(const struct gguf *g, struct llm_vocab *v, struct dbe_
 static dbe_err load_tokens(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
     const struct gguf_kv *names;
-    size_t                at, len;
+    size_t at, len;
 
     DBE_TRY(gguf_get_array(g, KEY "tokens", GGUF_STRING, true, &names, diag));
     if (names->count == 0 || names->count > 1 << 20)
@@ -170,7 +173,7 @@ static dbe_err load_tokens(const struct gguf *g, struct llm_vocab *v, struct dbe
     return DBE_OK;
 }
 
-/* ---- special tokens ------------------------------------------------------------------------------------------------------ */
+/* ---- special tokens ---------------------------------------------------------------------------------------------- */
 
 static dbe_err get_id(const struct gguf *g, const struct llm_vocab *v, const char *key, int32_t *ret,
                       struct dbe_diag *diag)
@@ -208,8 +211,8 @@ static void make_control(struct llm_vocab *v, int32_t id)
 
 static dbe_err load_special(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
-    static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>",
-                                       "<|eom_id|>", "<|end|>",    "</s>"};
+    static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>",
+                                       "<|end|>",    "</s>"};
     int32_t eot, eom;
 
     DBE_TRY(get_id(g, v, KEY "bos_token_id", &v->bos, diag));
@@ -235,7 +238,7 @@ static dbe_err load_special(const struct gguf *g, struct llm_vocab *v, struct db
     return DBE_OK;
 }
 
-/* ---- indexes ----------------------------------------------------------------------------------------------------------------- */
+/* ---- indexes ----------------------------------------------------------------------------------------------------- */
 
 static void match_bytes(const struct llm_vocab *v, int32_t id, const char **p, size_t *len)
 {
@@ -248,7 +251,7 @@ static void match_bytes(const struct llm_vocab *v, int32_t id, const char **p, s
 static int compare_bytes(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     const size_t n = BASE_MIN(a_len, b_len);
-    const int    d = n > 0 ? memcmp(a, b, n) : 0;
+    const int d = n > 0 ? memcmp(a, b, n) : 0;
 
     return d != 0 ? d : (a_len > b_len) - (a_len < b_len);
 }
@@ -256,8 +259,8 @@ static int compare_bytes(const char *a, size_t a_len, const char *b, size_t b_le
 static int by_text(const void *a, const void *b, void *ctx)
 {
     const int32_t *x = a, *y = b;
-    const char    *xp, *yp;
-    size_t         xn, yn;
+    const char *xp, *yp;
+    size_t xn, yn;
 
     match_bytes(ctx, *x, &xp, &xn);
     match_bytes(ctx, *y, &yp, &yn);
@@ -268,8 +271,8 @@ static int by_text(const void *a, const void *b, void *ctx)
 static int longest_first(const void *a, const void *b, void *ctx)
 {
     const struct llm_vocab *v = ctx;
-    const int32_t          *x = a, *y = b;
-    const uint32_t          xn = v->tokens[*x].name_len, yn = v->tokens[*y].name_len;
+    const int32_t *x = a, *y = b;
+    const uint32_t xn = v->tokens[*x].name_len, yn = v->tokens[*y].name_len;
 
     return xn != yn ? (xn < yn) - (xn > yn) : (*x > *y) - (*x < *y);
 }
@@ -297,9 +300,9 @@ static dbe_err build_indexes(struct llm_vocab *v, struct dbe_diag *diag)
 
 int32_t llm_vocab_find(const struct llm_vocab *v, const char *text, size_t len)
 {
-    size_t      low = 0, high = v->by_text_count;
+    size_t low = 0, high = v->by_text_count;
     const char *p;
-    size_t      n;
+    size_t n;
 
     while (low < high) { /* the first that is not below */
         const size_t mid = low + (high - low) / 2;
@@ -333,7 +336,7 @@ bool llm_vocab_is_eog(const struct llm_vocab *v, int32_t id)
     return false;
 }
 
-/* ---- merges ------------------------------------------------------------------------------------------------------------------- */
+/* ---- merges ------------------------------------------------------------------------------------------------------ */
 
 static int by_pair(const void *a, const void *b)
 {
@@ -346,7 +349,7 @@ static int by_pair(const void *a, const void *b)
 static bool parse_merge(const struct llm_vocab *v, const char *text, size_t len, char *buf, struct vocab_merge *out)
 {
     const char *gap = len > 1 ? memchr(text + 1, ' ', len - 1) : NULL;
-    size_t      left, right;
+    size_t left, right;
 
     if (!gap || len > VOCAB_TOKEN_BYTES_MAX || !text_of_bpe(text, (size_t)(gap - text), buf, &left) ||
         !text_of_bpe(gap + 1, len - (size_t)(gap + 1 - text), buf + left, &right))
@@ -360,8 +363,8 @@ static bool parse_merge(const struct llm_vocab *v, const char *text, size_t len,
 static dbe_err load_merges(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
     const struct gguf_kv *kv;
-    char                  buf[VOCAB_TOKEN_BYTES_MAX + 1];
-    size_t                at, len, kept = 0;
+    char buf[VOCAB_TOKEN_BYTES_MAX + 1];
+    size_t at, len, kept = 0;
 
     DBE_TRY(gguf_get_array(g, KEY "merges", GGUF_STRING, true, &kv, diag));
     v->merges = base_alloc((size_t)kv->count + 1, sizeof *v->merges);
@@ -381,7 +384,7 @@ static dbe_err load_merges(const struct gguf *g, struct llm_vocab *v, struct dbe
     return DBE_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static bool str_is(const char *p, size_t len, const char *want)
 {
@@ -391,7 +394,7 @@ static bool str_is(const char *p, size_t len, const char *want)
 static dbe_err load_kind(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
     const char *model, *pre;
-    size_t      len, pre_len;
+    size_t len, pre_len;
 
     DBE_TRY(gguf_get_str_or_null(g, KEY "model", &model, &len, diag));
     DBE_TRY(gguf_get_str_or_null(g, KEY "pre", &pre, &pre_len, diag));
@@ -403,7 +406,8 @@ static dbe_err load_kind(const struct gguf *g, struct llm_vocab *v, struct dbe_d
     }
     if (!str_is(model, len, "gpt2"))
         return dbe_fail(diag, DBE_E_MODEL, "tokenizer", 0,
-                        "key " KEY "model: \"%.*s\" is not supported; llama and gpt2 are", (int)BASE_MIN(len, 32U), model);
+                        "key " KEY "model: \"%.*s\" is not supported; llama and gpt2 are", (int)BASE_MIN(len, 32U),
+                        model);
     v->kind = VOCAB_BPE;
     v->pre = VOCAB_PRE_GPT2;
     if (str_is(pre, pre_len, "llama-bpe") || str_is(pre, pre_len, "llama3") || str_is(pre, pre_len, "llama-v3"))
@@ -418,7 +422,7 @@ static dbe_err load_kind(const struct gguf *g, struct llm_vocab *v, struct dbe_d
 dbe_err llm_vocab_load(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
     const char *text;
-    size_t      len;
+    size_t len;
 
     *v = (struct llm_vocab){.bos = -1, .eos = -1, .unk = -1};
     for (size_t i = 0; i < BASE_ARRAY_LEN(v->byte_ids); i++)

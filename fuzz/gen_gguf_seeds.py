@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""gen_gguf_seeds.py - writes the seed files of fuzz_gguf: the smallest models of each kind that load.
+
+In: the folder to write to (fuzz/corpus/fuzz_gguf). Run by hand when the reader learns something new; the files are
+kept in the tree.
+"""
+import struct
+import sys
+from pathlib import Path
+
+U32, F32, BOOL, STR, ARR, I32 = 4, 6, 7, 8, 9, 5
+TENSOR_F32, TENSOR_F16, TENSOR_Q8_0 = 0, 1, 8
+
+
+def text(s: str) -> bytes:
+    b = s.encode()
+    return struct.pack("<Q", len(b)) + b
+
+
+def value(kind: int, v) -> bytes:
+    if kind == STR:
+        return text(v)
+    if kind == ARR:
+        of, items = v
+        return struct.pack("<IQ", of, len(items)) + b"".join(value(of, i) for i in items)
+    return struct.pack({U32: "<I", I32: "<i", F32: "<f", BOOL: "<?"}[kind], v)
+
+
+def data(kind: int, columns: int, rows: int) -> bytes:
+    if kind == TENSOR_Q8_0:
+        block = struct.pack("<e", 0.01) + bytes((i * 37 + 5) % 256 for i in range(32))
+        return block * (columns // 32 * rows)
+    code = "<f" if kind == TENSOR_F32 else "<e"
+    return b"".join(struct.pack(code, ((i * 37) % 17 - 8) / 16) for i in range(columns * rows))
+
+
+def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra: list, version: int = 3) -> bytes:
+    """One layer, two heads that share their keys and values."""
+    kvs = [("general.architecture", STR, "llama"), ("llama.context_length", U32, 64),
+           ("llama.embedding_length", U32, width), ("llama.block_count", U32, 1),
+           ("llama.feed_forward_length", U32, width), ("llama.attention.head_count", U32, 2),
+           ("llama.attention.head_count_kv", U32, 1), ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
+           *vocab, *extra]
+    shapes = [("token_embd", width, n_vocab), ("output_norm", width, 0), ("blk.0.attn_norm", width, 0),
+              ("blk.0.ffn_norm", width, 0),
+              ("blk.0.attn_q", width, width), ("blk.0.attn_k", width, width // 2), ("blk.0.attn_v", width, width // 2),
+              ("blk.0.attn_output", width, width), ("blk.0.ffn_gate", width, width), ("blk.0.ffn_up", width, width),
+              ("blk.0.ffn_down", width, width)]
+    if not tied:
+        shapes += [("output", width, n_vocab), ("rope_freqs", width // 4, 0)]
+    out = b"GGUF" + struct.pack("<IQQ", version, len(shapes), len(kvs))
+    for key, of, v in kvs:
+        out += text(key) + struct.pack("<I", of) + value(of, v)
+    blob = b""
+    for name, columns, rows in shapes:
+        of = kind if rows else TENSOR_F32
+        body = data(of, columns, max(rows, 1)) if rows else struct.pack("<f", 1.0) * columns
+        dims = [columns, rows] if rows else [columns]
+        out += text(name + ".weight") + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
+        out += struct.pack("<IQ", of, len(blob))
+        blob += body + b"\0" * (-len(body) % 32)
+    return out + b"\0" * (-len(out) % 32) + blob
+
+
+def main() -> None:
+    where = Path(sys.argv[1])
+    where.mkdir(parents=True, exist_ok=True)
+    names = ["<unk>", "<s>", "</s>", "<0x0A>", "<|im_start|>", "<|im_end|>", "\u2581", "a", "he", "h", "e",
+             "l", "\u2581he"]
+    spm = [("tokenizer.ggml.model", STR, "llama"), ("tokenizer.ggml.tokens", ARR, (STR, names)),
+           ("tokenizer.ggml.scores", ARR, (F32, [-float(i) for i in range(len(names))])),
+           ("tokenizer.ggml.token_type", ARR, (I32, [2, 3, 3, 6, 3, 3] + [1] * 7)),
+           ("tokenizer.ggml.bos_token_id", U32, 1), ("tokenizer.ggml.eos_token_id", U32, 2)]
+    pieces = ["h", "e", "l", "o", "\u0120", "1", "2", "he", "ll", "\u0120he", "<|begin|>", "<|eot_id|>"]
+    bpe = [("tokenizer.ggml.model", STR, "gpt2"), ("tokenizer.ggml.pre", STR, "llama-bpe"),
+           ("tokenizer.ggml.tokens", ARR, (STR, pieces)),
+           ("tokenizer.ggml.token_type", ARR, (I32, [1] * 10 + [3, 3])),
+           ("tokenizer.ggml.merges", ARR, (STR, ["h e", "l l", "\u0120 he"])), ("tokenizer.ggml.bos_token_id", U32, 10)]
+    space = [("tokenizer.ggml.add_space_prefix", BOOL, False)]
+    (where / "spm-f32").write_bytes(model(spm, len(names), TENSOR_F32, 8, tied=True, extra=[]))
+    (where / "spm-f16-v2").write_bytes(model(spm, len(names), TENSOR_F16, 8, tied=False, extra=space, version=2))
+    (where / "spm-q8").write_bytes(model(spm, len(names), TENSOR_Q8_0, 32, tied=True, extra=[]))
+    (where / "bpe-f32").write_bytes(model(bpe, len(pieces), TENSOR_F32, 8, tied=False,
+                                          extra=[("tokenizer.chat_template", STR, "<|start_header_id|>")]))
+    (where / "plain-f32").write_bytes(model(bpe, len(pieces), TENSOR_F32, 8, tied=True, extra=[]))
+
+
+main()
