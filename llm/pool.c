@@ -5,6 +5,8 @@
  * The ticket holds the job's number (high half) and the next piece (low half): a thread takes a piece by moving the
  * ticket on with a compare-and-swap, so one that comes late, holding an old job's number, takes nothing. The caller
  * therefore never waits for a thread that has not woken up, only for pieces taken and not finished.
+ * A job's fields change only while the ticket carries a number of its own with no piece left: whoever has read fields
+ * that are no longer, or not yet, those of one job finds that its number is gone.
  */
 #include "pool.h"
 
@@ -107,7 +109,8 @@ void llm_pool_run(struct llm_pool *p, size_t items, size_t grain, llm_pool_fn *f
         return;
     }
     const uint32_t pieces = (uint32_t)((items + grain - 1) / grain);
-    const uint32_t job = job_of(atomic_load(&p->ticket)) + 1;
+    const uint32_t closed = job_of(atomic_load(&p->ticket)) + 1, job = closed + 1;
+    atomic_store(&p->ticket, (uint64_t)closed << 32 | UINT32_MAX);
     atomic_store(&p->done, 0);
     atomic_store(&p->fn, fn);
     atomic_store(&p->ctx, ctx);
