@@ -35,7 +35,7 @@ static int usage(FILE *out, int code)
 
 struct ask {
     struct cli_chat chat;
-    bool            path, json;
+    bool path, json;
 };
 
 /* Options; returns CLI_OK, or what to exit with. */
@@ -74,7 +74,7 @@ static int parse(int argc, char **argv, struct ask *ask)
 
 static dbe_err read_stdin(struct base_buf *out)
 {
-    char    piece[4096];
+    char piece[4096];
     ssize_t n;
 
     while ((n = read(STDIN_FILENO, piece, sizeof piece)) > 0)
@@ -106,7 +106,7 @@ static int show(const struct ask *ask, struct cli_answer *a)
         putchar('\n');
     if (ask->path && a->dsmil != NULL) {
         struct base_buf path;
-        const char     *suite = json_string_value(json_object_get(a->dsmil, "suite"));
+        const char *suite = json_string_value(json_object_get(a->dsmil, "suite"));
         base_buf_init(&path, 4096);
         cli_path_text(a->dsmil, &path);
         fprintf(stderr, "path   %s\nsuite  %s\n", base_buf_cstr(&path), suite != NULL ? suite : "?");
@@ -123,12 +123,12 @@ static int show(const struct ask *ask, struct cli_answer *a)
 int cli_ask(int argc, char **argv)
 {
     static struct cli_paths paths;
-    struct ask              ask = { .chat = { .temperature = -1, .stream = true } };
-    struct cli_answer       ans = { 0 };
-    struct dbe_diag         diag = { 0 };
-    struct base_buf         key, question;
-    int                     code = parse(argc, argv, &ask);
-    dbe_err                 err;
+    struct ask ask = {.chat = {.temperature = -1, .stream = true}};
+    struct cli_answer ans = {0};
+    struct dbe_diag diag = {0};
+    struct base_buf key, question;
+    int code = parse(argc, argv, &ask);
+    dbe_err err;
 
     if (code != CLI_OK)
         return code < 0 ? CLI_OK : code;

@@ -14,8 +14,8 @@ enum { CHAT_TIMEOUT_MS = 300000, API_KEY_MAX = 512 };
 /* What a stream has given so far. */
 struct stream {
     const struct cli_chat *chat;
-    struct cli_answer     *ans;
-    uint64_t               start_ns;
+    struct cli_answer *ans;
+    uint64_t start_ns;
 };
 
 static void copy_text(char *dst, size_t cap, const json_t *text)
@@ -57,9 +57,9 @@ static void take_tail(struct cli_answer *a, const json_t *obj)
 static void on_event(void *ctx, const char *text, size_t len)
 {
     struct stream *s = ctx;
-    json_t        *obj = json_loadb(text, len, 0, NULL);
-    const char    *delta = json_string_value(json_object_get(
-           json_object_get(json_array_get(json_object_get(obj, "choices"), 0), "delta"), "content"));
+    json_t *obj = json_loadb(text, len, 0, NULL);
+    const char *delta = json_string_value(
+        json_object_get(json_object_get(json_array_get(json_object_get(obj, "choices"), 0), "delta"), "content"));
 
     if (delta != NULL && delta[0] != '\0') {
         if (s->ans->pieces++ == 0)
@@ -75,7 +75,7 @@ static void on_event(void *ctx, const char *text, size_t len)
 static char *request_body(const struct cli_chat *c)
 {
     json_t *messages = json_array(), *body = json_object();
-    char   *text;
+    char *text;
 
     if (c->system != NULL)
         json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", c->system));
@@ -98,9 +98,9 @@ static char *request_body(const struct cli_chat *c)
 /* The whole answer, or the error in its place. */
 static void take_whole(struct cli_answer *a, struct base_buf *body)
 {
-    json_t     *obj = json_loadb((const char *)body->data, body->len, 0, NULL);
-    const char *text = json_string_value(json_object_get(
-        json_object_get(json_array_get(json_object_get(obj, "choices"), 0), "message"), "content"));
+    json_t *obj = json_loadb((const char *)body->data, body->len, 0, NULL);
+    const char *text = json_string_value(
+        json_object_get(json_object_get(json_array_get(json_object_get(obj, "choices"), 0), "message"), "content"));
 
     take_tail(a, obj);
     if (text != NULL)
@@ -110,20 +110,24 @@ static void take_whole(struct cli_answer *a, struct base_buf *body)
 
 dbe_err cli_chat(const struct cli_chat *chat, struct cli_answer *ret, struct dbe_diag *diag)
 {
-    struct cli_answer      ans = { 0 };
-    struct cli_http_result res = { 0 };
-    struct stream          stream = { .chat = chat, .ans = &ans, .start_ns = base_mono_ns() };
-    struct cli_sse         sse;
-    char                  *body = request_body(chat);
-    dbe_err                err;
+    struct cli_answer ans = {0};
+    struct cli_http_result res = {0};
+    struct stream stream = {.chat = chat, .ans = &ans, .start_ns = base_mono_ns()};
+    struct cli_sse sse;
+    char *body = request_body(chat);
+    dbe_err err;
 
     if (body == NULL)
         return dbe_fail(diag, DBE_E_UTF8, NULL, 0, "the question is not well-formed UTF-8");
     base_buf_init(&ans.text, DBE_PAYLOAD_MAX_BYTES);
     cli_sse_init(&sse, on_event, &stream);
-    const struct cli_http req = { .port = chat->port, .path = "/v1/chat/completions", .bearer = chat->api_key,
-                                  .body = body, .timeout_ms = CHAT_TIMEOUT_MS,
-                                  .on_data = chat->stream ? cli_sse_feed : NULL, .ctx = &sse };
+    const struct cli_http req = {.port = chat->port,
+                                 .path = "/v1/chat/completions",
+                                 .bearer = chat->api_key,
+                                 .body = body,
+                                 .timeout_ms = CHAT_TIMEOUT_MS,
+                                 .on_data = chat->stream ? cli_sse_feed : NULL,
+                                 .ctx = &sse};
     err = cli_http(&req, &res, diag);
     free(body);
     cli_sse_free(&sse);
@@ -151,7 +155,7 @@ void cli_answer_free(struct cli_answer *a)
 void cli_path_text(const json_t *dsmil, struct base_buf *out)
 {
     json_t *hop;
-    size_t  i;
+    size_t i;
 
     json_array_foreach(json_object_get(dsmil, "path"), i, hop)
     {
@@ -164,12 +168,13 @@ void cli_path_text(const json_t *dsmil, struct base_buf *out)
 
 dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct base_buf *ret_key, struct dbe_diag *diag)
 {
-    json_t  *mesh;
+    json_t *mesh;
     unsigned port;
-    int      supervisor = cli_supervisor_pid(paths);
+    int supervisor = cli_supervisor_pid(paths);
 
     if (supervisor == 0)
-        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "the mesh is not up; start it with `dsmil up` (or `make run`)");
+        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0,
+                        "the mesh is not up; start it with `dsmil up` (or `make run`)");
     mesh = json_load_file(paths->mesh_json, 0, NULL);
     port = (unsigned)json_integer_value(json_object_get(mesh, "port"));
     /* written before every service is ready, and by a supervisor before this one */

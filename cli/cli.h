@@ -13,7 +13,7 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NOT_UP = 3, CLI_PATH_MAX = 4096, CLI_PORT_DEFAULT = 8001 };
 
-/* ---- verbs ------------------------------------------------------------------------------------------------ */
+/* ---- verbs ------------ */
 
 int cli_up(int argc, char **argv);
 int cli_down(int argc, char **argv);
@@ -22,16 +22,16 @@ int cli_ask(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
 
-/* ---- state.c: paths ----------------------------------------------------------------------------------------- */
+/* ---- state.c: paths ------------ */
 
 /* Where everything of this user's mesh lies. Filled by cli_paths_init; all strings NUL-terminated. */
 struct cli_paths {
-    char state[CLI_PATH_MAX];  /* $DSMIL_STATE, else ${XDG_STATE_HOME:-~/.local/state}/dsmil */
-    char keys[CLI_PATH_MAX];   /* $DSMIL_KEYS, else <state>/keys */
-    char run[CLI_PATH_MAX];    /* sockets; short enough for sun_path */
-    char log[CLI_PATH_MAX];    /* <state>/log */
-    char api_key[CLI_PATH_MAX]; /* file with the gateway's key, 0600 */
-    char lock[CLI_PATH_MAX];   /* held by the supervisor while the mesh is up */
+    char state[CLI_PATH_MAX];     /* $DSMIL_STATE, else ${XDG_STATE_HOME:-~/.local/state}/dsmil */
+    char keys[CLI_PATH_MAX];      /* $DSMIL_KEYS, else <state>/keys */
+    char run[CLI_PATH_MAX];       /* sockets; short enough for sun_path */
+    char log[CLI_PATH_MAX];       /* <state>/log */
+    char api_key[CLI_PATH_MAX];   /* file with the gateway's key, 0600 */
+    char lock[CLI_PATH_MAX];      /* held by the supervisor while the mesh is up */
     char mesh_json[CLI_PATH_MAX]; /* what the supervisor runs */
 };
 dbe_err cli_paths_init(struct cli_paths *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
@@ -42,31 +42,32 @@ dbe_err cli_state_dir(char *ret, size_t cap, struct dbe_diag *diag) DBE_MUST_CHE
 dbe_err cli_find_program(const char *name, char *ret, size_t cap) DBE_MUST_CHECK;
 dbe_err cli_find_model(char *ret, size_t cap) DBE_MUST_CHECK;
 /* pid of the running supervisor, 0 if the mesh is down. */
-int  cli_supervisor_pid(const struct cli_paths *paths);
+int cli_supervisor_pid(const struct cli_paths *paths);
 /* Path of one file in `dir`; E_TOO_LARGE. */
 dbe_err cli_join(char *ret, size_t cap, const char *dir, const char *file) DBE_MUST_CHECK;
 
-/* ---- http.c: a client for the gateway on loopback --------------------------------------------------------------- */
+/* ---- http.c: a client for the gateway on loopback ------------ */
 
 struct cli_http {
-    const char *unix_path;  /* NULL: 127.0.0.1:port */
-    unsigned    port;
-    const char *path;       /* "/v1/models" */
-    const char *bearer;     /* NULL: none */
-    const char *body;       /* NULL: GET, else POST as JSON */
-    unsigned    timeout_ms; /* whole exchange */
+    const char *unix_path; /* NULL: 127.0.0.1:port */
+    unsigned port;
+    const char *path;    /* "/v1/models" */
+    const char *bearer;  /* NULL: none */
+    const char *body;    /* NULL: GET, else POST as JSON */
+    unsigned timeout_ms; /* whole exchange */
     /* Called with pieces of the body as they come; NULL: collect into the result. */
     void (*on_data)(void *ctx, const char *data, size_t len);
     void *ctx;
 };
 struct cli_http_result {
-    int             status; /* HTTP status */
-    struct base_buf body;   /* free with base_buf_free */
+    int status;           /* HTTP status */
+    struct base_buf body; /* free with base_buf_free */
 };
 dbe_err cli_http(const struct cli_http *req, struct cli_http_result *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* The same over a connected stream socket, which stays the caller's. */
-dbe_err cli_http_fd(const struct cli_http *req, int fd, struct cli_http_result *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+dbe_err cli_http_fd(const struct cli_http *req, int fd, struct cli_http_result *ret,
+                    struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* Lines "data: ..." of an event stream, whatever the pieces they come in. */
 struct cli_sse {
@@ -78,41 +79,42 @@ void cli_sse_init(struct cli_sse *sse, void (*on_event)(void *, const char *, si
 void cli_sse_feed(void *sse, const char *data, size_t len); /* fits cli_http.on_data */
 void cli_sse_free(struct cli_sse *sse);
 
-/* ---- chat.c: one question ----------------------------------------------------------------------------------------- */
+/* ---- chat.c: one question ------------ */
 
 struct cli_chat {
-    unsigned    port;
+    unsigned port;
     const char *api_key, *model, *system, *question; /* model, system may be NULL */
-    double      temperature;                         /* < 0: the worker's default */
-    unsigned    max_tokens;                          /* 0: the worker's default */
-    uint64_t    seed;
-    bool        seed_set, stream;
+    double temperature;                              /* < 0: the worker's default */
+    unsigned max_tokens;                             /* 0: the worker's default */
+    uint64_t seed;
+    bool seed_set, stream;
     void (*on_text)(void *ctx, const char *text); /* pieces of a streamed answer; may be NULL */
     void *ctx;
 };
 struct cli_answer {
-    int             status;
-    struct base_buf text;   /* the answer */
-    json_t         *dsmil;  /* the answer's "dsmil" object (path, suite, labels), or NULL */
-    json_t         *usage;  /* or NULL */
-    char            model[96], finish_reason[32], error_code[64], error_text[256];
-    unsigned        pieces; /* of a streamed answer */
-    double          total_ms, first_ms;
+    int status;
+    struct base_buf text; /* the answer */
+    json_t *dsmil;        /* the answer's "dsmil" object (path, suite, labels), or NULL */
+    json_t *usage;        /* or NULL */
+    char model[96], finish_reason[32], error_code[64], error_text[256];
+    unsigned pieces; /* of a streamed answer */
+    double total_ms, first_ms;
 };
 dbe_err cli_chat(const struct cli_chat *chat, struct cli_answer *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
-void    cli_answer_free(struct cli_answer *a);
+void cli_answer_free(struct cli_answer *a);
 /* "shim 0 1.2 ms -> router 43 0.3 ms -> worker 47 81 ms" into `out`. */
 void cli_path_text(const json_t *dsmil, struct base_buf *out);
 /* Port and key of the running mesh. E_UNAVAILABLE with a diag that says how to start it. */
-dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct base_buf *ret_key, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct base_buf *ret_key,
+                    struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* ---- words ---------------------------------------------------------------------------------------------------------- */
+/* ---- words ------------ */
 
 /* "dsmil: what: why" on stderr; returns `code`. */
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag);
-/* Value of option `name` at argv[*i] ("--name value" or "--name=value"), NULL if argv[*i] is something else. Moves *i. */
+/* Value of option `name` at argv[*i] ("--name value" or "--name=value"), NULL if argv[*i] is something else. Moves
+ * *i. */
 const char *cli_opt(int argc, char **argv, int *i, const char *name);
-bool        cli_colour(int fd); /* people's terminal, and NO_COLOR unset */
+bool cli_colour(int fd); /* people's terminal, and NO_COLOR unset */
 
 #endif

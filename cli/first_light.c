@@ -16,11 +16,11 @@ enum { API_KEY_MAX = 512, WRAP = 96 };
 
 struct light {
     struct cli_paths paths;
-    struct base_buf  key;
-    unsigned         port;
-    bool             json, colour;
-    json_t          *steps;
-    unsigned         column; /* of the streamed text */
+    struct base_buf key;
+    unsigned port;
+    bool json, colour;
+    json_t *steps;
+    unsigned column; /* of the streamed text */
 };
 
 static void verdict(const struct light *l, bool good)
@@ -71,7 +71,7 @@ static int tokens(const struct cli_answer *a, const char *key)
 static void print_facts(const struct cli_answer *a)
 {
     struct base_buf path;
-    const char     *suite = json_string_value(json_object_get(a->dsmil, "suite"));
+    const char *suite = json_string_value(json_object_get(a->dsmil, "suite"));
 
     base_buf_init(&path, 4096);
     cli_path_text(a->dsmil, &path);
@@ -92,18 +92,18 @@ static bool answer_good(const struct cli_chat *chat, const struct cli_answer *a)
 
 static json_t *answer_json(const char *name, bool good, const struct cli_answer *a)
 {
-    return json_pack("{s:s,s:b,s:i,s:s%,s:s,s:s,s:O?,s:O?,s:i,s:f,s:f,s:s}", "step", name, "ok", good, "status", a->status,
-                     "text", a->text.len > 0 ? (const char *)a->text.data : "", a->text.len, "model", a->model,
-                     "finish_reason", a->finish_reason, "dsmil", a->dsmil, "usage", a->usage, "pieces", (int)a->pieces,
-                     "total_ms", a->total_ms, "first_ms", a->first_ms, "error", a->error_text);
+    return json_pack("{s:s,s:b,s:i,s:s%,s:s,s:s,s:O?,s:O?,s:i,s:f,s:f,s:s}", "step", name, "ok", good, "status",
+                     a->status, "text", a->text.len > 0 ? (const char *)a->text.data : "", a->text.len, "model",
+                     a->model, "finish_reason", a->finish_reason, "dsmil", a->dsmil, "usage", a->usage, "pieces",
+                     (int)a->pieces, "total_ms", a->total_ms, "first_ms", a->first_ms, "error", a->error_text);
 }
 
 static bool ask(struct light *l, const char *name, struct cli_chat *chat)
 {
-    struct cli_answer a = { 0 };
-    struct dbe_diag   diag = { 0 };
-    bool              good;
-    dbe_err           err;
+    struct cli_answer a = {0};
+    struct dbe_diag diag = {0};
+    bool good;
+    dbe_err err;
 
     chat->port = l->port;
     chat->api_key = base_buf_cstr(&l->key);
@@ -128,7 +128,8 @@ static bool ask(struct light *l, const char *name, struct cli_chat *chat)
             printf("the gateway answered %d: %s (%s)", a.status, a.error_text, a.error_code);
         print_facts(&a);
         if (chat->stream)
-            printf("    stream  %u pieces, first after %.1f ms, last after %.1f ms\n    ", a.pieces, a.first_ms, a.total_ms);
+            printf("    stream  %u pieces, first after %.1f ms, last after %.1f ms\n    ", a.pieces, a.first_ms,
+                   a.total_ms);
         else
             printf("    time    %.1f ms over HTTP\n    ", a.total_ms);
         verdict(l, good);
@@ -138,19 +139,19 @@ static bool ask(struct light *l, const char *name, struct cli_chat *chat)
     return good;
 }
 
-/* ---- refusals -------------------------------------------------------------------------------------------------------- */
+/* ---- refusals ------------ */
 
 static const struct refusal {
     enum probe_kind kind;
-    const char     *name, *words;
-    dbe_err         expect;
-    bool            at_handshake; /* refused there; which of the named errors depends on how much the peer may learn */
+    const char *name, *words;
+    dbe_err expect;
+    bool at_handshake; /* refused there; which of the named errors depends on how much the peer may learn */
 } refusals[] = {
-    { PROBE_CONTROL, "control", "the same request with nothing wrong in it", DBE_OK, false },
-    { PROBE_KINETIC, "kinetic", "compartment KINETIC", DBE_E_KINETIC, false },
-    { PROBE_EXEC, "exec", "classification EXEC to layer 7", DBE_E_EXEC, false },
-    { PROBE_FORGED_CLAIM, "forged-claim", "a claim signed by another key", DBE_E_CLAIM_INVALID, false },
-    { PROBE_FOREIGN_MESH, "foreign-mesh", "a node of another mesh", DBE_E_CERT, true },
+    {PROBE_CONTROL, "control", "the same request with nothing wrong in it", DBE_OK, false},
+    {PROBE_KINETIC, "kinetic", "compartment KINETIC", DBE_E_KINETIC, false},
+    {PROBE_EXEC, "exec", "classification EXEC to layer 7", DBE_E_EXEC, false},
+    {PROBE_FORGED_CLAIM, "forged-claim", "a claim signed by another key", DBE_E_CLAIM_INVALID, false},
+    {PROBE_FOREIGN_MESH, "foreign-mesh", "a node of another mesh", DBE_E_CERT, true},
 };
 
 static bool refusal_good(const struct refusal *r, const struct probe_result *res)
@@ -164,16 +165,16 @@ static bool refusal_good(const struct refusal *r, const struct probe_result *res
 
 static bool refuse(struct light *l, const struct refusal *r)
 {
-    struct probe_result res = { 0 };
-    struct dbe_diag     diag = { 0 };
-    dbe_err             err = probe_run(&l->paths, r->kind, &res, &diag);
-    bool                good = err == DBE_OK && refusal_good(r, &res);
-    const char         *reason = err == DBE_OK ? res.reason : diag.text;
-    dbe_err             code = err == DBE_OK ? res.code : err;
+    struct probe_result res = {0};
+    struct dbe_diag diag = {0};
+    dbe_err err = probe_run(&l->paths, r->kind, &res, &diag);
+    bool good = err == DBE_OK && refusal_good(r, &res);
+    const char *reason = err == DBE_OK ? res.reason : diag.text;
+    dbe_err code = err == DBE_OK ? res.code : err;
 
     json_array_append_new(l->steps, json_pack("{s:s,s:b,s:b,s:s,s:s,s:s,s:f}", "step", r->name, "ok", good, "answered",
-                                              res.answered, "code", dbe_err_name(code), "rule", res.rule, "reason", reason,
-                                              "ms", res.ms));
+                                              res.answered, "code", dbe_err_name(code), "rule", res.rule, "reason",
+                                              reason, "ms", res.ms));
     if (!l->json) {
         printf("    %-42s %s: %s ", r->words, res.answered ? "answered" : dbe_err_name(code), reason);
         printf("(%.1f ms) ", res.ms);
@@ -184,15 +185,17 @@ static bool refuse(struct light *l, const struct refusal *r)
     return good;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------------- */
+/* ---- the whole ------------ */
 
 static int run(struct light *l)
 {
-    struct cli_chat whole = { .question = "What is DSMIL?", .temperature = 0, .max_tokens = 160 };
-    struct cli_chat streamed = { .question = "Triage this event: 412 failed SSH logins for root from 203.0.113.7 in 5 "
-                                             "minutes on host web-2, then one success.",
-                                 .temperature = 0, .max_tokens = 200, .stream = true };
-    unsigned        good = 0, total = 2 + (unsigned)BASE_ARRAY_LEN(refusals);
+    struct cli_chat whole = {.question = "What is DSMIL?", .temperature = 0, .max_tokens = 160};
+    struct cli_chat streamed = {.question = "Triage this event: 412 failed SSH logins for root from 203.0.113.7 in 5 "
+                                            "minutes on host web-2, then one success.",
+                                .temperature = 0,
+                                .max_tokens = 200,
+                                .stream = true};
+    unsigned good = 0, total = 2 + (unsigned)BASE_ARRAY_LEN(refusals);
 
     title(l, "first light 1: a question over HTTP, answered by the local model");
     good += ask(l, "answer", &whole);
@@ -202,8 +205,8 @@ static int run(struct light *l)
     for (size_t i = 0; i < BASE_ARRAY_LEN(refusals); i++)
         good += refuse(l, &refusals[i]);
     if (l->json) {
-        json_t *all = json_pack("{s:b,s:i,s:i,s:O}", "ok", good == total, "passed", (int)good, "failed", (int)(total - good),
-                                "steps", l->steps);
+        json_t *all = json_pack("{s:b,s:i,s:i,s:O}", "ok", good == total, "passed", (int)good, "failed",
+                                (int)(total - good), "steps", l->steps);
         json_dumpf(all, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(all);
@@ -216,9 +219,9 @@ static int run(struct light *l)
 int cli_first_light(int argc, char **argv)
 {
     static struct light l;
-    struct dbe_diag     diag = { 0 };
-    dbe_err             err;
-    int                 code;
+    struct dbe_diag diag = {0};
+    dbe_err err;
+    int code;
 
     l.json = argc > 1 && strcmp(argv[1], "--json") == 0;
     if (argc > 1 && !l.json) {

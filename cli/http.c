@@ -24,15 +24,15 @@ enum { HEAD_MAX = 16384, BODY_MAX = 32 * 1024 * 1024, READ_BYTES = 16384 };
 enum chunk_state { CHUNK_SIZE, CHUNK_DATA, CHUNK_END, CHUNK_DONE };
 
 struct exchange {
-    const struct cli_http  *req;
+    const struct cli_http *req;
     struct cli_http_result *res;
-    struct dbe_diag        *diag;
-    struct base_buf         in; /* read and not yet used */
-    uint64_t                deadline_ns;
-    int                     fd;
-    bool                    head_done, chunked, has_length;
-    enum chunk_state        chunk;
-    uint64_t                left; /* of this chunk, or of the body */
+    struct dbe_diag *diag;
+    struct base_buf in; /* read and not yet used */
+    uint64_t deadline_ns;
+    int fd;
+    bool head_done, chunked, has_length;
+    enum chunk_state chunk;
+    uint64_t left; /* of this chunk, or of the body */
 };
 
 static dbe_err wait_for(struct exchange *x, short events)
@@ -41,8 +41,8 @@ static dbe_err wait_for(struct exchange *x, short events)
 
     if (now >= x->deadline_ns)
         return dbe_fail(x->diag, DBE_E_TIMEOUT, NULL, 0, "no answer within %u ms", x->req->timeout_ms);
-    struct pollfd pfd = { .fd = x->fd, .events = events };
-    int           ms = (int)BASE_MIN((x->deadline_ns - now) / BASE_NS_PER_MS + 1, 60000);
+    struct pollfd pfd = {.fd = x->fd, .events = events};
+    int ms = (int)BASE_MIN((x->deadline_ns - now) / BASE_NS_PER_MS + 1, 60000);
 
     if (poll(&pfd, 1, ms) < 0 && errno != EINTR)
         return dbe_fail(x->diag, DBE_E_IO, NULL, 0, "poll: %s", strerror(errno));
@@ -51,12 +51,12 @@ static dbe_err wait_for(struct exchange *x, short events)
 
 static dbe_err dial(const struct cli_http *req, int *ret_fd, struct dbe_diag *diag)
 {
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
-    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)req->port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    bool               local = req->unix_path != NULL;
-    const void        *addr = local ? (const void *)&un : (const void *)&in;
-    socklen_t          len = local ? sizeof un : sizeof in;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)req->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    bool local = req->unix_path != NULL;
+    const void *addr = local ? (const void *)&un : (const void *)&in;
+    socklen_t len = local ? sizeof un : sizeof in;
 
     if (local && (size_t)snprintf(un.sun_path, sizeof un.sun_path, "%s", req->unix_path) >= sizeof un.sun_path)
         return dbe_fail(diag, DBE_E_TOO_LARGE, NULL, 0, "%s is too long for a socket", req->unix_path);
@@ -73,8 +73,8 @@ static dbe_err dial(const struct cli_http *req, int *ret_fd, struct dbe_diag *di
 static dbe_err send_request(struct exchange *x)
 {
     const struct cli_http *r = x->req;
-    struct base_buf        out;
-    dbe_err                err = DBE_OK;
+    struct base_buf out;
+    dbe_err err = DBE_OK;
 
     base_buf_init(&out, BODY_MAX);
     base_buf_fmt(&out, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", r->body != NULL ? "POST" : "GET",
@@ -113,7 +113,7 @@ static const char *header(const char *head, const char *name)
 
 static dbe_err parse_head(struct exchange *x)
 {
-    char       *head = (char *)(uintptr_t)base_buf_cstr(&x->in), *end = strstr(head, "\r\n\r\n");
+    char *head = (char *)(uintptr_t)base_buf_cstr(&x->in), *end = strstr(head, "\r\n\r\n");
     const char *value;
 
     if (end == NULL)
@@ -190,7 +190,7 @@ static dbe_err receive(struct exchange *x)
     while (!done) {
         DBE_TRY(wait_for(x, POLLIN));
         size_t had = x->in.len;
-        void  *room = base_buf_grow(&x->in, READ_BYTES);
+        void *room = base_buf_grow(&x->in, READ_BYTES);
         if (room == NULL)
             return x->in.err;
         ssize_t n = recv(x->fd, room, READ_BYTES, MSG_DONTWAIT);
@@ -211,10 +211,13 @@ static dbe_err receive(struct exchange *x)
 
 dbe_err cli_http_fd(const struct cli_http *req, int fd, struct cli_http_result *ret, struct dbe_diag *diag)
 {
-    struct cli_http_result res = { 0 };
-    struct exchange        x = { .req = req, .res = &res, .diag = diag, .fd = fd,
-                                 .deadline_ns = base_mono_ns() + req->timeout_ms * (uint64_t)BASE_NS_PER_MS };
-    dbe_err                err;
+    struct cli_http_result res = {0};
+    struct exchange x = {.req = req,
+                         .res = &res,
+                         .diag = diag,
+                         .fd = fd,
+                         .deadline_ns = base_mono_ns() + req->timeout_ms * (uint64_t)BASE_NS_PER_MS};
+    dbe_err err;
 
     base_buf_init(&res.body, BODY_MAX);
     base_buf_init(&x.in, BODY_MAX);
@@ -237,7 +240,7 @@ dbe_err cli_http(const struct cli_http *req, struct cli_http_result *ret, struct
     return cli_http_fd(req, fd, ret, diag);
 }
 
-/* ---- event streams ---------------------------------------------------------------------------------------------- */
+/* ---- event streams ------------ */
 
 void cli_sse_init(struct cli_sse *sse, void (*on_event)(void *, const char *, size_t), void *ctx)
 {
@@ -256,7 +259,7 @@ void cli_sse_feed(void *arg, const char *data, size_t len)
             continue;
         }
         const char *line = base_buf_cstr(&sse->line);
-        size_t      n = strcspn(line, "\r");
+        size_t n = strcspn(line, "\r");
         if (strncmp(line, "data: ", 6) == 0 && n > 6 && strncmp(line + 6, "[DONE]", 6) != 0)
             sse->on_event(sse->ctx, line + 6, n - 6);
         base_buf_clear(&sse->line);

@@ -15,17 +15,17 @@
 #include "cli/cli.h"
 
 struct server {
-    int         fd;
+    int fd;
     const char *answer;
-    size_t      len, piece;
+    size_t len, piece;
 };
 
 /* Read the request's head, write the answer in pieces, close. */
 static void *serve(void *arg)
 {
     struct server *s = arg;
-    char           head[4096] = "";
-    size_t         have = 0;
+    char head[4096] = "";
+    size_t have = 0;
 
     while (strstr(head, "\r\n\r\n") == NULL && have < sizeof head - 1) {
         ssize_t n = read(s->fd, head + have, sizeof head - 1 - have);
@@ -44,11 +44,11 @@ static void *serve(void *arg)
 static dbe_err exchange(const char *answer, size_t len, size_t piece, struct cli_http_result *ret,
                         void (*on_data)(void *, const char *, size_t), void *ctx)
 {
-    struct cli_http req = { .path = "/x", .timeout_ms = 10000, .on_data = on_data, .ctx = ctx };
-    struct server   server = { .answer = answer, .len = len, .piece = piece };
-    int             pair[2];
-    pthread_t       thread;
-    dbe_err         err;
+    struct cli_http req = {.path = "/x", .timeout_ms = 10000, .on_data = on_data, .ctx = ctx};
+    struct server server = {.answer = answer, .len = len, .piece = piece};
+    int pair[2];
+    pthread_t thread;
+    dbe_err err;
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     server.fd = pair[1];
@@ -66,8 +66,13 @@ static const char until_close[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r
 
 static void every_framing_gives_the_same_body(void **state)
 {
-    static const struct { const char *text; size_t len; } answers[] = {
-        { whole, sizeof whole - 1 }, { chunked, sizeof chunked - 1 }, { until_close, sizeof until_close - 1 },
+    static const struct {
+        const char *text;
+        size_t len;
+    } answers[] = {
+        {whole, sizeof whole - 1},
+        {chunked, sizeof chunked - 1},
+        {until_close, sizeof until_close - 1},
     };
 
     (void)state;
@@ -95,8 +100,9 @@ static void a_cut_answer_is_an_error(void **state)
 
 static void what_is_no_http_is_refused(void **state)
 {
-    static const char junk[] = "SSH-2.0-OpenSSH\r\n\r\n", bad_chunk[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+    static const char junk[] = "SSH-2.0-OpenSSH\r\n\r\n",
+                      bad_chunk[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                    "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
     struct cli_http_result res;
 
     (void)state;
@@ -117,7 +123,7 @@ static void events_survive_any_cut(void **state)
     (void)state;
     for (size_t piece = 1; piece < sizeof text; piece++) {
         struct base_buf seen;
-        struct cli_sse  sse;
+        struct cli_sse sse;
         base_buf_init(&seen, 1024);
         cli_sse_init(&sse, collect, &seen);
         for (size_t at = 0; at < sizeof text - 1; at += piece)

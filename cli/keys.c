@@ -65,7 +65,7 @@ static int code_of(dbe_err err)
     }
 }
 
-/* ---- words ----------------------------------------------------------------------------------------------------- */
+/* ---- words ------------ */
 
 static void time_text(uint64_t unix_ms, char ret[KEYS_TIME_BYTES])
 {
@@ -134,7 +134,7 @@ static int print_json(json_t *obj)
     return rc == 0 ? CLI_OK : CLI_FAILED;
 }
 
-/* ---- options --------------------------------------------------------------------------------------------------- */
+/* ---- options ------------ */
 
 static int number(const char *option, const char *text, uint32_t max, uint32_t *ret)
 {
@@ -269,7 +269,7 @@ static int read_ceilings(struct keys_opts *o)
     return o->compartments == NULL ? CLI_OK : read_compartments(o->compartments, &o->what.compartments);
 }
 
-/* ---- verbs ----------------------------------------------------------------------------------------------------- */
+/* ---- verbs ------------ */
 
 static int keys_init(int argc, char **argv)
 {

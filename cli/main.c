@@ -16,7 +16,7 @@ struct verb {
 
 static int version(int argc, char **argv)
 {
-    struct dbe_diag diag = { 0 };
+    struct dbe_diag diag = {0};
 
     (void)argc, (void)argv;
     if (crypto_init(&diag) != DBE_OK)
@@ -26,13 +26,14 @@ static int version(int argc, char **argv)
 }
 
 static const struct verb verbs[] = {
-    { "up", cli_up, "[--model FILE] [--port N] [--check]", "start and supervise the mesh, show its first light, stay up" },
-    { "down", cli_down, "", "stop the mesh" },
-    { "status", cli_status, "[--json]", "what runs, how healthy it is" },
-    { "ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway" },
-    { "keys", cli_keys, "init | issue | list | show", "the mesh's certificate authority and node identities" },
-    { "first-light", cli_first_light, "[--json]", "one answer and five refusals, against the running mesh" },
-    { "version", version, "", "version of dsmil and of its cryptography" },
+    {"up", cli_up, "[--model FILE] [--port N] [--check]",
+     "start and supervise the mesh, show its first light, stay up"},
+    {"down", cli_down, "", "stop the mesh"},
+    {"status", cli_status, "[--json]", "what runs, how healthy it is"},
+    {"ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway"},
+    {"keys", cli_keys, "init | issue | list | show", "the mesh's certificate authority and node identities"},
+    {"first-light", cli_first_light, "[--json]", "one answer and five refusals, against the running mesh"},
+    {"version", version, "", "version of dsmil and of its cryptography"},
 };
 
 static int usage(FILE *out, int code)

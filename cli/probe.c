@@ -21,26 +21,28 @@ enum { PROBE_TIMEOUT_MS = 30000, PROBE_IDENTITY_MS = 10 * 60 * 1000, PROBE_MESSA
 static const char probe_tenant[] = "LOCAL_TOOL_USER";
 
 struct probe {
-    enum probe_kind        kind;
-    struct base_loop      *loop;
+    enum probe_kind kind;
+    struct base_loop *loop;
     struct dbe_credential *self, *forger; /* forger: of the foreign mesh */
-    struct dbe_trust      *trust;
-    struct dbe_node       *node;
-    struct dbe_link       *link;
-    struct probe_result    res;
-    dbe_err                err; /* the probe itself failed */
-    bool                   done, asked;
-    uint64_t               start_ns;
+    struct dbe_trust *trust;
+    struct dbe_node *node;
+    struct dbe_link *link;
+    struct probe_result res;
+    dbe_err err; /* the probe itself failed */
+    bool done, asked;
+    uint64_t start_ns;
 };
 
-/* ---- the request --------------------------------------------------------------------------------------------------- */
+/* ---- the request ------------ */
 
 static dbe_err make_claim(const struct probe *p, const struct dbe_peer *peer, uint8_t *out, size_t cap, size_t *ret_len)
 {
-    uint64_t         now = base_wall_ms();
-    struct pol_claim claim = { .roe_levels = 1u << DBE_ROE_SOC_ASSIST, .classification_max = DBE_CLSF_SECRET,
-                               .compartments = DBE_COMPARTMENT_SOC, .not_before_ms = now - 1000,
-                               .not_after_ms = now + PROBE_TIMEOUT_MS };
+    uint64_t now = base_wall_ms();
+    struct pol_claim claim = {.roe_levels = 1u << DBE_ROE_SOC_ASSIST,
+                              .classification_max = DBE_CLSF_SECRET,
+                              .compartments = DBE_COMPARTMENT_SOC,
+                              .not_before_ms = now - 1000,
+                              .not_after_ms = now + PROBE_TIMEOUT_MS};
 
     snprintf(claim.tenant, sizeof claim.tenant, "%s", probe_tenant);
     snprintf(claim.client, sizeof claim.client, "first-light");
@@ -50,10 +52,10 @@ static dbe_err make_claim(const struct probe *p, const struct dbe_peer *peer, ui
 
 static void put_payload(struct dbe_builder *b)
 {
-    Dsmil__ChatMessage    hello = DSMIL__CHAT_MESSAGE__INIT;
-    Dsmil__ChatMessage   *messages[] = { &hello };
-    Dsmil__L7ChatRequest  req = DSMIL__L7_CHAT_REQUEST__INIT;
-    uint8_t              *room;
+    Dsmil__ChatMessage hello = DSMIL__CHAT_MESSAGE__INIT;
+    Dsmil__ChatMessage *messages[] = {&hello};
+    Dsmil__L7ChatRequest req = DSMIL__L7_CHAT_REQUEST__INIT;
+    uint8_t *room;
 
     hello.role = (char *)(uintptr_t) "user";
     hello.content = (char *)(uintptr_t) "What is DSMIL?";
@@ -66,11 +68,12 @@ static void put_payload(struct dbe_builder *b)
         dsmil__l7_chat_request__pack(&req, room);
 }
 
-static dbe_err make_request(const struct probe *p, const struct dbe_peer *peer, uint8_t *out, size_t cap, size_t *ret_len)
+static dbe_err make_request(const struct probe *p, const struct dbe_peer *peer, uint8_t *out, size_t cap,
+                            size_t *ret_len)
 {
-    bool               kinetic = p->kind == PROBE_KINETIC, exec = p->kind == PROBE_EXEC;
-    uint8_t            id[16], claim[DBE_CLAIM_MAX_BYTES];
-    size_t             claim_len;
+    bool kinetic = p->kind == PROBE_KINETIC, exec = p->kind == PROBE_EXEC;
+    uint8_t id[16], claim[DBE_CLAIM_MAX_BYTES];
+    size_t claim_len;
     struct dbe_builder b;
 
     DBE_TRY(base_uuid(id));
@@ -92,7 +95,7 @@ static dbe_err make_request(const struct probe *p, const struct dbe_peer *peer, 
     return dbe_build_end(&b, ret_len);
 }
 
-/* ---- what comes back --------------------------------------------------------------------------------------------------- */
+/* ---- what comes back ------------ */
 
 static void finish(struct probe *p, dbe_err code, const char *rule, const char *reason)
 {
@@ -103,7 +106,8 @@ static void finish(struct probe *p, dbe_err code, const char *rule, const char *
     p->res.answered = code == DBE_OK;
     p->res.ms = (double)(base_mono_ns() - p->start_ns) / 1e6;
     snprintf(p->res.rule, sizeof p->res.rule, "%s", rule != NULL ? rule : "");
-    snprintf(p->res.reason, sizeof p->res.reason, "%s", reason != NULL && reason[0] != '\0' ? reason : dbe_err_text(code));
+    snprintf(p->res.reason, sizeof p->res.reason, "%s",
+             reason != NULL && reason[0] != '\0' ? reason : dbe_err_text(code));
 }
 
 static void take_refusal(struct probe *p, const struct dbe_msg *msg)
@@ -138,10 +142,10 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
 
 static void on_up(void *ctx, struct dbe_peer *peer)
 {
-    struct probe  *p = ctx;
+    struct probe *p = ctx;
     static uint8_t bytes[PROBE_MESSAGE_MAX];
-    size_t         len;
-    uint64_t       call, deadline = base_mono_ns() + PROBE_TIMEOUT_MS * (uint64_t)BASE_NS_PER_MS;
+    size_t len;
+    uint64_t call, deadline = base_mono_ns() + PROBE_TIMEOUT_MS * (uint64_t)BASE_NS_PER_MS;
 
     if (p->asked)
         return;
@@ -168,15 +172,15 @@ static void on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *m
     (void)ctx, (void)peer, (void)msg; /* nobody asks a probe anything */
 }
 
-/* ---- set-up --------------------------------------------------------------------------------------------------------------- */
+/* ---- set-up ------------ */
 
 /* A mesh of our own making in a folder that is gone before anybody else could use it. */
-static dbe_err foreign_credential(const struct cli_paths *paths, const struct dbe_issue *what, struct dbe_credential **ret,
-                                  struct dbe_diag *diag)
+static dbe_err foreign_credential(const struct cli_paths *paths, const struct dbe_issue *what,
+                                  struct dbe_credential **ret, struct dbe_diag *diag)
 {
-    static const char *const files[] = { "ca.key", "ca.crt" };
-    char                     dir[CLI_PATH_MAX + 32], file[CLI_PATH_MAX + 64];
-    dbe_err                  err;
+    static const char *const files[] = {"ca.key", "ca.crt"};
+    char dir[CLI_PATH_MAX + 32], file[CLI_PATH_MAX + 64];
+    dbe_err err;
 
     snprintf(dir, sizeof dir, "%s/foreign-XXXXXX", paths->run);
     if (mkdtemp(dir) == NULL)
@@ -192,12 +196,13 @@ static dbe_err foreign_credential(const struct cli_paths *paths, const struct db
     return err;
 }
 
-static dbe_err prepare(struct probe *p, const struct cli_paths *paths, const struct dbe_node_ops *ops, struct dbe_diag *diag)
+static dbe_err prepare(struct probe *p, const struct cli_paths *paths, const struct dbe_node_ops *ops,
+                       struct dbe_diag *diag)
 {
-    const struct dbe_issue what = { .device = 0, .role = DBE_ROLE_SHIM, .layer = 7 };
-    struct dbe_node_config config = { .ops = ops, .ctx = p };
-    char                   address[CLI_PATH_MAX + 32];
-    struct pol_policy      policy;
+    const struct dbe_issue what = {.device = 0, .role = DBE_ROLE_SHIM, .layer = 7};
+    struct dbe_node_config config = {.ops = ops, .ctx = p};
+    char address[CLI_PATH_MAX + 32];
+    struct pol_policy policy;
 
     pol_policy_default(&policy);
     DBE_TRY(base_loop_new(&p->loop));
@@ -228,9 +233,9 @@ static dbe_err run(struct probe *p)
 
 dbe_err probe_run(const struct cli_paths *paths, enum probe_kind kind, struct probe_result *ret, struct dbe_diag *diag)
 {
-    static const struct dbe_node_ops ops = { .on_message = on_message, .on_up = on_up, .on_down = on_down };
-    struct probe                     p = { .kind = kind };
-    dbe_err                          err = prepare(&p, paths, &ops, diag);
+    static const struct dbe_node_ops ops = {.on_message = on_message, .on_up = on_up, .on_down = on_down};
+    struct probe p = {.kind = kind};
+    dbe_err err = prepare(&p, paths, &ops, diag);
 
     if (err == DBE_OK)
         err = run(&p);

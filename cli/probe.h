@@ -16,15 +16,15 @@ enum probe_kind {
 };
 
 struct probe_result {
-    bool    answered;     /* a chat answer came back */
-    bool    at_handshake; /* refused before any message was read */
-    dbe_err code;         /* the refusal's code, DBE_OK if answered */
-    char    rule[64], reason[256];
-    double  ms;
+    bool answered;     /* a chat answer came back */
+    bool at_handshake; /* refused before any message was read */
+    dbe_err code;      /* the refusal's code, DBE_OK if answered */
+    char rule[64], reason[256];
+    double ms;
 };
 
 /* Run one probe against the router at run/l7-router.sock. An error means that the probe itself could not be made. */
-dbe_err probe_run(const struct cli_paths *paths, enum probe_kind kind, struct probe_result *ret, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+dbe_err probe_run(const struct cli_paths *paths, enum probe_kind kind, struct probe_result *ret,
+                  struct dbe_diag *diag) DBE_MUST_CHECK;
 
 #endif

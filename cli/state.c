@@ -31,7 +31,7 @@ dbe_err cli_join(char *ret, size_t cap, const char *dir, const char *file)
 dbe_err cli_state_dir(char *ret, size_t cap, struct dbe_diag *diag)
 {
     const char *state = getenv("DSMIL_STATE"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    char        tail[CLI_PATH_MAX];
+    char tail[CLI_PATH_MAX];
 
     if (state != NULL && state[0] != '\0') {
         if (state[0] == '/')
@@ -57,8 +57,8 @@ static dbe_err private_dir(const char *path, struct dbe_diag *diag)
     if (lstat(path, &st) != 0)
         return dbe_fail(diag, DBE_E_IO, NULL, 0, "%s: %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-        return dbe_fail(diag, DBE_E_PERMISSION, NULL, 0, "%s is not a folder of yours; set DSMIL_STATE to another place",
-                        path);
+        return dbe_fail(diag, DBE_E_PERMISSION, NULL, 0,
+                        "%s is not a folder of yours; set DSMIL_STATE to another place", path);
     if ((st.st_mode & 077) != 0 && chmod(path, 0700) != 0)
         return dbe_fail(diag, DBE_E_IO, NULL, 0, "%s: %s", path, strerror(errno));
     return DBE_OK;
@@ -68,7 +68,7 @@ static dbe_err private_dir(const char *path, struct dbe_diag *diag)
 static dbe_err run_dir(struct cli_paths *p, struct dbe_diag *diag)
 {
     uint8_t digest[CRYPTO_HASH_BYTES];
-    char    hex[17];
+    char hex[17];
 
     DBE_TRY(cli_join(p->run, sizeof p->run, p->state, "run"));
     if (strlen(p->run) > SOCKET_DIR_MAX) {
@@ -82,7 +82,7 @@ static dbe_err run_dir(struct cli_paths *p, struct dbe_diag *diag)
 dbe_err cli_paths_init(struct cli_paths *ret, struct dbe_diag *diag)
 {
     static struct cli_paths p; /* too large for a stack frame of a small verb */
-    const char             *keys = getenv("DSMIL_KEYS");
+    const char *keys = getenv("DSMIL_KEYS");
 
     memset(&p, 0, sizeof p);
     DBE_TRY(crypto_init(diag));
@@ -117,12 +117,12 @@ static dbe_err own_dir(char *ret, size_t cap)
 /* First file that matches one of `patterns` (relative to our own folder) with `name` at the end. */
 static dbe_err find(const char *const *patterns, const char *name, int mode, char *ret, size_t cap)
 {
-    char    dir[CLI_PATH_MAX / 2], path[CLI_PATH_MAX], real[PATH_MAX];
+    char dir[CLI_PATH_MAX / 2], path[CLI_PATH_MAX], real[PATH_MAX];
     dbe_err err = DBE_E_NOT_FOUND;
 
     DBE_TRY(own_dir(dir, sizeof dir));
     for (; *patterns != NULL && err == DBE_E_NOT_FOUND; patterns++) {
-        glob_t found = { 0 };
+        glob_t found = {0};
         snprintf(path, sizeof path, "%s/%s/%s", dir, *patterns, name);
         if (glob(path, GLOB_NOSORT, NULL, &found) == 0 && access(found.gl_pathv[0], mode) == 0 &&
             realpath(found.gl_pathv[0], real) != NULL)
@@ -135,20 +135,20 @@ static dbe_err find(const char *const *patterns, const char *name, int mode, cha
 dbe_err cli_find_program(const char *name, char *ret, size_t cap)
 {
     /* build tree first: a program runs with the services it was built with */
-    static const char *const places[] = { "../devices/*", "../shim", "../libexec/dsmil", NULL };
+    static const char *const places[] = {"../devices/*", "../shim", "../libexec/dsmil", NULL};
     return find(places, name, X_OK, ret, cap);
 }
 
 dbe_err cli_find_model(char *ret, size_t cap)
 {
-    static const char *const places[] = { "../../models", "../share/dsmil/models", NULL };
+    static const char *const places[] = {"../../models", "../share/dsmil/models", NULL};
     return find(places, model_name, R_OK, ret, cap);
 }
 
 int cli_supervisor_pid(const struct cli_paths *paths)
 {
-    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    int          fd = open(paths->lock, O_RDWR | O_CLOEXEC), pid = 0;
+    struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(paths->lock, O_RDWR | O_CLOEXEC), pid = 0;
 
     if (fd < 0)
         return 0;

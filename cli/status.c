@@ -17,12 +17,12 @@ enum { HEALTH_TIMEOUT_MS = 2000, DOWN_TIMEOUT_MS = 20000 };
 /* "healthy", "degraded", "unhealthy", or why nobody answered. */
 static void health_of(const json_t *service, unsigned port, char *ret, size_t cap)
 {
-    const char            *socket = json_string_value(json_object_get(service, "metrics_socket"));
-    struct cli_http        req = { .unix_path = socket, .port = port, .path = "/healthz", .timeout_ms = HEALTH_TIMEOUT_MS };
-    struct cli_http_result res = { 0 };
-    struct dbe_diag        diag = { 0 };
-    json_t                *body;
-    const char            *status;
+    const char *socket = json_string_value(json_object_get(service, "metrics_socket"));
+    struct cli_http req = {.unix_path = socket, .port = port, .path = "/healthz", .timeout_ms = HEALTH_TIMEOUT_MS};
+    struct cli_http_result res = {0};
+    struct dbe_diag diag = {0};
+    json_t *body;
+    const char *status;
 
     if (cli_http(&req, &res, &diag) != DBE_OK) {
         snprintf(ret, cap, "no answer");
@@ -38,7 +38,7 @@ static void health_of(const json_t *service, unsigned port, char *ret, size_t ca
 static void print_row(const json_t *s)
 {
     double up_s = 0;
-    int    since = (int)json_integer_value(json_object_get(s, "started_unix"));
+    int since = (int)json_integer_value(json_object_get(s, "started_unix"));
 
     if (since > 0)
         up_s = (double)base_wall_ms() / 1000.0 - since;
@@ -52,9 +52,9 @@ static void print_row(const json_t *s)
 static bool fill_health(json_t *mesh)
 {
     unsigned port = (unsigned)json_integer_value(json_object_get(mesh, "port"));
-    bool     well = true;
-    json_t  *s;
-    size_t   i;
+    bool well = true;
+    json_t *s;
+    size_t i;
 
     json_array_foreach(json_object_get(mesh, "services"), i, s)
     {
@@ -68,9 +68,9 @@ static bool fill_health(json_t *mesh)
 
 static int show(json_t *mesh, bool json)
 {
-    bool    well = fill_health(mesh);
+    bool well = fill_health(mesh);
     json_t *s;
-    size_t  i;
+    size_t i;
 
     if (json) {
         json_object_set_new(mesh, "healthy", json_boolean(well));
@@ -89,10 +89,10 @@ static int show(json_t *mesh, bool json)
 int cli_status(int argc, char **argv)
 {
     static struct cli_paths paths;
-    struct dbe_diag         diag = { 0 };
-    bool                    json = argc > 1 && strcmp(argv[1], "--json") == 0;
-    dbe_err                 err;
-    int                     code;
+    struct dbe_diag diag = {0};
+    bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    dbe_err err;
+    int code;
 
     if (argc > 1 && !json) {
         fputs("usage: dsmil status [--json]      exit code 0: all healthy, 1: not all, 3: the mesh is down\n",
@@ -117,8 +117,8 @@ int cli_status(int argc, char **argv)
 /* Wait for the end of `pid` by its descriptor, so that a number used again is never mistaken for it. */
 static dbe_err wait_end(int pidfd, int timeout_ms)
 {
-    struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
-    uint64_t      deadline = base_mono_ns() + (uint64_t)timeout_ms * BASE_NS_PER_MS;
+    struct pollfd pfd = {.fd = pidfd, .events = POLLIN};
+    uint64_t deadline = base_mono_ns() + (uint64_t)timeout_ms * BASE_NS_PER_MS;
 
     while (base_mono_ns() < deadline) {
         int n = poll(&pfd, 1, timeout_ms);
@@ -133,9 +133,9 @@ static dbe_err wait_end(int pidfd, int timeout_ms)
 int cli_down(int argc, char **argv)
 {
     static struct cli_paths paths;
-    struct dbe_diag         diag = { 0 };
-    dbe_err                 err;
-    int                     pid, pidfd;
+    struct dbe_diag diag = {0};
+    dbe_err err;
+    int pid, pidfd;
 
     if (argc > 1) {
         fputs("usage: dsmil down      stops the mesh: what runs is finished first, for at most a few seconds\n",

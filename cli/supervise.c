@@ -15,16 +15,16 @@
 #include <unistd.h>
 
 struct sup {
-    struct base_loop  *loop;
-    struct sup_events  events;
+    struct base_loop *loop;
+    struct sup_events events;
     struct sup_service services[SUP_SERVICES_MAX];
-    size_t             count;
-    bool               stopping;
-    pid_t              self;
+    size_t count;
+    bool stopping;
+    pid_t self;
     struct base_timer *kill_timer;
 };
 
-/* ---- logs ------------------------------------------------------------------------------------------------------ */
+/* ---- logs ------------ */
 
 static void log_open(struct sup_service *s)
 {
@@ -62,7 +62,7 @@ static void log_end(struct sup_service *s)
 /* Move what the service wrote into its file; false when its end of the pipe is closed. */
 static bool log_drain(struct sup_service *s)
 {
-    char    piece[16384];
+    char piece[16384];
     ssize_t n;
 
     while ((n = read(s->log_in, piece, sizeof piece)) > 0) {
@@ -83,7 +83,7 @@ static void on_log(void *ctx, int fd, unsigned events)
         log_end(s);
 }
 
-/* ---- readiness --------------------------------------------------------------------------------------------------- */
+/* ---- readiness ------------ */
 
 static void ready_end(struct sup_service *s)
 {
@@ -97,8 +97,8 @@ static void ready_end(struct sup_service *s)
 static void on_ready(void *ctx, int fd, unsigned events)
 {
     struct sup_service *s = ctx;
-    char                word[8];
-    ssize_t             n = read(fd, word, sizeof word);
+    char word[8];
+    ssize_t n = read(fd, word, sizeof word);
 
     (void)events;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -110,16 +110,16 @@ static void on_ready(void *ctx, int fd, unsigned events)
     }
 }
 
-/* ---- starting ------------------------------------------------------------------------------------------------------ */
+/* ---- starting ------------ */
 
 /* In the child: nothing of the supervisor's may leak into the service but the two descriptors it is meant to have. */
 static _Noreturn void child(const struct sup_service *s, int ready_out, int log_in)
 {
     const char *argv[SUP_ARGS_MAX + 4];
-    char        fd_text[12];
-    size_t      n = 0;
-    sigset_t    none;
-    int         null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    char fd_text[12];
+    size_t n = 0;
+    sigset_t none;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -214,7 +214,7 @@ dbe_err sup_start(struct sup *sup, const struct sup_spec *spec, struct dbe_diag 
     return err == DBE_OK ? DBE_OK : dbe_fail(diag, err, NULL, 0, "cannot start %s: %s", spec->name, strerror(errno));
 }
 
-/* ---- the end of a child, and of all ---------------------------------------------------------------------------------- */
+/* ---- the end of a child, and of all ------------ */
 
 static struct sup_service *by_pid(struct sup *sup, pid_t pid)
 {
@@ -249,7 +249,7 @@ static bool all_gone(const struct sup *sup)
 
 pid_t sup_reap(struct sup *sup, int *ret_status)
 {
-    int   status;
+    int status;
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
@@ -293,7 +293,7 @@ void sup_stop(struct sup *sup)
 dbe_err sup_new(struct base_loop *loop, const struct sup_events *events, struct sup **ret)
 {
     struct sup *sup = base_alloc(1, sizeof *sup);
-    dbe_err     err;
+    dbe_err err;
 
     if (sup == NULL)
         return DBE_E_NOMEM;

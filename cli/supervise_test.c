@@ -18,10 +18,10 @@
 
 struct fixture {
     struct base_loop *loop;
-    struct sup       *sup;
-    char              dir[64], log[96];
-    unsigned          ready, exits, stopped;
-    int               last_status;
+    struct sup *sup;
+    char dir[64], log[96];
+    unsigned ready, exits, stopped;
+    int last_status;
 };
 
 static void on_ready(void *ctx, struct sup_service *s)
@@ -53,8 +53,8 @@ static void on_child(void *ctx, int signo)
 
 static int setup(void **state)
 {
-    struct fixture         *f = calloc(1, sizeof *f);
-    const struct sup_events events = { on_ready, on_exit_, on_stopped, f };
+    struct fixture *f = calloc(1, sizeof *f);
+    const struct sup_events events = {on_ready, on_exit_, on_stopped, f};
 
     snprintf(f->dir, sizeof f->dir, "/tmp/dsmil-sup-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
@@ -69,7 +69,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    char            older[128];
+    char older[128];
 
     sup_free(f->sup);
     base_loop_free(f->loop);
@@ -84,7 +84,7 @@ static int teardown(void **state)
 /* $1 is the descriptor after --ready-fd. */
 static void start(struct fixture *f, const char *script)
 {
-    const struct sup_spec spec = { .name = "test", .program = "/bin/sh", .log_path = f->log, .args = { "-c", script } };
+    const struct sup_spec spec = {.name = "test", .program = "/bin/sh", .log_path = f->log, .args = {"-c", script}};
     assert_int_equal(sup_start(f->sup, &spec, NULL), DBE_OK);
 }
 
@@ -98,7 +98,7 @@ static void start(struct fixture *f, const char *script)
 
 static void a_service_is_ready_when_it_says_so(void **state)
 {
-    struct fixture     *f = *state;
+    struct fixture *f = *state;
     struct sup_service *s;
 
     start(f, "echo hello >&2; eval \"echo READY >&$1\"; exec sleep 60");
@@ -114,7 +114,7 @@ static void a_service_is_ready_when_it_says_so(void **state)
 
 static void a_service_that_dies_is_started_again(void **state)
 {
-    struct fixture     *f = *state;
+    struct fixture *f = *state;
     struct sup_service *s;
 
     start(f, "exit 7");
@@ -128,7 +128,7 @@ static void a_service_that_dies_is_started_again(void **state)
 
 static void a_killed_service_comes_back_ready(void **state)
 {
-    struct fixture     *f = *state;
+    struct fixture *f = *state;
     struct sup_service *s;
 
     start(f, "eval \"echo READY >&$1\"; exec sleep 60");
@@ -143,8 +143,8 @@ static void a_killed_service_comes_back_ready(void **state)
 static void what_it_prints_is_kept_and_bounded(void **state)
 {
     struct fixture *f = *state;
-    struct stat     now, older;
-    char            path[128];
+    struct stat now, older;
+    char path[128];
 
     /* 1.5 times the maximum, then ready: all of it was read by then or the pipe would block it */
     start(f, "head -c 12582912 /dev/zero; eval \"echo READY >&$1\"; exec sleep 60");
@@ -162,8 +162,8 @@ static void what_it_prints_is_kept_and_bounded(void **state)
 static void nothing_leaks_into_a_service(void **state)
 {
     struct fixture *f = *state;
-    char            text[256] = "";
-    FILE           *in;
+    char text[256] = "";
+    FILE *in;
 
     /* descriptors 0, 1, 2, the ready pipe, and the one that ls itself opens */
     start(f, "ls /proc/self/fd | wc -l; eval \"echo READY >&$1\"; exec sleep 60");

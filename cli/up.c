@@ -2,9 +2,9 @@
  *
  * up.c - `dsmil up`: keys, services, first light, and then watching over them until told to stop.
  *
- * Everything runs on embedded defaults; all state lies under the state folder. First light runs as a process of its own, so
- * that the supervisor keeps reading logs and restarting services meanwhile. `--check` does the same, prints one JSON summary
- * on stdout and stops.
+ * Everything runs on embedded defaults; all state lies under the state folder. First light runs as a process of its
+ * own, so that the supervisor keeps reading logs and restarting services meanwhile. `--check` does the same, prints
+ * one JSON summary on stdout and stops.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@ static FILE *words(const struct up *u)
 static void say(const struct up *u, const char *label, const char *fmt, ...) DBE_PRINTF(3, 4);
 static void say(const struct up *u, const char *label, const char *fmt, ...)
 {
-    FILE   *out = words(u);
+    FILE *out = words(u);
     va_list ap;
 
     fprintf(out, "%-8s", label);
@@ -54,29 +54,31 @@ static void stop(struct up *u, int code)
     sup_stop(u->sup);
 }
 
-/* ---- what stands in mesh.json, for `dsmil status` ----------------------------------------------------------------------- */
+/* ---- what stands in mesh.json, for `dsmil status` ------------ */
 
 static json_t *service_json(const struct sup_service *s)
 {
-    static const char *const states[] = { "stopped", "starting", "ready", "waiting" };
+    static const char *const states[] = {"stopped", "starting", "ready", "waiting"};
 
     return json_pack("{s:s,s:i,s:s,s:i,s:i,s:i,s:s*,s:s}", "name", s->spec.name, "device", s->spec.device, "state",
                      states[s->state], "pid", (int)s->pid, "restarts", (int)s->restarts, "started_unix",
-                     (int)(s->started_wall_ms / 1000), "metrics_socket", s->spec.metrics_socket, "log", s->spec.log_path);
+                     (int)(s->started_wall_ms / 1000), "metrics_socket", s->spec.metrics_socket, "log",
+                     s->spec.log_path);
 }
 
 static void write_mesh(struct up *u)
 {
     struct sup_service *s;
-    size_t              n = sup_services(u->sup, &s);
-    json_t             *list = json_array();
+    size_t n = sup_services(u->sup, &s);
+    json_t *list = json_array();
 
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list, service_json(&s[i]));
-    json_t *mesh = json_pack("{s:s,s:i,s:i,s:s,s:s,s:b,s:o}", "mesh", u->mesh, "pid", (int)getpid(), "port", (int)u->port,
-                             "model", u->model, "state", u->paths.state, "ready", u->all_ready, "services", list);
-    char           *text = json_dumps(mesh, JSON_INDENT(2));
-    struct dbe_diag diag = { 0 };
+    json_t *mesh =
+        json_pack("{s:s,s:i,s:i,s:s,s:s,s:b,s:o}", "mesh", u->mesh, "pid", (int)getpid(), "port", (int)u->port, "model",
+                  u->model, "state", u->paths.state, "ready", u->all_ready, "services", list);
+    char *text = json_dumps(mesh, JSON_INDENT(2));
+    struct dbe_diag diag = {0};
 
     if (text != NULL && base_file_write(u->paths.mesh_json, text, strlen(text), 0600, &diag) != DBE_OK)
         say(u, "warning", "%s", diag.text);
@@ -84,12 +86,12 @@ static void write_mesh(struct up *u)
     json_decref(mesh);
 }
 
-/* ---- first light --------------------------------------------------------------------------------------------------------- */
+/* ---- first light ------------ */
 
 static _Noreturn void light_child(int out, bool json)
 {
-    char     self[CLI_PATH_MAX];
-    ssize_t  n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char self[CLI_PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     sigset_t none;
 
     sigemptyset(&none);
@@ -107,8 +109,8 @@ static _Noreturn void light_child(int out, bool json)
 static void on_summary(void *ctx, int fd, unsigned events)
 {
     struct up *u = ctx;
-    char       piece[4096];
-    ssize_t    n;
+    char piece[4096];
+    ssize_t n;
 
     (void)events;
     while ((n = read(fd, piece, sizeof piece)) > 0)
@@ -121,7 +123,7 @@ static void on_summary(void *ctx, int fd, unsigned events)
 
 static dbe_err start_light(struct up *u)
 {
-    int out[2] = { -1, -1 };
+    int out[2] = {-1, -1};
 
     if (u->check && pipe2(out, O_CLOEXEC) != 0)
         return DBE_E_IO;
@@ -144,8 +146,8 @@ static dbe_err start_light(struct up *u)
 static void print_summary(struct up *u)
 {
     json_t *light = json_loadb((const char *)u->summary.data, u->summary.len, 0, NULL);
-    json_t *all = json_pack("{s:b,s:s,s:i,s:s,s:f,s:o?}", "ok", u->code == CLI_OK, "mesh", u->mesh, "port", (int)u->port,
-                            "model", u->model, "start_ms", u->start_ms, "first_light", light);
+    json_t *all = json_pack("{s:b,s:s,s:i,s:s,s:f,s:o?}", "ok", u->code == CLI_OK, "mesh", u->mesh, "port",
+                            (int)u->port, "model", u->model, "start_ms", u->start_ms, "first_light", light);
 
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -157,7 +159,8 @@ static void invite(struct up *u)
     printf("\nThe mesh is up and stays up; Ctrl-C or `dsmil down` ends it. Try it:\n\n"
            "  curl -N http://127.0.0.1:%u/v1/chat/completions -H \"Authorization: Bearer $(cat %s)\" \\\n"
            "    -H 'Content-Type: application/json' \\\n"
-           "    -d '{\"model\": \"dsmil\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"What is DSMIL?\"}]}'\n\n"
+           "    -d '{\"model\": \"dsmil\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"What "
+           "is DSMIL?\"}]}'\n\n"
            "  dsmil ask --path \"What does the router do?\"        dsmil status\n"
            "  any OpenAI client: base URL http://127.0.0.1:%u/v1, key in %s\n\n",
            u->port, u->paths.api_key, u->port, u->paths.api_key);
@@ -182,7 +185,7 @@ static void light_ended(struct up *u, int status)
     invite(u);
 }
 
-/* ---- what the supervisor tells -------------------------------------------------------------------------------------------- */
+/* ---- what the supervisor tells ------------ */
 
 static void on_ready(void *ctx, struct sup_service *s)
 {
@@ -208,7 +211,7 @@ static void on_ready(void *ctx, struct sup_service *s)
 static void show_log_tail(const struct up *u, const struct sup_service *s)
 {
     struct base_buf log;
-    size_t          lines = 0, at;
+    size_t lines = 0, at;
 
     base_buf_init(&log, 2 * SUP_LOG_MAX_BYTES);
     if (base_file_read(s->spec.log_path, 2 * SUP_LOG_MAX_BYTES, &log, NULL) == DBE_OK && log.len > 0) {
@@ -222,8 +225,8 @@ static void show_log_tail(const struct up *u, const struct sup_service *s)
 static void on_exit_(void *ctx, struct sup_service *s, int status)
 {
     struct up *u = ctx;
-    char       why[96];
-    int        code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    char why[96];
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 
     write_mesh(u);
     if (u->stopping)
@@ -253,8 +256,8 @@ static void on_start_timeout(void *ctx)
 static void on_signal(void *ctx, int signo)
 {
     struct up *u = ctx;
-    int        status;
-    pid_t      pid;
+    int status;
+    pid_t pid;
 
     if (signo == SIGCHLD) {
         while ((pid = sup_reap(u->sup, &status)) > 0)
@@ -267,12 +270,12 @@ static void on_signal(void *ctx, int signo)
     stop(u, u->all_ready && !u->check ? CLI_OK : CLI_FAILED);
 }
 
-/* ---- the verb -------------------------------------------------------------------------------------------------------------- */
+/* ---- the verb ------------ */
 
 static dbe_err watch(struct up *u)
 {
-    static const int         signals[] = { SIGCHLD, SIGINT, SIGTERM, SIGHUP };
-    const struct sup_events  events = { on_ready, on_exit_, on_stopped, u };
+    static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP};
+    const struct sup_events events = {on_ready, on_exit_, on_stopped, u};
 
     DBE_TRY(base_loop_new(&u->loop));
     for (size_t i = 0; i < BASE_ARRAY_LEN(signals); i++)
@@ -284,8 +287,8 @@ static dbe_err watch(struct up *u)
 
 static int supervise(struct up *u)
 {
-    struct dbe_diag diag = { 0 };
-    dbe_err         err = watch(u);
+    struct dbe_diag diag = {0};
+    dbe_err err = watch(u);
 
     if (err != DBE_OK)
         return cli_fail(CLI_FAILED, "up", err, NULL);
@@ -349,9 +352,9 @@ static int parse(int argc, char **argv, struct up *u)
 int cli_up(int argc, char **argv)
 {
     static struct up u;
-    struct dbe_diag  diag = { 0 };
-    int              code = parse(argc, argv, &u);
-    dbe_err          err;
+    struct dbe_diag diag = {0};
+    int code = parse(argc, argv, &u);
+    dbe_err err;
 
     if (code != CLI_OK)
         return code < 0 ? CLI_OK : code;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * up.h - what `dsmil up` holds while it runs, and the part of it that prepares: lock, keys, port, arguments of services.
+ * up.h - what `dsmil up` holds while it runs, and the part of it that prepares: lock, keys, port, arguments of
+ * services.
  */
 #ifndef CLI_UP_H
 #define CLI_UP_H
@@ -13,35 +14,36 @@ enum { UP_SERVICES = 3 };
 struct up {
     /* options */
     const char *model_arg, *threads;
-    unsigned    port;
-    bool        check, no_light;
+    unsigned port;
+    bool check, no_light;
 
     /* prepared */
     struct cli_paths paths;
-    char             mesh[128], model[CLI_PATH_MAX], keys_words[256], port_text[8];
-    const char      *backend;
-    int              lock_fd;
-    struct sup_spec  specs[UP_SERVICES];
-    size_t           spec_count;
+    char mesh[128], model[CLI_PATH_MAX], keys_words[256], port_text[8];
+    const char *backend;
+    int lock_fd;
+    struct sup_spec specs[UP_SERVICES];
+    size_t spec_count;
     struct {
         char program[CLI_PATH_MAX], log[CLI_PATH_MAX], metrics[CLI_PATH_MAX], listen[CLI_PATH_MAX + 8];
     } at[UP_SERVICES];
 
     /* running */
-    struct base_loop  *loop;
-    struct sup        *sup;
+    struct base_loop *loop;
+    struct sup *sup;
     struct base_timer *start_timer;
     struct base_watch *summary_watch;
-    struct base_buf    summary;
-    int                summary_fd, code;
-    pid_t              light_pid;
-    bool               all_ready, stopping;
-    uint64_t           begin_ns;
-    double             start_ms;
+    struct base_buf summary;
+    int summary_fd, code;
+    pid_t light_pid;
+    bool all_ready, stopping;
+    uint64_t begin_ns;
+    double start_ms;
 };
 
-/* Take the lock, make what is missing of keys, API key and folders, choose the port, fill in specs. E_EXISTS: up already. */
+/* Take the lock, make what is missing of keys, API key and folders, choose the port, fill in specs. E_EXISTS: up
+ * already. */
 dbe_err up_prepare(struct up *u, struct dbe_diag *diag) DBE_MUST_CHECK;
-void    up_release(struct up *u);
+void up_release(struct up *u);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * up_prepare.c - everything `dsmil up` needs before the first service starts. Idempotent: what is there and valid is kept.
+ * up_prepare.c - everything `dsmil up` needs before the first service starts. Idempotent: what is there and valid is
+ * kept.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,18 +22,18 @@ static const char mesh_default[] = "dsmil.local";
 /* Started in this order; they find each other in any. */
 static const struct node_row {
     const char *program, *credential, *socket; /* socket NULL: no listener */
-    uint8_t     device, role, layer;
+    uint8_t device, role, layer;
 } nodes[UP_SERVICES] = {
-    { "dsmil-l7-llm-worker-47", "worker-47", "l7-worker-47", 47, DBE_ROLE_WORKER, 7 },
-    { "dsmil-l7-router", "router-43", "l7-router", 43, DBE_ROLE_ROUTER, 7 },
-    { "dsmil-openai-shim", "shim-0", NULL, 0, DBE_ROLE_SHIM, 7 },
+    {"dsmil-l7-llm-worker-47", "worker-47", "l7-worker-47", 47, DBE_ROLE_WORKER, 7},
+    {"dsmil-l7-router", "router-43", "l7-router", 43, DBE_ROLE_ROUTER, 7},
+    {"dsmil-openai-shim", "shim-0", NULL, 0, DBE_ROLE_SHIM, 7},
 };
 
-/* ---- lock --------------------------------------------------------------------------------------------------------- */
+/* ---- lock ------------ */
 
 static dbe_err take_lock(struct up *u, struct dbe_diag *diag)
 {
-    struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
     u->lock_fd = open(u->paths.lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (u->lock_fd < 0)
@@ -47,7 +48,7 @@ static dbe_err take_lock(struct up *u, struct dbe_diag *diag)
                     cli_supervisor_pid(&u->paths));
 }
 
-/* ---- keys --------------------------------------------------------------------------------------------------------- */
+/* ---- keys ------------ */
 
 static bool have(const struct up *u, const char *name, const char *suffix)
 {
@@ -55,13 +56,13 @@ static bool have(const struct up *u, const char *name, const char *suffix)
     return dbe_keys_path(u->paths.keys, name, suffix, path, sizeof path) == DBE_OK && access(path, F_OK) == 0;
 }
 
-/* True if the credential must be issued: missing, half written, expired or about to. Any other fault is an error: a key that
- * others could read is not replaced in silence. */
+/* True if the credential must be issued: missing, half written, expired or about to. Any other fault is an error: a
+ * key that others could read is not replaced in silence. */
 static dbe_err needs_issue(const struct up *u, const char *name, bool *ret, struct dbe_diag *diag)
 {
     struct dbe_credential *cred = NULL;
-    dbe_err                err;
-    uint64_t               soon_ms = base_wall_ms() + RENEW_BEFORE_DAYS * UINT64_C(86400000);
+    dbe_err err;
+    uint64_t soon_ms = base_wall_ms() + RENEW_BEFORE_DAYS * UINT64_C(86400000);
 
     *ret = true;
     if (!have(u, name, "key") || !have(u, name, "crt"))
@@ -78,9 +79,12 @@ static dbe_err needs_issue(const struct up *u, const char *name, bool *ret, stru
 static dbe_err issue_nodes(struct up *u, struct base_buf *made, struct dbe_diag *diag)
 {
     for (size_t i = 0; i < UP_SERVICES; i++) {
-        const struct dbe_issue what = { .name = nodes[i].credential, .device = nodes[i].device, .role = nodes[i].role,
-                                        .layer = nodes[i].layer, .valid_days = NODE_DAYS };
-        bool                   need;
+        const struct dbe_issue what = {.name = nodes[i].credential,
+                                       .device = nodes[i].device,
+                                       .role = nodes[i].role,
+                                       .layer = nodes[i].layer,
+                                       .valid_days = NODE_DAYS};
+        bool need;
 
         DBE_TRY(needs_issue(u, nodes[i].credential, &need, diag));
         if (!need)
@@ -94,9 +98,9 @@ static dbe_err issue_nodes(struct up *u, struct base_buf *made, struct dbe_diag 
 static dbe_err prepare_keys(struct up *u, struct dbe_diag *diag)
 {
     struct dbe_trust *trust = NULL;
-    struct base_buf   made;
-    bool              fresh = !have(u, "ca", "crt"); /* a key that a killed run left alone is taken up */
-    dbe_err           err = DBE_OK;
+    struct base_buf made;
+    bool fresh = !have(u, "ca", "crt"); /* a key that a killed run left alone is taken up */
+    dbe_err err = DBE_OK;
 
     base_buf_init(&made, 200);
     if (fresh)
@@ -120,7 +124,7 @@ static dbe_err prepare_keys(struct up *u, struct dbe_diag *diag)
 static dbe_err prepare_api_key(struct up *u, struct dbe_diag *diag)
 {
     uint8_t raw[API_KEY_RANDOM];
-    char    hex[2 * API_KEY_RANDOM + 1], text[128];
+    char hex[2 * API_KEY_RANDOM + 1], text[128];
     dbe_err err;
 
     if (access(u->paths.api_key, F_OK) == 0)
@@ -135,15 +139,15 @@ static dbe_err prepare_api_key(struct up *u, struct dbe_diag *diag)
     return err;
 }
 
-/* ---- port ------------------------------------------------------------------------------------------------------------- */
+/* ---- port ------------ */
 
 /* Check that the port is free, or find a free one: a clear message now beats a service that dies later. */
 static dbe_err prepare_port(struct up *u, struct dbe_diag *diag)
 {
-    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)u->port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t          len = sizeof in;
-    int                one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in in = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)u->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof in;
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return dbe_fail(diag, DBE_E_IO, NULL, 0, "socket: %s", strerror(errno));
@@ -151,8 +155,8 @@ static dbe_err prepare_port(struct up *u, struct dbe_diag *diag)
     if (bind(fd, (struct sockaddr *)&in, sizeof in) != 0 || getsockname(fd, (struct sockaddr *)&in, &len) != 0) {
         int why = errno;
         close(fd);
-        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "127.0.0.1:%u: %s; choose another with `dsmil up --port N`", u->port,
-                        strerror(why));
+        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "127.0.0.1:%u: %s; choose another with `dsmil up --port N`",
+                        u->port, strerror(why));
     }
     close(fd);
     u->port = ntohs(in.sin_port);
@@ -160,7 +164,7 @@ static dbe_err prepare_port(struct up *u, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- services ----------------------------------------------------------------------------------------------------------- */
+/* ---- services ------------ */
 
 static void add(struct sup_spec *s, const char *a, const char *b)
 {
@@ -176,14 +180,14 @@ static void add(struct sup_spec *s, const char *a, const char *b)
 static dbe_err prepare_spec(struct up *u, size_t i, struct dbe_diag *diag)
 {
     const struct node_row *row = &nodes[i];
-    struct sup_spec       *s = &u->specs[i];
+    struct sup_spec *s = &u->specs[i];
 
     if (cli_find_program(row->program, u->at[i].program, sizeof u->at[i].program) != DBE_OK)
-        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "the program %s is neither in the build folder nor installed; run `make`",
-                        row->program);
+        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0,
+                        "the program %s is neither in the build folder nor installed; run `make`", row->program);
     snprintf(u->at[i].log, sizeof u->at[i].log, "%.3900s/%s.log", u->paths.log, row->program);
-    *s = (struct sup_spec){ .name = row->program, .program = u->at[i].program, .log_path = u->at[i].log,
-                            .device = row->device };
+    *s = (struct sup_spec){
+        .name = row->program, .program = u->at[i].program, .log_path = u->at[i].log, .device = row->device};
     add(s, "--keys", u->paths.keys);
     add(s, "--name", row->credential);
     if (row->socket != NULL) {
@@ -215,7 +219,8 @@ static dbe_err prepare_model(struct up *u, struct dbe_diag *diag)
 {
     if (u->model_arg == NULL) {
         if (cli_find_model(u->model, sizeof u->model) != DBE_OK)
-            return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "the project's own model is missing; name one with --model FILE");
+            return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0,
+                            "the project's own model is missing; name one with --model FILE");
         return DBE_OK;
     }
     if (strlen(u->model_arg) >= sizeof u->model)

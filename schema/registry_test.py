@@ -68,8 +68,8 @@ class Refusals(unittest.TestCase):
         before = gen.registry_hash(*gen.load())
         self.add("roles", "/* a comment */")
         path = self.dir / "tlvs.def"
-        path.write_text(path.read_text(encoding="utf-8").replace('"tenant on whose behalf', '"the tenant on whose behalf'),
-                        encoding="utf-8")
+        text = path.read_text(encoding="utf-8").replace('"tenant on whose behalf', '"the tenant on whose behalf')
+        path.write_text(text, encoding="utf-8")
         self.assertEqual(before, gen.registry_hash(*gen.load()))
 
 

@@ -25,7 +25,7 @@
 
 #include "shim/headers.h"
 
-enum { DROPPED_MAX_BYTES = 4 * 1024 * 1024, PAGE_MAX_BYTES = 65536 };
+enum { DROPPED_MAX_BYTES = 16 * 1024 * 1024, PAGE_MAX_BYTES = 65536 };
 
 struct shim_socket { /* one connection */
     int fd;
@@ -232,12 +232,18 @@ static const char *header(struct shim_http *http, const char *name)
     return MHD_lookup_connection_value(http->connection, MHD_HEADER_KIND, name);
 }
 
+/* What the client says its body takes; 0 if it does not. */
+static unsigned long long declared_bytes(const struct shim_http *http)
+{
+    const char *length = header(http, "Content-Length");
+
+    return length != NULL ? strtoull(length, NULL, 10) : 0;
+}
+
 /* What the headers alone decide; DBE_OK: the body is wanted. */
 static dbe_err check_headers(struct shim_http *http, const char *path, const char *method,
                              const struct route **ret_route, struct shim_problem *p)
 {
-    const char *length = header(http, "Content-Length");
-
     if (!shim_host_is_local(header(http, "Host")))
         return shim_problem_set(p, 403, "host_not_allowed", NULL,
                                 "This service answers to localhost and 127.0.0.1 alone.");
@@ -253,7 +259,7 @@ static dbe_err check_headers(struct shim_http *http, const char *path, const cha
     if (route->needs_key && !shim_bearer_matches(header(http, "Authorization"), http->shim->api_key))
         return shim_problem_set(p, 401, "invalid_api_key", NULL,
                                 "The API key is missing or wrong: send 'Authorization: Bearer <key>'.");
-    if (length != NULL && strtoull(length, NULL, 10) > SHIM_BODY_MAX_BYTES)
+    if (declared_bytes(http) > SHIM_BODY_MAX_BYTES)
         return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
                                 SHIM_BODY_MAX_BYTES);
     return DBE_OK;
@@ -302,8 +308,9 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
         base_buf_str(&http->body, path + strlen(route->path));
         http->model_id = base_buf_cstr(&http->body);
     }
-    /* A client that waits for "100 Continue", or has too much to say, hears the answer now; others after their body. */
-    if (http->refused && (http->problem.status == 413 || header(http, "Expect") != NULL)) {
+    /* A client that waits for "100 Continue", or has far too much to say, hears the answer now. Others hear it after their
+     * body: most clients read nothing before they have written all, and would see a broken pipe in place of the reason. */
+    if (http->refused && (declared_bytes(http) > DROPPED_MAX_BYTES || header(http, "Expect") != NULL)) {
         shim_http_refuse(http, &http->problem);
         return queue_answer(http, route);
     }

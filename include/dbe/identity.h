@@ -62,8 +62,8 @@ void    dbe_credential_free(struct dbe_credential *cred); /* takes NULL; wipes *
 void    dbe_trust_free(struct dbe_trust *trust);          /* takes NULL */
 
 /* Sign with the credential's ML-DSA-87 key (FIPS 204, context string `ctx`); sig takes 4627 bytes. */
-dbe_err dbe_credential_sign(const struct dbe_credential *cred, const char *ctx, const void *msg, size_t len, uint8_t *sig)
-    DBE_MUST_CHECK;
+dbe_err dbe_credential_sign(const struct dbe_credential *cred, const char *ctx, const void *msg, size_t len,
+                            uint8_t *sig) DBE_MUST_CHECK;
 /* The certificate, DER; lives as long as the credential. */
 void    dbe_credential_cert(const struct dbe_credential *cred, const uint8_t **ret_der, size_t *ret_len);
 const struct dbe_identity *dbe_credential_identity(const struct dbe_credential *cred);

@@ -77,7 +77,8 @@ struct dbe_builder {
     dbe_err  err;
     uint32_t seen; /* known types below 32 already written: a type occurs once */
 };
-void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type, uint16_t flags, uint64_t correlation_id);
+void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type, uint16_t flags,
+                     uint64_t correlation_id);
 void dbe_build_u8(struct dbe_builder *b, uint16_t type, uint8_t v);
 void dbe_build_u32(struct dbe_builder *b, uint16_t type, uint32_t v);
 void dbe_build_u64(struct dbe_builder *b, uint16_t type, uint64_t v);

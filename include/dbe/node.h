@@ -26,9 +26,10 @@ struct dbe_node_ops {
     void (*on_message)(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg);
     /* Bytes from an authenticated peer that are no valid message; counted, the channel lives. May be NULL. */
     void (*on_malformed)(void *ctx, struct dbe_peer *peer, dbe_err err, const struct dbe_diag *diag);
-    void (*on_up)(void *ctx, struct dbe_peer *peer);                       /* handshake done; may be NULL */
-    void (*on_down)(void *ctx, struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag); /* may be NULL; also for
-                                                                              handshakes that failed (peer's identity NULL) */
+    /* The handshake is done. May be NULL. */
+    void (*on_up)(void *ctx, struct dbe_peer *peer);
+    /* The channel ended, or a handshake failed (the peer's identity is NULL then). May be NULL. */
+    void (*on_down)(void *ctx, struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag);
 };
 
 struct dbe_node_config {
@@ -40,12 +41,13 @@ struct dbe_node_config {
     uint32_t                     peers_max; /* 0: DBE_PEERS_MAX */
 };
 
-dbe_err dbe_node_new(struct base_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret) DBE_MUST_CHECK;
+dbe_err dbe_node_new(struct base_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret)
+    DBE_MUST_CHECK;
 void    dbe_node_free(struct dbe_node *node); /* takes NULL; open calls end with E_CANCELLED first */
 
 dbe_err dbe_node_listen(struct dbe_node *node, const char *address, struct dbe_diag *diag) DBE_MUST_CHECK;
-/* Keep a channel to `address` up: connects now, reconnects with back-off (50 ms doubling to 2 s, with jitter) until closed. Only a
- * peer of `role` (0: any) and `device` (-1: any) is accepted. The handle lives until dbe_link_close. */
+/* Keep a channel to `address` up: connects now, reconnects with back-off (50 ms doubling to 2 s, with jitter) until
+ * closed. Only a peer of `role` (0: any) and `device` (-1: any) is accepted. The handle lives until dbe_link_close. */
 struct dbe_link;
 dbe_err dbe_node_link(struct dbe_node *node, const char *address, uint8_t role, int device, struct dbe_link **ret)
     DBE_MUST_CHECK;
@@ -57,15 +59,17 @@ dbe_err          dbe_link_last_error(const struct dbe_link *link, struct dbe_dia
 /* ---- calls ---------------------------------------------------------------------------------------------- */
 
 /* One answer of a call. `msg` NULL: the call ended with `err` (E_TIMEOUT, E_CLOSED, E_CANCELLED); no more follows.
- * `last` is set when the message's STREAMING flag is clear or it is an ERROR; no more follows after that. An ERROR message is
- * an answer like any other: `err` is then DBE_OK. */
+ * `last` is set when the message's STREAMING flag is clear or it is an ERROR; no more follows after that. An ERROR
+ * message is an answer like any other: `err` is then DBE_OK. */
 typedef void dbe_reply_fn(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err);
 
-/* Send request `bytes` (a whole message) and hear its answers. `deadline_ns` is absolute, base_mono_ns. `fn` is called at least
- * once, unless this returns an error. E_LIMIT: DBE_CALLS_IN_FLIGHT_MAX or send queue; E_DUPLICATE: the correlation id is in flight. */
-dbe_err dbe_call(struct dbe_peer *peer, const void *bytes, size_t len, uint64_t deadline_ns, dbe_reply_fn *fn, void *ctx,
-                 uint64_t *ret_call_id) DBE_MUST_CHECK;
-/* Forget a call: `fn` is not called any more. Sends nothing (the caller decides about L7_CANCEL). Unknown ids are ignored. */
+/* Send request `bytes` (a whole message) and hear its answers. `deadline_ns` is absolute, base_mono_ns. `fn` is
+ * called at least once, unless this returns an error. E_LIMIT: DBE_CALLS_IN_FLIGHT_MAX or send queue; E_DUPLICATE:
+ * the correlation id is in flight. */
+dbe_err dbe_call(struct dbe_peer *peer, const void *bytes, size_t len, uint64_t deadline_ns, dbe_reply_fn *fn,
+                 void *ctx, uint64_t *ret_call_id) DBE_MUST_CHECK;
+/* Forget a call: `fn` is not called any more. Sends nothing (the caller decides about L7_CANCEL). Unknown ids are
+ * ignored. */
 void    dbe_call_cancel(struct dbe_peer *peer, uint64_t call_id);
 /* Send a message that expects no answer, or an answer to one (same correlation id). */
 dbe_err dbe_send(struct dbe_peer *peer, const void *bytes, size_t len) DBE_MUST_CHECK;
@@ -83,7 +87,8 @@ void        dbe_peer_set_user(struct dbe_peer *peer, void *user);
 void        dbe_peer_close(struct dbe_peer *peer, dbe_err why);
 
 struct dbe_node_stats {
-    uint64_t handshakes_ok, handshakes_failed, messages_in, messages_out, bytes_in, bytes_out, malformed, peers, calls_in_flight,
+    uint64_t handshakes_ok, handshakes_failed, messages_in, messages_out, bytes_in, bytes_out, malformed, peers;
+    uint64_t calls_in_flight,
         calls_timed_out, answers_unmatched; /* answers to calls that were cancelled, had ended or were never made */
 };
 void dbe_node_stats(const struct dbe_node *node, struct dbe_node_stats *ret);

@@ -18,8 +18,8 @@ struct tp_listener;
 
 /* What the owner of a connection is told. Callbacks may close the connection. */
 struct tp_conn_ops {
-    /* Bytes arrived. `data` is writable scratch, valid during the call. Return how many were consumed; the rest is offered
-     * again with what follows. */
+    /* Bytes arrived. `data` is writable scratch, valid during the call. Return how many were consumed; the rest is
+     * offered again with what follows. */
     size_t (*on_data)(void *ctx, struct tp_conn *conn, uint8_t *data, size_t len);
     void (*on_connected)(void *ctx, struct tp_conn *conn);         /* outgoing connection is up; may be NULL */
     void (*on_drained)(void *ctx, struct tp_conn *conn);           /* the send queue is empty again; may be NULL */
@@ -34,9 +34,11 @@ void    tp_listener_free(struct tp_listener *l); /* takes NULL; unlinks the sock
 dbe_err tp_connect(struct base_loop *loop, const char *address, const struct tp_conn_ops *ops, void *ctx,
                    size_t recv_max_bytes, struct tp_conn **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* For an accepted connection: who is told, and the largest unconsumed input. */
-dbe_err tp_conn_start(struct tp_conn *conn, const struct tp_conn_ops *ops, void *ctx, size_t recv_max_bytes) DBE_MUST_CHECK;
+dbe_err tp_conn_start(struct tp_conn *conn, const struct tp_conn_ops *ops, void *ctx, size_t recv_max_bytes)
+    DBE_MUST_CHECK;
 
-/* Queue bytes; written now or when the peer reads. E_LIMIT beyond DBE_SEND_QUEUE_MAX_BYTES (nothing queued), E_CLOSED. */
+/* Queue bytes; written now or when the peer reads. E_LIMIT beyond DBE_SEND_QUEUE_MAX_BYTES (nothing queued),
+ * E_CLOSED. */
 dbe_err tp_send(struct tp_conn *conn, const void *data, size_t len) DBE_MUST_CHECK;
 size_t  tp_queued_bytes(const struct tp_conn *conn);
 /* Close at once, or after the queue is written. Frees; no callback follows. Takes NULL. */

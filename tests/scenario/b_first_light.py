@@ -19,8 +19,8 @@ class Check(unittest.TestCase):
     def test_prints_one_summary_and_exits_0(self):
         state = tempfile.mkdtemp(prefix="dsmil-test-")
         try:
-            run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], env=dict(os.environ, DSMIL_STATE=state),
-                                 capture_output=True, text=True, timeout=200, check=False)
+            run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], capture_output=True,
+                                 env=dict(os.environ, DSMIL_STATE=state), text=True, timeout=200, check=False)
             self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
             summary = json.loads(run.stdout)
             self.assertTrue(summary["ok"])

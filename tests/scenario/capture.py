@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which TCP ports the mesh uses: those that its processes hold, and, where we may capture, those seen on loopback.
 
-`ports` has every local TCP port owned by one of the processes while the capture ran. With the right to open a packet socket
-(root), packets on loopback with such a port at either end are counted too; without it the kernel's tables alone speak.
+`ports` has every local TCP port owned by one of the processes while the capture ran. With the right to open a packet
+socket (root), packets on loopback with such a port at either end are counted too; without it the kernel's tables alone
+speak.
 """
 import os
 import pathlib

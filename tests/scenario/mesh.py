@@ -58,8 +58,8 @@ class Mesh:
 
     def __enter__(self):
         with open(self.out, "wb") as out:
-            self.proc = subprocess.Popen([DSMIL, "up", "--port", "0", "--no-first-light", *MODEL, *self.args], env=self.env,
-                                         stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            self.proc = subprocess.Popen([DSMIL, "up", "--port", "0", "--no-first-light", *MODEL, *self.args],
+                                         env=self.env, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             wait_for("the mesh is ready", self.ready, 120)
         except BaseException:
@@ -97,7 +97,9 @@ class Mesh:
         if self.proc.poll() is not None:
             raise AssertionError(f"dsmil up ended with {self.proc.returncode}:\n{self.said()}")
         mesh = self.mesh_json()
-        return mesh.get("pid") == self.proc.pid and mesh.get("ready") and all(s["state"] == "ready" for s in mesh["services"])
+        if mesh.get("pid") != self.proc.pid or not mesh.get("ready"):
+            return False
+        return all(s["state"] == "ready" for s in mesh["services"])
 
     def metric(self, name):
         """Sum of a metric's samples over the sockets of router and worker and the gateway."""
@@ -125,7 +127,8 @@ class Mesh:
 
     def cli(self, *args, **kw):
         """Run one verb."""
-        return subprocess.run([DSMIL, *args], env=self.env, capture_output=True, text=True, timeout=120, check=False, **kw)
+        return subprocess.run([DSMIL, *args], env=self.env, capture_output=True, text=True, timeout=120,
+                              check=False, **kw)
 
     def connect(self, timeout=60):
         """A connection to the gateway."""

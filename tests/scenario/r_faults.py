@@ -117,8 +117,8 @@ class Faults(unittest.TestCase):
                            capture_output=True)
             key = pathlib.Path(folder) / "state/keys/router-43.key"
             key.chmod(0o644)
-            run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], env=env, capture_output=True, text=True,
-                                 timeout=120, check=False)
+            run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], env=env, capture_output=True,
+                                 text=True, timeout=120, check=False)
             self.assertNotEqual(run.returncode, 0)
             self.assertIn("router-43.key", run.stderr)
             self.assertIn("chmod", run.stderr)
