@@ -64,7 +64,7 @@ def read_registry(name: str) -> list[list[str]]:
     for line in (SCHEMA / f"{name}.def").read_text(encoding="utf-8").splitlines():
         match = re.match(r"[A-Z_]+\((.*)\)\s*$", line)
         if match and not line.startswith((" ", "*", "MSG_ALIAS")):
-            rows.append([a.strip().strip('"') for a in re.findall(r'"[^"]*"|[^,]+', match.group(1)) if a.strip()])
+            rows.append([a.strip('"').strip() for a in re.findall(r'\s*("[^"]*"|[^,\s][^,]*)', match.group(1))])
     return rows
 
 
@@ -87,7 +87,7 @@ def registry_topics() -> list[Topic]:
     for name, number, klass, sentence in (r[:4] for r in read_registry("errors") if r[0] != "OK"):
         out.append(
             Topic(
-                0.5,
+                1.2 if klass == "DENY" else 0.5,
                 [name, f"error {name}", f"error {number}", f"code {number}", f"error code {number}"],
                 [f"I got {name}", f"what does {name} mean", f"my request failed with {name}", f"why do I see {name}"],
                 [f"{name} is error {number} of class {klass}: {sentence}. What follows: {CLASS_SAYS[klass]}."],
@@ -96,20 +96,15 @@ def registry_topics() -> list[Topic]:
     members: dict[str, list[str]] = {}
     for number, name, layer, _mem, _tops, title in (r[:6] for r in read_registry("devices")):
         members.setdefault(layer, []).append(f"{number} {title}")
-        token = f"0x{0x8000 + 3 * int(number):04X}"
         if int(number) >= 84:
             answer = f"Device {number} is reserved; it has no name yet."
         elif layer == "0":
-            answer = f"Device {number} is {title}, a platform device without an AI layer. Its base token is {token}."
+            answer = f"Device {number} is {title}, a platform device without an AI layer."
         else:
-            answer = f"Device {number} is {title}, in layer {layer}, {layers[layer][1]}. Its base token is {token}."
+            answer = f"Device {number} is {title}, in layer {layer}, {layers[layer][1]}."
         special = int(number) in (14, 15, 43, 46, 47, 48, 51, 52, 53, 58, 59, 61, 83)
         nouns = [] if special else [f"device {number}", f"Device {number}", f"dev {number}"]
-        questions = [
-            f"what is the token of device {number}",
-            f"which layer is device {number} in",
-            f"what is the name of device {number}",
-        ]
+        questions = [f"which layer is device {number} in", f"what is the name of device {number}"]
         if int(number) < 84:
             questions += [f"which device is {title}", f"what number has {title}", f"which device number is {title}"]
         out.append(Topic(0.3 if int(number) < 84 else 0.08, nouns, questions, [answer]))
@@ -222,14 +217,14 @@ class Corpus:
         if rng.random() < 0.25:
             turns.append(("system", rng.choice(SYSTEM)))
         draw = rng.random()
-        if draw < 0.43:
+        if draw < 0.46:
             turns += self.event_turns(rng)
-        elif draw < 0.50:
+        elif draw < 0.62:
             turns += copy_turns(rng, self.split)
-        elif draw < 0.565:
+        elif draw < 0.66:
             turns += self.unknown_turns(rng)
         else:
-            turns += self.topic_turns(rng, rng.random() < 0.25)
+            turns += self.topic_turns(rng, rng.random() < 0.45)
             if rng.random() < 0.22:
                 turns += (
                     self.topic_turns(rng, rng.random() < 0.25, follow=True)
@@ -298,26 +293,42 @@ def extract_turns(rng: Random, sample: soc.Sample) -> list[Turn]:
 
 
 def copy_turns(rng: Random, split: str) -> list[Turn]:
-    """Repeating a made-up text: the shortest lesson in copying."""
+    """Repeating a made-up text, or the values of a made-up record: the shortest lessons in copying."""
+    if rng.random() < 0.4:
+        return value_turns(rng)
     makers = (soc.make_user, soc.make_host, soc.make_ip, lambda r: str(r.randint(2, 99999)))
-    parts = [rng.choice(makers)(rng) for _ in range(rng.randint(1, 5))]
+    parts = [rng.choice(makers)(rng) for _ in range(rng.randint(1, 6))]
     text = rng.choice((" ", ", ", " and ", " / ")).join(parts)
-    return [
-        (
-            "user",
-            rng.choice(
-                (
-                    "Repeat: {t}",
-                    'Say "{t}"',
-                    "Repeat this: {t}",
-                    "Repeat after me: {t}",
-                    "Copy this exactly: {t}",
-                    "echo {t}",
-                )
-            ).format(t=text),
-        ),
-        ("assistant", text),
-    ]
+    asks = (
+        "Repeat: {t}",
+        'Say "{t}"',
+        "Repeat this: {t}",
+        "Repeat after me: {t}",
+        "Copy this exactly: {t}",
+        "echo {t}",
+    )
+    return [("user", rng.choice(asks).replace("{t}", text)), ("assistant", text)]
+
+
+def value_turns(rng: Random) -> list[Turn]:
+    """Fields of a record in the order in which they are asked for."""
+    record = {
+        "user": soc.make_user(rng),
+        "host": soc.make_host(rng),
+        "src": soc.make_ip(rng),
+        "count": str(rng.randint(2, 4999)),
+    }
+    keys = rng.sample(sorted(record), rng.randint(2, 4))
+    asked = rng.sample(keys, rng.randint(1, len(keys)))
+    quote = '"' if (as_json := rng.random() < 0.5) else ""
+    shown = {k: record[k] if k in ("count",) else f"{quote}{record[k]}{quote}" for k in keys}
+    body = (
+        "{" + ",".join(f'"{k}":{v}' for k, v in shown.items()) + "}"
+        if as_json
+        else " ".join(f"{k}={v}" for k, v in shown.items())
+    )
+    answer = ", ".join(f'{k} "{record[k]}"' if k in ("user", "host") else f"{k} {record[k]}" for k in asked)
+    return [("user", f"Give {', '.join(asked)} of {body}"), ("assistant", answer)]
 
 
 def dress(rng: Random, base: str) -> str:
@@ -326,7 +337,7 @@ def dress(rng: Random, base: str) -> str:
     if not base.endswith(("?", ".", "!")):
         text += rng.choice(TAIL)
     draw = rng.random()
-    if draw < 0.45:
+    if draw < 0.46:
         text = text[:1].upper() + text[1:]
     elif draw < 0.60:
         text = text.lower()

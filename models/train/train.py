@@ -143,13 +143,20 @@ def run(args: argparse.Namespace) -> None:
     test = draw(tok, Corpus("test"), Random(99), 300, 0.0)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, vocabulary {model.cfg.vocab}", flush=True)
     begin = saved = time.monotonic()
-    step = tokens = 0
-    shown, shown_count = 0.0, 0
+    step = first = tokens = 0
+    if args.resume:
+        saved_state = torch.load(args.dir / "last.pt", weights_only=True)
+        model.load_state_dict(saved_state["weights"])
+        step = first = saved_state["step"]
+        tokens = saved_state["tokens"]
+    begun, shown, shown_count = tokens, 0.0, 0
     while True:
         now = time.monotonic()
-        progress = max(
-            step / args.steps if args.steps else 0.0, (now - begin) / (60 * args.minutes) if args.minutes else 0.0
+        spent = max(
+            (step - first) / args.steps if args.steps else 0.0,
+            (now - begin) / (60 * args.minutes) if args.minutes else 0.0,
         )
+        progress = args.from_progress + (1 - args.from_progress) * spent
         if progress >= 1 or now - saved > args.save_every * 60:
             saved, score = now, held_out(model, test)
             save(model, args.dir, step, tokens, score)
@@ -158,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
                 print(f"-- {probe[-1][1]}\n{tok.decode(model.generate(tok.prompt(probe), IM_END, 160))}", flush=True)
         if progress >= 1:
             return
-        packs = batches(draw(tok, source, rng, args.batch, 0.35 if progress < 0.12 else 0.02))
+        packs = batches(draw(tok, source, rng, args.batch, 0.35 if progress < 0.12 else 0.0))
         count = sum(int(mask[:, 1:].sum()) for _, mask in packs)
         for ids, mask in packs:
             loss, n = model.loss(ids, mask)
@@ -174,7 +181,7 @@ def run(args: argparse.Namespace) -> None:
         if step % 20 == 0:
             print(
                 f"step {step} progress {progress:.3f} loss {shown / shown_count:.4f} tokens {tokens} "
-                f"tok/s {tokens / (time.monotonic() - begin):.0f}",
+                f"tok/s {(tokens - begun) / (time.monotonic() - begin):.0f}",
                 flush=True,
             )
             shown, shown_count = 0.0, 0
@@ -185,6 +192,8 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True, help="folder with tokenizer.model; receives last.pt")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--resume", action="store_true", help="go on from last.pt")
+    parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run begins")
     parser.add_argument("--batch", type=int, default=40, help="conversations a step")
     parser.add_argument("--dim", type=int, default=192)
     parser.add_argument("--layers", type=int, default=5)
