@@ -233,7 +233,7 @@ static const char *header(struct shim_http *http, const char *name)
 }
 
 /* What the client says its body takes; 0 if it does not. */
-static unsigned long long declared_bytes(const struct shim_http *http)
+static unsigned long long declared_bytes(struct shim_http *http)
 {
     const char *length = header(http, "Content-Length");
 
@@ -308,8 +308,8 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
         base_buf_str(&http->body, path + strlen(route->path));
         http->model_id = base_buf_cstr(&http->body);
     }
-    /* A client that waits for "100 Continue", or has far too much to say, hears the answer now. Others hear it after their
-     * body: most clients read nothing before they have written all, and would see a broken pipe in place of the reason. */
+    /* A client that waits for "100 Continue", or has far too much to say, hears the answer now. Others hear it after
+     * their body: most clients read nothing before they have written all, and would see a broken pipe, not the reason. */
     if (http->refused && (declared_bytes(http) > DROPPED_MAX_BYTES || header(http, "Expect") != NULL)) {
         shim_http_refuse(http, &http->problem);
         return queue_answer(http, route);

@@ -65,20 +65,27 @@ class TcpCapture:
         return self
 
     def watch(self):
-        """Until told to stop: the kernel's tables, and packets where allowed."""
+        """Until told to stop: the kernel's tables, and packets where allowed. What is queued by then still counts."""
         while not self.stop.is_set():
             self.ports |= tcp_ports(self.pids)
             if self.raw is None:
                 self.stop.wait(0.02)
-                continue
-            try:
-                frame = self.raw.recv(65535)
-            except TimeoutError:
-                continue
-            ip = frame[14:]
-            if len(ip) >= 24 and ip[9] == socket.IPPROTO_TCP:
-                head = (ip[0] & 15) * 4
-                self.seen.add(struct.unpack("!HH", ip[head:head + 4]))
+            else:
+                self.take_packet()
+        while self.raw is not None and self.take_packet():
+            pass
+
+    def take_packet(self):
+        """Note one packet's ports; False if none came in time."""
+        try:
+            frame = self.raw.recv(65535)
+        except TimeoutError:
+            return False
+        ip = frame[14:]
+        if len(ip) >= 24 and ip[9] == socket.IPPROTO_TCP:
+            head = (ip[0] & 15) * 4
+            self.seen.add(struct.unpack("!HH", ip[head:head + 4]))
+        return True
 
     def __exit__(self, *_):
         self.stop.set()
