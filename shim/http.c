@@ -309,7 +309,7 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
         http->model_id = base_buf_cstr(&http->body);
     }
     /* A client that waits for "100 Continue", or has far too much to say, hears the answer now. Others hear it after
-     * their body: most clients read nothing before they have written all, and would see a broken pipe, not the reason. */
+     * their body: most clients read nothing before they have written all, and would see a broken pipe. */
     if (http->refused && (declared_bytes(http) > DROPPED_MAX_BYTES || header(http, "Expect") != NULL)) {
         shim_http_refuse(http, &http->problem);
         return queue_answer(http, route);
