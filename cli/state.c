@@ -135,7 +135,7 @@ static dbe_err find(const char *const *patterns, const char *name, int mode, cha
 dbe_err cli_find_program(const char *name, char *ret, size_t cap)
 {
     /* build tree first: a program runs with the services it was built with */
-    static const char *const places[] = {"../devices/*", "../shim", "../libexec/dsmil", NULL};
+    static const char *const places[] = {"../devices/*", "../shim", "../libexec/dsmil/*", NULL};
     return find(places, name, X_OK, ret, cap);
 }
 
