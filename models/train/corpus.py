@@ -337,11 +337,11 @@ def dress(rng: Random, base: str) -> str:
     if not base.endswith(("?", ".", "!")):
         text += rng.choice(TAIL)
     draw = rng.random()
-    if draw < 0.46:
+    if draw < 0.36:
         text = text[:1].upper() + text[1:]
-    elif draw < 0.60:
+    elif draw < 0.62:
         text = text.lower()
-    elif draw < 0.63:
+    elif draw < 0.66:
         text = text.upper()
     if rng.random() < 0.06 and len(text) > 8:  # a letter lost or swapped
         i = rng.randrange(1, len(text) - 2)

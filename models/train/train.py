@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--resume", action="store_true", help="go on from last.pt")
     parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run begins")
-    parser.add_argument("--batch", type=int, default=40, help="conversations a step")
+    parser.add_argument("--batch", type=int, default=24, help="conversations a step")
     parser.add_argument("--dim", type=int, default=192)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--heads", type=int, default=6)
