@@ -106,10 +106,12 @@ static int show(const struct ask *ask, struct cli_answer *a)
         putchar('\n');
     if (ask->path && a->dsmil != NULL) {
         struct base_buf path;
-        const char *suite = json_string_value(json_object_get(a->dsmil, "suite"));
         base_buf_init(&path, 4096);
+        base_buf_str(&path, "path   ");
         cli_path_text(a->dsmil, &path);
-        fprintf(stderr, "path   %s\nsuite  %s\n", base_buf_cstr(&path), suite != NULL ? suite : "?");
+        base_buf_str(&path, "\nsuite  ");
+        cli_suites_text(a->dsmil, &path);
+        fprintf(stderr, "%s\n", base_buf_cstr(&path));
         base_buf_free(&path);
     }
     if (a->error_code[0] != '\0' || a->status != 200) {

@@ -88,8 +88,10 @@ static char *request_body(const struct cli_chat *c)
         json_object_set_new(body, "max_tokens", json_integer(c->max_tokens));
     if (c->seed_set)
         json_object_set_new(body, "seed", json_integer((json_int_t)c->seed));
-    if (c->stream)
+    if (c->stream) {
         json_object_set_new(body, "stream", json_true());
+        json_object_set_new(body, "stream_options", json_pack("{s:b}", "include_usage", 1));
+    }
     text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
     return text;
@@ -152,17 +154,46 @@ void cli_answer_free(struct cli_answer *a)
     a->dsmil = a->usage = NULL;
 }
 
+/* Hops come outermost first, each with the time of those behind it: what a hop itself took is the difference. */
 void cli_path_text(const json_t *dsmil, struct base_buf *out)
 {
+    const json_t *path = json_object_get(dsmil, "path");
     json_t *hop;
     size_t i;
 
-    json_array_foreach(json_object_get(dsmil, "path"), i, hop)
+    json_array_foreach(path, i, hop)
     {
         const char *name = json_string_value(json_object_get(hop, "name"));
+        const json_t *inner = json_array_get(path, i + 1);
+        double own_ms = json_number_value(json_object_get(hop, "elapsed_ms")) -
+                        json_number_value(json_object_get(inner, "elapsed_ms"));
         base_buf_fmt(out, "%s%s (device %d) %.2f ms", i > 0 ? " -> " : "", name != NULL ? name : "?",
-                     (int)json_integer_value(json_object_get(hop, "device")),
-                     json_number_value(json_object_get(hop, "elapsed_ms")));
+                     (int)json_integer_value(json_object_get(hop, "device")), own_ms);
+    }
+}
+
+void cli_suites_text(const json_t *dsmil, struct base_buf *out)
+{
+    const json_t *path = json_object_get(dsmil, "path");
+    const char *first = json_string_value(json_object_get(json_array_get(path, 1), "suite"));
+    bool same = first != NULL;
+    json_t *hop;
+    size_t i;
+
+    json_array_foreach(path, i, hop)
+    {
+        const char *suite = json_string_value(json_object_get(hop, "suite"));
+        same = same && (i == 0 || (suite != NULL && strcmp(suite, first) == 0));
+    }
+    if (same) {
+        base_buf_fmt(out, "%s on %zu of %zu channels", first, json_array_size(path) - 1, json_array_size(path) - 1);
+        return;
+    }
+    json_array_foreach(path, i, hop)
+    {
+        const char *suite = json_string_value(json_object_get(hop, "suite"));
+        if (i > 0)
+            base_buf_fmt(out, "%s%s", i > 1 ? ", " : "", suite != NULL ? suite : "none");
     }
 }
 

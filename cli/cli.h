@@ -102,13 +102,18 @@ struct cli_answer {
 };
 dbe_err cli_chat(const struct cli_chat *chat, struct cli_answer *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 void cli_answer_free(struct cli_answer *a);
-/* "shim 0 1.2 ms -> router 43 0.3 ms -> worker 47 81 ms" into `out`. */
+/* "openai-shim (device 0) 0.2 ms -> l7-router (device 43) 0.1 ms -> ..." into `out`: what each hop itself took. */
 void cli_path_text(const json_t *dsmil, struct base_buf *out);
+/* The suite of the sealed channels on the way: one name if all have the same, else one each. */
+void cli_suites_text(const json_t *dsmil, struct base_buf *out);
 /* Port and key of the running mesh. E_UNAVAILABLE with a diag that says how to start it. */
 dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct base_buf *ret_key,
                     struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* ---- words ------------ */
+
+/* How this program was called, so that what we tell people to type works where they stand. */
+extern const char *cli_self;
 
 /* "dsmil: what: why" on stderr; returns `code`. */
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag);

@@ -71,12 +71,13 @@ static int tokens(const struct cli_answer *a, const char *key)
 static void print_facts(const struct cli_answer *a)
 {
     struct base_buf path;
-    const char *suite = json_string_value(json_object_get(a->dsmil, "suite"));
 
     base_buf_init(&path, 4096);
+    base_buf_str(&path, "\n    path    client -> ");
     cli_path_text(a->dsmil, &path);
-    printf("\n    path    client -> %s\n", base_buf_cstr(&path));
-    printf("    suite   %s on each hop, handshake to the router %.1f ms\n", suite != NULL ? suite : "unknown",
+    base_buf_str(&path, "\n    suite   ");
+    cli_suites_text(a->dsmil, &path);
+    printf("%s, handshake to the router %.1f ms\n", base_buf_cstr(&path),
            json_number_value(json_object_get(a->dsmil, "handshake_ms")));
     printf("    model   %s, %d tokens in, %d out, finish reason %s\n", a->model, tokens(a, "prompt_tokens"),
            tokens(a, "completion_tokens"), a->finish_reason);

@@ -47,6 +47,8 @@ static int usage(FILE *out, int code)
 
 int main(int argc, char **argv)
 {
+    if (argc > 0)
+        cli_self = argv[0];
     if (argc < 2)
         return usage(stderr, CLI_USAGE);
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

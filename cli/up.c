@@ -156,14 +156,15 @@ static void print_summary(struct up *u)
 
 static void invite(struct up *u)
 {
-    printf("\nThe mesh is up and stays up; Ctrl-C or `dsmil down` ends it. Try it:\n\n"
+    printf("\nThe mesh is up and stays up; Ctrl-C or `%s down` ends it. Try it:\n\n"
            "  curl -N http://127.0.0.1:%u/v1/chat/completions -H \"Authorization: Bearer $(cat %s)\" \\\n"
            "    -H 'Content-Type: application/json' \\\n"
            "    -d '{\"model\": \"dsmil\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"What "
            "is DSMIL?\"}]}'\n\n"
-           "  dsmil ask --path \"What does the router do?\"        dsmil status\n"
+           "  %s ask --path \"What does the router do?\"\n"
+           "  %s status\n"
            "  any OpenAI client: base URL http://127.0.0.1:%u/v1, key in %s\n\n",
-           u->port, u->paths.api_key, u->port, u->paths.api_key);
+           cli_self, u->port, u->paths.api_key, cli_self, cli_self, u->port, u->paths.api_key);
     fflush(stdout);
 }
 

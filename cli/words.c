@@ -9,6 +9,8 @@
 
 #include "cli/cli.h"
 
+const char *cli_self = "dsmil";
+
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag)
 {
     const char *why = diag != NULL && diag->text[0] != '\0' ? diag->text : dbe_err_text(err);

@@ -166,10 +166,11 @@ static void make_trace(const struct shim_chat *chat, const struct dbe_msg *msg, 
 
     memset(ret, 0, sizeof *ret);
     memcpy(ret->request_id, chat->id_text, sizeof ret->request_id);
-    ret->hops[ret->hop_count++] = (struct shim_hop){SHIM_DEVICE, device_name(SHIM_DEVICE), (uint32_t)elapsed_us};
+    ret->hops[ret->hop_count++] = (struct shim_hop){SHIM_DEVICE, device_name(SHIM_DEVICE), (uint32_t)elapsed_us, NULL};
     for (size_t i = count; i > 0 && ret->hop_count < SHIM_HOPS_MAX; i--)
         ret->hops[ret->hop_count++] =
-            (struct shim_hop){hops[i - 1].device, device_name(hops[i - 1].device), hops[i - 1].elapsed_us};
+            (struct shim_hop){hops[i - 1].device, device_name(hops[i - 1].device), hops[i - 1].elapsed_us,
+                              dbe_suite_name(hops[i - 1].suite)};
     ret->suite = peer != NULL ? dbe_peer_suite(peer) : NULL;
     ret->handshake_us = peer != NULL ? dbe_peer_handshake_us(peer) : 0;
     ret->compartments = SHIM_COMPARTMENTS;

@@ -100,14 +100,15 @@ const struct shim_model *shim_models_find(const struct shim_models *models, cons
 struct shim_hop {
     uint32_t device;
     const char *name;
-    uint32_t elapsed_us;
+    uint32_t elapsed_us; /* with what the hops behind it took */
+    const char *suite;   /* of the channel that its answer came by; NULL: HTTP */
 };
 /* The "dsmil" object: which way an answer came, and under which labels. */
 struct shim_trace {
     char request_id[37];
     struct shim_hop hops[SHIM_HOPS_MAX];
     size_t hop_count;
-    const char *suite;
+    const char *suite; /* of the channel to the router */
     uint64_t handshake_us;
     const char *classification, *roe_level, *tenant;
     uint32_t compartments; /* mask */

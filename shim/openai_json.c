@@ -181,8 +181,10 @@ void shim_trace_json(struct base_buf *out, const struct shim_trace *trace)
     for (size_t i = 0; i < trace->hop_count; i++) {
         base_buf_fmt(out, "%s{\"device\":%" PRIu32 ",\"name\":", i > 0 ? "," : "", trace->hops[i].device);
         text_or_null(out, trace->hops[i].name);
-        base_buf_fmt(out, ",\"elapsed_ms\":%" PRIu32 ".%03" PRIu32 "}", trace->hops[i].elapsed_us / 1000,
+        base_buf_fmt(out, ",\"elapsed_ms\":%" PRIu32 ".%03" PRIu32 ",\"suite\":", trace->hops[i].elapsed_us / 1000,
                      trace->hops[i].elapsed_us % 1000);
+        text_or_null(out, trace->hops[i].suite);
+        base_buf_u8(out, '}');
     }
     base_buf_str(out, "],\"suite\":");
     text_or_null(out, trace->suite);

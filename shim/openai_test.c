@@ -282,7 +282,7 @@ static void test_allocation_failures(void **state)
 
 static const struct shim_trace trace = {
     .request_id = "00112233-4455-4677-8899-aabbccddeeff",
-    .hops = {{0, "openai-shim", 1500}, {43, "l7-router", 1200}, {47, "l7-llm-worker-47", 1000}},
+    .hops = {{0, "openai-shim", 1500, NULL}, {43, "l7-router", 1200, "S"}, {47, "l7-llm-worker-47", 1000, "S"}},
     .hop_count = 3,
     .suite = "suite",
     .handshake_us = 2345,
@@ -312,6 +312,8 @@ static void check_trace(const json_t *dsmil)
     assert_int_equal(json_array_size(path), 3);
     assert_int_equal(json_integer_value(json_object_get(json_array_get(path, 1), "device")), 43);
     assert_true(json_real_value(json_object_get(json_array_get(path, 0), "elapsed_ms")) == 1.5);
+    assert_true(json_is_null(json_object_get(json_array_get(path, 0), "suite")));
+    assert_string_equal(json_string_value(json_object_get(json_array_get(path, 1), "suite")), "S");
     assert_string_equal(json_string_value(json_object_get(dsmil, "classification")), "SECRET");
     assert_true(json_real_value(json_object_get(dsmil, "handshake_ms")) == 2.345);
     assert_int_equal(json_array_size(parts), 2);

@@ -102,6 +102,11 @@ const char *svc_link_problem(const struct svc_link *link)
     return current->link_up ? "" : "connection refused";
 }
 
+const char *dbe_suite_name(uint16_t suite)
+{
+    return suite == 1 ? "suite one" : "unknown";
+}
+
 const char *dbe_peer_suite(const struct dbe_peer *peer)
 {
     (void)peer;
@@ -236,7 +241,7 @@ void fake_answer(struct fake_svc *fake, struct fake_call *call, uint8_t type, co
 
     (void)fake;
     dbe_build_begin(&b, inner, sizeof inner, type, 0, 1);
-    dbe_build_hops(&b, NULL, 47, 1000);
+    dbe_build_hops(&b, NULL, &(struct dbe_hop){47, 1000, 1});
     dbe_build_payload(&b, "", 0);
     assert_int_equal(dbe_build_end(&b, &hop_len), DBE_OK);
     assert_int_equal(dbe_msg_decode(inner, hop_len, &hop, NULL), DBE_OK);
@@ -245,7 +250,7 @@ void fake_answer(struct fake_svc *fake, struct fake_call *call, uint8_t type, co
     dbe_build_u8(&b, DBE_TLV_CLASSIFICATION, DBE_CLSF_SECRET);
     dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, DBE_ROE_SOC_ASSIST);
     if (last)
-        dbe_build_hops(&b, &hop, 43, 2000);
+        dbe_build_hops(&b, &hop, &(struct dbe_hop){43, 2000, 1});
     dbe_build_payload(&b, payload, len);
     assert_int_equal(dbe_build_end(&b, &n), DBE_OK);
     assert_int_equal(dbe_msg_decode(bytes, n, &msg, NULL), DBE_OK);

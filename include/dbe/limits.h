@@ -16,7 +16,7 @@ enum {
     DBE_MESSAGE_MAX_BYTES = DBE_HEADER_BYTES + DBE_TLV_AREA_MAX_BYTES + DBE_PAYLOAD_MAX_BYTES,
     DBE_LAYER_PATH_MAX = 32,
     DBE_HOPS_MAX = 32,
-    DBE_HOP_BYTES = 5,
+    DBE_HOP_BYTES = 7, /* device u8, microseconds u32, suite u16 */
 
     /* record, spec section 5: length u32, type u8, epoch u8, reserved u16, sequence u64 */
     DBE_RECORD_HEADER_BYTES = 16,

@@ -57,10 +57,12 @@ dbe_err dbe_tlv_text(const struct dbe_msg *msg, uint16_t type, char *ret, size_t
 /* Unix milliseconds of a TIMESTAMP TLV. */
 dbe_err dbe_tlv_timestamp_ms(const struct dbe_msg *msg, uint64_t *ret_ms) DBE_MUST_CHECK;
 
-/* One record of HOP_TRACE: what a hop spent between receiving the request and sending the answer. */
+/* One record of HOP_TRACE: what a hop spent between receiving the request and sending the answer, and the suite of the
+ * channel that it sent the answer by. */
 struct dbe_hop {
     uint8_t  device;
     uint32_t elapsed_us;
+    uint16_t suite; /* dbe_suite_name of dbe/node.h names it */
 };
 /* Hops of the message, oldest first; returns how many were written (0 when absent). */
 size_t dbe_msg_hops(const struct dbe_msg *msg, struct dbe_hop ret[DBE_HOPS_MAX]);
@@ -89,7 +91,7 @@ void dbe_build_timestamp_ms(struct dbe_builder *b, uint64_t unix_ms);
  * kept, as spec section 4 demands of forwarders. */
 void dbe_build_copy_tlvs(struct dbe_builder *b, const struct dbe_msg *msg, const uint16_t *except);
 /* HOP_TRACE of `msg` (may be NULL) plus one hop. */
-void dbe_build_hops(struct dbe_builder *b, const struct dbe_msg *msg, uint8_t device, uint32_t elapsed_us);
+void dbe_build_hops(struct dbe_builder *b, const struct dbe_msg *msg, const struct dbe_hop *hop);
 /* LAYER_PATH of `msg` (may be NULL) plus one layer. */
 void dbe_build_layer_path(struct dbe_builder *b, const struct dbe_msg *msg, uint8_t layer);
 void dbe_build_payload(struct dbe_builder *b, const void *data, size_t len);

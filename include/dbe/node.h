@@ -79,7 +79,9 @@ const struct dbe_identity *dbe_peer_identity(const struct dbe_peer *peer);
 const uint8_t *dbe_peer_public_key(const struct dbe_peer *peer);
 /* 32 bytes that only the two ends of this channel know. */
 dbe_err     dbe_peer_channel_binding(const struct dbe_peer *peer, uint8_t ret[32]) DBE_MUST_CHECK;
-const char *dbe_peer_suite(const struct dbe_peer *peer);   /* name of the suite */
+const char *dbe_peer_suite(const struct dbe_peer *peer);   /* name of the suite; "none" before it is chosen */
+uint16_t    dbe_peer_suite_id(const struct dbe_peer *peer); /* its number on the wire; 0 before it is chosen */
+const char *dbe_suite_name(uint16_t suite);                /* "unknown" if this build has no such suite */
 uint64_t    dbe_peer_handshake_us(const struct dbe_peer *peer);
 size_t      dbe_peer_queued_bytes(const struct dbe_peer *peer); /* back-pressure: what waits to be written */
 void       *dbe_peer_user(const struct dbe_peer *peer);    /* the owner's pointer, NULL at first */

@@ -137,12 +137,13 @@ static void build_appended(struct dbe_builder *b, const struct dbe_msg *msg, uin
     dbe_build_bytes(b, type, all, old_len + len);
 }
 
-void dbe_build_hops(struct dbe_builder *b, const struct dbe_msg *msg, uint8_t device, uint32_t elapsed_us)
+void dbe_build_hops(struct dbe_builder *b, const struct dbe_msg *msg, const struct dbe_hop *hop)
 {
-    uint8_t hop[DBE_HOP_BYTES] = {device};
+    uint8_t record[DBE_HOP_BYTES] = {hop->device};
 
-    base_put_u32(hop + 1, elapsed_us);
-    build_appended(b, msg, DBE_TLV_HOP_TRACE, hop, sizeof hop);
+    base_put_u32(record + 1, hop->elapsed_us);
+    base_put_u16(record + 5, hop->suite);
+    build_appended(b, msg, DBE_TLV_HOP_TRACE, record, sizeof record);
 }
 
 void dbe_build_layer_path(struct dbe_builder *b, const struct dbe_msg *msg, uint8_t layer)

@@ -30,7 +30,7 @@ static dbe_err build_rich(size_t cap, size_t *ret_len)
     dbe_build_u64(&b, DBE_TLV_SEQUENCE_NUM, UINT64_MAX);
     dbe_build_timestamp_ms(&b, 1700000000000);
     dbe_build_layer_path(&b, NULL, 7);
-    dbe_build_hops(&b, NULL, 47, 1000);
+    dbe_build_hops(&b, NULL, &(struct dbe_hop){47, 1000, 1});
     dbe_build_bytes(&b, 0x7001, "keep", 4);
     dbe_build_bytes(&b, 0x7002, NULL, 0);
     dbe_build_payload(&b, "payload", 7);
@@ -198,7 +198,7 @@ static void forwarding_keeps_unknown_tlvs(void **state)
     dbe_build_begin(&b, mem2, sizeof mem2, in.type, in.flags, in.correlation_id);
     dbe_build_copy_tlvs(&b, &in, own);
     dbe_build_layer_path(&b, &in, 8);
-    dbe_build_hops(&b, &in, 43, 5);
+    dbe_build_hops(&b, &in, &(struct dbe_hop){43, 5, 2});
     dbe_build_payload(&b, in.payload, in.payload_len);
     assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
     assert_int_equal(dbe_msg_decode(mem2, len, &out, NULL), DBE_OK);
@@ -209,7 +209,9 @@ static void forwarding_keeps_unknown_tlvs(void **state)
     assert_memory_equal(dbe_tlv_find(&out, DBE_TLV_LAYER_PATH)->value, "\x07\x08", 2);
     assert_int_equal(dbe_msg_hops(&out, hops), 2);
     assert_int_equal(hops[0].device, 47); /* spec 12.9: answering side first */
+    assert_int_equal(hops[0].suite, 1);
     assert_int_equal(hops[1].device, 43);
+    assert_int_equal(hops[1].suite, 2);
 }
 
 /* A message in a circle stops when its path is full. */
@@ -229,7 +231,7 @@ static void a_full_path_is_refused(void **state)
     for (int hops = 0; hops < 2; hops++) {
         dbe_build_begin(&b, mem2, sizeof mem2, msg.type, 0, 0);
         if (hops)
-            dbe_build_hops(&b, &msg, 1, 1);
+            dbe_build_hops(&b, &msg, &(struct dbe_hop){1, 1, 1});
         else
             dbe_build_layer_path(&b, &msg, 1);
         assert_int_equal(dbe_build_end(&b, &len), DBE_E_TOO_LARGE);

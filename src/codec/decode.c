@@ -8,7 +8,7 @@
 _Static_assert((int)DBE_TLV_TYPE_LAST < (int)CODEC_INDEXED_TYPES,
                "by_type holds every known type that is not critical");
 _Static_assert(DBE_TLVS_MAX < UINT8_MAX, "by_type holds index + 1 in one byte");
-_Static_assert(DBE_HOPS_MAX *DBE_HOP_BYTES == 160, "schema/tlvs.def gives HOP_TRACE this maximum");
+_Static_assert(DBE_HOPS_MAX *DBE_HOP_BYTES == 224, "schema/tlvs.def gives HOP_TRACE this maximum");
 
 /* What the walk over the TLV area collects; copied into the view once all of it was found good. */
 struct walk {

@@ -137,8 +137,8 @@ static void areas(void **state)
         {AREA(0, 13, 0, 3, 0xED, 0xA0, 0x80), DBE_E_UTF8, "spec 4.6", 32},
         {AREA(0, 13, 0, 2, 0xC0, 0x80), DBE_E_UTF8, "spec 4.6", 32},
         /* spec 4.7: hop records are whole */
-        {AREA(0, 17, 0, 5, 43, 0, 0, 0, 9), DBE_OK, NULL, 0},
-        {AREA(0, 17, 0, 6, 43, 0, 0, 0, 9, 47), DBE_E_RANGE, "spec 4.7", 32},
+        {AREA(0, 17, 0, 7, 43, 0, 0, 0, 9, 0, 1), DBE_OK, NULL, 0},
+        {AREA(0, 17, 0, 8, 43, 0, 0, 0, 9, 0, 1, 47), DBE_E_RANGE, "spec 4.7", 32},
         /* spec 4.8 and 4.9: unknown types */
         {AREA(0x80, 0, 0, 0), DBE_E_CRITICAL_TLV, "spec 4.8", 32},
         {AREA(0xFF, 0xFF, 0, 1, 0), DBE_E_CRITICAL_TLV, "spec 4.8", 32},
@@ -188,7 +188,8 @@ static void raw_rich(struct raw *m)
         0,    4,    0, 2,  7,    8,                                         /* LAYER_PATH */
         0,    8,    0, 8,  0x01, 0x8B, 0xCF, 0xE5, 0x68, 0,  0x80, 0,       /* TIMESTAMP, and a half */
         0,    12,   0, 8,  0,    0,    0,    1,    0,    0,  0,    2,       /* SEQUENCE_NUM */
-        0,    17,   0, 10, 47,   0,    0,    1,    0,    43, 0,    0, 0, 9, /* HOP_TRACE */
+        0,    17,   0, 14, 47,   0,    0,    1,    0,    0,  1,             /* HOP_TRACE */
+        43,   0,    0, 0,  9,    1,    2,                                   /* its second record */
     };
 
     raw_start(m, area, sizeof area, 5);
@@ -231,7 +232,9 @@ static void values_are_read(void **state)
     assert_int_equal(dbe_msg_hops(&msg, hops), 2);
     assert_int_equal(hops[0].device, 47);
     assert_int_equal(hops[0].elapsed_us, 256);
+    assert_int_equal(hops[0].suite, 1);
     assert_int_equal(hops[1].elapsed_us, 9);
+    assert_int_equal(hops[1].suite, 0x0102);
     assert_int_equal(dbe_tlv_find(&msg, 0x1234)->len, 2);
     assert_null(dbe_tlv_find(&msg, 0x1235));
     assert_null(dbe_tlv_find(&msg, 0));

@@ -88,7 +88,7 @@ size_t dbe_msg_hops(const struct dbe_msg *msg, struct dbe_hop ret[DBE_HOPS_MAX])
 
     for (size_t i = 0; i < count; i++) {
         const uint8_t *p = tlv->value + i * DBE_HOP_BYTES;
-        ret[i] = (struct dbe_hop){.device = p[0], .elapsed_us = codec_u32(p + 1)};
+        ret[i] = (struct dbe_hop){.device = p[0], .elapsed_us = codec_u32(p + 1), .suite = base_get_u16(p + 5)};
     }
     return count;
 }

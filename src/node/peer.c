@@ -401,6 +401,20 @@ const char *dbe_peer_suite(const struct dbe_peer *p)
     return suite == NULL ? "none" : suite->name;
 }
 
+uint16_t dbe_peer_suite_id(const struct dbe_peer *p)
+{
+    const struct crypto_suite *suite = p->sess == NULL ? NULL : sess_suite(p->sess);
+
+    return suite == NULL ? 0 : suite->id;
+}
+
+const char *dbe_suite_name(uint16_t id)
+{
+    const struct crypto_suite *suite = crypto_suite(id);
+
+    return suite == NULL ? "unknown" : suite->name;
+}
+
 uint64_t dbe_peer_handshake_us(const struct dbe_peer *p)
 {
     return p->handshake_us;

@@ -94,6 +94,14 @@ static dbe_err status_of(const struct dbe_msg *answer)
     return code;
 }
 
+/* The trace of `answer` (may be NULL) and ourselves: the last message of an answer says which way it came. */
+static void add_hop(struct dbe_builder *b, const struct dbe_msg *answer, const struct svc_req *req)
+{
+    const struct dbe_hop hop = {req->svc->dev->device_id, elapsed_u32(req), dbe_peer_suite_id(req->peer)};
+
+    dbe_build_hops(b, answer, &hop);
+}
+
 dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last)
 {
     struct dbe_builder b;
@@ -108,7 +116,7 @@ dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void
     DBE_TRY(svc_scratch(svc, 0, len));
     answer_begin(svc, req, &b, type, last);
     if (last)
-        dbe_build_hops(&b, NULL, svc->dev->device_id, elapsed_u32(req));
+        add_hop(&b, NULL, req);
     dbe_build_payload(&b, payload, len);
     return answer_send(svc, req, &b, last, DBE_OK);
 }
@@ -132,7 +140,7 @@ dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *an
     answer_begin(svc, req, &b, answer->type, last);
     dbe_build_copy_tlvs(&b, answer, rewritten);
     if (last)
-        dbe_build_hops(&b, answer, svc->dev->device_id, elapsed_u32(req));
+        add_hop(&b, answer, req);
     dbe_build_payload(&b, answer->payload, answer->payload_len);
     return answer_send(svc, req, &b, last, last ? status_of(answer) : DBE_OK);
 }

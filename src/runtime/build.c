@@ -71,7 +71,7 @@ dbe_err svc_send_error(struct svc *svc, struct dbe_peer *peer, uint64_t correlat
     if (request_id != NULL)
         dbe_build_bytes(&b, DBE_TLV_REQUEST_ID, request_id, 16);
     if (elapsed_us != NULL)
-        dbe_build_hops(&b, NULL, svc->dev->device_id, *elapsed_us);
+        dbe_build_hops(&b, NULL, &(struct dbe_hop){svc->dev->device_id, *elapsed_us, dbe_peer_suite_id(peer)});
     uint8_t *room = dbe_build_payload_room(&b, payload_len);
     if (room != NULL)
         dsmil__error_reply__pack(&payload, room);

@@ -64,6 +64,9 @@ class Light(unittest.TestCase):
         self.assertEqual(body["usage"]["total_tokens"],
                          body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"])
         self.assertEqual([h["device"] for h in body["dsmil"]["path"]], [0, 43, 47])
+        suites = [h["suite"] for h in body["dsmil"]["path"]]
+        self.assertIsNone(suites[0], "the first hop is HTTP")
+        self.assertEqual(suites[1:], ["P384-MLKEM1024-MLDSA87-AES256GCM-SHA3-512"] * 2)
         elapsed = [h["elapsed_ms"] for h in body["dsmil"]["path"]]
         self.assertEqual(elapsed, sorted(elapsed, reverse=True), "an outer hop cannot take less than an inner one")
 
