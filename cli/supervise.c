@@ -174,6 +174,7 @@ static dbe_err spawn(struct sup_service *s)
     s->started_ns = base_mono_ns();
     s->started_wall_ms = base_wall_ms();
     log_open(s);
+    s->log_start = s->log_bytes;
     DBE_TRY(base_loop_watch(s->sup->loop, s->ready_fd, BASE_LOOP_READ, on_ready, s, &s->ready_watch));
     return base_loop_watch(s->sup->loop, s->log_in, BASE_LOOP_READ, on_log, s, &s->log_watch);
 }

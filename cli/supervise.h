@@ -44,7 +44,8 @@ struct sup_service {
     int ready_fd, log_in, log_out;
     struct base_watch *ready_watch, *log_watch;
     struct base_timer *restart_timer;
-    uint64_t started_ns, started_wall_ms, log_bytes;
+    uint64_t started_ns, started_wall_ms;
+    uint64_t log_bytes, log_start; /* size of the log now, and when this process started */
     unsigned restarts, backoff_ms;
     int last_exit; /* wait status of the last end, 0 if none */
 };

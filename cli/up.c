@@ -20,7 +20,7 @@
 #include "cli/cli.h"
 #include "cli/up.h"
 
-enum { START_TIMEOUT_S = 120, SUMMARY_MAX = 1024 * 1024 };
+enum { START_TIMEOUT_S = 120, SUMMARY_MAX = 1024 * 1024, TAIL_BYTES = 2000 };
 
 /* What people read: stdout, but stderr when stdout carries the summary. */
 static FILE *words(const struct up *u)
@@ -208,17 +208,20 @@ static void on_ready(void *ctx, struct sup_service *s)
     write_mesh(u);
 }
 
-/* The last lines a service wrote: why it could not start. */
+/* What a service that could not start said to people: the lines of its end that are no log records. */
 static void show_log_tail(const struct up *u, const struct sup_service *s)
 {
     struct base_buf log;
-    size_t lines = 0, at;
 
     base_buf_init(&log, 2 * SUP_LOG_MAX_BYTES);
-    if (base_file_read(s->spec.log_path, 2 * SUP_LOG_MAX_BYTES, &log, NULL) == DBE_OK && log.len > 0) {
-        for (at = log.len - 1; at > 0 && lines < 3; at--)
-            lines += log.data[at - 1] == '\n';
-        fprintf(words(u), "%s", base_buf_cstr(&log) + (at > 0 ? at + 1 : 0));
+    if (base_file_read(s->spec.log_path, 2 * SUP_LOG_MAX_BYTES, &log, NULL) == DBE_OK) {
+        size_t from = BASE_MAX(s->log_start, log.len > TAIL_BYTES ? log.len - TAIL_BYTES : 0);
+        const char *tail = base_buf_cstr(&log) + BASE_MIN(from, log.len);
+        for (const char *line = tail; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
+            line += *line == '\n';
+            if (*line != '{' && *line != '\0' && *line != '\n')
+                say(u, "", "%.*s", (int)strcspn(line, "\n"), line);
+        }
     }
     base_buf_free(&log);
 }
@@ -233,12 +236,14 @@ static void on_exit_(void *ctx, struct sup_service *s, int status)
     if (u->stopping)
         return;
     sup_status_text(status, why, sizeof why);
-    say(u, "ended", "%s: %s; starting it again (log: %s)", s->spec.name, why, s->spec.log_path);
     /* Usage and key errors do not heal by themselves, and a mesh that was never up has nothing to keep. */
     if (!u->all_ready && (code == 1 || code == 2 || code == 3 || code == 127)) {
+        say(u, "failed", "%s: %s (log: %s)", s->spec.name, why, s->spec.log_path);
         show_log_tail(u, s);
         stop(u, CLI_FAILED);
+        return;
     }
+    say(u, "ended", "%s: %s; starting it again (log: %s)", s->spec.name, why, s->spec.log_path);
 }
 
 static void on_stopped(void *ctx)
