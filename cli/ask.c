@@ -89,7 +89,7 @@ static void print_json(const struct cli_answer *a)
                           a->dsmil, "total_ms", a->total_ms);
     if (a->error_code[0] != '\0')
         json_object_set_new(o, "error", json_pack("{s:s,s:s}", "code", a->error_code, "message", a->error_text));
-    json_dumpf(o, stdout, JSON_INDENT(2));
+    json_dumpf(o, stdout, CLI_JSON_FLAGS);
     putchar('\n');
     json_decref(o);
 }

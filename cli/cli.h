@@ -13,6 +13,9 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NOT_UP = 3, CLI_PATH_MAX = 4096, CLI_PORT_DEFAULT = 8001 };
 
+/* How JSON is printed: for eyes as well, and times without digits that mean nothing. */
+#define CLI_JSON_FLAGS (JSON_INDENT(2) | JSON_REAL_PRECISION(6))
+
 /* ---- verbs ------------ */
 
 int cli_up(int argc, char **argv);

@@ -208,7 +208,7 @@ static int run(struct light *l)
     if (l->json) {
         json_t *all = json_pack("{s:b,s:i,s:i,s:O}", "ok", good == total, "passed", (int)good, "failed",
                                 (int)(total - good), "steps", l->steps);
-        json_dumpf(all, stdout, JSON_INDENT(2));
+        json_dumpf(all, stdout, CLI_JSON_FLAGS);
         putchar('\n');
         json_decref(all);
     } else {

@@ -74,7 +74,7 @@ static int show(json_t *mesh, bool json)
 
     if (json) {
         json_object_set_new(mesh, "healthy", json_boolean(well));
-        json_dumpf(mesh, stdout, JSON_INDENT(2));
+        json_dumpf(mesh, stdout, CLI_JSON_FLAGS);
         putchar('\n');
         return well ? CLI_OK : CLI_FAILED;
     }

@@ -77,7 +77,7 @@ static void write_mesh(struct up *u)
     json_t *mesh =
         json_pack("{s:s,s:i,s:i,s:s,s:s,s:b,s:o}", "mesh", u->mesh, "pid", (int)getpid(), "port", (int)u->port, "model",
                   u->model, "state", u->paths.state, "ready", u->all_ready, "services", list);
-    char *text = json_dumps(mesh, JSON_INDENT(2));
+    char *text = json_dumps(mesh, CLI_JSON_FLAGS);
     struct dbe_diag diag = {0};
 
     if (text != NULL && base_file_write(u->paths.mesh_json, text, strlen(text), 0600, &diag) != DBE_OK)
@@ -149,7 +149,7 @@ static void print_summary(struct up *u)
     json_t *all = json_pack("{s:b,s:s,s:i,s:s,s:f,s:o?}", "ok", u->code == CLI_OK, "mesh", u->mesh, "port",
                             (int)u->port, "model", u->model, "start_ms", u->start_ms, "first_light", light);
 
-    json_dumpf(all, stdout, JSON_INDENT(2));
+    json_dumpf(all, stdout, CLI_JSON_FLAGS);
     putchar('\n');
     json_decref(all);
 }
