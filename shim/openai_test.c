@@ -36,8 +36,8 @@ static void test_good_requests(void **state)
         HEAD ",\"frequency_penalty\":0,\"presence_penalty\":0.0,\"logit_bias\":{},\"logprobs\":false}",
         HEAD ",\"response_format\":{\"type\":\"text\"},\"modalities\":[\"text\"],\"tools\":null,\"safety_identifier\":"
              "\"s\"}",
-        ("{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"refusal\":null,\"annotations\":[]}]"
-         "}"),
+        ("{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"refusal\":null,"
+         "\"annotations\":[]}]}"),
     };
 
     (void)state;
