@@ -198,8 +198,11 @@ static void test_admin_pages(void **state)
     http_get(m, path, "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", page,
              sizeof page);
     assert_memory_equal(page, "HTTP/1.1 405 ", 13);
+    /* What is no HTTP gets a 400 or, from newer libraries, nothing; the next one is served either way. */
     http_get(m, path, "\x01\x02 nonsense\r\n\r\n", page, sizeof page);
-    assert_memory_equal(page, "HTTP/1.", 7);
+    assert_true(page[0] == '\0' || memcmp(page, "HTTP/1.1 400 ", 13) == 0);
+    http_get(m, path, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", page, sizeof page);
+    assert_memory_equal(page, "HTTP/1.1 200 ", 13);
     svc_close(m->worker);
     m->worker = NULL;
     assert_int_equal(stat(path, &st), -1); /* its file goes with it */
