@@ -143,7 +143,7 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
 static void on_up(void *ctx, struct dbe_peer *peer)
 {
     struct probe *p = ctx;
-    static uint8_t bytes[PROBE_MESSAGE_MAX]; /* with its length: too large for the stack, and one probe runs at a time */
+    static uint8_t bytes[PROBE_MESSAGE_MAX]; /* too large for the stack; one probe runs at a time */
     static size_t len;
     uint64_t call, deadline = base_mono_ns() + PROBE_TIMEOUT_MS * (uint64_t)BASE_NS_PER_MS;
 
