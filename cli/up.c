@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 #include "cli/cli.h"
 #include "cli/up.h"
 
-enum { START_TIMEOUT_S = 120, SUMMARY_MAX = 1024 * 1024, TAIL_BYTES = 2000 };
+enum { START_NOTICE_S = 10, START_TIMEOUT_S = 900, SUMMARY_MAX = 1024 * 1024, TAIL_BYTES = 2000 };
 
 /* What people read: stdout, but stderr when stdout carries the summary. */
 static FILE *words(const struct up *u)
@@ -251,11 +252,23 @@ static void on_stopped(void *ctx)
     base_loop_stop(((struct up *)ctx)->loop);
 }
 
-static void on_start_timeout(void *ctx)
+/* A large model takes its time to load: say what is waited for, and give up late. */
+static void on_start_timer(void *ctx)
 {
     struct up *u = ctx;
+    struct sup_service *s;
+    size_t n = sup_services(u->sup, &s);
+    uint64_t waited_s = (base_mono_ns() - u->begin_ns) / BASE_NS_PER_S;
 
-    say(u, "failed", "not every service was ready within %d s; the logs lie in %s", START_TIMEOUT_S, u->paths.log);
+    for (size_t i = 0; i < n; i++)
+        if (s[i].state != SUP_READY)
+            say(u, "waiting", "%s is not ready yet, after %" PRIu64 " s (log: %s)", s[i].spec.name, waited_s,
+                s[i].spec.log_path);
+    if (waited_s < START_TIMEOUT_S) {
+        base_timer_set(u->start_timer, base_mono_ns() + START_NOTICE_S * BASE_NS_PER_S);
+        return;
+    }
+    say(u, "failed", "not every service was ready within %d s", START_TIMEOUT_S);
     stop(u, CLI_FAILED);
 }
 
@@ -286,8 +299,8 @@ static dbe_err watch(struct up *u)
     DBE_TRY(base_loop_new(&u->loop));
     for (size_t i = 0; i < BASE_ARRAY_LEN(signals); i++)
         DBE_TRY(base_loop_signal(u->loop, signals[i], on_signal, u));
-    DBE_TRY(base_loop_timer(u->loop, on_start_timeout, u, &u->start_timer));
-    base_timer_set(u->start_timer, base_mono_ns() + START_TIMEOUT_S * BASE_NS_PER_S);
+    DBE_TRY(base_loop_timer(u->loop, on_start_timer, u, &u->start_timer));
+    base_timer_set(u->start_timer, base_mono_ns() + START_NOTICE_S * BASE_NS_PER_S);
     return sup_new(u->loop, &events, &u->sup);
 }
 
