@@ -163,12 +163,12 @@ class Mesh:
         """Events of a streamed answer, as they come."""
         body = {"model": "dsmil", "stream": True, "messages": [{"role": "user", "content": question}], **extra}
         conn = self.connect()
-        conn.request("POST", "/v1/chat/completions", json.dumps(body),
-                     {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
-        res = conn.getresponse()
-        assert res.status == 200, (res.status, res.read())
-        assert res.getheader("Content-Type").startswith("text/event-stream"), res.getheader("Content-Type")
         try:
+            conn.request("POST", "/v1/chat/completions", json.dumps(body),
+                         {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"})
+            res = conn.getresponse()
+            assert res.status == 200, (res.status, res.read())
+            assert res.getheader("Content-Type").startswith("text/event-stream"), res.getheader("Content-Type")
             while True:
                 line = res.readline()
                 if not line:
