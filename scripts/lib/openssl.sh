@@ -11,7 +11,6 @@
 
 OPENSSL_SUITE=trixie
 OPENSSL_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
-OPENSSL_DEFAULT_MIRROR=http://deb.debian.org/debian
 
 # Left out is what the mesh never speaks and what only lengthens the build. Kept: ML-KEM, ML-DSA, SLH-DSA, EC, X25519,
 # AES-GCM, SHA-3, HKDF, scrypt, X.509, TLS 1.2 and 1.3, QUIC, the assembly code.
@@ -57,14 +56,14 @@ provide_openssl() {
 
 # ---- fetching ----
 
-# Mirrors to ask, one "archive security" pair a line: the machine's own first, then Debian's.
+# Mirrors to ask, one "archive security" pair a line: $DSMIL_DEBIAN_MIRROR, then the machine's own.
 debian_mirrors() {
-    local uris main security
-    uris=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | sed 's|/*$||' | sort -u || true)
-    main=$(printf '%s\n' "$uris" | grep -E '/debian$' | head -n 1 || true)
-    security=$(printf '%s\n' "$uris" | grep -E '/debian-security$' | head -n 1 || true)
+    local targets main security
+    [ -z "${DSMIL_DEBIAN_MIRROR:-}" ] || echo "${DSMIL_DEBIAN_MIRROR%/} ${DSMIL_DEBIAN_MIRROR%/}-security"
+    targets=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 2>/dev/null | sed 's|/*$||' | sort -u || true)
+    main=$(printf '%s\n' "$targets" | sed -n 's/^Debian|Debian|//p' | head -n 1)
+    security=$(printf '%s\n' "$targets" | sed -n 's/^Debian|Debian-Security|//p' | head -n 1)
     [ -z "$main" ] || echo "$main ${security:-$main-security}"
-    [ "$main" = "$OPENSSL_DEFAULT_MIRROR" ] || echo "$OPENSSL_DEFAULT_MIRROR $OPENSSL_DEFAULT_MIRROR-security"
 }
 
 # The private configuration: the machine's way to the network (proxies, timeouts), and nothing else of it.
@@ -132,7 +131,7 @@ fetch_openssl() {
         fetch_from "$archive" "$security" && return 0
     done < <(debian_mirrors)
     die "no mirror gave OpenSSL $OPENSSL_MIN or later" \
-        "does the machine reach a Debian mirror? Proxies are read from apt's configuration. Then run this again."
+        "does the machine reach the Debian mirror of its apt sources? DSMIL_DEBIAN_MIRROR=URL names another. Run this again then."
 }
 
 # ---- building ----
