@@ -56,13 +56,15 @@ provide_openssl() {
 
 # ---- fetching ----
 
-# Mirrors to ask, one "archive security" pair a line: $DSMIL_DEBIAN_MIRROR, then the machine's own.
+# Mirrors to ask, one "archive security" pair a line: $DSMIL_DEBIAN_MIRROR, then the machine's own. Whose a source is
+# stands in its lists; where those were deleted its path has to tell.
 debian_mirrors() {
     local targets main security
     [ -z "${DSMIL_DEBIAN_MIRROR:-}" ] || echo "${DSMIL_DEBIAN_MIRROR%/} ${DSMIL_DEBIAN_MIRROR%/}-security"
-    targets=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 2>/dev/null | sed 's|/*$||' | sort -u || true)
-    main=$(printf '%s\n' "$targets" | sed -n 's/^Debian|Debian|//p' | head -n 1)
-    security=$(printf '%s\n' "$targets" | sed -n 's/^Debian|Debian-Security|//p' | head -n 1)
+    targets=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 2>/dev/null | sed 's|/*$||' | sort -u)
+    main=$(sed -n 's/^Debian|Debian|//p' <<<"$targets" | head -n 1)
+    security=$(sed -n 's/^Debian|Debian-Security|//p' <<<"$targets" | head -n 1)
+    main=${main:-$(sed -n 's/^||\(.*\/debian\)$/\1/p' <<<"$targets" | head -n 1)}
     [ -z "$main" ] || echo "$main ${security:-$main-security}"
 }
 
@@ -131,7 +133,7 @@ fetch_openssl() {
         fetch_from "$archive" "$security" && return 0
     done < <(debian_mirrors)
     die "no mirror gave OpenSSL $OPENSSL_MIN or later" \
-        "does the machine reach the Debian mirror of its apt sources? DSMIL_DEBIAN_MIRROR=URL names another. Run this again then."
+        "does the machine reach the mirror of its apt sources? DSMIL_DEBIAN_MIRROR=URL names another. Then run this again."
 }
 
 # ---- building ----
