@@ -133,7 +133,7 @@ fetch_openssl() {
         fetch_from "$archive" "$security" && return 0
     done < <(debian_mirrors)
     die "no mirror gave OpenSSL $OPENSSL_MIN or later" \
-        "does the machine reach the mirror of its apt sources? DSMIL_DEBIAN_MIRROR=URL names another. Then run this again."
+        "does the mirror of the apt sources answer? DSMIL_DEBIAN_MIRROR=URL names another. Then run this again."
 }
 
 # ---- building ----
