@@ -56,10 +56,12 @@ class Chaos(unittest.TestCase):
             for client in clients:
                 client.start()
             try:
+                killed = set()  # the supervisor's file may still name one for a moment
                 for _ in range(KILLS):
                     time.sleep(draw.random() * 0.5)  # the moment is the subject here, nothing is waited for
-                    victim = wait_for("a victim that runs", lambda: self.victim(mesh, draw))
+                    victim = wait_for("a victim that runs", lambda: self.victim(mesh, draw, killed))
                     os.kill(victim, signal.SIGKILL)
+                    killed.add(victim)
                 wait_for("the mesh is ready again", mesh.ready, 90)
                 wait_for("an answer", lambda: self.answers(mesh), 30)
             finally:
@@ -78,10 +80,11 @@ class Chaos(unittest.TestCase):
             self.assertEqual(sum(s["restarts"] for s in mesh.mesh_json()["services"]), KILLS)
 
     @staticmethod
-    def victim(mesh, draw):
+    def victim(mesh, draw, killed):
         """pid of a service that runs now, drawn at random."""
-        services = [s for s in mesh.mesh_json().get("services", []) if s["pid"] and s["state"] in ("starting", "ready")]
-        return draw.choice(services)["pid"] if services else None
+        pids = [s["pid"] for s in mesh.mesh_json().get("services", []) if s["state"] in ("starting", "ready")]
+        pids = [pid for pid in pids if pid and pid not in killed]
+        return draw.choice(pids) if pids else None
 
     @staticmethod
     def answers(mesh):
