@@ -102,17 +102,22 @@ static void add_hop(struct dbe_builder *b, const struct dbe_msg *answer, const s
     dbe_build_hops(b, answer, &hop);
 }
 
+/* An answer to a message that waits for none: nothing is sent, and the last one still ends the request. */
+static dbe_err swallow(struct svc_req *req, bool last)
+{
+    if (last)
+        svc_req_end(req, DBE_OK, NULL);
+    return DBE_OK;
+}
+
 dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last)
 {
     struct dbe_builder b;
 
     if (req->gone || svc->closing)
         return DBE_E_CANCELLED;
-    if (!req->answers) {
-        if (last)
-            svc_req_end(req, DBE_OK, NULL);
-        return DBE_OK;
-    }
+    if (!req->answers)
+        return swallow(req, last);
     DBE_TRY(svc_scratch(svc, 0, len));
     answer_begin(svc, req, &b, type, last);
     if (last)
@@ -131,11 +136,8 @@ dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *an
 
     if (req->gone || svc->closing)
         return DBE_E_CANCELLED;
-    if (!req->answers) {
-        if (last)
-            svc_req_end(req, DBE_OK, NULL);
-        return DBE_OK;
-    }
+    if (!req->answers)
+        return swallow(req, last);
     DBE_TRY(svc_scratch(svc, answer->tlv_area_len, answer->payload_len));
     answer_begin(svc, req, &b, answer->type, last);
     dbe_build_copy_tlvs(&b, answer, rewritten);
