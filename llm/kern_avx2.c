@@ -249,12 +249,7 @@ const struct llm_kernels llm_kernels_avx2 = {
     .gemm_q8 = gemm_q8,
     .gemm_f16 = kern_avx2_gemm_f16,
     .gemm_f32 = kern_avx2_gemm_f32,
-    .quantise = kern_avx2_quantise,
-    .scores_f16 = kern_avx2_scores_f16,
-    .mix_f16 = kern_avx2_mix_f16,
-    .to_f16 = kern_avx2_to_f16,
-    .softmax = kern_avx2_softmax,
-    .silu_mul = kern_avx2_silu_mul,
+    KERN_AVX2_SLOTS,
 };
 #else
 typedef int kern_avx2_is_for_x86; /* a translation unit must not be empty */

@@ -150,12 +150,7 @@ const struct llm_kernels llm_kernels_avx512 = {
     .gemm_q8 = gemm_q8,
     .gemm_f16 = gemm_f16,
     .gemm_f32 = gemm_f32,
-    .quantise = kern_avx2_quantise,
-    .scores_f16 = kern_avx2_scores_f16,
-    .mix_f16 = kern_avx2_mix_f16,
-    .to_f16 = kern_avx2_to_f16,
-    .softmax = kern_avx2_softmax,
-    .silu_mul = kern_avx2_silu_mul,
+    KERN_AVX2_SLOTS,
 };
 #else
 typedef int kern_avx512_is_for_x86;

@@ -23,4 +23,9 @@ void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);
 void kern_avx2_softmax(float *x, size_t n);
 void kern_avx2_silu_mul(float *gate, const float *up, size_t n);
 
+/* Slots that all three tables fill alike. */
+#define KERN_AVX2_SLOTS                                                                                                \
+    .quantise = kern_avx2_quantise, .scores_f16 = kern_avx2_scores_f16, .mix_f16 = kern_avx2_mix_f16,                  \
+    .to_f16 = kern_avx2_to_f16, .softmax = kern_avx2_softmax, .silu_mul = kern_avx2_silu_mul
+
 #endif
