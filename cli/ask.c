@@ -82,23 +82,23 @@ static dbe_err read_stdin(struct base_buf *out)
     return n < 0 ? DBE_E_IO : out->err;
 }
 
-static void print_json(const struct cli_answer *a)
+static int print_json(const struct cli_answer *a)
 {
     json_t *o = json_pack("{s:i,s:s%,s:s,s:s,s:O?,s:O?,s:f}", "status", a->status, "text", (const char *)a->text.data,
                           a->text.len, "model", a->model, "finish_reason", a->finish_reason, "usage", a->usage, "dsmil",
                           a->dsmil, "total_ms", a->total_ms);
     if (a->error_code[0] != '\0')
         json_object_set_new(o, "error", json_pack("{s:s,s:s}", "code", a->error_code, "message", a->error_text));
-    json_dumpf(o, stdout, CLI_JSON_FLAGS);
-    putchar('\n');
-    json_decref(o);
+    return cli_print_json(o);
 }
 
 static int show(const struct ask *ask, struct cli_answer *a)
 {
+    int code = CLI_OK;
+
     if (ask->json) {
         base_buf_cstr(&a->text);
-        print_json(a);
+        code = print_json(a);
     } else if (!ask->chat.stream) {
         fputs(base_buf_cstr(&a->text), stdout);
     }
@@ -119,7 +119,7 @@ static int show(const struct ask *ask, struct cli_answer *a)
             fprintf(stderr, "dsmil: the gateway answered %d: %s (%s)\n", a->status, a->error_text, a->error_code);
         return CLI_FAILED;
     }
-    return CLI_OK;
+    return code;
 }
 
 int cli_ask(int argc, char **argv)

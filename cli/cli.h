@@ -123,6 +123,8 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
 /* Value of option `name` at argv[*i] ("--name value" or "--name=value"), NULL if argv[*i] is something else. Moves
  * *i. */
 const char *cli_opt(int argc, char **argv, int *i, const char *name);
+/* Print one JSON object and let go of it. NULL, which is what a failed json_pack gives, is CLI_FAILED. */
+int cli_print_json(json_t *obj);
 bool cli_colour(int fd); /* people's terminal, and NO_COLOR unset */
 
 #endif

@@ -208,9 +208,8 @@ static int run(struct light *l)
     if (l->json) {
         json_t *all = json_pack("{s:b,s:i,s:i,s:O}", "ok", good == total, "passed", (int)good, "failed",
                                 (int)(total - good), "steps", l->steps);
-        json_dumpf(all, stdout, CLI_JSON_FLAGS);
-        putchar('\n');
-        json_decref(all);
+        if (cli_print_json(all) != CLI_OK)
+            return CLI_FAILED;
     } else {
         printf("\nfirst light: %u of %u as they must be\n", good, total);
     }

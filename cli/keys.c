@@ -125,15 +125,6 @@ static json_t *identity_json(const char *name, const struct dbe_identity *id)
     return obj;
 }
 
-static int print_json(json_t *obj)
-{
-    int rc = obj == NULL ? -1 : json_dumpf(obj, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-
-    json_decref(obj);
-    putchar('\n');
-    return rc == 0 ? CLI_OK : CLI_FAILED;
-}
-
 /* ---- options ------------ */
 
 static int number(const char *option, const char *text, uint32_t max, uint32_t *ret)
@@ -416,7 +407,7 @@ static int keys_list(int argc, char **argv)
         printf("mesh %s, certificate authority valid until %s, %s\n", dbe_trust_mesh(trust), until, o.dir);
     err = dbe_keys_list(o.dir, on_row, &l, &diag);
     if (err == DBE_OK && o.json)
-        rc = print_json(json_pack("{s:s s:s s:s s:o}", "mesh", dbe_trust_mesh(trust), "ca_not_after", until,
+        rc = cli_print_json(json_pack("{s:s s:s s:s s:o}", "mesh", dbe_trust_mesh(trust), "ca_not_after", until,
                                   "key_store", o.dir, "nodes", l.rows));
     else
         json_decref(l.rows);
@@ -443,7 +434,7 @@ static int keys_show(int argc, char **argv)
     if (err != DBE_OK)
         return cli_fail(code_of(err), "keys show", err, &diag);
     if (o.json)
-        rc = print_json(identity_json(o.name, dbe_credential_identity(cred)));
+        rc = cli_print_json(identity_json(o.name, dbe_credential_identity(cred)));
     else
         print_identity(o.name, dbe_credential_identity(cred));
     dbe_credential_free(cred);

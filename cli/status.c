@@ -74,9 +74,8 @@ static int show(json_t *mesh, bool json)
 
     if (json) {
         json_object_set_new(mesh, "healthy", json_boolean(well));
-        json_dumpf(mesh, stdout, CLI_JSON_FLAGS);
-        putchar('\n');
-        return well ? CLI_OK : CLI_FAILED;
+        int code = cli_print_json(json_incref(mesh));
+        return well ? code : CLI_FAILED;
     }
     printf("mesh %s, gateway http://127.0.0.1:%d/v1, supervisor %d, model %s\n\n",
            json_string_value(json_object_get(mesh, "mesh")), (int)json_integer_value(json_object_get(mesh, "port")),

@@ -150,9 +150,8 @@ static void print_summary(struct up *u)
     json_t *all = json_pack("{s:b,s:s,s:i,s:s,s:f,s:o?}", "ok", u->code == CLI_OK, "mesh", u->mesh, "port",
                             (int)u->port, "model", u->model, "start_ms", u->start_ms, "first_light", light);
 
-    json_dumpf(all, stdout, CLI_JSON_FLAGS);
-    putchar('\n');
-    json_decref(all);
+    if (cli_print_json(all) != CLI_OK)
+        u->code = CLI_FAILED;
 }
 
 static void invite(struct up *u)

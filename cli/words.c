@@ -32,6 +32,15 @@ const char *cli_opt(int argc, char **argv, int *i, const char *name)
     return argv[++*i];
 }
 
+int cli_print_json(json_t *obj)
+{
+    int rc = obj == NULL ? -1 : json_dumpf(obj, stdout, CLI_JSON_FLAGS);
+
+    json_decref(obj);
+    putchar('\n');
+    return rc == 0 ? CLI_OK : CLI_FAILED;
+}
+
 bool cli_colour(int fd)
 {
     const char *no = getenv("NO_COLOR");
