@@ -87,6 +87,8 @@ dbe_err cli_paths_init(struct cli_paths *ret, struct dbe_diag *diag)
     memset(&p, 0, sizeof p);
     DBE_TRY(crypto_init(diag));
     DBE_TRY(cli_state_dir(p.state, sizeof p.state, diag));
+    if (!base_utf8_valid(p.state, strlen(p.state))) /* paths stand in logs and in mesh.json, which are text */
+        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "the state folder's path is not UTF-8; set DSMIL_STATE");
     DBE_TRY(private_dir(p.state, diag));
     if (keys != NULL && keys[0] != '\0')
         snprintf(p.keys, sizeof p.keys, "%s", keys);

@@ -226,6 +226,8 @@ static dbe_err prepare_model(struct up *u, struct dbe_diag *diag)
     if (strlen(u->model_arg) >= sizeof u->model)
         return DBE_E_TOO_LARGE;
     snprintf(u->model, sizeof u->model, "%s", u->model_arg);
+    if (!base_utf8_valid(u->model, strlen(u->model)))
+        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "the model's path is not UTF-8; give it another name");
     if (access(u->model, R_OK) != 0)
         return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "model %.120s: %s", u->model, strerror(errno));
     return DBE_OK;

@@ -109,6 +109,16 @@ class Faults(unittest.TestCase):
             self.assertNotEqual(run.returncode, 0)
             self.assertIn("tensor", run.stderr.lower())
 
+    def test_a_path_that_is_no_text_is_refused_clearly(self):
+        with tempfile.TemporaryDirectory() as folder:
+            bad = os.fsencode(folder) + b"/\xff\xfe"
+            for args, env in ((["up", "--check", "--port", "0"], {b"DSMIL_STATE": bad}),
+                              (["up", "--check", "--port", "0", "--model", bad], {b"DSMIL_STATE": folder.encode()})):
+                run = subprocess.run([DSMIL, *args], env={**os.environb, **env}, capture_output=True, timeout=120,
+                                     check=False)
+                self.assertEqual(run.returncode, 2, run.stderr)
+                self.assertIn(b"UTF-8", run.stderr)
+
     def test_a_key_that_others_can_read_is_refused_by_name(self):
         with tempfile.TemporaryDirectory() as folder:
             env = dict(os.environ, DSMIL_STATE=folder + "/state")
