@@ -22,7 +22,7 @@ static const char probe_tenant[] = "LOCAL_TOOL_USER";
 
 struct probe {
     enum probe_kind kind;
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct dbe_credential *self, *forger; /* forger: of the foreign mesh */
     struct dbe_trust *trust;
     struct dbe_node *node;

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 struct sup {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct sup_events events;
     struct sup_service services[SUP_SERVICES_MAX];
     size_t count;
@@ -291,7 +291,7 @@ void sup_stop(struct sup *sup)
         sup->events.on_stopped(sup->events.ctx);
 }
 
-dbe_err sup_new(struct base_loop *loop, const struct sup_events *events, struct sup **ret)
+dbe_err sup_new(struct dbe_loop *loop, const struct sup_events *events, struct sup **ret)
 {
     struct sup *sup = base_alloc(1, sizeof *sup);
     dbe_err err;

@@ -57,7 +57,7 @@ struct sup_events {
     void *ctx;
 };
 
-dbe_err sup_new(struct base_loop *loop, const struct sup_events *events, struct sup **ret) DBE_MUST_CHECK;
+dbe_err sup_new(struct dbe_loop *loop, const struct sup_events *events, struct sup **ret) DBE_MUST_CHECK;
 void sup_free(struct sup *sup);
 dbe_err sup_start(struct sup *sup, const struct sup_spec *spec, struct dbe_diag *diag) DBE_MUST_CHECK;
 void sup_stop(struct sup *sup); /* SIGTERM to all, SIGKILL after SUP_STOP_MS */

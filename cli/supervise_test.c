@@ -17,7 +17,7 @@
 #include "cli/supervise.h"
 
 struct fixture {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct sup *sup;
     char dir[64], log[96];
     unsigned ready, exits, stopped;

@@ -29,7 +29,7 @@ struct up {
     } at[UP_SERVICES];
 
     /* running */
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct sup *sup;
     struct base_timer *start_timer;
     struct base_watch *summary_watch;

@@ -43,7 +43,7 @@ uint64_t svc_now_ns(const struct svc *svc)
     return base_mono_ns() + of(svc)->clock_ahead_ns;
 }
 
-struct base_loop *svc_loop(struct svc *svc)
+struct dbe_loop *svc_loop(struct svc *svc)
 {
     return of(svc)->loop;
 }

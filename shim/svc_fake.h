@@ -22,7 +22,7 @@ struct fake_call { /* one call to the router that waits for its answer */
 };
 
 struct fake_svc {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     bool link_up;
     uint64_t clock_ahead_ns, next_id;
     struct fake_call calls[FAKE_CALLS_MAX];

@@ -16,7 +16,7 @@
 #include "dbe/identity.h"
 #include "dbe/msg.h"
 
-struct base_loop;
+struct dbe_loop;
 struct dbe_node;
 struct dbe_peer; /* one channel; valid from on_up until on_down returns */
 
@@ -41,7 +41,7 @@ struct dbe_node_config {
     uint32_t                     peers_max; /* 0: DBE_PEERS_MAX */
 };
 
-dbe_err dbe_node_new(struct base_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret)
+dbe_err dbe_node_new(struct dbe_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret)
     DBE_MUST_CHECK;
 void    dbe_node_free(struct dbe_node *node); /* takes NULL; open calls end with E_CANCELLED first */
 

@@ -21,7 +21,7 @@
 enum { LOOP_BATCH = 64, LOOP_SIGNALS = 65 };
 
 struct base_watch {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct base_watch *next, **link; /* in loop->watches, or in loop->dead */
     base_watch_fn *fn;
     void *ctx;
@@ -34,7 +34,7 @@ struct loop_signal {
     void *ctx;
 };
 
-struct base_loop {
+struct dbe_loop {
     struct loop_timers timers; /* first: loop_timer.c sees only this */
     int epoll_fd, wake_fd, signal_fd;
     unsigned depth; /* turns inside each other */
@@ -77,7 +77,7 @@ static void watch_unlink(struct base_watch *w)
         w->next->link = w->link;
 }
 
-dbe_err base_loop_watch(struct base_loop *loop, int fd, unsigned events, base_watch_fn *fn, void *ctx,
+dbe_err base_loop_watch(struct dbe_loop *loop, int fd, unsigned events, base_watch_fn *fn, void *ctx,
                         struct base_watch **ret)
 {
     struct epoll_event ev = {.events = to_epoll(events)};
@@ -112,7 +112,7 @@ dbe_err base_watch_events(struct base_watch *watch, unsigned events)
 
 void base_watch_free(struct base_watch *watch)
 {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
 
     if (watch == NULL)
         return;
@@ -128,7 +128,7 @@ void base_watch_free(struct base_watch *watch)
     watch_push(&loop->dead, watch);
 }
 
-static void free_dead(struct base_loop *loop)
+static void free_dead(struct dbe_loop *loop)
 {
     struct base_watch *next;
 
@@ -143,7 +143,7 @@ static void free_dead(struct base_loop *loop)
 
 static void on_wake_fd(void *ctx, int fd, unsigned events)
 {
-    struct base_loop *loop = ctx;
+    struct dbe_loop *loop = ctx;
     uint64_t count;
 
     (void)events;
@@ -151,7 +151,7 @@ static void on_wake_fd(void *ctx, int fd, unsigned events)
         loop->wake_fn(loop->wake_ctx);
 }
 
-void base_loop_wake(struct base_loop *loop)
+void base_loop_wake(struct dbe_loop *loop)
 {
     uint64_t one = 1;
     ssize_t done = write(loop->wake_fd, &one, sizeof one); /* EAGAIN: it is pending already, which is enough */
@@ -159,7 +159,7 @@ void base_loop_wake(struct base_loop *loop)
     (void)done;
 }
 
-void base_loop_on_wake(struct base_loop *loop, base_timer_fn *fn, void *ctx)
+void base_loop_on_wake(struct dbe_loop *loop, base_timer_fn *fn, void *ctx)
 {
     loop->wake_fn = fn;
     loop->wake_ctx = ctx;
@@ -167,7 +167,7 @@ void base_loop_on_wake(struct base_loop *loop, base_timer_fn *fn, void *ctx)
 
 static void on_signal_fd(void *ctx, int fd, unsigned events)
 {
-    struct base_loop *loop = ctx;
+    struct dbe_loop *loop = ctx;
     struct signalfd_siginfo info;
 
     (void)events;
@@ -177,7 +177,7 @@ static void on_signal_fd(void *ctx, int fd, unsigned events)
     }
 }
 
-dbe_err base_loop_signal(struct base_loop *loop, int signo, base_signal_fn *fn, void *ctx)
+dbe_err base_loop_signal(struct dbe_loop *loop, int signo, base_signal_fn *fn, void *ctx)
 {
     sigset_t mask = loop->signal_mask;
     int fd;
@@ -200,7 +200,7 @@ dbe_err base_loop_signal(struct base_loop *loop, int signo, base_signal_fn *fn, 
 /* ---- running -------------------------------------------------------------------------------------------- */
 
 /* Milliseconds that epoll may wait: until the next timer, rounded up so that it is due, or less. */
-static int wait_ms(const struct base_loop *loop, int timeout_ms)
+static int wait_ms(const struct dbe_loop *loop, int timeout_ms)
 {
     uint64_t ns = base_loop_next_ns(loop);
     uint64_t ms = ns / BASE_NS_PER_MS + (ns % BASE_NS_PER_MS != 0 ? 1 : 0);
@@ -221,7 +221,7 @@ static void dispatch(const struct epoll_event *evs, int count)
     }
 }
 
-dbe_err base_loop_turn(struct base_loop *loop, int timeout_ms)
+dbe_err base_loop_turn(struct dbe_loop *loop, int timeout_ms)
 {
     struct epoll_event evs[LOOP_BATCH];
     int count = epoll_wait(loop->epoll_fd, evs, LOOP_BATCH, wait_ms(loop, timeout_ms));
@@ -236,7 +236,7 @@ dbe_err base_loop_turn(struct base_loop *loop, int timeout_ms)
     return DBE_OK;
 }
 
-dbe_err base_loop_run(struct base_loop *loop)
+dbe_err base_loop_run(struct dbe_loop *loop)
 {
     dbe_err err = DBE_OK;
 
@@ -246,26 +246,26 @@ dbe_err base_loop_run(struct base_loop *loop)
     return err;
 }
 
-void base_loop_stop(struct base_loop *loop)
+void base_loop_stop(struct dbe_loop *loop)
 {
     loop->stop = true;
 }
 
-int base_loop_fd(const struct base_loop *loop)
+int base_loop_fd(const struct dbe_loop *loop)
 {
     return loop->epoll_fd;
 }
 
-uint64_t base_loop_next_ns(const struct base_loop *loop)
+uint64_t base_loop_next_ns(const struct dbe_loop *loop)
 {
     return loop_timers_next_ns(&loop->timers);
 }
 
 /* ---- making and freeing --------------------------------------------------------------------------------- */
 
-dbe_err base_loop_new(struct base_loop **ret)
+dbe_err base_loop_new(struct dbe_loop **ret)
 {
-    struct base_loop *loop = base_alloc(1, sizeof *loop);
+    struct dbe_loop *loop = base_alloc(1, sizeof *loop);
     dbe_err err = DBE_E_IO;
 
     if (loop == NULL)
@@ -284,7 +284,7 @@ dbe_err base_loop_new(struct base_loop **ret)
     return DBE_OK;
 }
 
-void base_loop_free(struct base_loop *loop)
+void base_loop_free(struct dbe_loop *loop)
 {
     if (loop == NULL)
         return;
@@ -298,7 +298,7 @@ void base_loop_free(struct base_loop *loop)
     base_free(loop);
 }
 
-dbe_err base_loop_timer(struct base_loop *loop, base_timer_fn *fn, void *ctx, struct base_timer **ret)
+dbe_err base_loop_timer(struct dbe_loop *loop, base_timer_fn *fn, void *ctx, struct base_timer **ret)
 {
     return loop_timer_new(&loop->timers, fn, ctx, ret);
 }

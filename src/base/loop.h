@@ -10,7 +10,7 @@
 
 #include "base/base.h"
 
-struct base_loop;
+struct dbe_loop;
 struct base_watch;
 struct base_timer;
 
@@ -21,38 +21,38 @@ typedef void base_watch_fn(void *ctx, int fd, unsigned events);
 typedef void base_timer_fn(void *ctx);
 typedef void base_signal_fn(void *ctx, int signo);
 
-dbe_err base_loop_new(struct base_loop **ret) DBE_MUST_CHECK;
-void    base_loop_free(struct base_loop *loop); /* takes NULL; watches and timers go with it */
+dbe_err base_loop_new(struct dbe_loop **ret) DBE_MUST_CHECK;
+void    base_loop_free(struct dbe_loop *loop); /* takes NULL; watches and timers go with it */
 
 /* Call `fn` when `fd` is ready for `events` (BASE_LOOP_READ | _WRITE); hang-up and error are always reported.
  * The loop does not own `fd`; free the watch before closing it. E_LIMIT beyond BASE_LOOP_WATCHES_MAX, E_EXISTS if
  * `fd` has a watch already. */
-dbe_err base_loop_watch(struct base_loop *loop, int fd, unsigned events, base_watch_fn *fn, void *ctx,
+dbe_err base_loop_watch(struct dbe_loop *loop, int fd, unsigned events, base_watch_fn *fn, void *ctx,
                         struct base_watch **ret) DBE_MUST_CHECK;
 dbe_err base_watch_events(struct base_watch *watch, unsigned events) DBE_MUST_CHECK;
 void    base_watch_free(struct base_watch *watch); /* takes NULL; no callback follows */
 
 /* A timer that is not armed. E_LIMIT beyond BASE_LOOP_TIMERS_MAX. */
-dbe_err base_loop_timer(struct base_loop *loop, base_timer_fn *fn, void *ctx, struct base_timer **ret) DBE_MUST_CHECK;
+dbe_err base_loop_timer(struct dbe_loop *loop, base_timer_fn *fn, void *ctx, struct base_timer **ret) DBE_MUST_CHECK;
 void    base_timer_set(struct base_timer *timer, uint64_t deadline_mono_ns); /* fires once; 0 disarms */
 void    base_timer_free(struct base_timer *timer);                           /* takes NULL */
 
 /* Deliver `signo` through the loop (signalfd); blocks its normal delivery in the calling thread, and leaves it blocked
  * when the loop is freed. Block it before other threads start; a child process inherits the mask and must reset it. */
-dbe_err base_loop_signal(struct base_loop *loop, int signo, base_signal_fn *fn, void *ctx) DBE_MUST_CHECK;
+dbe_err base_loop_signal(struct dbe_loop *loop, int signo, base_signal_fn *fn, void *ctx) DBE_MUST_CHECK;
 
 /* From any thread: make `fn` of base_loop_on_wake run soon on the loop's thread. Wake-ups coalesce. */
-void base_loop_wake(struct base_loop *loop);
-void base_loop_on_wake(struct base_loop *loop, base_timer_fn *fn, void *ctx); /* one for the loop */
+void base_loop_wake(struct dbe_loop *loop);
+void base_loop_on_wake(struct dbe_loop *loop, base_timer_fn *fn, void *ctx); /* one for the loop */
 
 /* Run until base_loop_stop. E_IO if epoll fails. */
-dbe_err base_loop_run(struct base_loop *loop) DBE_MUST_CHECK;
+dbe_err base_loop_run(struct dbe_loop *loop) DBE_MUST_CHECK;
 /* One turn: wait at most `timeout_ms` (-1: until something happens), run what is due. */
-dbe_err base_loop_turn(struct base_loop *loop, int timeout_ms) DBE_MUST_CHECK;
-void    base_loop_stop(struct base_loop *loop);
+dbe_err base_loop_turn(struct dbe_loop *loop, int timeout_ms) DBE_MUST_CHECK;
+void    base_loop_stop(struct dbe_loop *loop);
 /* The epoll descriptor, for a caller who has a loop of their own: when readable, call base_loop_turn(loop, 0). */
-int     base_loop_fd(const struct base_loop *loop);
+int     base_loop_fd(const struct dbe_loop *loop);
 /* Nanoseconds until the next timer, UINT64_MAX if none is armed. */
-uint64_t base_loop_next_ns(const struct base_loop *loop);
+uint64_t base_loop_next_ns(const struct dbe_loop *loop);
 
 #endif

@@ -19,7 +19,7 @@ static uint64_t test_clock(void *ctx)
     return now_ns;
 }
 
-static struct base_loop *loop;
+static struct dbe_loop *loop;
 static int pipes[2][2];
 
 static int setup(void **state)
@@ -253,7 +253,7 @@ static void every_failed_allocation_is_reported(void **state)
 
     (void)state;
     for (uint64_t nth = 1; err != DBE_OK; nth++) {
-        struct base_loop *l = NULL;
+        struct dbe_loop *l = NULL;
         struct base_timer *t;
         base_fail_alloc_at(nth);
         err = base_loop_new(&l);

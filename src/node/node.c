@@ -148,7 +148,7 @@ static void find_answer_types(bool answer_only[256])
     answer_only[DBE_MSG_ERROR] = true;
 }
 
-dbe_err dbe_node_new(struct base_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret)
+dbe_err dbe_node_new(struct dbe_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret)
 {
     if (config->credential == NULL || config->trust == NULL || config->ops == NULL || config->ops->on_message == NULL)
         return DBE_E_ARGUMENT;

@@ -45,7 +45,7 @@ struct fx_call {
 };
 
 struct fx {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     char dir[64], address[TP_ADDRESS_MAX];
     struct fx_member server, client;
     struct dbe_link *link;

@@ -107,7 +107,7 @@ struct dbe_link {
 };
 
 struct dbe_node {
-    struct base_loop      *loop;
+    struct dbe_loop      *loop;
     struct dbe_node_config config;
     struct tp_listener    *listeners[NODE_LISTENERS_MAX];
     size_t                 listener_count;

@@ -34,7 +34,7 @@ dbe_err svc_health_render(struct svc *svc, struct base_buf *out, unsigned *ret_h
  * MHD_ALLOW_SUSPEND_RESUME if connections are suspended); then attach it: its epoll descriptor is watched and
  * its timeouts are kept. The daemon stays the caller's: free the attachment first, stop the daemon after. */
 struct svc_mhd;
-dbe_err svc_mhd_attach(struct base_loop *loop, struct MHD_Daemon *daemon, struct svc_mhd **ret) DBE_MUST_CHECK;
+dbe_err svc_mhd_attach(struct dbe_loop *loop, struct MHD_Daemon *daemon, struct svc_mhd **ret) DBE_MUST_CHECK;
 void    svc_mhd_free(struct svc_mhd *mhd); /* takes NULL */
 /* Let the daemon run in the loop's next turn: call after MHD_resume_connection, and when a response has new
  * data to give. */

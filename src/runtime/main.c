@@ -32,7 +32,7 @@
 #endif
 
 struct process {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct svc *svc; /* NULL while it opens */
     bool stop_early;
 };

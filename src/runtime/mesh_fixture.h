@@ -42,7 +42,7 @@ extern const struct svc_device front_device, router_device, worker_device;
 extern char dir[64]; /* key store; other files of a test too */
 
 struct mesh {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct svc       *front, *router, *worker;
     int               log_fd;
 };

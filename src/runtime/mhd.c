@@ -37,7 +37,7 @@ static void on_timeout(void *ctx)
     run(ctx);
 }
 
-dbe_err svc_mhd_attach(struct base_loop *loop, struct MHD_Daemon *daemon, struct svc_mhd **ret)
+dbe_err svc_mhd_attach(struct dbe_loop *loop, struct MHD_Daemon *daemon, struct svc_mhd **ret)
 {
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
     struct svc_mhd *mhd;

@@ -149,7 +149,7 @@ struct svc {
     const struct svc_device *dev;
     void                    *state; /* the device's */
     struct svc_config        cfg;
-    struct base_loop        *loop; /* borrowed */
+    struct dbe_loop        *loop; /* borrowed */
     struct dbe_credential   *credential;
     struct dbe_trust        *trust;
     struct dbe_node         *node;
@@ -185,7 +185,7 @@ struct svc {
 
 /* Load keys, make the node, call the device's init, listen, link. `state` was filled by svc_config_load and is
  * the service's from now on, also on error. `ret_exit` says what a process should end with. */
-dbe_err svc_open(struct base_loop *loop, const struct svc_device *dev, const struct svc_config *cfg, void *state,
+dbe_err svc_open(struct dbe_loop *loop, const struct svc_device *dev, const struct svc_config *cfg, void *state,
                  struct svc **ret, enum svc_exit *ret_exit, struct dbe_diag *diag) DBE_MUST_CHECK;
 void    svc_close(struct svc *svc); /* takes NULL */
 /* Take no new work, finish what runs, then call on_stopped. */

@@ -210,7 +210,7 @@ static void log_start(struct svc *svc)
     svc_log_event(svc, SVC_INFO, &e, "started: %s", svc->dev->purpose);
 }
 
-dbe_err svc_open(struct base_loop *loop, const struct svc_device *dev, const struct svc_config *cfg, void *state,
+dbe_err svc_open(struct dbe_loop *loop, const struct svc_device *dev, const struct svc_config *cfg, void *state,
                  struct svc **ret, enum svc_exit *ret_exit, struct dbe_diag *diag)
 {
     struct svc *svc = base_alloc(1, sizeof *svc);
@@ -291,7 +291,7 @@ uint64_t svc_now_ns(const struct svc *svc)
     return base_mono_ns();
 }
 
-struct base_loop *svc_loop(struct svc *svc)
+struct dbe_loop *svc_loop(struct svc *svc)
 {
     return svc->loop;
 }

@@ -84,7 +84,7 @@ struct svc_device {
 /* ---- what the device may call ---------------------------------------------------------------- */
 
 uint64_t          svc_now_ns(const struct svc *svc);
-struct base_loop *svc_loop(struct svc *svc);
+struct dbe_loop *svc_loop(struct svc *svc);
 void              svc_wake(struct svc *svc); /* from any thread: wake() runs soon on the loop's thread */
 const struct dbe_identity   *svc_identity(const struct svc *svc);
 const struct dbe_credential *svc_credential(const struct svc *svc);

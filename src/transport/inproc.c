@@ -34,7 +34,7 @@ static struct inproc_conn *inproc_of(struct tp_conn *conn)
     return (struct inproc_conn *)conn;
 }
 
-static struct inproc_listener *inproc_find(const struct base_loop *loop, const char *name)
+static struct inproc_listener *inproc_find(const struct dbe_loop *loop, const char *name)
 {
     for (struct inproc_listener *l = listeners; l != NULL; l = l->next)
         if (l->base.loop == loop && strcmp(l->name, name) == 0)
@@ -115,7 +115,7 @@ static void inproc_on_timer(void *ctx)
 
 /* ---- the ops --------------------------------------------------------------------------------------------------- */
 
-static dbe_err inproc_listen(struct base_loop *loop, const char *name, tp_accept_fn *fn, void *ctx,
+static dbe_err inproc_listen(struct dbe_loop *loop, const char *name, tp_accept_fn *fn, void *ctx,
                              struct tp_listener **ret, struct dbe_diag *diag)
 {
     if (inproc_find(loop, name) != NULL)
@@ -142,7 +142,7 @@ static void inproc_listener_free(struct tp_listener *base)
     base_free(base);
 }
 
-static dbe_err inproc_new(struct base_loop *loop, struct inproc_conn **ret)
+static dbe_err inproc_new(struct dbe_loop *loop, struct inproc_conn **ret)
 {
     struct inproc_conn *c = base_alloc(1, sizeof *c);
 
@@ -159,7 +159,7 @@ static dbe_err inproc_new(struct base_loop *loop, struct inproc_conn **ret)
     return DBE_OK;
 }
 
-static dbe_err inproc_connect(struct base_loop *loop, const char *name, struct tp_conn **ret, struct dbe_diag *diag)
+static dbe_err inproc_connect(struct dbe_loop *loop, const char *name, struct tp_conn **ret, struct dbe_diag *diag)
 {
     struct inproc_listener *l = inproc_find(loop, name);
     struct inproc_conn *near = NULL, *far = NULL;

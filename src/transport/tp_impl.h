@@ -18,10 +18,10 @@ enum {
 
 struct tp_impl {
     const char *scheme; /* "uds:", with the colon */
-    dbe_err (*listen)(struct base_loop *loop, const char *rest, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
+    dbe_err (*listen)(struct dbe_loop *loop, const char *rest, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
                       struct dbe_diag *diag);
     void (*listener_free)(struct tp_listener *l);
-    dbe_err (*connect)(struct base_loop *loop, const char *rest, struct tp_conn **ret, struct dbe_diag *diag);
+    dbe_err (*connect)(struct dbe_loop *loop, const char *rest, struct tp_conn **ret, struct dbe_diag *diag);
     /* Begin to deliver: ops, ctx and recv_max_bytes of `conn` are set. */
     dbe_err (*start)(struct tp_conn *conn);
     dbe_err (*send)(struct tp_conn *conn, const void *data, size_t len);
@@ -38,7 +38,7 @@ struct tp_in {
 
 struct tp_conn {
     const struct tp_impl     *impl;
-    struct base_loop         *loop;
+    struct dbe_loop         *loop;
     const struct tp_conn_ops *ops; /* NULL until started */
     void                     *ctx;
     size_t                    recv_max_bytes;
@@ -47,7 +47,7 @@ struct tp_conn {
 
 struct tp_listener {
     const struct tp_impl *impl;
-    struct base_loop     *loop;
+    struct dbe_loop     *loop;
     tp_accept_fn         *fn;
     void                 *ctx;
 };

@@ -130,7 +130,7 @@ void tp_queue_free(struct tp_queue *q)
 
 /* ---- dispatch -------------------------------------------------------------------------------------------------- */
 
-dbe_err tp_listen(struct base_loop *loop, const char *address, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
+dbe_err tp_listen(struct dbe_loop *loop, const char *address, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
                   struct dbe_diag *diag)
 {
     const char *rest = NULL;
@@ -145,7 +145,7 @@ void tp_listener_free(struct tp_listener *l)
         l->impl->listener_free(l);
 }
 
-dbe_err tp_connect(struct base_loop *loop, const char *address, const struct tp_conn_ops *ops, void *ctx,
+dbe_err tp_connect(struct dbe_loop *loop, const char *address, const struct tp_conn_ops *ops, void *ctx,
                    size_t recv_max_bytes, struct tp_conn **ret, struct dbe_diag *diag)
 {
     const char *rest = NULL;

@@ -28,10 +28,10 @@ struct tp_conn_ops {
 
 typedef void tp_accept_fn(void *ctx, struct tp_conn *conn); /* owner must call tp_conn_start or tp_close */
 
-dbe_err tp_listen(struct base_loop *loop, const char *address, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
+dbe_err tp_listen(struct dbe_loop *loop, const char *address, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
                   struct dbe_diag *diag) DBE_MUST_CHECK;
 void    tp_listener_free(struct tp_listener *l); /* takes NULL; unlinks the socket it made */
-dbe_err tp_connect(struct base_loop *loop, const char *address, const struct tp_conn_ops *ops, void *ctx,
+dbe_err tp_connect(struct dbe_loop *loop, const char *address, const struct tp_conn_ops *ops, void *ctx,
                    size_t recv_max_bytes, struct tp_conn **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* For an accepted connection: who is told, and the largest unconsumed input. */
 dbe_err tp_conn_start(struct tp_conn *conn, const struct tp_conn_ops *ops, void *ctx, size_t recv_max_bytes)

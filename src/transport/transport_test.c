@@ -34,7 +34,7 @@ struct end {
 };
 
 struct fixture {
-    struct base_loop *loop;
+    struct dbe_loop *loop;
     struct tp_listener *listener;
     struct end near, far;
     char dir[64], address[TP_ADDRESS_MAX];

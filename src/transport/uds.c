@@ -59,7 +59,7 @@ static void uds_destroy(struct uds_conn *c)
     base_free(c);
 }
 
-dbe_err uds_conn_new(struct base_loop *loop, int fd, bool connecting, struct tp_conn **ret)
+dbe_err uds_conn_new(struct dbe_loop *loop, int fd, bool connecting, struct tp_conn **ret)
 {
     struct ucred cred = {0};
     socklen_t len = sizeof cred;

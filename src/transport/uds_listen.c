@@ -92,7 +92,7 @@ static dbe_err uds_dial(const char *path, int *ret_fd, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-dbe_err uds_connect(struct base_loop *loop, const char *path, struct tp_conn **ret, struct dbe_diag *diag)
+dbe_err uds_connect(struct dbe_loop *loop, const char *path, struct tp_conn **ret, struct dbe_diag *diag)
 {
     BASE_AUTO_CLOSE int fd = -1;
 
@@ -251,7 +251,7 @@ static dbe_err uds_listener_open(struct uds_listener *l, struct dbe_diag *diag)
     return err == DBE_OK ? DBE_OK : dbe_fail(diag, err, "socket", 0, "cannot watch %.140s", l->path);
 }
 
-dbe_err uds_listen(struct base_loop *loop, const char *path, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
+dbe_err uds_listen(struct dbe_loop *loop, const char *path, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
                    struct dbe_diag *diag)
 {
     struct sockaddr_un addr;
