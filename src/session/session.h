@@ -83,6 +83,12 @@ size_t sess_recv_max(const struct sess *s);
  * buffer), `now_ns` ages the epoch. */
 dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 
+/* The same for content that was gathered in `out` itself: the room of the record's header (DBE_RECORD_HEADER_BYTES)
+ * begins at `head_at` of `out`, what is to be sealed lies behind it, up to the end of `out`. Seals there and appends the
+ * tag. Nothing else may be sealed by this session between the first byte of the gathering and this call. E_NOMEM and
+ * E_TOO_LARGE leave all as it was; other errors are final and the gathered content is gone. */
+dbe_err sess_seal_in_place(struct sess *s, size_t head_at, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
+
 /* Move the own direction to the next epoch now. */
 dbe_err sess_rekey(struct sess *s, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 /* Say goodbye: sealed close record. */
