@@ -19,6 +19,7 @@ enum {
     CRYPTO_MLKEM1024_CT_BYTES = 1568,
     CRYPTO_P384_PUB_BYTES = 97,   /* SEC 1 uncompressed point */
     CRYPTO_P384_SS_BYTES = 48,
+    CRYPTO_X25519_BYTES = 32,     /* private key, public value and secret alike */
     CRYPTO_ECDH_PUB_MAX_BYTES = 97,
     CRYPTO_ECDH_SS_MAX_BYTES = 48,
     CRYPTO_MLDSA87_PK_BYTES = 2592,
@@ -68,11 +69,13 @@ struct crypto_kem {
 
 struct crypto_ecdh_key;
 struct crypto_ecdh {
-    const char *name; /* "P-384" */
+    const char *name; /* "P-384", "X25519" */
     size_t pub_bytes, ss_bytes;
     dbe_err (*keygen)(struct crypto_ecdh_key **ret, uint8_t *pub);
-    /* E_MALFORMED: not on the curve */
+    /* E_MALFORMED: not on the curve (P-384), or the secret is all zeros (X25519, RFC 7748 section 6.1) */
     dbe_err (*derive)(const struct crypto_ecdh_key *key, const uint8_t *peer_pub, uint8_t *ss);
+    /* A key whose private part is given, ss_bytes in network order (P-384) or as RFC 7748 has it: known answers. */
+    dbe_err (*from_private)(const uint8_t *d, struct crypto_ecdh_key **ret);
     void    (*key_free)(struct crypto_ecdh_key *key);
 };
 
@@ -121,7 +124,7 @@ struct crypto_suite {
     const struct crypto_kem  *kem;
     const struct crypto_aead *aead;
 };
-enum { CRYPTO_SUITE_1 = 0x0001 };
+enum { CRYPTO_SUITE_1 = 0x0001, CRYPTO_SUITE_2 = 0x0002 };
 /* NULL if this build has no such suite. No suite without ML-KEM and ML-DSA exists. */
 const struct crypto_suite *crypto_suite(uint16_t id);
 /* All suites, best first; returns their count. */

@@ -174,7 +174,8 @@ static void test_kem(void **state)
     kem->key_free(NULL);
 }
 
-static void test_ecdh(void **state)
+/* spec 6.11: P-384 takes points of the curve alone. */
+static void test_p384(void **state)
 {
     const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_1)->ecdh;
     struct crypto_ecdh_key *a = NULL, *b = NULL;
@@ -200,6 +201,42 @@ static void test_ecdh(void **state)
     ERR(DBE_E_MALFORMED, ecdh->derive(a, pb, sa));
     pb[0] = 4;
     ERR(DBE_E_MALFORMED, ecdh->derive(a, pb, sa));
+    ecdh->key_free(a);
+    ecdh->key_free(b);
+    ecdh->key_free(NULL);
+}
+
+/* spec 6.11: X25519 takes every value but those that give the all-zero secret. */
+static void test_x25519(void **state)
+{
+    static const char *const small_order[] = {
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    };
+    const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_2)->ecdh;
+    struct crypto_ecdh_key *a = NULL, *b = NULL;
+    uint8_t pa[32], pb[32], sa[32], sb[32], zero[32] = {0};
+
+    (void)state;
+    OK(ecdh->keygen(&a, pa));
+    OK(ecdh->keygen(&b, pb));
+    assert_memory_not_equal(pa, pb, sizeof pa);
+    OK(ecdh->derive(a, pb, sa));
+    OK(ecdh->derive(b, pa, sb));
+    assert_memory_equal(sa, sb, sizeof sa);
+    pb[31] |= 0x80; /* RFC 7748 section 5: the top bit is ignored */
+    OK(ecdh->derive(a, pb, sb));
+    assert_memory_equal(sa, sb, sizeof sa);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(small_order); i++) {
+        OK(base_unhex(small_order[i], pb, 32));
+        ERR(DBE_E_MALFORMED, ecdh->derive(a, pb, sb));
+        assert_memory_equal(sb, zero, sizeof sb);
+    }
     ecdh->key_free(a);
     ecdh->key_free(b);
     ecdh->key_free(NULL);
@@ -304,6 +341,7 @@ static void test_suites(void **state)
         assert_true(all[i]->ecdh->pub_bytes <= CRYPTO_ECDH_PUB_MAX_BYTES);
         assert_true(all[i]->ecdh->ss_bytes <= CRYPTO_ECDH_SS_MAX_BYTES);
     }
+    assert_string_equal(crypto_suite(CRYPTO_SUITE_2)->ecdh->name, "X25519");
     assert_null(crypto_suite(0));
     assert_null(crypto_suite(0xffff));
 }
@@ -361,10 +399,10 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),   cmocka_unit_test(test_sha3),     cmocka_unit_test(test_hmac),
-        cmocka_unit_test(test_hkdf),   cmocka_unit_test(test_gcm),      cmocka_unit_test(test_kem),
-        cmocka_unit_test(test_ecdh),   cmocka_unit_test(test_sign),     cmocka_unit_test(test_pem),
-        cmocka_unit_test(test_suites), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_init), cmocka_unit_test(test_sha3),   cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_hkdf), cmocka_unit_test(test_gcm),    cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_p384), cmocka_unit_test(test_x25519), cmocka_unit_test(test_sign),
+        cmocka_unit_test(test_pem),  cmocka_unit_test(test_suites), cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests_name("crypto", tests, setup, NULL);
 }

@@ -135,7 +135,7 @@ static void hmac_vector(const json_t *group, const json_t *test, bool valid, str
     base_free(key.at), base_free(msg.at), base_free(tag.at);
 }
 
-static void ecdh_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
+static void p384_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
     const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_1)->ecdh;
     struct bytes pub = hex_of(test, "public"), priv = hex_of(test, "private"), want = hex_of(test, "shared");
@@ -146,7 +146,7 @@ static void ecdh_vector(const json_t *group, const json_t *test, bool valid, str
     assert_true(json_is_object(group));
     if (pub.len == CRYPTO_P384_PUB_BYTES) {
         memcpy(d + sizeof d - (priv.len - lead), priv.at + lead, priv.len - lead);
-        OK(ossl_p384_from_private(d, &key));
+        OK(ecdh->from_private(d, &key));
         bool same = false;
         dbe_err err = ecdh->derive(key, pub.at, ss);
         if (err == DBE_OK)
@@ -155,6 +155,25 @@ static void ecdh_vector(const json_t *group, const json_t *test, bool valid, str
         ecdh->key_free(key);
         counts->run++;
     }
+    base_free(pub.at), base_free(priv.at), base_free(want.at);
+}
+
+static void x25519_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
+{
+    const struct crypto_ecdh *ecdh = crypto_suite(CRYPTO_SUITE_2)->ecdh;
+    struct bytes pub = hex_of(test, "public"), priv = hex_of(test, "private"), want = hex_of(test, "shared");
+    struct crypto_ecdh_key *key = NULL;
+    uint8_t ss[CRYPTO_X25519_BYTES], zero[CRYPTO_X25519_BYTES] = {0};
+
+    assert_true(json_is_object(group) && pub.len == sizeof ss && priv.len == sizeof ss && want.len == sizeof ss);
+    OK(ecdh->from_private(priv.at, &key));
+    /* spec 6.11: the all-zero secret, which RFC 7748 leaves to the protocol, is refused */
+    if (memcmp(want.at, zero, sizeof zero) == 0)
+        expect(test, ecdh->derive(key, pub.at, ss) == DBE_E_MALFORMED);
+    else
+        expect(test, valid && ecdh->derive(key, pub.at, ss) == DBE_OK && memcmp(ss, want.at, sizeof ss) == 0);
+    ecdh->key_free(key);
+    counts->run++;
     base_free(pub.at), base_free(priv.at), base_free(want.at);
 }
 
@@ -298,7 +317,8 @@ static void dsa_sign_vector(const json_t *group, const json_t *test, bool valid,
     }
 VECTORS(test_gcm, "aes_gcm_test.json", gcm_vector)
 VECTORS(test_hmac, "hmac_sha3_512_test.json", hmac_vector)
-VECTORS(test_ecdh, "ecdh_secp384r1_ecpoint_test.json", ecdh_vector)
+VECTORS(test_p384, "ecdh_secp384r1_ecpoint_test.json", p384_vector)
+VECTORS(test_x25519, "x25519_test.json", x25519_vector)
 VECTORS(test_kem, "mlkem_1024_test.json", kem_vector)
 VECTORS(test_kem_keygen, "mlkem_1024_keygen_seed_test.json", kem_keygen_vector)
 VECTORS(test_kem_encaps, "mlkem_1024_encaps_test.json", kem_encaps_vector)
@@ -317,9 +337,10 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gcm),    cmocka_unit_test(test_hmac),       cmocka_unit_test(test_ecdh),
-        cmocka_unit_test(test_kem),    cmocka_unit_test(test_kem_keygen), cmocka_unit_test(test_kem_encaps),
-        cmocka_unit_test(test_kem_dk), cmocka_unit_test(test_dsa_verify), cmocka_unit_test(test_dsa_sign),
+        cmocka_unit_test(test_gcm),        cmocka_unit_test(test_hmac),   cmocka_unit_test(test_p384),
+        cmocka_unit_test(test_x25519),     cmocka_unit_test(test_kem),    cmocka_unit_test(test_kem_keygen),
+        cmocka_unit_test(test_kem_encaps), cmocka_unit_test(test_kem_dk), cmocka_unit_test(test_dsa_verify),
+        cmocka_unit_test(test_dsa_sign),
     };
     return cmocka_run_group_tests_name("wycheproof", tests, setup, NULL);
 }

@@ -340,6 +340,9 @@ static dbe_err take_suites(struct sess *s)
 
     if (asked > DBE_SUITES_MAX)
         return DBE_E_ARGUMENT;
+    /* Every suite offered costs a share of its own, whether it is chosen or not. */
+    if (s->config.role == SESS_INITIATOR)
+        known = 1;
     s->suites_count = asked > 0 ? asked : BASE_MIN(known, (size_t)DBE_SUITES_MAX);
     for (size_t i = 0; i < s->suites_count; i++) {
         s->suites[i] = asked > 0 ? crypto_suite(s->config.suites[i]) : all[i];

@@ -40,7 +40,7 @@ struct sess_auth_ops {
 struct sess_config {
     enum sess_role       role;
     struct sess_auth_ops auth;
-    uint16_t             suites[DBE_SUITES_MAX]; /* best first; suites_count 0: all of this build */
+    uint16_t             suites[DBE_SUITES_MAX]; /* best first; count 0: the first (initiator), all (responder) */
     size_t               suites_count;
     uint64_t             policy_epoch;           /* enters the transcript; must be equal on both sides */
     bool                 datagram;               /* sliding replay window instead of strict order */

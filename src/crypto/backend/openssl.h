@@ -41,7 +41,6 @@ dbe_err ossl_mlkem1024_from_seed(const uint8_t seed[OSSL_MLKEM_SEED_BYTES], stru
 dbe_err ossl_mlkem1024_from_dk(const uint8_t *dk, size_t len, struct crypto_kem_key **ret) DBE_MUST_CHECK;
 dbe_err ossl_mlkem1024_encaps_m(const uint8_t *ek, const uint8_t m[OSSL_MLKEM_M_BYTES], uint8_t *ct,
                                 uint8_t *ss) DBE_MUST_CHECK;
-dbe_err ossl_p384_from_private(const uint8_t d[CRYPTO_P384_SS_BYTES], struct crypto_ecdh_key **ret) DBE_MUST_CHECK;
 dbe_err ossl_mldsa87_sign_rnd(const struct crypto_key *key, const void *ctx, size_t ctx_len, const void *msg,
                               size_t len, const uint8_t rnd[OSSL_MLDSA_RND_BYTES],
                               uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES]) DBE_MUST_CHECK;
@@ -51,6 +50,7 @@ dbe_err ossl_mldsa87_verify_ctx(const struct crypto_key *key, const void *ctx, s
 /* The ops of this backend, for suite.c. */
 extern const struct crypto_kem ossl_mlkem1024;
 extern const struct crypto_ecdh ossl_p384;
+extern const struct crypto_ecdh ossl_ecdh_x25519;
 extern const struct crypto_aead ossl_aes_256_gcm;
 
 #endif

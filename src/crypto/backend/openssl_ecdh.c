@@ -70,7 +70,7 @@ static dbe_err p384_keygen(struct crypto_ecdh_key **ret, uint8_t *pub)
     return err;
 }
 
-dbe_err ossl_p384_from_private(const uint8_t d[CRYPTO_P384_SS_BYTES], struct crypto_ecdh_key **ret)
+static dbe_err p384_from_private(const uint8_t *d, struct crypto_ecdh_key **ret)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
     EVP_PKEY *pkey = NULL;
@@ -139,5 +139,6 @@ const struct crypto_ecdh ossl_p384 = {
     .ss_bytes = CRYPTO_P384_SS_BYTES,
     .keygen = p384_keygen,
     .derive = p384_derive,
+    .from_private = p384_from_private,
     .key_free = p384_key_free,
 };

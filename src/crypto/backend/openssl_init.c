@@ -63,6 +63,15 @@ static bool has_mlkem(void)
     return there;
 }
 
+static bool has_x25519(void)
+{
+    EVP_KEYEXCH *exchange = EVP_KEYEXCH_fetch(NULL, "X25519", NULL);
+    bool there = exchange != NULL;
+
+    EVP_KEYEXCH_free(exchange);
+    return there;
+}
+
 static const char *fetch_all(struct ossl_algs *a)
 {
     if (a->sha3_512 == NULL && (a->sha3_512 = EVP_MD_fetch(NULL, "SHA3-512", NULL)) == NULL)
@@ -77,6 +86,8 @@ static const char *fetch_all(struct ossl_algs *a)
         return "ML-DSA-87";
     if (!has_mlkem())
         return "ML-KEM-1024";
+    if (!has_x25519())
+        return "X25519";
     if (a->p384 == NULL && (a->p384 = make_p384()) == NULL)
         return "P-384";
     return NULL;
