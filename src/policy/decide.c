@@ -6,9 +6,8 @@
  * Out:  allow, or deny with code, rule and a reason for people
  * Not:  no I/O, no clock, no allocation, no log. It checks no signature: claims arrive verified.
  *
- * Reading order: the tables at the bottom, then the rules in their order. A rule only ever refuses; what no
- *                rule refuses and the emit
- * table lists is allowed.
+ * Reading order: the tables at the bottom, then the rules in their order. A rule only ever refuses; what no rule
+ * refuses and the emit table lists is allowed.
  */
 #include "policy/policy.h"
 
@@ -96,15 +95,27 @@ static const char *shown(const char *text, char out[NAME_SHOWN_MAX + 1])
     return out;
 }
 
+/* Every message passes here twice: its labels are read by the decoder's index, whose widths are checked (spec 4.5). */
+static inline bool read_u8(const struct dbe_msg *msg, unsigned type, uint8_t *ret)
+{
+    const uint8_t at = msg->by_type[type];
+
+    *ret = at != 0 ? msg->tlvs[at - 1].value[0] : 0;
+    return at != 0;
+}
+
 static void facts_read(struct facts *f, const struct dbe_msg *msg)
 {
+    const uint8_t mask_at = msg->by_type[DBE_TLV_COMPARTMENT_MASK];
+
     f->msg = msg;
     f->has_tenant = dbe_tlv_text(msg, DBE_TLV_TENANT_ID, f->labels.tenant, sizeof f->labels.tenant) == DBE_OK;
-    f->has_compartments = dbe_tlv_u32(msg, DBE_TLV_COMPARTMENT_MASK, &f->labels.compartments) == DBE_OK;
-    f->has_classification = dbe_tlv_u8(msg, DBE_TLV_CLASSIFICATION, &f->labels.classification) == DBE_OK;
-    f->has_roe = dbe_tlv_u8(msg, DBE_TLV_ROE_LEVEL, &f->labels.roe_level) == DBE_OK;
-    f->has_src = dbe_tlv_u8(msg, DBE_TLV_DEVICE_ID_SRC, &f->src) == DBE_OK;
-    f->has_dst = dbe_tlv_u8(msg, DBE_TLV_DEVICE_ID_DST, &f->dst) == DBE_OK;
+    f->has_compartments = mask_at != 0;
+    f->labels.compartments = mask_at != 0 ? base_get_u32(msg->tlvs[mask_at - 1].value) : 0;
+    f->has_classification = read_u8(msg, DBE_TLV_CLASSIFICATION, &f->labels.classification);
+    f->has_roe = read_u8(msg, DBE_TLV_ROE_LEVEL, &f->labels.roe_level);
+    f->has_src = read_u8(msg, DBE_TLV_DEVICE_ID_SRC, &f->src);
+    f->has_dst = read_u8(msg, DBE_TLV_DEVICE_ID_DST, &f->dst);
 }
 
 /* ---- rules, in the order of the table -------------------------------------------------------- */
@@ -394,13 +405,16 @@ static const struct rule send_rules[] = {
 
 static void decide(struct facts *f, const struct rule *rules, size_t count, struct pol_verdict *ret)
 {
-    *ret = (struct pol_verdict){.code = DBE_OK, .rule = "allow"};
     f->verdict = ret;
+    ret->code = DBE_OK;
+    ret->rule = "allow";
+    ret->reason[0] = '\0';
     for (size_t i = 0; i < count; i++) {
         dbe_err code = rules[i].check(f);
         if (code != DBE_OK) {
             ret->code = code;
             ret->rule = rules[i].name;
+            ret->labels = (struct pol_labels){0};
             return;
         }
     }
