@@ -156,7 +156,10 @@ def enum(tag, prefix, rows, extra="", hexa=False):
 def header(reg):
     """dbe/registry.h"""
     out = ["/* SPDX-License-Identifier: Apache-2.0 */\n", NOTE,
-           "#ifndef DBE_REGISTRY_H\n#define DBE_REGISTRY_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n"]
+           "#ifndef DBE_REGISTRY_H\n#define DBE_REGISTRY_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n"
+           "/* Around declarations, so that C++ links with them. */\n#ifdef __cplusplus\n"
+           "#define DBE_BEGIN_DECLS extern \"C\" {\n#define DBE_END_DECLS }\n#else\n"
+           "#define DBE_BEGIN_DECLS\n#define DBE_END_DECLS\n#endif\n\nDBE_BEGIN_DECLS\n\n"]
     classes = ", ".join(f"DBE_CLASS_{c}" for c in CLASSES)
     out.append(f"enum dbe_err_class {{ {classes} }};\n\n")
     errs = enum("dbe_err_", "DBE_", reg["errors"]).replace("enum dbe_err_ {", "typedef enum dbe_err {")
@@ -212,6 +215,8 @@ int dbe_reg_may_emit(uint8_t src, uint8_t msg_type, uint8_t dst);
 
 /* Digest of all tables; peers with another one refuse each other (docs/spec/dbe-v1.md, section 6). */
 extern const uint8_t dbe_registry_hash[32];
+
+DBE_END_DECLS
 
 #endif
 """)

@@ -13,6 +13,8 @@
 
 #include "dbe/registry.h" /* generated: enum dbe_err, enum dbe_err_class */
 
+DBE_BEGIN_DECLS
+
 #define DBE_MUST_CHECK __attribute__((warn_unused_result))
 #define DBE_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
@@ -45,5 +47,7 @@ struct dbe_diag {
  * `return dbe_fail(diag, DBE_E_MALFORMED, "clause 3.2", off, "tlv_len %u exceeds ...", n);` */
 dbe_err dbe_fail(struct dbe_diag *diag, dbe_err err, const char *clause, size_t offset, const char *fmt, ...)
     DBE_PRINTF(5, 6);
+
+DBE_END_DECLS
 
 #endif

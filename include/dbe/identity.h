@@ -15,6 +15,8 @@
 #include "dbe/err.h"
 #include "dbe/limits.h"
 
+DBE_BEGIN_DECLS
+
 /* What a verified certificate says. Plain data; copy freely. */
 struct dbe_identity {
     char     spiffe_id[DBE_SPIFFE_ID_MAX_BYTES];
@@ -81,5 +83,7 @@ dbe_err dbe_keys_list(const char *dir, dbe_keys_list_fn *fn, void *ctx, struct d
 
 /* Certificate file of `name` as PEM, for tools that read X.509 ("ca" for the CA's). */
 dbe_err dbe_keys_path(const char *dir, const char *name, const char *suffix, char *ret, size_t cap) DBE_MUST_CHECK;
+
+DBE_END_DECLS
 
 #endif

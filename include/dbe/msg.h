@@ -15,6 +15,8 @@
 #include "dbe/err.h"
 #include "dbe/limits.h"
 
+DBE_BEGIN_DECLS
+
 /* One TLV inside a decoded message. `value` points into the message. */
 struct dbe_tlv {
     uint16_t       type;
@@ -102,5 +104,7 @@ dbe_err dbe_build_end(struct dbe_builder *b, size_t *ret_len) DBE_MUST_CHECK;
 
 /* First 8 bytes of a REQUEST_ID as the correlation id (spec section 3). */
 uint64_t dbe_correlation_of(const uint8_t request_id[16]);
+
+DBE_END_DECLS
 
 #endif

@@ -16,6 +16,8 @@
 #include "dbe/identity.h"
 #include "dbe/msg.h"
 
+DBE_BEGIN_DECLS
+
 struct dbe_loop;
 struct dbe_node;
 struct dbe_peer; /* one channel; valid from on_up until on_down returns */
@@ -94,5 +96,7 @@ struct dbe_node_stats {
         calls_timed_out, answers_unmatched; /* answers to calls that were cancelled, had ended or were never made */
 };
 void dbe_node_stats(const struct dbe_node *node, struct dbe_node_stats *ret);
+
+DBE_END_DECLS
 
 #endif

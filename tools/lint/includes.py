@@ -19,6 +19,7 @@ ROOMS = {
     "transport": ["base"],
     "node": ["session", "transport"],
     "policy": ["codec", "crypto"],
+    "lib": ["node", "policy"],
     "fabric": ["codec"],
     "runtime": ["node", "policy", "fabric"],
     "platform": ["base"],
