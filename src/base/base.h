@@ -43,6 +43,13 @@ void base_clock_set(const struct base_clock_ops *ops);
 /* Fill `buf` from the kernel's generator. DBE_E_RANDOM leaves it zeroed. */
 dbe_err base_random(void *buf, size_t len) DBE_MUST_CHECK;
 
+/* Replace the generator (tests, simulator, fuzzing); NULL restores the kernel's. Not thread-safe. */
+struct base_random_ops {
+    dbe_err (*fill)(void *ctx, void *buf, size_t len);
+    void *ctx;
+};
+void base_random_set(const struct base_random_ops *ops);
+
 /* ---- memory ------------------------------------------------------------------------------------------- */
 
 /* Zeroed memory for `count` objects of `size` bytes, NULL when there is none or count * size overflows.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * random.c - the only place that draws random bytes outside the cryptographic library. Out: bytes of the kernel's
- * generator. Holds no state of its own but the counters with which a test makes the n-th draw fail.
+ * generator, or what a test put in its place. Holds no state of its own but that and the counters with which a test
+ * makes the n-th draw fail.
  */
 #include "base/base.h"
 
@@ -10,6 +11,12 @@
 #include <sys/random.h>
 
 static _Atomic uint64_t random_calls, random_fail_at;
+static struct base_random_ops random_ops; /* a NULL slot: the kernel's generator */
+
+void base_random_set(const struct base_random_ops *ops)
+{
+    random_ops = ops != NULL ? *ops : (struct base_random_ops){0};
+}
 
 void base_fail_random_at(uint64_t nth)
 {
@@ -29,6 +36,8 @@ dbe_err base_random(void *buf, size_t len)
     uint64_t call = atomic_fetch_add(&random_calls, 1) + 1;
     bool failed = call == atomic_load(&random_fail_at);
 
+    if (!failed && random_ops.fill != NULL)
+        return random_ops.fill(random_ops.ctx, buf, len);
     while (!failed && left > 0) {
         ssize_t got = getrandom(at, left, 0);
         if (got > 0) {
