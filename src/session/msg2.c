@@ -33,38 +33,32 @@ static dbe_err put_shares(struct sess *s, const uint8_t *peer_pub, const uint8_t
     return err;
 }
 
-static dbe_err put_all(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, uint8_t *p, size_t total)
+static dbe_err put_all(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, struct base_buf *b)
 {
-    size_t clear = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite);
-    struct sess_rec_head head = {.length = (uint32_t)(total - DBE_RECORD_HEADER_BYTES), .type = SESS_REC_MSG_2};
-    struct base_buf b;
+    size_t start = b->len, clear = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite);
+    struct sess_rec_head head = {.type = SESS_REC_MSG_2}; /* its length comes with the auth block */
+    uint8_t *p = base_buf_grow(b, clear);
 
-    base_buf_init_fixed(&b, p, total);
-    sess_rec_head_put(base_buf_grow(&b, DBE_RECORD_HEADER_BYTES), &head);
+    if (p == NULL)
+        return b->err;
+    sess_rec_head_put(p, &head);
     DBE_TRY(base_random(s->hs->nonce, sizeof s->hs->nonce));
-    base_buf_u8(&b, SESS_HS_VERSION);
-    base_buf_u16(&b, s->suite->id);
-    base_buf_bytes(&b, s->hs->nonce, sizeof s->hs->nonce);
-    DBE_TRY(put_shares(s, peer_pub, peer_ek, base_buf_grow(&b, clear - b.len)));
+    p[DBE_RECORD_HEADER_BYTES] = SESS_HS_VERSION;
+    base_put_u16(p + DBE_RECORD_HEADER_BYTES + 1, s->suite->id);
+    memcpy(p + DBE_RECORD_HEADER_BYTES + 3, s->hs->nonce, SESS_NONCE_BYTES);
+    DBE_TRY(put_shares(s, peer_pub, peer_ek, p + DBE_RECORD_HEADER_BYTES + SESS_MSG2_FIXED_BYTES));
     DBE_TRY(crypto_hash_update(s->hs->transcript, p, clear));
     DBE_TRY(sess_ks_handshake(s));
-    return sess_auth_make(s, p, &b);
+    return sess_auth_make(s, start, b);
 }
 
 dbe_err sess_msg2_make(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, struct base_buf *buf)
 {
     size_t start = buf->len;
-    size_t total = DBE_RECORD_HEADER_BYTES + clear_bytes(s->suite) + sess_auth_sealed_bytes(s);
-    uint8_t *p = base_buf_grow(buf, total);
-    dbe_err err;
+    dbe_err err = put_all(s, peer_pub, peer_ek, buf);
 
-    if (p == NULL)
-        return buf->err;
-    err = put_all(s, peer_pub, peer_ek, p, total);
-    if (err != DBE_OK) {
-        base_wipe(p, total); /* may hold the certificate in the clear */
-        buf->len = start;
-    }
+    if (err != DBE_OK)
+        sess_cut(buf, start); /* may hold the certificate in the clear */
     return err;
 }
 
@@ -118,7 +112,8 @@ dbe_err sess_msg2_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out
         return dbe_fail(&s->diag, DBE_E_AUTH, "message 2 nonce", 3, "the peer sent our own nonce back");
     DBE_TRY(take_shares(s, index, pub, ct));
     sealed_at = DBE_RECORD_HEADER_BYTES + base_cur_offset(&c);
-    DBE_TRY(crypto_hash_update(s->hs->transcript, rec, sealed_at));
+    DBE_TRY(sess_auth_hash_head(s, rec));
+    DBE_TRY(crypto_hash_update(s->hs->transcript, rec + DBE_RECORD_HEADER_BYTES, sealed_at - DBE_RECORD_HEADER_BYTES));
     DBE_TRY(sess_ks_handshake(s));
     DBE_TRY(sess_auth_take(s, rec, rec + sealed_at, len - sealed_at, &peer));
     DBE_TRY(sess_msg3_make(s, out->buf));

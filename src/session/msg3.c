@@ -4,25 +4,26 @@
  */
 #include "session/session_priv.h"
 
-dbe_err sess_msg3_make(struct sess *s, struct base_buf *buf)
+static dbe_err put_all(struct sess *s, struct base_buf *b)
 {
-    size_t start = buf->len, total = DBE_RECORD_HEADER_BYTES + sess_auth_sealed_bytes(s);
-    struct sess_rec_head head = {.length = (uint32_t)(total - DBE_RECORD_HEADER_BYTES), .type = SESS_REC_MSG_3};
-    uint8_t *p = base_buf_grow(buf, total);
-    struct base_buf b;
-    dbe_err err;
+    struct sess_rec_head head = {.type = SESS_REC_MSG_3}; /* its length comes with the auth block */
+    size_t start = b->len;
+    uint8_t *p = base_buf_grow(b, DBE_RECORD_HEADER_BYTES);
 
     if (p == NULL)
-        return buf->err;
-    base_buf_init_fixed(&b, p, total);
-    sess_rec_head_put(base_buf_grow(&b, DBE_RECORD_HEADER_BYTES), &head);
-    err = crypto_hash_update(s->hs->transcript, p, DBE_RECORD_HEADER_BYTES);
-    if (err == DBE_OK)
-        err = sess_auth_make(s, p, &b);
-    if (err != DBE_OK) {
-        base_wipe(p, total);
-        buf->len = start;
-    }
+        return b->err;
+    sess_rec_head_put(p, &head);
+    DBE_TRY(sess_auth_hash_head(s, p));
+    return sess_auth_make(s, start, b);
+}
+
+dbe_err sess_msg3_make(struct sess *s, struct base_buf *buf)
+{
+    size_t start = buf->len;
+    dbe_err err = put_all(s, buf);
+
+    if (err != DBE_OK)
+        sess_cut(buf, start); /* may hold the certificate in the clear */
     return err;
 }
 
@@ -30,7 +31,7 @@ dbe_err sess_msg3_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out
 {
     struct dbe_identity peer = {0};
 
-    DBE_TRY(crypto_hash_update(s->hs->transcript, rec, DBE_RECORD_HEADER_BYTES));
+    DBE_TRY(sess_auth_hash_head(s, rec));
     DBE_TRY(sess_auth_take(s, rec, rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES, &peer));
     DBE_TRY(sess_ks_application(s));
     s->peer = peer;

@@ -244,7 +244,7 @@ dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enu
     if (err != DBE_OK) {
         bool tell = in_handshake(s) && (rule == NULL || rule->take != alert_take);
 
-        out->len = start; /* nothing that was half said */
+        sess_cut(out, start); /* nothing that was half said */
         if (tell)
             alert_put(err, out);
         return sess_kill(s, err);

@@ -22,6 +22,12 @@ struct fake {
     dbe_err verify_err; /* the owner's rule says no */
     dbe_err sign_err;
     bool any_mesh; /* verifies certificates of every mesh */
+    const uint8_t *evidence; /* what it proves besides its key; see fake_evidence */
+    size_t evidence_len;
+    dbe_err evidence_err, evidence_verdict;
+    uint8_t th_made[CRYPTO_HASH_BYTES], th_seen[CRYPTO_HASH_BYTES], seen[16]; /* last evidence made, and judged */
+    size_t seen_len;
+    unsigned evidence_judged;
     unsigned verified;
     struct sess *break_mac; /* spoil this session's confirmation keys before they are used */
 };
@@ -82,6 +88,38 @@ static inline dbe_err fake_verify(void *ctx, const uint8_t *der, size_t len, str
     (void)snprintf(ret->spiffe_id, sizeof ret->spiffe_id, "spiffe://fake/l7/test/%u", der[4]);
     memcpy(ret_pk, der + 6, CRYPTO_MLDSA87_PK_BYTES);
     return DBE_OK;
+}
+
+static inline dbe_err fake_evidence(void *ctx, const uint8_t th[CRYPTO_HASH_BYTES], struct base_buf *out)
+{
+    struct fake *f = ctx;
+
+    memcpy(f->th_made, th, CRYPTO_HASH_BYTES);
+    base_buf_bytes(out, f->evidence, f->evidence_len);
+    return f->evidence_err;
+}
+
+static inline dbe_err fake_verify_evidence(void *ctx, const struct dbe_identity *peer,
+                                           const uint8_t th[CRYPTO_HASH_BYTES], const uint8_t *bytes, size_t len,
+                                           struct dbe_diag *diag)
+{
+    struct fake *f = ctx;
+
+    (void)peer;
+    f->evidence_judged++;
+    memcpy(f->th_seen, th, CRYPTO_HASH_BYTES);
+    f->seen_len = len;
+    memcpy(f->seen, bytes, BASE_MIN(len, sizeof f->seen));
+    if (f->evidence_verdict != DBE_OK)
+        return dbe_fail(diag, f->evidence_verdict, "evidence", 0, "the owner does not believe it");
+    return DBE_OK;
+}
+
+/* With both slots of evidence filled in. */
+static inline void fake_with_evidence(struct sess_config *config)
+{
+    config->auth.evidence = fake_evidence;
+    config->auth.verify_evidence = fake_verify_evidence;
 }
 
 static inline struct sess_config fake_config(enum sess_role role, struct fake *f)

@@ -3,14 +3,14 @@
  * session_priv.h - what the files of the session share. Included by src/session and its tests alone.
  *
  * Reading order: session.c (states, feed) -> msg1.c msg2.c msg3.c (one handshake message each, made and taken) ->
- * auth_block.c (certificate, signature, confirmation) -> key_schedule.c -> record.c -> rekey.c, replay.c.
+ * auth_block.c (certificate, evidence, signature, confirmation) -> key_schedule.c -> record.c -> rekey.c, replay.c.
  *
  * Handshake bodies, after the record header (network byte order, nothing may follow):
  *   1  version u8 | count u8 | nonce 32 | registry hash 32 | policy epoch u64 |
  *      count x { suite u16 | share length u16 | ECDH public value | ML-KEM ek }
  *   2  version u8 | suite u16 | nonce 32 | ECDH public value | ML-KEM ct | sealed auth block
  *   3  sealed auth block
- *   auth block  length u16 | certificate | signature 4627 | confirmation 64
+ *   auth block  length u16 | certificate | length u16 | evidence | signature 4627 | confirmation 64
  *   alert       error number u16, in the clear, believed by nobody
  */
 #ifndef SESSION_PRIV_H
@@ -48,7 +48,7 @@ enum {
     SESS_SECRET_BYTES = CRYPTO_HASH_BYTES,
     SESS_MSG1_FIXED_BYTES = 1 + 1 + SESS_NONCE_BYTES + SESS_REGISTRY_BYTES + 8,
     SESS_MSG2_FIXED_BYTES = 1 + 2 + SESS_NONCE_BYTES,
-    SESS_AUTH_FIXED_BYTES = 2 + CRYPTO_MLDSA87_SIG_BYTES + CRYPTO_HASH_BYTES,
+    SESS_AUTH_FIXED_BYTES = 2 + 2 + CRYPTO_MLDSA87_SIG_BYTES + CRYPTO_HASH_BYTES,
     SESS_ALERT_BYTES = 2,
     SESS_FIRST_EPOCH = 1, /* handshake records say 0 */
     SESS_REPLAY_WORDS = DBE_REPLAY_WINDOW / 64 + 1,
@@ -135,11 +135,24 @@ struct sess_out {
     struct base_buf *buf;
 };
 
+/* Take back what was appended to `buf` behind `start`, and its error. */
+static inline void sess_cut(struct base_buf *buf, size_t start)
+{
+    if (buf->len > start)
+        base_wipe(buf->data + start, buf->len - start);
+    buf->len = start;
+    buf->err = DBE_OK;
+}
+
 /* ---- session.c */
 void sess_move(struct sess *s, enum sess_state next); /* invariant: the move is in the table */
 void sess_end_handshake(struct sess *s);              /* frees s->hs and wipes the handshake's secrets */
 /* The session dies of `err`: every key is gone. Returns err. */
 dbe_err sess_kill(struct sess *s, dbe_err err);
+
+/* Add a record's header to the transcript with zeros for its length, which is known only when the block behind it is made
+ * and which the seal of that block covers. */
+dbe_err sess_auth_hash_head(struct sess *s, const uint8_t rec_head[DBE_RECORD_HEADER_BYTES]) DBE_MUST_CHECK;
 
 /* ---- msg1.c msg2.c msg3.c: `make` appends to buf and leaves it as it was on error; `take` gets a whole record with
  * its header */
@@ -152,9 +165,9 @@ dbe_err sess_msg3_make(struct sess *s, struct base_buf *buf) DBE_MUST_CHECK;
 dbe_err sess_msg3_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out) DBE_MUST_CHECK;
 
 /* ---- auth_block.c */
-size_t sess_auth_sealed_bytes(const struct sess *s); /* of our own block */
-/* Append the own block, sealed under the handshake keys; `rec` is the whole record so far, its header first. */
-dbe_err sess_auth_make(struct sess *s, const uint8_t *rec_head, struct base_buf *b) DBE_MUST_CHECK;
+/* Append the own block, sealed under the handshake keys, to the record that begins at `start` of b, and set that record's
+ * length. On error the caller wipes and cuts what was appended. */
+dbe_err sess_auth_make(struct sess *s, size_t start, struct base_buf *b) DBE_MUST_CHECK;
 /* Open and verify the peer's; commits nothing but the transcript. */
 dbe_err sess_auth_take(struct sess *s, const uint8_t *rec_head, uint8_t *sealed, size_t len,
                        struct dbe_identity *ret_peer) DBE_MUST_CHECK;
