@@ -21,6 +21,8 @@ enum {
     /* record, spec section 5: length u32, type u8, epoch u8, reserved u16, sequence u64 */
     DBE_RECORD_HEADER_BYTES = 16,
     DBE_RECORD_TAG_BYTES = 16,
+    DBE_RECORD_TYPE_AT = 4, /* offset of the type */
+    DBE_RECORD_TYPE_DATA = 0x10,
     DBE_RECORD_MAX_BYTES = DBE_RECORD_HEADER_BYTES + DBE_MESSAGE_MAX_BYTES + DBE_RECORD_TAG_BYTES,
 
     /* handshake, spec section 6 */
@@ -37,6 +39,7 @@ enum {
     DBE_PEERS_MAX = 1024,
     DBE_CALLS_IN_FLIGHT_MAX = 4096,      /* per peer */
     DBE_SEND_QUEUE_MAX_BYTES = 64 * 1024 * 1024, /* per peer; beyond it sends answer E_LIMIT */
+    DBE_SEND_QUEUE_LOW_BYTES = 1024 * 1024, /* after an E_LIMIT, on_drained comes when no more than this waits */
     DBE_SPIFFE_ID_MAX_BYTES = 256,
     DBE_MESH_NAME_MAX_BYTES = 128,
     DBE_TENANT_MAX_BYTES = 64,

@@ -32,6 +32,9 @@ struct dbe_node_ops {
     void (*on_up)(void *ctx, struct dbe_peer *peer);
     /* The channel ended, or a handshake failed (the peer's identity is NULL then). May be NULL. */
     void (*on_down)(void *ctx, struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag);
+    /* A send or a call of this peer was refused with E_LIMIT, and no more than DBE_SEND_QUEUE_LOW_BYTES wait now: it may
+     * go on. Once for each time that it was refused, however often. May be NULL. */
+    void (*on_drained)(void *ctx, struct dbe_peer *peer);
 };
 
 struct dbe_node_config {

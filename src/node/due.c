@@ -1,30 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * due.c - deadlines of a node in one heap behind one timer: calls, handshakes, links.
+ * due.c - deadlines of a node in one heap behind one timer: ticks of calls, handshakes, links, certificates.
  *
- * Setting and clearing never fail: room is reserved when the owner of a deadline is made.
+ * Setting and clearing never fail: room is reserved when the owner of a deadline is made. The timer is moved only to an
+ * earlier time; one that fires for a deadline that was cleared meanwhile finds nothing to do and is armed anew. That is
+ * cheaper than moving it with every deadline that comes and goes.
  */
 #include "node_impl.h"
 
 static void put(struct node_dues *d, size_t slot, struct node_due *due)
 {
-    d->heap[slot] = due;
+    d->heap[slot] = (struct node_due_slot){.at_ns = due->at_ns, .due = due};
     due->slot = slot;
 }
 
 static void settle(struct node_dues *d, size_t slot, struct node_due *due)
 {
-    while (slot > 0 && d->heap[(slot - 1) / 2]->at_ns > due->at_ns) {
-        put(d, slot, d->heap[(slot - 1) / 2]);
+    while (slot > 0 && d->heap[(slot - 1) / 2].at_ns > due->at_ns) {
+        put(d, slot, d->heap[(slot - 1) / 2].due);
         slot = (slot - 1) / 2;
     }
     for (;;) {
         size_t child = 2 * slot + 1;
-        if (child + 1 < d->count && d->heap[child + 1]->at_ns < d->heap[child]->at_ns)
+        if (child + 1 < d->count && d->heap[child + 1].at_ns < d->heap[child].at_ns)
             child++;
-        if (child >= d->count || d->heap[child]->at_ns >= due->at_ns)
+        if (child >= d->count || d->heap[child].at_ns >= due->at_ns)
             break;
-        put(d, slot, d->heap[child]);
+        put(d, slot, d->heap[child].due);
         slot = child;
     }
     put(d, slot, due);
@@ -32,9 +34,10 @@ static void settle(struct node_dues *d, size_t slot, struct node_due *due)
 
 static void arm(struct node_dues *d)
 {
-    uint64_t at_ns = d->count == 0 ? 0 : BASE_MAX(d->heap[0]->at_ns, UINT64_C(1));
-
-    if (at_ns == d->armed_ns)
+    if (d->count == 0)
+        return;
+    const uint64_t at_ns = BASE_MAX(d->heap[0].at_ns, UINT64_C(1));
+    if (d->armed_ns != 0 && d->armed_ns <= at_ns)
         return;
     d->armed_ns = at_ns;
     base_timer_set(d->timer, at_ns);
@@ -44,7 +47,7 @@ dbe_err dues_reserve(struct node_dues *d, struct node_due *due, void (*fn)(struc
 {
     if (d->reserved == d->cap) {
         size_t cap = d->cap == 0 ? 16 : d->cap * 2;
-        struct node_due **heap = base_realloc(d->heap, cap, sizeof(struct node_due *));
+        struct node_due_slot *heap = base_realloc(d->heap, cap, sizeof *heap);
         if (heap == NULL)
             return DBE_E_NOMEM;
         d->heap = heap;
@@ -68,7 +71,7 @@ void dues_release(struct node_dues *d, struct node_due *due)
 static void take(struct node_dues *d, struct node_due *due)
 {
     size_t slot = due->slot;
-    struct node_due *last = d->heap[--d->count];
+    struct node_due *last = d->heap[--d->count].due;
 
     due->slot = NODE_DUE_IDLE;
     if (last != due)
@@ -86,17 +89,15 @@ void dues_set(struct node_dues *d, struct node_due *due, uint64_t at_ns)
 
 void dues_clear(struct node_dues *d, struct node_due *due)
 {
-    if (due->slot == NODE_DUE_IDLE)
-        return;
-    take(d, due);
-    arm(d);
+    if (due->slot != NODE_DUE_IDLE)
+        take(d, due);
 }
 
 void dues_run(struct node_dues *d, uint64_t now_ns)
 {
     d->armed_ns = 0; /* it has fired */
-    while (d->count > 0 && d->heap[0]->at_ns <= now_ns) {
-        struct node_due *due = d->heap[0];
+    while (d->count > 0 && d->heap[0].at_ns <= now_ns) {
+        struct node_due *due = d->heap[0].due;
         take(d, due);
         due->fn(due);
     }

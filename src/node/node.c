@@ -16,7 +16,17 @@ static const char clause[] = "node";
 
 void node_enter(struct dbe_node *node)
 {
-    node->depth++;
+    if (node->depth++ == 0)
+        node->now_known = false;
+}
+
+uint64_t node_now_ns(struct dbe_node *node)
+{
+    if (!node->now_known) {
+        node->now_ns = base_mono_ns();
+        node->now_known = true;
+    }
+    return node->now_ns;
 }
 
 static void flush_dirty(struct dbe_node *node)
@@ -25,7 +35,7 @@ static void flush_dirty(struct dbe_node *node)
         struct dbe_peer *peer = node->dirty;
         node->dirty = peer->next_dirty;
         peer->dirty = false;
-        peer_flush(peer);
+        out_flush(peer);
     }
 }
 
@@ -58,8 +68,41 @@ static void on_timer(void *ctx)
     struct dbe_node *node = ctx;
 
     node_enter(node);
-    dues_run(&node->dues, base_mono_ns());
+    dues_run(&node->dues, node_now_ns(node));
     node_leave(node);
+}
+
+static void on_soon(struct node_due *due)
+{
+    peer_run_soon((struct dbe_node *)(void *)((char *)due - offsetof(struct dbe_node, soon_due)));
+}
+
+/* ---- lists of peers -------------------------------------------------------------------------------------------- */
+
+void node_list_add(struct node_list *list, struct dbe_peer *p)
+{
+    p->list = list;
+    p->next = NULL;
+    p->prev = list->last;
+    if (p->prev != NULL)
+        p->prev->next = p;
+    else
+        list->first = p;
+    list->last = p;
+}
+
+void node_list_remove(struct dbe_peer *p)
+{
+    if (p->prev != NULL)
+        p->prev->next = p->next;
+    else
+        p->list->first = p->next;
+    if (p->next != NULL)
+        p->next->prev = p->prev;
+    else
+        p->list->last = p->prev;
+    p->next = p->prev = NULL;
+    p->list = NULL;
 }
 
 /* ---- accepting ------------------------------------------------------------------------------------------------- */
@@ -79,15 +122,6 @@ dbe_err node_check_cred(const struct tp_conn *conn, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-static struct dbe_peer *oldest_half_open(struct dbe_node *node)
-{
-    struct dbe_peer *p = node->peers;
-
-    while (p != NULL && (p->state != PEER_HANDSHAKE || !p->incoming))
-        p = p->next;
-    return p;
-}
-
 static dbe_err accept_one(struct dbe_node *node, struct tp_conn *conn)
 {
     struct dbe_peer *peer = NULL;
@@ -98,8 +132,8 @@ static dbe_err accept_one(struct dbe_node *node, struct tp_conn *conn)
     if (node->up_count >= node->peers_max)
         return DBE_E_LIMIT;
     DBE_TRY(node_check_cred(conn, NULL));
-    if (node->half_open >= NODE_HALF_OPEN_MAX)
-        peer_end(oldest_half_open(node), DBE_E_LIMIT,
+    if (node->half_open_count >= NODE_HALF_OPEN_MAX)
+        peer_end(node->half_open.first, DBE_E_LIMIT,
                  (dbe_fail(&diag, DBE_E_LIMIT, clause, 0, "too many handshakes at a time"), &diag));
     DBE_TRY(peer_new(node, NULL, &peer));
     dbe_err err = tp_conn_start(conn, &peer_conn_ops, peer, DBE_RECORD_MAX_BYTES);
@@ -163,7 +197,10 @@ dbe_err dbe_node_new(struct dbe_loop *loop, const struct dbe_node_config *config
     dbe_err err = base_random(&node->hash_seed, sizeof node->hash_seed);
     if (err == DBE_OK)
         err = base_loop_timer(loop, on_timer, node, &node->dues.timer);
+    if (err == DBE_OK)
+        err = dues_reserve(&node->dues, &node->soon_due, on_soon);
     if (err != DBE_OK) {
+        dues_fini(&node->dues);
         base_free(node);
         return err;
     }
@@ -182,9 +219,14 @@ void dbe_node_free(struct dbe_node *node)
         tp_listener_free(node->listeners[i]);
     while (node->links != NULL)
         dbe_link_close(node->links);
-    while (node->peers != NULL)
-        dbe_peer_close(node->peers, DBE_E_CANCELLED);
+    while (node->peers.first != NULL)
+        dbe_peer_close(node->peers.first, DBE_E_CANCELLED);
+    while (node->half_open.first != NULL)
+        dbe_peer_close(node->half_open.first, DBE_E_CANCELLED);
     node_leave(node);
+    call_fini(node);
+    for (size_t i = 0; i < node->spare_count; i++)
+        base_buf_free(&node->spares[i]);
     dues_fini(&node->dues);
     base_free(node);
 }
@@ -193,6 +235,5 @@ void dbe_node_stats(const struct dbe_node *node, struct dbe_node_stats *ret)
 {
     *ret = node->stats;
     ret->peers = node->up_count;
-    for (const struct dbe_peer *p = node->peers; p != NULL; p = p->next)
-        ret->calls_in_flight += p->call_count;
+    ret->calls_in_flight = node->call_count;
 }

@@ -174,7 +174,8 @@ static void fx_on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const stru
     assert_int_equal(fx_send(peer, DBE_MSG_L7_CANCEL, 0, 1), DBE_E_CLOSED);
 }
 
-static const struct dbe_node_ops fx_ops = {fx_on_message, fx_on_malformed, fx_on_up, fx_on_down};
+static const struct dbe_node_ops fx_ops = {
+    .on_message = fx_on_message, .on_malformed = fx_on_malformed, .on_up = fx_on_up, .on_down = fx_on_down};
 
 static inline dbe_err fx_member_init(struct fx *f, struct fx_member *m, const struct dbe_credential *cred,
                                      const struct dbe_trust *trust)

@@ -3,7 +3,7 @@
  * node_impl.h - how a node holds its peers, calls and links. Private to this folder.
  *
  * Two rules keep callbacks safe. Every way in from the loop or the owner is bracketed by node_enter and node_leave;
- * the outermost node_leave flushes what was sealed and only then frees what ended, so an object outlives every
+ * the outermost node_leave seals and writes what was said and only then frees what ended, so an object outlives every
  * callback that might hold it. And sending never calls back: a channel that breaks while being written is ended from
  * the node's timer.
  */
@@ -20,13 +20,18 @@ enum {
     NODE_LISTENERS_MAX = 8,
     NODE_LINKS_MAX = 256,
     NODE_HALF_OPEN_MAX = 64,             /* incoming handshakes at a time; then the oldest gives way          */
-    NODE_FLUSH_BYTES = 256 * 1024,       /* written at once even when more may follow                         */
-    NODE_OUT_KEEP_BYTES = 1024 * 1024,   /* a larger send buffer is given back when empty                     */
-    NODE_SEAL_EXTRA_BYTES = 256,         /* a rekey notice may go before a record                             */
+    NODE_GATHER_MSG_BYTES = 4096,        /* a larger message is sealed alone, straight from the caller's memory */
+    NODE_GATHER_BYTES = 16 * 1024,       /* messages gathered in one record, at most                          */
+    NODE_FLUSH_BYTES = 16 * 1024,        /* written at once even when more may follow                         */
+    NODE_OUT_KEEP_BYTES = 256 * 1024,    /* a larger send buffer is given back when empty                     */
+    NODE_OUT_SPARES = 4,                 /* empty send buffers that a node keeps for whichever peer sends next */
+    NODE_SEAL_EXTRA_BYTES = 256,         /* a rekey notice may go before a record, its tag goes behind it     */
     NODE_LINK_FIRST_MS = 50,
     NODE_LINK_LAST_MS = 2000,
     NODE_LINK_STABLE_MS = 2000,          /* a channel that lived this long resets the back-off                 */
     NODE_CALL_BUCKETS_FIRST = 16,
+    NODE_CALLS_KEEP = 4096,              /* ended calls whose memory is kept for the next                      */
+    NODE_TICKS_RECENT = 16,              /* a power of two: deadlines lately used, found again without search  */
 };
 
 /* ---- due.c: deadlines of one node ------------------------------------------------------------------------------ */
@@ -40,11 +45,17 @@ struct node_due {
     void (*fn)(struct node_due *due);
 };
 
+/* The time stands beside the pointer, so that finding a place touches no owner but those that move. */
+struct node_due_slot {
+    uint64_t         at_ns;
+    struct node_due *due;
+};
+
 struct node_dues {
-    struct node_due  **heap;
-    size_t             count, cap, reserved;
-    struct base_timer *timer;
-    uint64_t           armed_ns;
+    struct node_due_slot *heap;
+    size_t                count, cap, reserved;
+    struct base_timer    *timer;
+    uint64_t              armed_ns; /* when the timer fires, 0: not armed; never later than the first that is due */
 };
 
 /* Room for one more, so that setting it cannot fail. Pairs with dues_release. */
@@ -58,30 +69,50 @@ void dues_fini(struct node_dues *d);
 
 /* ---- objects --------------------------------------------------------------------------------------------------- */
 
+/* The calls that end in the same millisecond: they share one place in the heap, for calls come and go a thousand times
+ * faster than milliseconds. */
+struct node_tick {
+    struct node_due   due;
+    struct dbe_node  *node;
+    struct node_call *calls;
+    struct node_tick *next_free;
+    bool              held; /* not to be freed although empty: found in node->recent, or about to end its calls */
+};
+
 struct node_call {
-    struct node_call *next; /* in its bucket */
+    struct node_call *next; /* in its bucket; among the free ones */
+    struct node_call *next_in_tick, **link_in_tick;
+    struct node_tick *tick;
     struct dbe_peer  *peer;
     uint64_t          id; /* correlation id */
-    uint8_t           reply_type;
     dbe_reply_fn     *fn;
     void             *ctx;
-    struct node_due   due;
+    uint8_t           reply_type;
 };
 
 enum peer_state { PEER_HANDSHAKE, PEER_UP, PEER_ENDED };
 
+#define NODE_NO_GATHER SIZE_MAX
+
+struct node_list {
+    struct dbe_peer *first, *last; /* oldest first */
+};
+
 struct dbe_peer {
-    struct dbe_node *node;
-    struct dbe_peer *next, *prev; /* node->peers, oldest first; then node->dead */
-    struct dbe_peer *next_dirty;
-    struct dbe_link *link;        /* NULL: it came to us */
-    struct tp_conn  *conn;        /* NULL once ended */
-    struct sess     *sess;        /* NULL until the first byte: silent strangers cost little */
-    enum peer_state  state;
-    bool             incoming, dirty, known; /* known: was authenticated */
-    dbe_err          doom;        /* a write failed: the timer ends the channel with this */
-    struct node_due  due;         /* handshake timeout, or doom */
-    struct base_buf  out;         /* sealed, not yet given to the transport */
+    struct dbe_node  *node;
+    struct dbe_peer  *next, *prev; /* in `list`; then node->dead */
+    struct node_list *list;        /* node->half_open or node->peers; NULL once ended */
+    struct dbe_peer  *next_dirty, *next_soon;
+    struct dbe_link  *link;        /* NULL: it came to us */
+    struct tp_conn   *conn;        /* NULL once ended */
+    struct sess      *sess;        /* NULL until the first byte: silent strangers cost little */
+    enum peer_state   state;
+    bool              incoming, dirty, soon, known; /* known: was authenticated */
+    bool              full;        /* a send was refused: the owner waits for on_drained */
+    dbe_err           doom;        /* a write failed: the timer ends the channel with this */
+    struct node_due   due;         /* handshake timeout */
+    struct base_buf   out;         /* sealed, not yet given to the transport; no memory between turns */
+    size_t            gather_at;   /* head of the record at the end of `out` that is still gathered in the clear */
 
     struct node_call **buckets;
     size_t             bucket_count, call_count;
@@ -107,18 +138,26 @@ struct dbe_link {
 };
 
 struct dbe_node {
-    struct dbe_loop      *loop;
+    struct dbe_loop       *loop;
     struct dbe_node_config config;
     struct tp_listener    *listeners[NODE_LISTENERS_MAX];
     size_t                 listener_count;
-    struct dbe_peer       *peers, *peers_last, *dead, *dirty;
+    struct node_list       peers, half_open; /* half_open: incoming handshakes */
+    struct dbe_peer       *dead, *dirty, *soon;
     struct dbe_link       *links, *dead_links;
     size_t                 link_count;
-    uint32_t               up_count, half_open, peers_max;
+    uint32_t               up_count, half_open_count, peers_max;
     unsigned               depth;
-    bool                   closing;
+    bool                   closing, now_known;
+    uint64_t               now_ns; /* of this turn, once somebody asked */
     struct node_dues       dues;
+    struct node_due        soon_due;
     uint64_t               hash_seed;
+    struct base_buf        spares[NODE_OUT_SPARES];
+    size_t                 spare_count;
+    struct node_call      *free_calls;
+    size_t                 free_call_count, call_count;
+    struct node_tick      *recent[NODE_TICKS_RECENT], *free_ticks;
     bool                   answer_only[256]; /* types that are nothing but answers */
     struct dbe_node_stats  stats;
 };
@@ -127,6 +166,10 @@ struct dbe_node {
 
 void node_enter(struct dbe_node *node);
 void node_leave(struct dbe_node *node);
+/* Inside node_enter: the time, read once a turn. Good enough to age keys and to judge deadlines. */
+uint64_t node_now_ns(struct dbe_node *node);
+void     node_list_add(struct node_list *list, struct dbe_peer *peer);
+void     node_list_remove(struct dbe_peer *peer);
 /* Only our own user and root may be at the other end of a local socket. */
 dbe_err node_check_cred(const struct tp_conn *conn, struct dbe_diag *diag) DBE_MUST_CHECK;
 
@@ -140,9 +183,27 @@ dbe_err peer_new(struct dbe_node *node, struct dbe_link *link, struct dbe_peer *
 void peer_end(struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag);
 /* Undo peer_new before anybody has heard of the peer. Inside node_enter. */
 void peer_discard(struct dbe_peer *peer);
-/* Give what is sealed to the transport. Never calls back. */
-void peer_flush(struct dbe_peer *peer);
+/* What the peer needs is done from the node's timer, where calling back is safe: its doom, on_drained. */
+void peer_soon(struct dbe_peer *peer);
+void peer_run_soon(struct dbe_node *node);
 void peer_free(struct dbe_peer *peer);
+
+/* ---- out.c ----------------------------------------------------------------------------------------------------- */
+
+/* Send a message; `framed`: its header announces exactly `len` bytes, so that it may share a record with others.
+ * Inside node_enter. Never calls back. */
+dbe_err out_message(struct dbe_peer *peer, const void *bytes, size_t len, bool framed) DBE_MUST_CHECK;
+/* Close the record that is being gathered: from here on the session may append to peer->out. Never calls back. */
+dbe_err out_seal(struct dbe_peer *peer) DBE_MUST_CHECK;
+/* Room for `len` more bytes in peer->out, so that the session's appending cannot fail for want of memory. */
+dbe_err out_reserve(struct dbe_peer *peer, size_t len) DBE_MUST_CHECK;
+/* Something was appended to peer->out: it goes out when the turn ends. */
+void out_dirty(struct dbe_peer *peer);
+/* Give everything to the transport now. Never calls back. */
+void out_flush(struct dbe_peer *peer);
+/* If the owner waits for it and the queue is short again, it hears so. Calls back. */
+void out_tell_drained(struct dbe_peer *peer);
+void out_free(struct dbe_peer *peer);
 
 /* ---- call.c ---------------------------------------------------------------------------------------------------- */
 
@@ -150,6 +211,8 @@ void peer_free(struct dbe_peer *peer);
 bool call_take(struct dbe_peer *peer, const struct dbe_msg *msg);
 /* Every call of the peer ends with `why`. */
 void call_end_all(struct dbe_peer *peer, dbe_err why);
+/* Free what was kept of calls that ended. */
+void call_fini(struct dbe_node *node);
 
 /* ---- link.c ---------------------------------------------------------------------------------------------------- */
 

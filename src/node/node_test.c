@@ -285,16 +285,16 @@ static void half_open_flood_is_bounded(void **state)
     for (size_t i = 0; i < FLOOD; i++) {
         fds[i] = raw_connect(f);
         fx_turn(f, 1);
-        assert_true(f->server.node->half_open <= NODE_HALF_OPEN_MAX);
+        assert_true(f->server.node->half_open_count <= NODE_HALF_OPEN_MAX);
     }
     FX_UNTIL(f, f->server.downs == FLOOD - NODE_HALF_OPEN_MAX);
-    assert_int_equal(f->server.node->half_open, NODE_HALF_OPEN_MAX);
-    for (const struct dbe_peer *p = f->server.node->peers; p != NULL; p = p->next)
+    assert_int_equal(f->server.node->half_open_count, NODE_HALF_OPEN_MAX);
+    for (const struct dbe_peer *p = f->server.node->half_open.first; p != NULL; p = p->next)
         assert_null(p->sess); /* who says nothing costs no keys */
     assert_int_equal(dbe_node_link(f->client.node, f->address, 0, -1, &f->link), DBE_OK);
     FX_UNTIL(f, dbe_link_peer(f->link) != NULL && f->server.ups == 1); /* a member still gets in */
     fx_pass_ms(DBE_HANDSHAKE_TIMEOUT_MS + 1);
-    FX_UNTIL(f, f->server.node->half_open == 0);
+    FX_UNTIL(f, f->server.node->half_open_count == 0);
     assert_int_equal(f->server.why, DBE_E_TIMEOUT);
     dbe_node_stats(f->server.node, &stats);
     assert_int_equal(stats.handshakes_failed, FLOOD);

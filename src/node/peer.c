@@ -2,9 +2,8 @@
  *
  * peer.c - one channel: handshake, messages in, messages out, end.
  *
- * In:   bytes from the transport, messages from the owner    Out: messages to the owner, sealed bytes to the transport
- * Does: seals into one send buffer that is written once a turn; bounds it together with the transport's queue.
- * Does not: judge messages: that is policy's part, in the owner.
+ * In:   bytes from the transport    Out: messages to the owner; what the session says, to out.c
+ * Does not: judge messages: that is policy's part, in the owner. Nor send them: out.c.
  */
 #include "node_impl.h"
 
@@ -12,71 +11,42 @@
 
 static const char clause[] = "channel";
 
-/* ---- sending --------------------------------------------------------------------------------------------------- */
+/* ---- from the node's timer ------------------------------------------------------------------------------------- */
 
-static void mark_dirty(struct dbe_peer *p)
+void peer_soon(struct dbe_peer *p)
 {
-    if (p->dirty || p->out.len == 0)
+    struct dbe_node *node = p->node;
+
+    if (p->soon)
         return;
-    p->dirty = true;
-    p->next_dirty = p->node->dirty;
-    p->node->dirty = p;
+    p->soon = true;
+    p->next_soon = node->soon;
+    node->soon = p;
+    dues_set(&node->dues, &node->soon_due, base_mono_ns());
 }
 
-void peer_flush(struct dbe_peer *p)
+static void forget_soon(struct dbe_peer *p)
 {
-    if (p->conn == NULL || p->out.len == 0)
+    struct dbe_peer **at = &p->node->soon;
+
+    if (!p->soon)
         return;
-    dbe_err err = p->doom == DBE_OK ? tp_send(p->conn, p->out.data, p->out.len) : DBE_E_CLOSED;
-    if (p->out.cap > NODE_OUT_KEEP_BYTES) {
-        size_t max = p->out.max;
-        base_buf_free(&p->out);
-        base_buf_init(&p->out, max);
-    }
-    base_buf_clear(&p->out);
-    if (err != DBE_OK && p->doom == DBE_OK) {
-        p->doom = err;
-        dues_set(&p->node->dues, &p->due, base_mono_ns());
-    }
+    while (*at != p)
+        at = &(*at)->next_soon;
+    *at = p->next_soon;
+    p->soon = false;
 }
 
-/* Room in the send buffer, or its error; what is already in the buffer stays. */
-static dbe_err reserve_out(struct dbe_peer *p, size_t len)
+void peer_run_soon(struct dbe_node *node)
 {
-    if (base_buf_grow(&p->out, len) == NULL) {
-        dbe_err err = p->out.err;
-        p->out.err = DBE_OK;
-        return err;
+    while (node->soon != NULL) {
+        struct dbe_peer *p = node->soon;
+        forget_soon(p);
+        if (p->doom != DBE_OK)
+            peer_end(p, p->doom, NULL);
+        else
+            out_tell_drained(p);
     }
-    p->out.len -= len;
-    return DBE_OK;
-}
-
-dbe_err dbe_send(struct dbe_peer *p, const void *bytes, size_t len)
-{
-    const size_t record = DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES + NODE_SEAL_EXTRA_BYTES;
-
-    if (p->state != PEER_UP || p->doom != DBE_OK)
-        return DBE_E_CLOSED;
-    if (len > DBE_MESSAGE_MAX_BYTES)
-        return DBE_E_TOO_LARGE;
-    if (dbe_peer_queued_bytes(p) + record > DBE_SEND_QUEUE_MAX_BYTES)
-        return DBE_E_LIMIT;
-    DBE_TRY(reserve_out(p, record));
-    DBE_TRY(sess_seal(p->sess, bytes, len, base_mono_ns(), &p->out));
-    p->node->stats.messages_out++;
-    p->node->stats.bytes_out += len;
-    node_enter(p->node);
-    mark_dirty(p);
-    if (p->out.len >= NODE_FLUSH_BYTES)
-        peer_flush(p);
-    node_leave(p->node);
-    return DBE_OK;
-}
-
-size_t dbe_peer_queued_bytes(const struct dbe_peer *p)
-{
-    return p->out.len + (p->conn == NULL ? 0 : tp_queued_bytes(p->conn));
 }
 
 /* ---- what the session asks ------------------------------------------------------------------------------------- */
@@ -139,7 +109,11 @@ static void peer_up(struct dbe_peer *p)
     p->handshake_us = (p->up_ns - p->began_ns) / BASE_NS_PER_US;
     dues_clear(&node->dues, &p->due);
     node->up_count++;
-    node->half_open -= p->incoming;
+    if (p->incoming) {
+        node->half_open_count--;
+        node_list_remove(p);
+        node_list_add(&node->peers, p);
+    }
     node->stats.handshakes_ok++;
     if (p->link != NULL)
         link_peer_up(p->link);
@@ -147,17 +121,18 @@ static void peer_up(struct dbe_peer *p)
         node->config.ops->on_up(node->config.ctx, p);
 }
 
-/* One opened message. What it says is checked here; what it may ask is not. */
+/* One message. What it says is checked here; what it may ask is not. */
 static void take_message(struct dbe_peer *p, const uint8_t *bytes, size_t len)
 {
     struct dbe_node *node = p->node;
-    struct dbe_diag diag = {0};
     struct dbe_msg msg;
-    dbe_err err = dbe_msg_decode(bytes, len, &msg, &diag);
+    dbe_err err = dbe_msg_decode(bytes, len, &msg, NULL);
 
     node->stats.messages_in++;
     node->stats.bytes_in += len;
     if (err != DBE_OK) {
+        struct dbe_diag diag = {0};
+        err = dbe_msg_decode(bytes, len, &msg, &diag); /* once more for the words, which a good message does not pay */
         node->stats.malformed++;
         if (node->config.ops->on_malformed != NULL)
             node->config.ops->on_malformed(node->config.ctx, p, err, &diag);
@@ -171,28 +146,52 @@ static void take_message(struct dbe_peer *p, const uint8_t *bytes, size_t len)
         node->config.ops->on_message(node->config.ctx, p, &msg);
 }
 
+/* What one DATA record held: messages back to back (spec 5.11). Where no length can be told, the reading ends. */
+static void take_data(struct dbe_peer *p, const uint8_t *bytes, size_t len)
+{
+    bool more = true;
+
+    while (more && p->state == PEER_UP) {
+        size_t n = len;
+        more = len >= DBE_HEADER_BYTES && dbe_msg_peek_len(bytes, &n) == DBE_OK && n < len;
+        n = BASE_MIN(n, len);
+        take_message(p, bytes, n);
+        bytes += n;
+        len -= n;
+    }
+}
+
+/* What sess_feed may append to the send buffer must not land in a record that is still gathered. */
+static dbe_err make_way(struct dbe_peer *p, const uint8_t *data, size_t len)
+{
+    const bool data_record = len > DBE_RECORD_TYPE_AT && data[DBE_RECORD_TYPE_AT] == DBE_RECORD_TYPE_DATA;
+
+    return data_record ? DBE_OK : out_seal(p);
+}
+
 /* One record. False: not a whole one, or the channel ended. */
 static bool take_record(struct dbe_peer *p, uint8_t *data, size_t len, size_t *ret_used)
 {
     enum sess_event event = SESS_NEED_MORE;
     const uint8_t *msg = NULL;
     size_t msg_len = 0;
-    dbe_err err = sess_feed(p->sess, data, len, ret_used, &event, &msg, &msg_len, &p->out);
+    dbe_err err = make_way(p, data, len);
 
-    mark_dirty(p);
+    if (err == DBE_OK)
+        err = sess_feed(p->sess, data, len, ret_used, &event, &msg, &msg_len, &p->out);
     if (err != DBE_OK) {
+        out_dirty(p);
         peer_end(p, err, sess_diag(p->sess));
         return false;
     }
     switch (event) {
     case SESS_NEED_MORE: return false;
     case SESS_ESTABLISHED: peer_up(p); break;
-    case SESS_MESSAGE: take_message(p, msg, msg_len); break;
+    case SESS_MESSAGE: take_data(p, msg, msg_len); break;
     case SESS_PEER_CLOSED: peer_end(p, DBE_E_CLOSED, NULL); break;
-    case SESS_HANDSHAKING:
-    case SESS_REKEYED:
-    case SESS_DROPPED: break;
+    default: break; /* nothing that the owner need know */
     }
+    out_dirty(p);
     return p->state != PEER_ENDED;
 }
 
@@ -230,10 +229,20 @@ static void on_connected(void *ctx, struct tp_conn *conn)
     if (err == DBE_OK)
         err = sess_start(p->sess, &p->out);
     if (err == DBE_OK)
-        mark_dirty(p);
+        out_dirty(p);
     else
         peer_end(p, err, NULL);
     node_leave(node);
+}
+
+static void on_drained(void *ctx, struct tp_conn *conn)
+{
+    struct dbe_peer *p = ctx;
+
+    (void)conn;
+    node_enter(p->node);
+    out_tell_drained(p);
+    node_leave(p->node);
 }
 
 static void on_closed(void *ctx, struct tp_conn *conn, dbe_err why)
@@ -247,7 +256,8 @@ static void on_closed(void *ctx, struct tp_conn *conn, dbe_err why)
     node_leave(node);
 }
 
-const struct tp_conn_ops peer_conn_ops = {.on_data = on_data, .on_connected = on_connected, .on_closed = on_closed};
+const struct tp_conn_ops peer_conn_ops = {
+    .on_data = on_data, .on_connected = on_connected, .on_drained = on_drained, .on_closed = on_closed};
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
@@ -256,13 +266,8 @@ static void on_due(struct node_due *due)
     struct dbe_peer *p = (struct dbe_peer *)(void *)((char *)due - offsetof(struct dbe_peer, due));
     struct dbe_diag diag = {0};
 
-    if (p->doom != DBE_OK)
-        peer_end(p, p->doom, NULL);
-    else
-        peer_end(p, DBE_E_TIMEOUT,
-                 (dbe_fail(&diag, DBE_E_TIMEOUT, clause, 0, "the handshake took longer than %d ms",
-                           DBE_HANDSHAKE_TIMEOUT_MS),
-                  &diag));
+    (void)dbe_fail(&diag, DBE_E_TIMEOUT, clause, 0, "the handshake took longer than %d ms", DBE_HANDSHAKE_TIMEOUT_MS);
+    peer_end(p, DBE_E_TIMEOUT, &diag);
 }
 
 dbe_err peer_new(struct dbe_node *node, struct dbe_link *link, struct dbe_peer **ret)
@@ -279,14 +284,10 @@ dbe_err peer_new(struct dbe_node *node, struct dbe_link *link, struct dbe_peer *
     p->node = node;
     p->link = link;
     p->incoming = link == NULL;
+    p->gather_at = NODE_NO_GATHER;
     base_buf_init(&p->out, DBE_SEND_QUEUE_MAX_BYTES);
-    p->prev = node->peers_last;
-    if (p->prev != NULL)
-        p->prev->next = p;
-    else
-        node->peers = p;
-    node->peers_last = p;
-    node->half_open += p->incoming;
+    node_list_add(p->incoming ? &node->half_open : &node->peers, p);
+    node->half_open_count += p->incoming;
     dues_set(&node->dues, &p->due, base_mono_ns() + (uint64_t)DBE_HANDSHAKE_TIMEOUT_MS * BASE_NS_PER_MS);
     *ret = p;
     return DBE_OK;
@@ -296,16 +297,10 @@ static void unlink_peer(struct dbe_peer *p)
 {
     struct dbe_node *node = p->node;
 
-    if (p->prev != NULL)
-        p->prev->next = p->next;
-    else
-        node->peers = p->next;
-    if (p->next != NULL)
-        p->next->prev = p->prev;
-    else
-        node->peers_last = p->prev;
+    node->half_open_count -= p->list == &node->half_open;
+    node_list_remove(p);
+    forget_soon(p);
     p->next = node->dead;
-    p->prev = NULL;
     node->dead = p;
 }
 
@@ -314,7 +309,7 @@ static void close_conn(struct dbe_peer *p, bool was_up)
 {
     if (p->conn == NULL)
         return;
-    peer_flush(p);
+    out_flush(p);
     tp_close(p->conn, was_up && tp_queued_bytes(p->conn) > 0);
     p->conn = NULL;
 }
@@ -337,7 +332,6 @@ void peer_end(struct dbe_peer *p, dbe_err why, const struct dbe_diag *diag)
     dues_clear(&node->dues, &p->due);
     unlink_peer(p);
     node->up_count -= was_up;
-    node->half_open -= !was_up && p->incoming;
     node->stats.handshakes_failed += !was_up && !node->closing;
     if (p->link != NULL)
         link_peer_gone(p->link, why, diag);
@@ -356,25 +350,26 @@ void peer_discard(struct dbe_peer *p)
     p->conn = NULL;
     dues_clear(&p->node->dues, &p->due);
     unlink_peer(p);
-    p->node->half_open -= p->incoming;
 }
 
 void peer_free(struct dbe_peer *p)
 {
     dues_release(&p->node->dues, &p->due);
     sess_free(p->sess);
-    base_buf_free(&p->out);
+    out_free(p);
     base_free(p->buckets);
     base_free(p);
 }
 
 void dbe_peer_close(struct dbe_peer *p, dbe_err why)
 {
-    if (p->state == PEER_UP && reserve_out(p, NODE_SEAL_EXTRA_BYTES) == DBE_OK) {
+    node_enter(p->node);
+    if (p->state == PEER_UP && out_seal(p) == DBE_OK && out_reserve(p, NODE_SEAL_EXTRA_BYTES) == DBE_OK) {
         dbe_err err = sess_close(p->sess, &p->out);
         (void)err; /* a courtesy: the end of the connection says the same */
     }
     peer_end(p, why, NULL);
+    node_leave(p->node);
 }
 
 /* ---- what the owner may ask ------------------------------------------------------------------------------------ */
