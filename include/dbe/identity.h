@@ -33,9 +33,9 @@ struct dbe_identity {
 
 /* A node's own credentials, or a trust anchor: opaque, loaded from the key store. */
 struct dbe_credential; /* certificate + private key */
-struct dbe_trust;      /* CA certificate */
+struct dbe_trust;      /* CA certificate, and the newest list of what it revoked */
 
-/* ---- key store: <dir>/ca.key ca.crt <name>.key <name>.crt, keys mode 0600 ------------------------------------- */
+/* ---- key store: <dir>/ca.key ca.crt ca.crl <name>.key <name>.crt, keys mode 0600 ------------------------------ */
 
 /* Make a mesh CA in `dir` (made 0700). E_EXISTS if there is one: a CA is never overwritten. */
 dbe_err dbe_keys_init(const char *dir, const char *mesh, uint32_t valid_days, struct dbe_diag *diag) DBE_MUST_CHECK;
@@ -71,10 +71,86 @@ void    dbe_credential_cert(const struct dbe_credential *cred, const uint8_t **r
 const struct dbe_identity *dbe_credential_identity(const struct dbe_credential *cred);
 const char                *dbe_trust_mesh(const struct dbe_trust *trust);
 
-/* Verify a certificate (DER) against the mesh CA: signature, profile, validity at `now_ms`, mesh name, ceilings.
- * `ret_pk` (may be NULL) takes the ML-DSA-87 public key (2592 bytes). E_CERT, E_EXPIRED; outputs untouched on error. */
+/* Verify a certificate (DER) against the mesh CA: signature, profile, mesh name, ceilings, that it is not revoked, and
+ * validity at `now_ms`. `ret_pk` (may be NULL) takes the ML-DSA-87 public key (2592 bytes). E_CERT, E_REVOKED,
+ * E_EXPIRED; outputs untouched on error. */
 dbe_err dbe_trust_verify(const struct dbe_trust *trust, const uint8_t *der, size_t len, uint64_t now_ms,
                          struct dbe_identity *ret, uint8_t *ret_pk, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* Judge again an identity that dbe_trust_verify gave earlier: E_REVOKED if a list that came since names it, E_EXPIRED
+ * outside its validity at `now_ms`. Cheap (a binary search); for channels that live long. */
+dbe_err dbe_trust_check(const struct dbe_trust *trust, const struct dbe_identity *id, uint64_t now_ms,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* ---- revocation (spec 8.11, 8.13, 8.14) --------------------------------------------------------------------------
+ *
+ * The CA revokes certificates by a signed list: an X.509 CRL version 2 (RFC 5280, section 5) in DER, at most
+ * DBE_REVOKED_MAX entries and DBE_CRL_MAX_BYTES bytes, in <dir>/ca.crl. Each list has a number above the one before; an
+ * older list never takes a newer one's place. A trust anchor belongs to one thread at a time; these functions change
+ * it. */
+
+/* Why a certificate was revoked: numbers of RFC 5280, section 5.3.1. */
+enum dbe_revoke_reason {
+    DBE_REVOKE_UNSPECIFIED = 0,
+    DBE_REVOKE_KEY_COMPROMISE = 1,
+    DBE_REVOKE_CA_COMPROMISE = 2,
+    DBE_REVOKE_AFFILIATION_CHANGED = 3,
+    DBE_REVOKE_SUPERSEDED = 4,
+    DBE_REVOKE_CESSATION = 5,
+    DBE_REVOKE_HOLD = 6,
+    DBE_REVOKE_PRIVILEGE_WITHDRAWN = 9,
+    DBE_REVOKE_AA_COMPROMISE = 10,
+};
+/* "key-compromise" and so on; "unknown" for a number that is none. */
+const char *dbe_revoke_reason_name(enum dbe_revoke_reason reason);
+/* The reason of such a name. E_NOT_FOUND. */
+dbe_err dbe_revoke_reason_named(const char *name, enum dbe_revoke_reason *ret) DBE_MUST_CHECK;
+
+/* Revoke a certificate of the mesh, by the name of its file in the store or by its serial number in hex (as `openssl
+ * x509 -serial` prints it; colons may stand between bytes). Needs the CA's key. The new list replaces the old one in
+ * one step: killed at any moment, the store holds the one or the other.
+ * E_EXISTS: it is revoked already. E_NOT_FOUND: neither a name of the store nor a serial number. E_LIMIT: the list is
+ * full. */
+dbe_err dbe_keys_revoke(const char *dir, const char *name_or_serial, enum dbe_revoke_reason reason,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* What `dbe_keys_renew` is asked for. All zero is a useful request. */
+struct dbe_renew {
+    uint32_t               valid_days; /* 0: 90 */
+    bool                   revoke_old; /* put the certificate that is replaced on the list */
+    enum dbe_revoke_reason reason;     /* with revoke_old; UNSPECIFIED is written as SUPERSEDED */
+};
+/* Make a new key and a new certificate for the identity that <dir>/<name>.crt names, with the same ceilings; `what` may
+ * be NULL. An expired or revoked certificate is renewed as well. Key and certificate change together: whoever loads the
+ * credential meanwhile, or after a kill at any moment, gets the old pair or the new one, and the next call that writes
+ * to the store completes or clears what a killed one left. */
+dbe_err dbe_keys_renew(const char *dir, const char *name, const struct dbe_renew *what, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+
+/* Verify a certificate of the store (`name_or_path` is a name; then its key, if it is there, must belong to it) or any
+ * certificate file in PEM or DER (it holds a '/' or is no name of the store), against the CA and list in `dir`, now.
+ * `ret` may be NULL. E_NOT_FOUND, E_CERT, E_REVOKED, E_EXPIRED, and what dbe_credential_load says of keys. */
+dbe_err dbe_keys_verify(const char *dir, const char *name_or_path, struct dbe_identity *ret, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+
+/* Adopt a list (DER, from anywhere): from then on dbe_trust_verify and dbe_trust_check answer E_REVOKED for what it
+ * names. The bytes are copied. E_EXISTS: it is not newer than the one held (nothing changes; no fault of whoever sent
+ * it). E_CERT: not signed by this CA, or breaks the profile. E_TOO_LARGE, E_NOMEM. */
+dbe_err dbe_trust_set_revocations(struct dbe_trust *trust, const uint8_t *der, size_t len, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+/* The list held, to be passed on: DER and crlNumber; NULL, 0 and 0 when there is none. The bytes live until the next
+ * list is adopted or the trust is freed. Each of the three may be NULL. */
+void dbe_trust_revocations(const struct dbe_trust *trust, const uint8_t **ret_der, size_t *ret_len,
+                           uint64_t *ret_number);
+/* How many certificates the list held names. */
+size_t dbe_trust_revoked_count(const struct dbe_trust *trust);
+/* Adopt <dir>/ca.crl if it is newer: for whoever watches the store. E_NOT_FOUND: there is no such file; otherwise as
+ * dbe_trust_set_revocations. dbe_trust_load has done it once. */
+dbe_err dbe_trust_load_revocations(struct dbe_trust *trust, const char *dir, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Keep a list that came from elsewhere as <dir>/ca.crl, if it is valid there and newer than the file. E_EXISTS: it is
+ * not newer. */
+dbe_err dbe_keys_save_revocations(const char *dir, const uint8_t *der, size_t len, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
 
 /* Certificates of the store, for `dsmil keys list`: calls `fn` for each; a broken one comes with its error. */
 typedef void dbe_keys_list_fn(void *ctx, const char *name, const struct dbe_identity *id, dbe_err err,

@@ -31,6 +31,12 @@ enum {
     DBE_CERT_MAX_BYTES = 16384,
     DBE_SUITES_MAX = 16,
 
+    /* identity, spec section 8 */
+    DBE_REVOKED_MAX = 8192,           /* entries of a revocation list */
+    DBE_CRL_MAX_BYTES = 512 * 1024,   /* a revocation list, DER */
+    DBE_EVIDENCE_MAX_BYTES = 4096,    /* what a node shows of its state in a handshake */
+    DBE_PASSPHRASE_MAX_BYTES = 1024,
+
     /* record layer, spec section 7 */
     DBE_REKEY_RECORDS = 1 << 30,         /* well below the 2^32 of NIST SP 800-38D for this nonce construction */
     DBE_REPLAY_WINDOW = 1024,            /* records, datagram transports */

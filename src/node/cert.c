@@ -270,6 +270,19 @@ dbe_err cert_check_validity(const struct dbe_trust *trust, const struct dbe_iden
     return DBE_OK;
 }
 
+dbe_err cert_check_standing(const struct dbe_trust *trust, const struct dbe_identity *id, uint64_t now_ms,
+                            struct dbe_diag *diag)
+{
+    const struct crl_entry *entry = crl_find(trust->revoked, id->serial, id->serial_len);
+    char when[24];
+
+    if (entry == NULL)
+        return cert_check_validity(trust, id, now_ms, diag);
+    cert_time_text(entry->revoked_ms, when);
+    return dbe_fail(diag, DBE_E_REVOKED, clause, 0, "the certificate of %.90s was revoked on %s (%s)", id->spiffe_id,
+                    when, dbe_revoke_reason_name(entry->reason));
+}
+
 static dbe_err read_public_key(X509 *x, uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
 {
     size_t len = CRYPTO_MLDSA87_PK_BYTES;

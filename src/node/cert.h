@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 
 #include "base/base.h"
+#include "crl.h"
 #include "crypto/crypto.h"
 #include "dbe/identity.h"
 
@@ -25,6 +26,7 @@ struct dbe_trust {
     char     mesh[DBE_MESH_NAME_MAX_BYTES];
     uint64_t not_before_ms, not_after_ms;
     uint8_t  fingerprint[CRYPTO_HASH_BYTES];
+    struct crl *revoked; /* NULL: no list was seen yet */
 };
 
 /* Self-signed certificate of a mesh CA, appended as DER. */
@@ -52,6 +54,10 @@ dbe_err cert_read_node(const struct dbe_trust *trust, X509 *x, struct dbe_identi
                        struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The certificate and its CA are both valid at `now_ms`. E_EXPIRED. */
 dbe_err cert_check_validity(const struct dbe_trust *trust, const struct dbe_identity *id, uint64_t now_ms,
+                            struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* Neither revoked nor outside its validity at `now_ms`. E_REVOKED before E_EXPIRED. */
+dbe_err cert_check_standing(const struct dbe_trust *trust, const struct dbe_identity *id, uint64_t now_ms,
                             struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* "2026-11-21 03:40 UTC". */

@@ -25,11 +25,17 @@ dbe_err dbe_trust_verify(const struct dbe_trust *trust, const uint8_t *der, size
     dbe_err err = cert_read_node(trust, x, &id, pk, diag);
     X509_free(x);
     DBE_TRY(err);
-    DBE_TRY(cert_check_validity(trust, &id, now_ms, diag));
+    DBE_TRY(cert_check_standing(trust, &id, now_ms, diag));
     *ret = id;
     if (ret_pk != NULL)
         memcpy(ret_pk, pk, sizeof pk);
     return DBE_OK;
+}
+
+dbe_err dbe_trust_check(const struct dbe_trust *trust, const struct dbe_identity *id, uint64_t now_ms,
+                        struct dbe_diag *diag)
+{
+    return cert_check_standing(trust, id, now_ms, diag);
 }
 
 const char *dbe_trust_mesh(const struct dbe_trust *trust)
@@ -53,28 +59,59 @@ void dbe_trust_free(struct dbe_trust *trust)
     if (trust == NULL)
         return;
     X509_free(trust->ca);
+    crl_free(trust->revoked);
     base_free(trust);
 }
 
-static dbe_err load_parts(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_credential *cred,
-                          struct base_buf *der, struct dbe_diag *diag)
+/* One pair of files: both readable, in good standing, belonging together. `der` and `cred` are cleared on error. */
+static dbe_err load_pair(const char *dir, const char *name, const struct dbe_trust *trust, const char *const suffix[2],
+                         struct dbe_credential *cred, struct base_buf *der, struct dbe_diag *diag)
 {
     uint8_t in_cert[CRYPTO_MLDSA87_PK_BYTES], in_key[CRYPTO_MLDSA87_PK_BYTES];
     struct dbe_diag why = {0};
 
-    DBE_TRY(keys_read_key(dir, name, &cred->key, diag));
-    dbe_err err = keys_read_cert(dir, name, trust, &cred->id, in_cert, der, &why);
+    DBE_TRY(keys_read_key(dir, name, suffix[0], &cred->key, diag));
+    base_buf_clear(der);
+    dbe_err err = keys_read_cert_at(dir, name, suffix[1], trust, &cred->id, in_cert, der, &why);
     if (err == DBE_OK)
-        err = cert_check_validity(trust, &cred->id, base_wall_ms(), &why);
-    if (err == DBE_E_CERT || err == DBE_E_EXPIRED)
-        return dbe_fail(diag, err, clause, 0, "%.40s.crt: %.110s; run dsmil keys issue", name, why.text);
-    if (err != DBE_OK)
-        return dbe_fail(diag, err, why.clause, why.offset, "%s", why.text);
-    DBE_TRY(crypto_key_public(cred->key, in_key));
-    if (memcmp(in_cert, in_key, sizeof in_key) != 0)
-        return dbe_fail(diag, DBE_E_CERT, clause, 0,
-                        "%.60s.key is not the key of %.60s.crt: move both away and issue again", name, name);
-    return DBE_OK;
+        err = cert_check_standing(trust, &cred->id, base_wall_ms(), &why);
+    if (err == DBE_OK)
+        err = crypto_key_public(cred->key, in_key);
+    if (err == DBE_OK && memcmp(in_cert, in_key, sizeof in_key) != 0)
+        err = dbe_fail(diag, DBE_E_CERT, clause, 0,
+                       "%.60s.key is not the key of %.60s.crt: move both away and issue again", name, name);
+    else if (err == DBE_E_CERT || err == DBE_E_EXPIRED || err == DBE_E_REVOKED)
+        err = dbe_fail(diag, err, clause, 0, "%.40s.crt: %.105s; run dsmil keys %s", name, why.text,
+                       err == DBE_E_REVOKED ? "renew" : "issue");
+    else if (err != DBE_OK)
+        err = dbe_fail(diag, err, why.clause, why.offset, "%s", why.text);
+    if (err != DBE_OK) {
+        crypto_key_free(cred->key);
+        cred->key = NULL;
+    }
+    return err;
+}
+
+/* The files as they are; or, where they do not belong together or do not count any more, the pair that a renewal left
+ * or is just putting in place (see renew.c). */
+static dbe_err load_parts(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_credential *cred,
+                          struct base_buf *der, struct dbe_diag *diag)
+{
+    static const char *const pairs[][2] = {{"key", "crt"}, {"key", "crt.next"}, {"key.next", "crt.next"}};
+    enum { TRIES = 3 }; /* a renewal may put both files in place between our two reads */
+    dbe_err err = DBE_OK;
+
+    for (int i = 0; i < TRIES; i++) {
+        err = load_pair(dir, name, trust, pairs[0], cred, der, diag);
+        if (err != DBE_E_CERT && err != DBE_E_EXPIRED && err != DBE_E_REVOKED)
+            return err;
+        for (size_t k = 1; k < BASE_ARRAY_LEN(pairs); k++)
+            if (load_pair(dir, name, trust, pairs[k], cred, der, NULL) == DBE_OK)
+                return DBE_OK;
+        if (err != DBE_E_CERT)
+            return err;
+    }
+    return err;
 }
 
 dbe_err dbe_credential_load(const char *dir, const char *name, struct dbe_credential **ret, struct dbe_diag *diag)

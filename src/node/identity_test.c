@@ -64,7 +64,7 @@ static int setup(void **state)
     assert_non_null(mkdtemp(f->dir));
     assert_int_equal(dbe_keys_init(f->dir, "mesh.test", 0, &diag), DBE_OK);
     assert_int_equal(dbe_trust_load(f->dir, &f->trust, &diag), DBE_OK);
-    assert_int_equal(keys_read_key(f->dir, "ca", &f->ca_key, &diag), DBE_OK);
+    assert_int_equal(keys_read_key(f->dir, "ca", "key", &f->ca_key, &diag), DBE_OK);
     assert_int_equal(crypto_key_generate(&f->key), DBE_OK);
     f->id = (struct dbe_identity){.mesh = "mesh.test",
                                   .device = DBE_DEV_EXTENDED_ANALYTICS,

@@ -5,7 +5,7 @@
  * In:   what an operator asks for    Out: files of the key store, or a credential in memory
  * Does: holds a lock on the directory, so that two runs together make one CA; writes the key before the certificate,
  *       and takes up a key whose certificate a killed run did not reach, so that no key is ever written over.
- * Does not: revoke.
+ * Does not: revoke or renew (revoke.c, renew.c).
  */
 #include "dbe/identity.h"
 
@@ -20,16 +20,12 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
-#include "cert.h"
-#include "keystore.h"
+#include "issue.h"
 #include "profile.h"
 
 static const char clause[] = "key store";
 
-#define MS_PER_DAY UINT64_C(86400000)
-
-/* The lock goes with the descriptor. */
-static dbe_err lock_dir(const char *dir, int *ret_fd, struct dbe_diag *diag)
+dbe_err keys_lock(const char *dir, int *ret_fd, struct dbe_diag *diag)
 {
     int rc;
 
@@ -47,19 +43,20 @@ static dbe_err lock_dir(const char *dir, int *ret_fd, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-static bool file_there(const char *dir, const char *name, const char *suffix)
+bool keys_file_there(const char *dir, const char *name, const char *suffix)
 {
     char path[PATH_MAX];
 
     return dbe_keys_path(dir, name, suffix, path, sizeof path) == DBE_OK && access(path, F_OK) == 0;
 }
 
-static dbe_err write_key(const char *dir, const char *name, const struct crypto_key *key, struct dbe_diag *diag)
+dbe_err keys_write_key(const char *dir, const char *name, const char *suffix, const struct crypto_key *key,
+                       struct dbe_diag *diag)
 {
     char path[PATH_MAX];
     struct base_buf pem;
 
-    DBE_TRY(dbe_keys_path(dir, name, "key", path, sizeof path));
+    DBE_TRY(dbe_keys_path(dir, name, suffix, path, sizeof path));
     base_buf_init(&pem, KEYS_FILE_MAX_BYTES);
     dbe_err err = crypto_key_to_pem(key, &pem);
     if (err == DBE_OK)
@@ -70,13 +67,14 @@ static dbe_err write_key(const char *dir, const char *name, const struct crypto_
     return err;
 }
 
-static dbe_err write_cert(const char *dir, const char *name, const struct base_buf *der, struct dbe_diag *diag)
+dbe_err keys_write_cert(const char *dir, const char *name, const char *suffix, const struct base_buf *der,
+                        struct dbe_diag *diag)
 {
     char path[PATH_MAX];
     char *text = NULL;
     long len = 0;
 
-    DBE_TRY(dbe_keys_path(dir, name, "crt", path, sizeof path));
+    DBE_TRY(dbe_keys_path(dir, name, suffix, path, sizeof path));
     BIO *bio = BIO_new(BIO_s_mem());
     bool ok = bio != NULL && PEM_write_bio(bio, PEM_STRING_X509, "", der->data, (long)der->len) > 0 &&
               (len = BIO_get_mem_data(bio, &text)) > 0;
@@ -93,12 +91,12 @@ static dbe_err key_of(const char *dir, const char *name, struct crypto_key **ret
 {
     struct crypto_key *key = NULL;
 
-    if (file_there(dir, name, "key"))
-        return keys_read_key(dir, name, ret, diag);
+    if (keys_file_there(dir, name, "key"))
+        return keys_read_key(dir, name, "key", ret, diag);
     dbe_err err = crypto_key_generate(&key);
     if (err != DBE_OK)
         return dbe_fail(diag, err, clause, 0, "cannot make a key for %.100s", name);
-    err = write_key(dir, name, key, diag);
+    err = keys_write_key(dir, name, "key", key, diag);
     if (err != DBE_OK) {
         crypto_key_free(key);
         return err;
@@ -107,7 +105,7 @@ static dbe_err key_of(const char *dir, const char *name, struct crypto_key **ret
     return DBE_OK;
 }
 
-static dbe_err check_days(uint32_t days, struct dbe_diag *diag)
+dbe_err keys_check_days(uint32_t days, struct dbe_diag *diag)
 {
     return days <= KEYS_DAYS_MAX
                ? DBE_OK
@@ -124,11 +122,11 @@ static dbe_err make_ca(const char *dir, const char *mesh, uint32_t days, struct 
 
     DBE_TRY(key_of(dir, "ca", &key, diag));
     base_buf_init(&der, DBE_CERT_MAX_BYTES);
-    dbe_err err = cert_make_ca(key, mesh, now_ms - KEYS_BACKDATE_MS, now_ms + days * MS_PER_DAY, &der);
+    dbe_err err = cert_make_ca(key, mesh, now_ms - KEYS_BACKDATE_MS, now_ms + days * KEYS_MS_PER_DAY, &der);
     if (err != DBE_OK)
         err = dbe_fail(diag, err, clause, 0, "cannot make the CA certificate");
     else
-        err = write_cert(dir, "ca", &der, diag);
+        err = keys_write_cert(dir, "ca", "crt", &der, diag);
     base_buf_free(&der);
     crypto_key_free(key);
     return err;
@@ -142,11 +140,11 @@ dbe_err dbe_keys_init(const char *dir, const char *mesh, uint32_t valid_days, st
         return dbe_fail(diag, DBE_E_ARGUMENT, clause, 0,
                         "\"%.60s\" is no mesh name: 1 to %d of a-z 0-9 . - _ are allowed", mesh,
                         DBE_MESH_NAME_MAX_BYTES - 1);
-    DBE_TRY(check_days(valid_days, diag));
+    DBE_TRY(keys_check_days(valid_days, diag));
     DBE_TRY(crypto_init(diag));
     DBE_TRY(base_mkdirs(dir, 0700, diag));
-    DBE_TRY(lock_dir(dir, &lock, diag));
-    if (file_there(dir, "ca", "crt"))
+    DBE_TRY(keys_lock(dir, &lock, diag));
+    if (keys_file_there(dir, "ca", "crt"))
         return dbe_fail(diag, DBE_E_EXISTS, clause, 0, "%.120s already holds a mesh CA, which is never overwritten",
                         dir);
     return make_ca(dir, mesh, valid_days == 0 ? 10 * 365 : valid_days, diag);
@@ -154,25 +152,19 @@ dbe_err dbe_keys_init(const char *dir, const char *mesh, uint32_t valid_days, st
 
 /* ---- nodes ----------------------------------------------------------------------------------------------------- */
 
-/* The CA as the one who signs: certificate and key that belong together. */
-struct signer {
-    struct dbe_trust *trust;
-    struct crypto_key *key;
-};
-
-static void signer_fini(struct signer *s)
+void keys_signer_fini(struct keys_signer *s)
 {
     dbe_trust_free(s->trust);
     crypto_key_free(s->key);
 }
 
-static dbe_err signer_load(const char *dir, struct signer *s, struct dbe_diag *diag)
+dbe_err keys_signer_load(const char *dir, struct keys_signer *s, struct dbe_diag *diag)
 {
     uint8_t in_key[CRYPTO_MLDSA87_PK_BYTES], in_cert[CRYPTO_MLDSA87_PK_BYTES];
     size_t len = sizeof in_cert;
 
     DBE_TRY(dbe_trust_load(dir, &s->trust, diag));
-    DBE_TRY(keys_read_key(dir, "ca", &s->key, diag));
+    DBE_TRY(keys_read_key(dir, "ca", "key", &s->key, diag));
     DBE_TRY(crypto_key_public(s->key, in_key));
     if (EVP_PKEY_get_raw_public_key(X509_get0_pubkey(s->trust->ca), in_cert, &len) != 1 || len != sizeof in_cert ||
         memcmp(in_cert, in_key, sizeof in_key) != 0)
@@ -229,15 +221,15 @@ static bool same_node(const struct dbe_identity *a, const struct dbe_identity *b
 
 /* May `name` be (re)issued? Only when nothing valid would be replaced: no certificate, or one of the same node that is
  * in the last third of its life or past it. */
-static dbe_err check_replace(const char *dir, const char *name, const struct signer *s, const struct dbe_identity *id,
-                             struct dbe_diag *diag)
+static dbe_err check_replace(const char *dir, const char *name, const struct keys_signer *s,
+                             const struct dbe_identity *id, struct dbe_diag *diag)
 {
     struct dbe_identity old = {0};
     struct base_buf der;
     struct dbe_diag why = {0};
     char when[24];
 
-    if (!file_there(dir, name, "crt") || !file_there(dir, name, "key"))
+    if (!keys_file_there(dir, name, "crt") || !keys_file_there(dir, name, "key"))
         return DBE_OK;
     base_buf_init(&der, DBE_CERT_MAX_BYTES);
     dbe_err err = keys_read_cert(dir, name, s->trust, &old, NULL, &der, &why);
@@ -245,6 +237,8 @@ static dbe_err check_replace(const char *dir, const char *name, const struct sig
     if (err != DBE_OK)
         return dbe_fail(diag, DBE_E_EXISTS, clause, 0, "%.50s.crt is there but cannot be used (%.80s): move it away",
                         name, why.text);
+    if (crl_find(s->trust->revoked, old.serial, old.serial_len) != NULL)
+        return dbe_fail(diag, DBE_E_EXISTS, clause, 0, "%.50s was revoked: run dsmil keys renew %.50s", name, name);
     if (same_node(&old, id) && keys_expires_soon(&old, base_wall_ms()))
         return DBE_OK;
     cert_time_text(old.not_after_ms, when);
@@ -252,12 +246,13 @@ static dbe_err check_replace(const char *dir, const char *name, const struct sig
                     "%.50s is there already, valid until %s; to issue it again remove %.50s.crt", name, when, name);
 }
 
-static dbe_err issue_files(const char *dir, const char *name, const struct signer *s, const struct dbe_identity *id,
-                           struct dbe_diag *diag)
+static dbe_err issue_files(const char *dir, const char *name, const struct keys_signer *s,
+                           const struct dbe_identity *id, struct dbe_diag *diag)
 {
     struct crypto_key *key = NULL;
     struct base_buf der;
 
+    DBE_TRY(keys_settle(dir, name, s->trust, diag));
     DBE_TRY(check_replace(dir, name, s, id, diag));
     DBE_TRY(key_of(dir, name, &key, diag));
     base_buf_init(&der, DBE_CERT_MAX_BYTES);
@@ -265,7 +260,7 @@ static dbe_err issue_files(const char *dir, const char *name, const struct signe
     if (err != DBE_OK)
         err = dbe_fail(diag, err, clause, 0, "cannot make the certificate of %.100s", name);
     else
-        err = write_cert(dir, name, &der, diag);
+        err = keys_write_cert(dir, name, "crt", &der, diag);
     base_buf_free(&der);
     crypto_key_free(key);
     return err;
@@ -274,27 +269,27 @@ static dbe_err issue_files(const char *dir, const char *name, const struct signe
 dbe_err dbe_keys_issue(const char *dir, const struct dbe_issue *what, struct dbe_diag *diag)
 {
     char name[KEYS_NAME_MAX_BYTES + 1], path[PATH_MAX];
-    struct signer s = {0};
+    struct keys_signer s = {0};
     struct dbe_identity id;
     BASE_AUTO_CLOSE int lock = -1;
 
     DBE_TRY(default_name(what, name, diag));
     if (dbe_keys_path(dir, name, "crt", path, sizeof path) != DBE_OK)
         return dbe_fail(diag, DBE_E_ARGUMENT, clause, 0, "\"%.70s\" is no name, or the path is too long", name);
-    DBE_TRY(check_days(what->valid_days, diag));
+    DBE_TRY(keys_check_days(what->valid_days, diag));
     DBE_TRY(crypto_init(diag));
-    DBE_TRY(lock_dir(dir, &lock, diag));
+    DBE_TRY(keys_lock(dir, &lock, diag));
     uint64_t days = what->valid_days == 0 ? KEYS_DAYS_DEFAULT : what->valid_days;
-    dbe_err err = signer_load(dir, &s, diag);
+    dbe_err err = keys_signer_load(dir, &s, diag);
     if (err == DBE_OK)
-        err = identity_of(what, s.trust, days * MS_PER_DAY, &id, diag);
+        err = identity_of(what, s.trust, days * KEYS_MS_PER_DAY, &id, diag);
     if (err == DBE_OK)
         err = issue_files(dir, name, &s, &id, diag);
-    signer_fini(&s);
+    keys_signer_fini(&s);
     return err;
 }
 
-static dbe_err issue_memory(const struct signer *s, const struct dbe_identity *id, struct dbe_credential *cred,
+static dbe_err issue_memory(const struct keys_signer *s, const struct dbe_identity *id, struct dbe_credential *cred,
                             struct dbe_diag *diag)
 {
     struct base_buf der;
@@ -319,22 +314,22 @@ static dbe_err issue_memory(const struct signer *s, const struct dbe_identity *i
 dbe_err dbe_keys_issue_ephemeral(const char *dir, const struct dbe_issue *what, uint64_t valid_ms,
                                  struct dbe_credential **ret, struct dbe_diag *diag)
 {
-    struct signer s = {0};
+    struct keys_signer s = {0};
     struct dbe_identity id;
 
-    if (valid_ms == 0 || valid_ms > KEYS_DAYS_MAX * MS_PER_DAY)
+    if (valid_ms == 0 || valid_ms > KEYS_DAYS_MAX * KEYS_MS_PER_DAY)
         return dbe_fail(diag, DBE_E_ARGUMENT, clause, 0, "a validity of %llu ms is not possible",
                         (unsigned long long)valid_ms);
     DBE_TRY(crypto_init(diag));
     struct dbe_credential *cred = base_alloc(1, sizeof *cred);
     if (cred == NULL)
         return dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory for a credential");
-    dbe_err err = signer_load(dir, &s, diag);
+    dbe_err err = keys_signer_load(dir, &s, diag);
     if (err == DBE_OK)
         err = identity_of(what, s.trust, valid_ms, &id, diag);
     if (err == DBE_OK)
         err = issue_memory(&s, &id, cred, diag);
-    signer_fini(&s);
+    keys_signer_fini(&s);
     if (err != DBE_OK) {
         dbe_credential_free(cred);
         return err;

@@ -64,12 +64,13 @@ dbe_err keys_check_dir(const char *dir, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-dbe_err keys_read_key(const char *dir, const char *name, struct crypto_key **ret, struct dbe_diag *diag)
+dbe_err keys_read_key(const char *dir, const char *name, const char *suffix, struct crypto_key **ret,
+                      struct dbe_diag *diag)
 {
     char path[PATH_MAX];
     struct base_buf pem;
 
-    DBE_TRY(path_of(dir, name, "key", path, diag));
+    DBE_TRY(path_of(dir, name, suffix, path, diag));
     base_buf_init(&pem, KEYS_FILE_MAX_BYTES);
     dbe_err err = base_file_read_private(path, KEYS_FILE_MAX_BYTES, &pem, diag);
     if (err == DBE_E_PERMISSION)
@@ -105,12 +106,33 @@ static dbe_err pem_to_der(const struct base_buf *pem, struct base_buf *der)
     return err;
 }
 
-static dbe_err read_cert_der(const char *dir, const char *name, struct base_buf *der, struct dbe_diag *diag)
+dbe_err keys_read_cert_file(const char *path, struct base_buf *ret_der, struct dbe_diag *diag)
+{
+    enum { DER_SEQUENCE = 0x30 };
+    struct base_buf file;
+
+    base_buf_init(&file, KEYS_FILE_MAX_BYTES);
+    dbe_err err = base_file_read(path, KEYS_FILE_MAX_BYTES, &file, diag);
+    if (err == DBE_OK && file.len > 0 && file.data[0] == DER_SEQUENCE) {
+        base_buf_bytes(ret_der, file.data, file.len);
+        err = ret_der->err;
+    } else if (err == DBE_OK) {
+        err = pem_to_der(&file, ret_der);
+    } else {
+        base_buf_free(&file);
+        return err;
+    }
+    base_buf_free(&file);
+    return err == DBE_OK ? DBE_OK : dbe_fail(diag, err, clause, 0, "%.120s holds no certificate", path);
+}
+
+static dbe_err read_cert_der(const char *dir, const char *name, const char *suffix, struct base_buf *der,
+                             struct dbe_diag *diag)
 {
     char path[PATH_MAX];
     struct base_buf pem;
 
-    DBE_TRY(path_of(dir, name, "crt", path, diag));
+    DBE_TRY(path_of(dir, name, suffix, path, diag));
     base_buf_init(&pem, KEYS_FILE_MAX_BYTES);
     dbe_err err = base_file_read(path, KEYS_FILE_MAX_BYTES, &pem, diag);
     if (err == DBE_E_NOT_FOUND)
@@ -125,19 +147,25 @@ static dbe_err read_cert_der(const char *dir, const char *name, struct base_buf 
     return err;
 }
 
-dbe_err keys_read_cert(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_identity *ret,
-                       uint8_t *ret_pk, struct base_buf *ret_der, struct dbe_diag *diag)
+dbe_err keys_read_cert_at(const char *dir, const char *name, const char *suffix, const struct dbe_trust *trust,
+                          struct dbe_identity *ret, uint8_t *ret_pk, struct base_buf *ret_der, struct dbe_diag *diag)
 {
     X509 *x = NULL;
 
-    DBE_TRY(read_cert_der(dir, name, ret_der, diag));
+    DBE_TRY(read_cert_der(dir, name, suffix, ret_der, diag));
     DBE_TRY(cert_parse(ret_der->data, ret_der->len, &x, diag));
     dbe_err err = cert_read_node(trust, x, ret, ret_pk, diag);
     X509_free(x);
     return err;
 }
 
-dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag)
+dbe_err keys_read_cert(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_identity *ret,
+                       uint8_t *ret_pk, struct base_buf *ret_der, struct dbe_diag *diag)
+{
+    return keys_read_cert_at(dir, name, "crt", trust, ret, ret_pk, ret_der, diag);
+}
+
+dbe_err keys_load_ca(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag)
 {
     struct base_buf der;
     X509 *x = NULL;
@@ -146,7 +174,7 @@ dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag 
     DBE_TRY(crypto_init(diag));
     DBE_TRY(keys_check_dir(dir, diag));
     base_buf_init(&der, DBE_CERT_MAX_BYTES);
-    dbe_err err = read_cert_der(dir, "ca", &der, diag);
+    dbe_err err = read_cert_der(dir, "ca", "crt", &der, diag);
     if (err == DBE_OK)
         err = cert_parse(der.data, der.len, &x, diag);
     if (err == DBE_OK && (trust = base_alloc(1, sizeof *trust)) == NULL)
@@ -161,6 +189,21 @@ dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag 
     }
     *ret = trust;
     return DBE_OK;
+}
+
+dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag)
+{
+    struct dbe_trust *trust = NULL;
+    struct dbe_diag why = {0};
+
+    DBE_TRY(keys_load_ca(dir, &trust, diag));
+    dbe_err err = dbe_trust_load_revocations(trust, dir, &why);
+    if (err == DBE_OK || err == DBE_E_NOT_FOUND) {
+        *ret = trust;
+        return DBE_OK;
+    }
+    dbe_trust_free(trust);
+    return dbe_fail(diag, err, why.clause, why.offset, "%s", why.text);
 }
 
 /* ---- listing --------------------------------------------------------------------------------------------------- */
@@ -223,7 +266,7 @@ static void list_one(const char *dir, const char *name, const struct dbe_trust *
     bool readable = err == DBE_OK;
     base_buf_free(&der);
     if (err == DBE_OK)
-        err = cert_check_validity(trust, &id, now_ms, &diag);
+        err = cert_check_standing(trust, &id, now_ms, &diag);
     if (err == DBE_OK && !key_there(dir, name))
         err = dbe_fail(&diag, DBE_E_NOT_FOUND, clause, 0, "%s.key is missing", name);
     if (err == DBE_OK && keys_expires_soon(&id, now_ms)) {

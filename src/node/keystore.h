@@ -29,8 +29,17 @@ bool keys_expires_soon(const struct dbe_identity *id, uint64_t now_ms);
  * NULL; `ret_der` takes the DER. */
 dbe_err keys_read_cert(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_identity *ret,
                        uint8_t *ret_pk, struct base_buf *ret_der, struct dbe_diag *diag) DBE_MUST_CHECK;
-/* Read <dir>/<name>.key. */
-dbe_err keys_read_key(const char *dir, const char *name, struct crypto_key **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The same from <dir>/<name>.<suffix>. */
+dbe_err keys_read_cert_at(const char *dir, const char *name, const char *suffix, const struct dbe_trust *trust,
+                          struct dbe_identity *ret, uint8_t *ret_pk, struct base_buf *ret_der,
+                          struct dbe_diag *diag) DBE_MUST_CHECK;
+/* One certificate, in PEM or DER, of any file; nothing about it is checked. */
+dbe_err keys_read_cert_file(const char *path, struct base_buf *ret_der, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Read <dir>/<name>.<suffix>; the suffix is "key", or "key.next" within a renewal. */
+dbe_err keys_read_key(const char *dir, const char *name, const char *suffix, struct crypto_key **ret,
+                      struct dbe_diag *diag) DBE_MUST_CHECK;
+/* dbe_trust_load without the revocation list. */
+dbe_err keys_load_ca(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* `dir` is a directory, ours, closed to others. E_NOT_FOUND, E_PERMISSION, E_IO. */
 dbe_err keys_check_dir(const char *dir, struct dbe_diag *diag) DBE_MUST_CHECK;
 
