@@ -73,6 +73,8 @@ bool base_equal_ct(const void *a, const void *b, size_t len);
 /* Make the n-th call from now on fail, once; 0 never. For tests: allocations and random draws. */
 void base_fail_alloc_at(uint64_t nth);
 void base_fail_random_at(uint64_t nth);
+/* For an allocator that is not of base: count one allocation; true if it is the one that a test wants to fail. */
+bool base_alloc_fails(void);
 /* Calls since the last base_fail_..._at. */
 uint64_t base_alloc_count(void);
 uint64_t base_random_count(void);

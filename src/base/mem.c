@@ -25,7 +25,7 @@ uint64_t base_alloc_count(void)
 }
 
 /* Count one allocation; true if it is the one that a test wants to fail. */
-static bool alloc_must_fail(void)
+bool base_alloc_fails(void)
 {
     uint64_t call = atomic_fetch_add_explicit(&alloc_calls, 1, memory_order_relaxed) + 1;
 
@@ -36,7 +36,7 @@ void *base_alloc(size_t count, size_t size)
 {
     size_t total;
 
-    if (alloc_must_fail() || __builtin_mul_overflow(count, size, &total))
+    if (base_alloc_fails() || __builtin_mul_overflow(count, size, &total))
         return NULL;
     return calloc(1, total > 0 ? total : 1);
 }
@@ -45,7 +45,7 @@ void *base_realloc(void *ptr, size_t count, size_t size)
 {
     size_t total;
 
-    if (alloc_must_fail() || __builtin_mul_overflow(count, size, &total))
+    if (base_alloc_fails() || __builtin_mul_overflow(count, size, &total))
         return NULL;
     return realloc(ptr, total > 0 ? total : 1); /* realloc(ptr, 0) may free */
 }
@@ -86,7 +86,7 @@ void *base_secret_alloc(size_t len)
     size_t total = secret_pages(len);
     void *mem;
 
-    if (alloc_must_fail() || total == 0)
+    if (base_alloc_fails() || total == 0)
         return NULL;
     mem = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mem == MAP_FAILED)

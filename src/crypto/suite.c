@@ -2,29 +2,36 @@
  *
  * suite.c - the registry of suites: which algorithms stand behind a number on the wire.
  *
- * A suite is one row here and one ops struct for each algorithm that is new. There is no suite without ML-KEM and
- * ML-DSA: every row's KEM is post-quantum and signatures are ML-DSA-87 in all of them. Best first.
+ * A suite is one row here and one ops struct for each algorithm that is new. A row names the ops of OpenSSL, which is
+ * the default; crypto_init may put those of another backend that have the same name in their place. There is no suite
+ * without ML-KEM and ML-DSA: every row's KEM is post-quantum and signatures are ML-DSA-87 in all of them. Best first.
  */
 #include "crypto/backend/openssl.h"
 
-static const struct crypto_suite suite_1 = {
-    .id = CRYPTO_SUITE_1,
-    .name = "P384-MLKEM1024-MLDSA87-AES256GCM-SHA3-512",
-    .ecdh = &ossl_p384,
-    .kem = &ossl_mlkem1024,
-    .aead = &ossl_aes_256_gcm,
-};
+#include <string.h>
 
-/* The handshake for those who have many channels to open: its Diffie-Hellman costs a tenth. */
-static const struct crypto_suite suite_2 = {
-    .id = CRYPTO_SUITE_2,
-    .name = "X25519-MLKEM1024-MLDSA87-AES256GCM-SHA3-512",
-    .ecdh = &ossl_ecdh_x25519,
-    .kem = &ossl_mlkem1024,
-    .aead = &ossl_aes_256_gcm,
+/* Written by crypto_suites_resolve alone, before threads. */
+static struct crypto_suite rows[] = {
+    {
+        .id = CRYPTO_SUITE_1,
+        .name = "P384-MLKEM1024-MLDSA87-AES256GCM-SHA3-512",
+        .ecdh = &osl_p384,
+        .kem = &osl_mlkem1024,
+        .sig = &osl_mldsa87,
+        .aead = &osl_aes_256_gcm,
+    },
+    /* For those who have many channels to open: its Diffie-Hellman costs a tenth. */
+    {
+        .id = CRYPTO_SUITE_2,
+        .name = "X25519-MLKEM1024-MLDSA87-AES256GCM-SHA3-512",
+        .ecdh = &osl_x25519,
+        .kem = &osl_mlkem1024,
+        .sig = &osl_mldsa87,
+        .aead = &osl_aes_256_gcm,
+    },
 };
-
-static const struct crypto_suite *const suites[] = {&suite_1, &suite_2};
+static const struct crypto_suite *const suites[] = {&rows[0], &rows[1]};
+_Static_assert(BASE_ARRAY_LEN(suites) == BASE_ARRAY_LEN(rows), "every row has its place in the list");
 
 const struct crypto_suite *crypto_suite(uint16_t id)
 {
@@ -38,4 +45,24 @@ size_t crypto_suites(const struct crypto_suite *const **ret)
 {
     *ret = suites;
     return BASE_ARRAY_LEN(suites);
+}
+
+/* Put that of `ops` which does the same algorithm as *slot in its place; an algorithm that `ops` lacks stays. */
+#define REPLACE(slot, ops)                                                                                             \
+    for (size_t at_ = 0; (ops)[at_] != NULL; at_++)                                                                    \
+        if (strcmp((slot)->name, (ops)[at_]->name) == 0)                                                               \
+    (slot) = (ops)[at_]
+
+void crypto_suites_resolve(const struct crypto_choice *choice)
+{
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        if (choice->ecdh != NULL)
+            REPLACE(rows[i].ecdh, choice->ecdh->ecdh);
+        if (choice->kem != NULL)
+            REPLACE(rows[i].kem, choice->kem->kem);
+        if (choice->sig != NULL)
+            REPLACE(rows[i].sig, choice->sig->sig);
+        if (choice->aead != NULL)
+            REPLACE(rows[i].aead, choice->aead->aead);
+    }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * wycheproof_test.c - the Wycheproof vectors of the algorithms of suite 1, against the ops.
+ * wycheproof_test.c - the Wycheproof vectors of the suites' algorithms, against the ops of the backend in use.
  *
  * In: DSMIL_TEST_DATA/wycheproof (v1 JSON), or ../shared/data beside the source tree. Absent: each test says that it
  *     skips. A file that is there must hold vectors that were really run.
@@ -185,8 +185,8 @@ static void kem_vector(const json_t *group, const json_t *test, bool valid, stru
     uint8_t got_ek[CRYPTO_MLKEM1024_EK_BYTES], ss[CRYPTO_KEM_SS_BYTES];
 
     assert_true(json_is_object(group));
-    if (seed.len == OSSL_MLKEM_SEED_BYTES && ct.len == kem->ct_bytes) {
-        OK(ossl_mlkem1024_from_seed(seed.at, &dk, got_ek));
+    if (seed.len == CRYPTO_MLKEM_SEED_BYTES && ct.len == kem->ct_bytes) {
+        OK(kem->from_seed(seed.at, &dk, got_ek));
         expect(test, ek.len == 0 || (ek.len == sizeof got_ek && memcmp(ek.at, got_ek, sizeof got_ek) == 0));
         OK(kem->decaps(dk, ct.at, ss));
         expect(test, (want.len == sizeof ss && memcmp(ss, want.at, sizeof ss) == 0) == valid);
@@ -198,15 +198,16 @@ static void kem_vector(const json_t *group, const json_t *test, bool valid, stru
 
 static void kem_keygen_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
+    const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
     struct bytes seed = hex_of(test, "seed"), ek = hex_of(test, "ek");
     struct crypto_kem_key *dk = NULL;
     uint8_t got[CRYPTO_MLKEM1024_EK_BYTES];
 
     assert_true(json_is_object(group));
-    if (seed.len == OSSL_MLKEM_SEED_BYTES && ek.len == sizeof got) {
-        OK(ossl_mlkem1024_from_seed(seed.at, &dk, got));
+    if (seed.len == CRYPTO_MLKEM_SEED_BYTES && ek.len == sizeof got) {
+        OK(kem->from_seed(seed.at, &dk, got));
         expect(test, (memcmp(got, ek.at, sizeof got) == 0) == valid);
-        ossl_mlkem1024.key_free(dk);
+        kem->key_free(dk);
         counts->run++;
     }
     base_free(seed.at), base_free(ek.at);
@@ -214,12 +215,13 @@ static void kem_keygen_vector(const json_t *group, const json_t *test, bool vali
 
 static void kem_encaps_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
+    const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
     struct bytes ek = hex_of(test, "ek"), m = hex_of(test, "m"), ct = hex_of(test, "c"), want = hex_of(test, "K");
     uint8_t got_ct[CRYPTO_MLKEM1024_CT_BYTES], ss[CRYPTO_KEM_SS_BYTES];
 
     assert_true(json_is_object(group));
-    if (ek.len == CRYPTO_MLKEM1024_EK_BYTES && m.len == OSSL_MLKEM_M_BYTES) {
-        dbe_err err = ossl_mlkem1024_encaps_m(ek.at, m.at, got_ct, ss);
+    if (ek.len == CRYPTO_MLKEM1024_EK_BYTES && m.len == CRYPTO_MLKEM_M_BYTES) {
+        dbe_err err = kem->encaps_m(ek.at, m.at, got_ct, ss);
 
         expect(test, err == (valid ? DBE_OK : DBE_E_MALFORMED));
         if (valid)
@@ -232,19 +234,20 @@ static void kem_encaps_vector(const json_t *group, const json_t *test, bool vali
 
 static void kem_dk_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
+    const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
     struct bytes dk = hex_of(test, "dk"), ct = hex_of(test, "c"), want = hex_of(test, "K");
     struct crypto_kem_key *key = NULL;
     uint8_t ss[CRYPTO_KEM_SS_BYTES];
-    dbe_err err = ossl_mlkem1024_from_dk(dk.at, dk.len, &key);
+    dbe_err err = kem->from_dk(dk.at, dk.len, &key);
 
     assert_true(json_is_object(group));
     if (err == DBE_OK && ct.len == CRYPTO_MLKEM1024_CT_BYTES) {
-        OK(ossl_mlkem1024.decaps(key, ct.at, ss));
+        OK(kem->decaps(key, ct.at, ss));
         expect(test, (want.len == sizeof ss && memcmp(ss, want.at, sizeof ss) == 0) == valid);
     } else {
         expect(test, !valid); /* a key or a ciphertext of the wrong length, or a key whose hash is wrong */
     }
-    ossl_mlkem1024.key_free(key);
+    kem->key_free(key);
     counts->run++;
     base_free(dk.at), base_free(ct.at), base_free(want.at);
 }
@@ -257,8 +260,7 @@ static void dsa_verify_vector(const json_t *group, const json_t *test, bool vali
 
     if (pk.len == CRYPTO_MLDSA87_PK_BYTES) {
         OK(crypto_key_from_public(pk.at, &key));
-        expect(test,
-               (ossl_mldsa87_verify_ctx(key, ctx.at, ctx.len, msg.at, msg.len, sig.at, sig.len) == DBE_OK) == valid);
+        expect(test, (crypto_verify_ctx(key, ctx.at, ctx.len, msg.at, msg.len, sig.at, sig.len) == DBE_OK) == valid);
         crypto_key_free(key);
         counts->run++;
     }
@@ -289,7 +291,7 @@ static dbe_err key_from_der(const struct bytes *der, struct crypto_key **ret)
 
 static void dsa_sign_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
-    static const uint8_t rnd[OSSL_MLDSA_RND_BYTES];
+    static const uint8_t rnd[CRYPTO_MLDSA_RND_BYTES];
     struct bytes der = hex_of(group, "privateKeyPkcs8"), pk = hex_of(group, "publicKey"), msg = hex_of(test, "msg");
     struct bytes sig = hex_of(test, "sig"), ctx = hex_of(test, "ctx");
     struct crypto_key *key = NULL;
@@ -300,7 +302,7 @@ static void dsa_sign_vector(const json_t *group, const json_t *test, bool valid,
         dbe_err err = key_from_der(&der, &key);
 
         if (err == DBE_OK)
-            err = ossl_mldsa87_sign_rnd(key, ctx.at, ctx.len, msg.at, msg.len, rnd, got);
+            err = crypto_sign_rnd(key, ctx.at, ctx.len, msg.at, msg.len, rnd, got);
         expect(test, (err == DBE_OK) == valid);
         expect(test, !valid || (sig.len == sizeof got && memcmp(got, sig.at, sizeof got) == 0));
         crypto_key_free(key);

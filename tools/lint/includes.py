@@ -21,31 +21,34 @@ ROOMS = {
     "policy": ["codec", "crypto"],
     "lib": ["node", "policy"],
     "fabric": ["codec"],
+    "payload": ["codec", "crypto"],
     "runtime": ["node", "policy", "fabric"],
     "platform": ["base"],
     "llm": ["base"],
     "shrink": ["runtime"],
     "devices": ["runtime", "llm", "platform"],
     "shim": ["node", "runtime"],
-    "cli": ["node", "runtime"],
+    "cli": ["node", "runtime", "payload"],
 }
 ERR_AND_LIMITS = {"err.h", "limits.h"}
 PUBLIC = {
     "base": ERR_AND_LIMITS | {"registry.h"},
     "llm": ERR_AND_LIMITS,
     "platform": ERR_AND_LIMITS,
-    "crypto": ERR_AND_LIMITS | {"registry.h"},
+    "crypto": ERR_AND_LIMITS | {"registry.h", "crypto.h"},
     "transport": ERR_AND_LIMITS | {"registry.h"},
     "codec": ERR_AND_LIMITS | {"registry.h", "msg.h"},
     "fabric": ERR_AND_LIMITS | {"registry.h", "msg.h"},
+    "payload": ERR_AND_LIMITS | {"registry.h", "msg.h", "payload.h"},
     "session": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
     "policy": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
 }
 FOREIGN = {
     re.compile(r"^openssl/"): {"crypto", "node"},
+    re.compile(r"^(oqs/|intel-ipsec-mb\.h$)"): {"crypto"},
     re.compile(r"^jansson\.h$"): {"shim", "cli"},
     re.compile(r"^microhttpd\.h$"): {"shim", "runtime"},
-    re.compile(r"^protobuf-c/"): {"schema"},
+    re.compile(r"^protobuf-c/"): {"schema", "payload"},
 }
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)
 

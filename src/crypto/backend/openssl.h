@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * openssl.h - what the files of the OpenSSL backend share: the algorithms fetched by crypto_init, the error idiom,
- * and entry points with given randomness that the known-answer tests use. Included by src/crypto alone.
+ * openssl.h - what the files of the OpenSSL backend share: the algorithms fetched by its init and the error idiom. Its
+ * names begin with osl_, for ossl_ is what OpenSSL calls its own. Included by src/crypto alone.
  *
  * Randomness: every fresh secret (ML-KEM seed and message, ECDH private key, ML-DSA rnd) is drawn from base_random
  * and handed to the library, so that one place fails, is counted and can be replaced. The library's own generator
@@ -16,10 +16,10 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 
-#include "crypto/crypto.h"
+#include "crypto/backend/backend.h"
 
 /* Fetched once; read-only afterwards. */
-struct ossl_algs {
+struct osl_algs {
     EVP_MD *sha3_512;
     EVP_MAC *hmac;
     EVP_KDF *hkdf;
@@ -28,29 +28,15 @@ struct ossl_algs {
     EVP_PKEY *p384; /* group parameters alone: making the group anew costs more than copying it */
     bool ready;
 };
-extern struct ossl_algs ossl_algs;
-
-enum { OSSL_MLKEM_SEED_BYTES = 64, OSSL_MLKEM_M_BYTES = 32, OSSL_MLDSA_RND_BYTES = 32 };
+extern struct osl_algs osl_algs;
 
 /* Empty the library's error queue and pass `err` on: what is left there would be read as the next caller's error. */
-dbe_err ossl_fail(dbe_err err);
+dbe_err osl_fail(dbe_err err);
 
-/* Deterministic forms; the ops draw the random argument and call these. */
-dbe_err ossl_mlkem1024_from_seed(const uint8_t seed[OSSL_MLKEM_SEED_BYTES], struct crypto_kem_key **ret,
-                                 uint8_t *ek) DBE_MUST_CHECK;
-dbe_err ossl_mlkem1024_from_dk(const uint8_t *dk, size_t len, struct crypto_kem_key **ret) DBE_MUST_CHECK;
-dbe_err ossl_mlkem1024_encaps_m(const uint8_t *ek, const uint8_t m[OSSL_MLKEM_M_BYTES], uint8_t *ct,
-                                uint8_t *ss) DBE_MUST_CHECK;
-dbe_err ossl_mldsa87_sign_rnd(const struct crypto_key *key, const void *ctx, size_t ctx_len, const void *msg,
-                              size_t len, const uint8_t rnd[OSSL_MLDSA_RND_BYTES],
-                              uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES]) DBE_MUST_CHECK;
-dbe_err ossl_mldsa87_verify_ctx(const struct crypto_key *key, const void *ctx, size_t ctx_len, const void *msg,
-                                size_t len, const uint8_t *sig, size_t sig_len) DBE_MUST_CHECK;
-
-/* The ops of this backend, for suite.c. */
-extern const struct crypto_kem ossl_mlkem1024;
-extern const struct crypto_ecdh ossl_p384;
-extern const struct crypto_ecdh ossl_ecdh_x25519;
-extern const struct crypto_aead ossl_aes_256_gcm;
+/* Its ops. */
+extern const struct crypto_ecdh osl_p384, osl_x25519;
+extern const struct crypto_kem osl_mlkem1024;
+extern const struct crypto_sig osl_mldsa87;
+extern const struct crypto_aead osl_aes_256_gcm;
 
 #endif

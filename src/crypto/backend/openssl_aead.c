@@ -27,16 +27,16 @@ static dbe_err gcm_new(const uint8_t key[CRYPTO_AEAD_KEY_BYTES], bool seal, stru
 {
     struct crypto_aead_ctx *ctx;
 
-    if (!ossl_algs.ready)
+    if (!osl_algs.ready)
         return DBE_E_STATE;
     ctx = base_alloc(1, sizeof *ctx);
     if (ctx == NULL)
         return DBE_E_NOMEM;
     ctx->seal = seal;
     ctx->evp = EVP_CIPHER_CTX_new();
-    if (ctx->evp == NULL || EVP_CipherInit_ex2(ctx->evp, ossl_algs.aes_256_gcm, key, NULL, seal ? 1 : 0, NULL) != 1) {
+    if (ctx->evp == NULL || EVP_CipherInit_ex2(ctx->evp, osl_algs.aes_256_gcm, key, NULL, seal ? 1 : 0, NULL) != 1) {
         gcm_free(ctx);
-        return ossl_fail(DBE_E_CRYPTO);
+        return osl_fail(DBE_E_CRYPTO);
     }
     *ret = ctx;
     return DBE_OK;
@@ -67,7 +67,7 @@ static dbe_err gcm_seal(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEA
         EVP_CIPHER_CTX_ctrl(ctx->evp, EVP_CTRL_AEAD_GET_TAG, CRYPTO_AEAD_TAG_BYTES, out + len) == 1)
         return DBE_OK;
     base_wipe(out, len + CRYPTO_AEAD_TAG_BYTES);
-    return ossl_fail(DBE_E_CRYPTO);
+    return osl_fail(DBE_E_CRYPTO);
 }
 
 static dbe_err gcm_open(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEAD_IV_BYTES], const void *aad,
@@ -90,10 +90,10 @@ static dbe_err gcm_open(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEA
         EVP_CipherFinal_ex(ctx->evp, none, &n) == 1)
         return DBE_OK;
     base_wipe(out, text_len); /* plain text that nobody vouches for */
-    return ossl_fail(DBE_E_AUTH);
+    return osl_fail(DBE_E_AUTH);
 }
 
-const struct crypto_aead ossl_aes_256_gcm = {
+const struct crypto_aead osl_aes_256_gcm = {
     .name = "AES-256-GCM",
     .new_ctx = gcm_new,
     .free_ctx = gcm_free,

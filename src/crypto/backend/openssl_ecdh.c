@@ -37,7 +37,7 @@ static dbe_err wrap(EVP_PKEY *pkey, struct crypto_ecdh_key **ret)
 /* Key pair from random input keying material, as RFC 9180 section 7.1.3 derives it. */
 static dbe_err from_ikm(const uint8_t ikm[P384_IKM_BYTES], struct crypto_ecdh_key **ret, uint8_t *pub)
 {
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, ossl_algs.p384, NULL);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, osl_algs.p384, NULL);
     EVP_PKEY *pkey = NULL;
     size_t len = 0;
     bool ok;
@@ -54,7 +54,7 @@ static dbe_err from_ikm(const uint8_t ikm[P384_IKM_BYTES], struct crypto_ecdh_ke
     EVP_PKEY_CTX_free(ctx);
     if (!ok) {
         EVP_PKEY_free(pkey);
-        return ossl_fail(DBE_E_CRYPTO);
+        return osl_fail(DBE_E_CRYPTO);
     }
     return wrap(pkey, ret);
 }
@@ -62,7 +62,7 @@ static dbe_err from_ikm(const uint8_t ikm[P384_IKM_BYTES], struct crypto_ecdh_ke
 static dbe_err p384_keygen(struct crypto_ecdh_key **ret, uint8_t *pub)
 {
     uint8_t ikm[P384_IKM_BYTES];
-    dbe_err err = ossl_algs.ready ? base_random(ikm, sizeof ikm) : DBE_E_STATE;
+    dbe_err err = osl_algs.ready ? base_random(ikm, sizeof ikm) : DBE_E_STATE;
 
     if (err == DBE_OK)
         err = from_ikm(ikm, ret, pub);
@@ -90,7 +90,7 @@ static dbe_err p384_from_private(const uint8_t *d, struct crypto_ecdh_key **ret)
     EVP_PKEY_CTX_free(ctx);
     if (!ok) {
         EVP_PKEY_free(pkey);
-        return ossl_fail(DBE_E_MALFORMED);
+        return osl_fail(DBE_E_MALFORMED);
     }
     return wrap(pkey, ret);
 }
@@ -102,7 +102,7 @@ static EVP_PKEY *peer_of(const uint8_t *peer_pub)
     EVP_PKEY_CTX *ctx = NULL;
     bool ok;
 
-    ok = peer_pub[0] == P384_UNCOMPRESSED && peer != NULL && EVP_PKEY_copy_parameters(peer, ossl_algs.p384) == 1 &&
+    ok = peer_pub[0] == P384_UNCOMPRESSED && peer != NULL && EVP_PKEY_copy_parameters(peer, osl_algs.p384) == 1 &&
          EVP_PKEY_set1_encoded_public_key(peer, peer_pub, CRYPTO_P384_PUB_BYTES) == 1 &&
          (ctx = EVP_PKEY_CTX_new_from_pkey(NULL, peer, NULL)) != NULL && EVP_PKEY_public_check_quick(ctx) == 1;
     EVP_PKEY_CTX_free(ctx);
@@ -121,7 +121,7 @@ static dbe_err p384_derive(const struct crypto_ecdh_key *key, const uint8_t *pee
     bool ok;
 
     if (peer == NULL)
-        return ossl_fail(DBE_E_MALFORMED);
+        return osl_fail(DBE_E_MALFORMED);
     ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
     ok = ctx != NULL && EVP_PKEY_derive_init(ctx) == 1 && EVP_PKEY_derive_set_peer_ex(ctx, peer, 0) == 1 &&
          EVP_PKEY_derive(ctx, ss, &len) == 1 && len == CRYPTO_P384_SS_BYTES;
@@ -130,10 +130,10 @@ static dbe_err p384_derive(const struct crypto_ecdh_key *key, const uint8_t *pee
     if (ok)
         return DBE_OK;
     base_wipe(ss, CRYPTO_P384_SS_BYTES);
-    return ossl_fail(DBE_E_CRYPTO);
+    return osl_fail(DBE_E_CRYPTO);
 }
 
-const struct crypto_ecdh ossl_p384 = {
+const struct crypto_ecdh osl_p384 = {
     .name = "P-384",
     .pub_bytes = CRYPTO_P384_PUB_BYTES,
     .ss_bytes = CRYPTO_P384_SS_BYTES,

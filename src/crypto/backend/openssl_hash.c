@@ -14,15 +14,15 @@ dbe_err crypto_hash_new(struct crypto_hash **ret)
 {
     struct crypto_hash *h;
 
-    if (!ossl_algs.ready)
+    if (!osl_algs.ready)
         return DBE_E_STATE;
     h = base_alloc(1, sizeof *h);
     if (h == NULL)
         return DBE_E_NOMEM;
     h->md = EVP_MD_CTX_new();
-    if (h->md == NULL || EVP_DigestInit_ex2(h->md, ossl_algs.sha3_512, NULL) != 1) {
+    if (h->md == NULL || EVP_DigestInit_ex2(h->md, osl_algs.sha3_512, NULL) != 1) {
         crypto_hash_free(h);
-        return ossl_fail(DBE_E_CRYPTO);
+        return osl_fail(DBE_E_CRYPTO);
     }
     *ret = h;
     return DBE_OK;
@@ -39,7 +39,7 @@ void crypto_hash_free(struct crypto_hash *h)
 dbe_err crypto_hash_update(struct crypto_hash *h, const void *data, size_t len)
 {
     if (EVP_DigestUpdate(h->md, data, len) != 1)
-        return ossl_fail(DBE_E_CRYPTO);
+        return osl_fail(DBE_E_CRYPTO);
     return DBE_OK;
 }
 
@@ -50,15 +50,15 @@ dbe_err crypto_hash_peek(const struct crypto_hash *h, uint8_t out[CRYPTO_HASH_BY
 
     ok = copy != NULL && EVP_MD_CTX_copy_ex(copy, h->md) == 1 && EVP_DigestFinal_ex(copy, out, NULL) == 1;
     EVP_MD_CTX_free(copy);
-    return ok ? DBE_OK : ossl_fail(DBE_E_CRYPTO);
+    return ok ? DBE_OK : osl_fail(DBE_E_CRYPTO);
 }
 
 dbe_err crypto_sha3_512(const void *data, size_t len, uint8_t out[CRYPTO_HASH_BYTES])
 {
-    if (!ossl_algs.ready)
+    if (!osl_algs.ready)
         return DBE_E_STATE;
-    if (EVP_Digest(data, len, out, NULL, ossl_algs.sha3_512, NULL) != 1)
-        return ossl_fail(DBE_E_CRYPTO);
+    if (EVP_Digest(data, len, out, NULL, osl_algs.sha3_512, NULL) != 1)
+        return osl_fail(DBE_E_CRYPTO);
     return DBE_OK;
 }
 
@@ -72,9 +72,9 @@ dbe_err crypto_hmac(const void *key, size_t key_len, const void *data, size_t le
         OSSL_PARAM_construct_end(),
     };
 
-    if (!ossl_algs.ready)
+    if (!osl_algs.ready)
         return DBE_E_STATE;
-    ctx = EVP_MAC_CTX_new(ossl_algs.hmac);
+    ctx = EVP_MAC_CTX_new(osl_algs.hmac);
     /* NULL would mean "the key set before": an empty key is a key too. */
     ok = ctx != NULL && EVP_MAC_init(ctx, key_len > 0 ? key : (const uint8_t *)"", key_len, params) == 1 &&
          EVP_MAC_update(ctx, data, len) == 1 && EVP_MAC_final(ctx, out, &got, CRYPTO_HASH_BYTES) == 1 &&
@@ -83,7 +83,7 @@ dbe_err crypto_hmac(const void *key, size_t key_len, const void *data, size_t le
     if (ok)
         return DBE_OK;
     base_wipe(out, CRYPTO_HASH_BYTES);
-    return ossl_fail(DBE_E_CRYPTO);
+    return osl_fail(DBE_E_CRYPTO);
 }
 
 /* RFC 5869 section 2.2: extract is HMAC(salt, IKM); an absent salt is HashLen zeros, which HMAC's padding makes of an
@@ -108,17 +108,17 @@ dbe_err crypto_hkdf_expand(const uint8_t prk[CRYPTO_HASH_BYTES], const void *inf
         OSSL_PARAM_construct_end(),
     };
 
-    if (!ossl_algs.ready)
+    if (!osl_algs.ready)
         return DBE_E_STATE;
     if (out_len == 0 || out_len > 255 * (size_t)CRYPTO_HASH_BYTES)
         return DBE_E_ARGUMENT;
     if (info_len == 0)
         params[3] = OSSL_PARAM_construct_end();
-    ctx = EVP_KDF_CTX_new(ossl_algs.hkdf);
+    ctx = EVP_KDF_CTX_new(osl_algs.hkdf);
     ok = ctx != NULL && EVP_KDF_derive(ctx, out, out_len, params) == 1;
     EVP_KDF_CTX_free(ctx);
     if (ok)
         return DBE_OK;
     base_wipe(out, out_len);
-    return ossl_fail(DBE_E_CRYPTO);
+    return osl_fail(DBE_E_CRYPTO);
 }

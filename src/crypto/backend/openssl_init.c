@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * openssl_init.c - checks which OpenSSL is really there and fetches every algorithm once.
+ * openssl_init.c - checks which OpenSSL is really there and fetches every algorithm once; the row of the OpenSSL backend.
  *
- * In:   the libcrypto of this process   Out: ossl_algs
+ * In:   the libcrypto of this process   Out: osl_algs
  * Does: refuses a library that is older than 3.5 or than the headers this was built with: OpenSSL 3.0 and 3.5 share
  *       their SONAME, so the loader may have found another one.
  * Not:  no configuration file is read: what algorithms mean is not a matter of the host's openssl.cnf.
@@ -16,9 +16,9 @@
 #error "OpenSSL 3.5 or later is needed (ML-KEM, ML-DSA)"
 #endif
 
-struct ossl_algs ossl_algs;
+struct osl_algs osl_algs;
 
-dbe_err ossl_fail(dbe_err err)
+dbe_err osl_fail(dbe_err err)
 {
     ERR_clear_error();
     return err;
@@ -72,7 +72,7 @@ static bool has_x25519(void)
     return there;
 }
 
-static const char *fetch_all(struct ossl_algs *a)
+static const char *fetch_all(struct osl_algs *a)
 {
     if (a->sha3_512 == NULL && (a->sha3_512 = EVP_MD_fetch(NULL, "SHA3-512", NULL)) == NULL)
         return "SHA3-512";
@@ -93,24 +93,34 @@ static const char *fetch_all(struct ossl_algs *a)
     return NULL;
 }
 
-dbe_err crypto_init(struct dbe_diag *diag)
+static dbe_err openssl_init(struct dbe_diag *diag)
 {
-    if (ossl_algs.ready)
+    if (osl_algs.ready)
         return DBE_OK;
     DBE_TRY(check_version(diag));
     if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1)
-        return ossl_fail(dbe_fail(diag, DBE_E_CRYPTO, "OpenSSL", 0, "the library did not initialise"));
+        return osl_fail(dbe_fail(diag, DBE_E_CRYPTO, "OpenSSL", 0, "the library did not initialise"));
 
-    const char *missing = fetch_all(&ossl_algs);
+    const char *missing = fetch_all(&osl_algs);
 
     if (missing != NULL)
-        return ossl_fail(dbe_fail(diag, DBE_E_UNSUPPORTED, "OpenSSL", 0, "%s offers no %s",
-                                  OpenSSL_version(OPENSSL_VERSION), missing));
-    ossl_algs.ready = true;
+        return osl_fail(dbe_fail(diag, DBE_E_UNSUPPORTED, "OpenSSL", 0, "%s offers no %s",
+                                 OpenSSL_version(OPENSSL_VERSION), missing));
+    osl_algs.ready = true;
     return DBE_OK;
 }
 
-const char *crypto_backend_version(void)
+static const char *openssl_version(void)
 {
     return OpenSSL_version(OPENSSL_VERSION);
 }
+
+const struct crypto_backend crypto_openssl = {
+    .name = "openssl",
+    .version = openssl_version,
+    .init = openssl_init,
+    .ecdh = {&osl_p384, &osl_x25519},
+    .kem = {&osl_mlkem1024},
+    .sig = {&osl_mldsa87},
+    .aead = {&osl_aes_256_gcm},
+};

@@ -32,14 +32,15 @@ static dbe_err wrap(EVP_PKEY *pkey, struct crypto_kem_key **ret)
     return DBE_OK;
 }
 
-dbe_err ossl_mlkem1024_from_seed(const uint8_t seed[OSSL_MLKEM_SEED_BYTES], struct crypto_kem_key **ret, uint8_t *ek)
+static dbe_err mlkem_from_seed(const uint8_t seed[CRYPTO_MLKEM_SEED_BYTES], struct crypto_kem_key **ret, uint8_t *ek)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "ML-KEM-1024", NULL);
     EVP_PKEY *pkey = NULL;
     size_t len = 0;
     bool ok;
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ML_KEM_SEED, (void *)(uintptr_t)seed, OSSL_MLKEM_SEED_BYTES),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ML_KEM_SEED, (void *)(uintptr_t)seed,
+                                          CRYPTO_MLKEM_SEED_BYTES),
         OSSL_PARAM_construct_end(),
     };
 
@@ -50,44 +51,44 @@ dbe_err ossl_mlkem1024_from_seed(const uint8_t seed[OSSL_MLKEM_SEED_BYTES], stru
     EVP_PKEY_CTX_free(ctx);
     if (!ok) {
         EVP_PKEY_free(pkey);
-        return ossl_fail(DBE_E_CRYPTO);
+        return osl_fail(DBE_E_CRYPTO);
     }
     return wrap(pkey, ret);
 }
 
-dbe_err ossl_mlkem1024_from_dk(const uint8_t *dk, size_t len, struct crypto_kem_key **ret)
+static dbe_err mlkem_from_dk(const uint8_t *dk, size_t len, struct crypto_kem_key **ret)
 {
     EVP_PKEY *pkey = EVP_PKEY_new_raw_private_key_ex(NULL, "ML-KEM-1024", NULL, dk, len);
 
     if (pkey == NULL)
-        return ossl_fail(DBE_E_MALFORMED);
+        return osl_fail(DBE_E_MALFORMED);
     return wrap(pkey, ret);
 }
 
 static dbe_err mlkem_keygen(struct crypto_kem_key **ret, uint8_t *ek)
 {
-    uint8_t seed[OSSL_MLKEM_SEED_BYTES];
+    uint8_t seed[CRYPTO_MLKEM_SEED_BYTES];
     dbe_err err = base_random(seed, sizeof seed);
 
     if (err == DBE_OK)
-        err = ossl_mlkem1024_from_seed(seed, ret, ek);
+        err = mlkem_from_seed(seed, ret, ek);
     base_wipe(seed, sizeof seed);
     return err;
 }
 
-dbe_err ossl_mlkem1024_encaps_m(const uint8_t *ek, const uint8_t m[OSSL_MLKEM_M_BYTES], uint8_t *ct, uint8_t *ss)
+static dbe_err mlkem_encaps_m(const uint8_t *ek, const uint8_t m[CRYPTO_MLKEM_M_BYTES], uint8_t *ct, uint8_t *ss)
 {
     EVP_PKEY *pkey = EVP_PKEY_new_raw_public_key_ex(NULL, "ML-KEM-1024", NULL, ek, CRYPTO_MLKEM1024_EK_BYTES);
     EVP_PKEY_CTX *ctx;
     size_t ct_len = CRYPTO_MLKEM1024_CT_BYTES, ss_len = CRYPTO_KEM_SS_BYTES;
     bool ok;
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_KEM_PARAM_IKME, (void *)(uintptr_t)m, OSSL_MLKEM_M_BYTES),
+        OSSL_PARAM_construct_octet_string(OSSL_KEM_PARAM_IKME, (void *)(uintptr_t)m, CRYPTO_MLKEM_M_BYTES),
         OSSL_PARAM_construct_end(),
     };
 
     if (pkey == NULL) /* FIPS 203 section 7.2, modulus check */
-        return ossl_fail(DBE_E_MALFORMED);
+        return osl_fail(DBE_E_MALFORMED);
     ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
     ok = ctx != NULL && EVP_PKEY_encapsulate_init(ctx, params) == 1 &&
          EVP_PKEY_encapsulate(ctx, ct, &ct_len, ss, &ss_len) == 1 && ct_len == CRYPTO_MLKEM1024_CT_BYTES &&
@@ -97,16 +98,16 @@ dbe_err ossl_mlkem1024_encaps_m(const uint8_t *ek, const uint8_t m[OSSL_MLKEM_M_
     if (ok)
         return DBE_OK;
     base_wipe(ss, CRYPTO_KEM_SS_BYTES);
-    return ossl_fail(DBE_E_CRYPTO);
+    return osl_fail(DBE_E_CRYPTO);
 }
 
 static dbe_err mlkem_encaps(const uint8_t *ek, uint8_t *ct, uint8_t *ss)
 {
-    uint8_t m[OSSL_MLKEM_M_BYTES];
+    uint8_t m[CRYPTO_MLKEM_M_BYTES];
     dbe_err err = base_random(m, sizeof m);
 
     if (err == DBE_OK)
-        err = ossl_mlkem1024_encaps_m(ek, m, ct, ss);
+        err = mlkem_encaps_m(ek, m, ct, ss);
     base_wipe(m, sizeof m);
     return err;
 }
@@ -123,10 +124,10 @@ static dbe_err mlkem_decaps(const struct crypto_kem_key *dk, const uint8_t *ct, 
     if (ok)
         return DBE_OK;
     base_wipe(ss, CRYPTO_KEM_SS_BYTES);
-    return ossl_fail(DBE_E_CRYPTO);
+    return osl_fail(DBE_E_CRYPTO);
 }
 
-const struct crypto_kem ossl_mlkem1024 = {
+const struct crypto_kem osl_mlkem1024 = {
     .name = "ML-KEM-1024",
     .ek_bytes = CRYPTO_MLKEM1024_EK_BYTES,
     .ct_bytes = CRYPTO_MLKEM1024_CT_BYTES,
@@ -135,4 +136,7 @@ const struct crypto_kem ossl_mlkem1024 = {
     .encaps = mlkem_encaps,
     .decaps = mlkem_decaps,
     .key_free = mlkem_key_free,
+    .from_seed = mlkem_from_seed,
+    .encaps_m = mlkem_encaps_m,
+    .from_dk = mlkem_from_dk,
 };

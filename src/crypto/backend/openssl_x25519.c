@@ -32,7 +32,7 @@ static dbe_err x25519_from_private(const uint8_t *d, struct crypto_ecdh_key **re
     key->pkey = EVP_PKEY_new_raw_private_key_ex(NULL, X25519, NULL, d, CRYPTO_X25519_BYTES);
     if (key->pkey == NULL) {
         base_free(key);
-        return ossl_fail(DBE_E_CRYPTO);
+        return osl_fail(DBE_E_CRYPTO);
     }
     *ret = key;
     return DBE_OK;
@@ -43,14 +43,14 @@ static dbe_err x25519_keygen(struct crypto_ecdh_key **ret, uint8_t *pub)
     uint8_t d[CRYPTO_X25519_BYTES];
     struct crypto_ecdh_key *key = NULL;
     size_t len = CRYPTO_X25519_BYTES;
-    dbe_err err = ossl_algs.ready ? base_random(d, sizeof d) : DBE_E_STATE;
+    dbe_err err = osl_algs.ready ? base_random(d, sizeof d) : DBE_E_STATE;
 
     if (err == DBE_OK)
         err = x25519_from_private(d, &key);
     base_wipe(d, sizeof d);
     if (err == DBE_OK && EVP_PKEY_get_raw_public_key(key->pkey, pub, &len) != 1) {
         x25519_key_free(key);
-        err = ossl_fail(DBE_E_CRYPTO);
+        err = osl_fail(DBE_E_CRYPTO);
     }
     if (err == DBE_OK)
         *ret = key;
@@ -72,10 +72,10 @@ static dbe_err x25519_derive(const struct crypto_ecdh_key *key, const uint8_t *p
     if (ok)
         return DBE_OK;
     base_wipe(ss, CRYPTO_X25519_BYTES);
-    return ossl_fail(usable ? DBE_E_MALFORMED : DBE_E_CRYPTO);
+    return osl_fail(usable ? DBE_E_MALFORMED : DBE_E_CRYPTO);
 }
 
-const struct crypto_ecdh ossl_ecdh_x25519 = {
+const struct crypto_ecdh osl_x25519 = {
     .name = X25519,
     .pub_bytes = CRYPTO_X25519_BYTES,
     .ss_bytes = CRYPTO_X25519_BYTES,
