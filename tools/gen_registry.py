@@ -3,7 +3,8 @@
 """Turn schema/*.def into the C enums, the name tables and docs/registries.md.
 
 In:   schema/*.def, rows such as  MSG(L3_EVENT, 0x10, L3Event, NONE, "meaning")
-Out:  --header FILE (enums and constants), --source FILE (tables), --docs FILE; --check FILE compares docs only
+Out:  --header FILE (enums and constants), --source FILE (tables), --payloads FILE (descriptors by message type),
+      --docs FILE; --check FILE compares docs only
 Does: refuses a number or name used twice, a reference to a row that does not exist, a row without a meaning.
 """
 import argparse
@@ -316,6 +317,28 @@ def source(reg, aliases):
     return "".join(out)
 
 
+def lower_camel(name):
+    """A message's name as protoc-c spells it in C: L7ChatRequest is l7_chat_request."""
+    out, upper = "", True
+    for char in name:
+        out += ("_" if char.isupper() and not upper else "") + char.lower()
+        upper = char.isupper()
+    return out
+
+
+def payloads(reg):
+    """payload_table.c: from a message type to the descriptor of its payload."""
+    out = ["/* SPDX-License-Identifier: Apache-2.0 */\n", NOTE,
+           '#include "payload/wire.h"\n\n#include "dsmil.pb-c.h"\n\n',
+           "const payload_desc *payload_desc_of(uint8_t msg_type)\n{\n"
+           "    const struct dbe_msg_row *row = dbe_reg_msg(msg_type); /* resolves aliases */\n\n"
+           "    switch (row != NULL ? row->type : 0) {\n"]
+    for r in sorted(reg["msg_types"], key=lambda r: r["num"]):
+        out.append(f"    case DBE_MSG_{r['name']}: return &dsmil__{lower_camel(r['payload'])}__descriptor;\n")
+    out.append("    default: return NULL;\n    }\n}\n")
+    return "".join(out)
+
+
 def docs(reg, aliases):
     """docs/registries.md"""
     out = ["<!-- Generated from schema/ by tools/gen_registry.py; do not edit. -->\n# Registries\n\n"
@@ -341,7 +364,7 @@ def docs(reg, aliases):
 def main():
     """Command line; exit 1 with one line on a schema error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for opt in ("--header", "--source", "--docs", "--check"):
+    for opt in ("--header", "--source", "--payloads", "--docs", "--check"):
         parser.add_argument(opt, type=pathlib.Path)
     args = parser.parse_args()
     try:
@@ -350,7 +373,7 @@ def main():
         print(f"gen_registry: {err}", file=sys.stderr)
         return 1
     for path, make in ((args.header, lambda: header(reg)), (args.source, lambda: source(reg, aliases)),
-                       (args.docs, lambda: docs(reg, aliases))):
+                       (args.payloads, lambda: payloads(reg)), (args.docs, lambda: docs(reg, aliases))):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(make())
