@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * keys.c - `dsmil keys init | issue | list | show`: the mesh's certificate authority and its nodes' identities.
+ * keys.c - `dsmil keys`: options, and the verbs init, issue, list and show.
  *
  * In:   options, the key store    Out: files of the key store, tables for people, JSON for programs
- * Does not: decide what a certificate may say (src/node/profile.c) or touch keys itself (src/node/issue.c).
+ * Does not: decide what a certificate may say (src/node/profile.c) or touch keys itself (src/node/issue.c). The verbs
+ *       that change or judge what is there are in keys_renew.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,22 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/cli.h"
-#include "dbe/identity.h"
+#include "cli/keys_priv.h"
 #include "node/keystore.h"
 
-enum { KEYS_TIME_BYTES = 24 };
-
 static const char mesh_default[] = "dsmil.local";
-
-struct keys_opts {
-    char dir[CLI_PATH_MAX];
-    const char *mesh, *name;
-    const char *classification, *compartments;
-    struct dbe_issue what;
-    uint32_t days;
-    bool json, device_set, role_set;
-};
 
 static const char usage_text[] =
     "usage: dsmil keys init [--mesh NAME] [--days N]\n"
@@ -34,12 +23,17 @@ static const char usage_text[] =
     "                        [--classification NAME] [--compartments A,B]\n"
     "       dsmil keys list [--json]\n"
     "       dsmil keys show NAME [--json]\n"
+    "       dsmil keys renew NAME [--days N] [--revoke] [--reason REASON]\n"
+    "       dsmil keys revoke NAME|SERIAL [--reason REASON]\n"
+    "       dsmil keys verify NAME|FILE [--json]\n"
     "\n"
     "  --dir DIR   key store; otherwise $DSMIL_KEYS, or keys/ in the state directory\n"
     "  ROLE        shim, router, worker, agent, service, person\n"
+    "  REASON      key-compromise, superseded, cessation, affiliation-changed, privilege-withdrawn, unspecified\n"
     "  Without ceilings a node may carry up to SECRET in SOC,DEV,LAB,CRYPTO. A key is never overwritten; a "
     "certificate\n"
-    "  in the last third of its life is issued again for the same key.\n";
+    "  in the last third of its life is issued again for the same key. renew makes a new key, too; with --revoke it puts\n"
+    "  the old certificate on the revocation list.\n";
 
 static int usage(FILE *out, int code)
 {
@@ -47,13 +41,13 @@ static int usage(FILE *out, int code)
     return code;
 }
 
-static int wrong(const char *what, const char *value)
+int keys_wrong(const char *what, const char *value)
 {
     fprintf(stderr, "dsmil: keys: %s%s%s\n", what, value != NULL ? " " : "", value != NULL ? value : "");
     return CLI_USAGE;
 }
 
-static int code_of(dbe_err err)
+int keys_code(dbe_err err)
 {
     switch (err) {
     case DBE_OK: return CLI_OK;
@@ -67,7 +61,7 @@ static int code_of(dbe_err err)
 
 /* ---- words ------------ */
 
-static void time_text(uint64_t unix_ms, char ret[KEYS_TIME_BYTES])
+void keys_time_text(uint64_t unix_ms, char ret[KEYS_TIME_BYTES])
 {
     time_t t = (time_t)(unix_ms / 1000);
     struct tm tm;
@@ -103,14 +97,14 @@ static void compartments_text(uint32_t mask, char *ret, size_t cap)
     }
 }
 
-static json_t *identity_json(const char *name, const struct dbe_identity *id)
+json_t *keys_identity_json(const char *name, const struct dbe_identity *id)
 {
     char from[KEYS_TIME_BYTES], until[KEYS_TIME_BYTES], serial[2 * sizeof id->serial + 1];
     char print[2 * sizeof id->fingerprint + 1];
     json_t *list = json_array(), *obj;
 
-    time_text(id->not_before_ms, from);
-    time_text(id->not_after_ms, until);
+    keys_time_text(id->not_before_ms, from);
+    keys_time_text(id->not_after_ms, until);
     base_hex(id->serial, id->serial_len, serial);
     base_hex(id->fingerprint, sizeof id->fingerprint, print);
     for (uint32_t bit = 1; bit != 0 && bit <= DBE_COMPARTMENT_ALL; bit <<= 1) {
@@ -134,7 +128,7 @@ static int number(const char *option, const char *text, uint32_t max, uint32_t *
     errno = 0;
     unsigned long v = strtoul(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || v > max)
-        return wrong(option, "takes a number in range");
+        return keys_wrong(option, "takes a number in range");
     *ret = (uint32_t)v;
     return CLI_OK;
 }
@@ -144,7 +138,7 @@ static int read_role(const char *text, struct keys_opts *o)
     const struct dbe_role_row *row = dbe_reg_role_path(text);
 
     if (row == NULL)
-        return wrong("there is no role", text);
+        return keys_wrong("there is no role", text);
     o->what.role = row->role;
     o->role_set = true;
     return CLI_OK;
@@ -159,7 +153,7 @@ static int read_option(int argc, char **argv, int *i, struct keys_opts *o)
 
     if ((v = cli_opt(argc, argv, i, "--dir")) != NULL)
         return (size_t)snprintf(o->dir, sizeof o->dir, "%s", v) < sizeof o->dir ? CLI_OK
-                                                                                : wrong("--dir is too long", NULL);
+                                                                                : keys_wrong("--dir is too long", NULL);
     if ((v = cli_opt(argc, argv, i, "--mesh")) != NULL)
         o->mesh = v;
     else if ((v = cli_opt(argc, argv, i, "--name")) != NULL)
@@ -168,6 +162,8 @@ static int read_option(int argc, char **argv, int *i, struct keys_opts *o)
         o->classification = v;
     else if ((v = cli_opt(argc, argv, i, "--compartments")) != NULL)
         o->compartments = v;
+    else if ((v = cli_opt(argc, argv, i, "--reason")) != NULL)
+        o->reason = v;
     else if ((v = cli_opt(argc, argv, i, "--role")) != NULL)
         return read_role(v, o);
     else if ((v = cli_opt(argc, argv, i, "--days")) != NULL)
@@ -181,6 +177,8 @@ static int read_option(int argc, char **argv, int *i, struct keys_opts *o)
         o->device_set = true;
     } else if (strcmp(argv[*i], "--json") == 0)
         o->json = true;
+    else if (strcmp(argv[*i], "--revoke") == 0)
+        o->revoke = true;
     else if (strcmp(argv[*i], "--exercise") == 0)
         o->what.exercise = true;
     else
@@ -197,24 +195,23 @@ static int default_dir(struct keys_opts *o)
     if (keys != NULL && keys[0] != '\0')
         return (size_t)snprintf(o->dir, sizeof o->dir, "%s", keys) < sizeof o->dir
                    ? CLI_OK
-                   : wrong("DSMIL_KEYS is too long", NULL);
+                   : keys_wrong("DSMIL_KEYS is too long", NULL);
     dbe_err err = cli_state_dir(state, sizeof state, &diag);
     if (err == DBE_OK)
         err = cli_join(o->dir, sizeof o->dir, state, "keys");
     return err == DBE_OK ? CLI_OK : cli_fail(CLI_USAGE, "keys", err, &diag);
 }
 
-/* Options and at most one plain word (the name of `show`). */
-static int read_options(int argc, char **argv, bool takes_name, struct keys_opts *o)
+int keys_options(int argc, char **argv, bool takes_word, struct keys_opts *o)
 {
     for (int i = 1; i < argc; i++) {
         int rc = read_option(argc, argv, &i, o);
-        if (rc == CLI_FAILED && takes_name && o->name == NULL && argv[i][0] != '-') {
+        if (rc == CLI_FAILED && takes_word && o->name == NULL && argv[i][0] != '-') {
             o->name = argv[i];
             rc = CLI_OK;
         }
         if (rc == CLI_FAILED)
-            return wrong("do not understand", argv[i]);
+            return keys_wrong("do not understand", argv[i]);
         if (rc != CLI_OK)
             return rc;
     }
@@ -230,12 +227,12 @@ static int read_compartments(const char *text, uint32_t *ret)
     for (const char *at = text; *at != '\0'; at += *at == ',') {
         size_t n = strcspn(at, ",");
         if (n == 0 || n >= sizeof name)
-            return wrong("cannot read --compartments", text);
+            return keys_wrong("cannot read --compartments", text);
         memcpy(name, at, n);
         name[n] = '\0';
         const struct dbe_num_row *row = dbe_reg_compartment_named(name);
         if (row == NULL)
-            return wrong("there is no compartment", name);
+            return keys_wrong("there is no compartment", name);
         mask |= row->num;
         at += n;
     }
@@ -254,7 +251,7 @@ static int read_ceilings(struct keys_opts *o)
     if (o->classification != NULL) {
         const struct dbe_num_row *row = dbe_reg_classification_named(o->classification);
         if (row == NULL)
-            return wrong("there is no classification", o->classification);
+            return keys_wrong("there is no classification", o->classification);
         o->what.classification_max = (uint8_t)row->num;
     }
     return o->compartments == NULL ? CLI_OK : read_compartments(o->compartments, &o->what.compartments);
@@ -269,7 +266,7 @@ static int keys_init(int argc, char **argv)
     struct dbe_diag diag = {0};
     uint64_t from_ms = 0, until_ms = 0;
     char until[KEYS_TIME_BYTES], print[2 * 64 + 1];
-    int rc = read_options(argc, argv, false, &o);
+    int rc = keys_options(argc, argv, false, &o);
 
     if (rc != CLI_OK)
         return rc;
@@ -277,9 +274,9 @@ static int keys_init(int argc, char **argv)
     if (err == DBE_OK)
         err = dbe_trust_load(o.dir, &trust, &diag);
     if (err != DBE_OK)
-        return cli_fail(code_of(err), "keys init", err, &diag);
+        return cli_fail(keys_code(err), "keys init", err, &diag);
     dbe_trust_validity(trust, &from_ms, &until_ms);
-    time_text(until_ms, until);
+    keys_time_text(until_ms, until);
     base_hex(dbe_trust_fingerprint(trust), 64, print);
     printf("certificate authority of mesh %s made, ML-DSA-87\n", dbe_trust_mesh(trust));
     printf("  key store    %s\n  valid until  %s\n  SHA3-512     %.64s\n               %s\n", o.dir, until, print,
@@ -289,13 +286,13 @@ static int keys_init(int argc, char **argv)
     return CLI_OK;
 }
 
-static void print_identity(const char *name, const struct dbe_identity *id)
+void keys_print_identity(const char *name, const struct dbe_identity *id)
 {
     const struct dbe_device_row *device = dbe_reg_device(id->device);
     char from[KEYS_TIME_BYTES], until[KEYS_TIME_BYTES], hex[2 * sizeof id->fingerprint + 1], comps[128];
 
-    time_text(id->not_before_ms, from);
-    time_text(id->not_after_ms, until);
+    keys_time_text(id->not_before_ms, from);
+    keys_time_text(id->not_after_ms, until);
     compartments_text(id->compartments, comps, sizeof comps);
     printf("%s\n  identity      %s\n", name, id->spiffe_id);
     printf("  device        %u %s, layer %u, %s\n", id->device, device != NULL ? device->title : "?", id->layer,
@@ -315,14 +312,14 @@ static int keys_issue(int argc, char **argv)
     struct dbe_credential *cred = NULL;
     struct dbe_diag diag = {0};
     char name[KEYS_NAME_MAX_BYTES + 1];
-    int rc = read_options(argc, argv, false, &o);
+    int rc = keys_options(argc, argv, false, &o);
 
     if (rc == CLI_OK)
         rc = read_ceilings(&o);
     if (rc != CLI_OK)
         return rc;
     if (!o.device_set || !o.role_set)
-        return wrong("issue needs --device N and --role ROLE", NULL);
+        return keys_wrong("issue needs --device N and --role ROLE", NULL);
     o.what.name = o.name;
     o.what.valid_days = o.days;
     (void)snprintf(name, sizeof name, "%s", o.name != NULL ? o.name : "");
@@ -332,8 +329,8 @@ static int keys_issue(int argc, char **argv)
     if (err == DBE_OK)
         err = dbe_credential_load(o.dir, name, &cred, &diag);
     if (err != DBE_OK)
-        return cli_fail(code_of(err), "keys issue", err, &diag);
-    print_identity(name, dbe_credential_identity(cred));
+        return cli_fail(keys_code(err), "keys issue", err, &diag);
+    keys_print_identity(name, dbe_credential_identity(cred));
     printf("  files         %s/%s.key, .crt\n", o.dir, name);
     dbe_credential_free(cred);
     return CLI_OK;
@@ -347,7 +344,7 @@ struct listing {
 static void list_json(struct listing *l, const char *name, const struct dbe_identity *id, dbe_err err,
                       const char *problem)
 {
-    json_t *row = id != NULL ? identity_json(name, id) : json_pack("{s:s}", "name", name);
+    json_t *row = id != NULL ? keys_identity_json(name, id) : json_pack("{s:s}", "name", name);
 
     (void)json_object_set_new(row, "state",
                               json_string(err != DBE_OK     ? dbe_err_name(err)
@@ -377,7 +374,7 @@ static void on_row(void *ctx, const char *name, const struct dbe_identity *id, d
                problem != NULL ? problem : dbe_err_text(err));
         return;
     }
-    time_text(id->not_after_ms, until);
+    keys_time_text(id->not_after_ms, until);
     compartments_text(id->compartments, comps, sizeof comps);
     printf("%-20s %6u %5u  %-8s %-12s %-22s %-20s  %s%s%s\n", name, id->device, id->layer, role_text(id->role),
            classification_text(id->classification_max), comps, until, err == DBE_OK ? "ok" : dbe_err_name(err),
@@ -390,30 +387,33 @@ static int keys_list(int argc, char **argv)
     struct listing l = {0};
     struct dbe_trust *trust = NULL;
     struct dbe_diag diag = {0};
-    uint64_t from_ms = 0, until_ms = 0;
+    uint64_t from_ms = 0, until_ms = 0, number = 0;
     char until[KEYS_TIME_BYTES];
-    int rc = read_options(argc, argv, false, &o);
+    int rc = keys_options(argc, argv, false, &o);
 
     if (rc != CLI_OK)
         return rc;
     dbe_err err = dbe_trust_load(o.dir, &trust, &diag);
     if (err != DBE_OK)
-        return cli_fail(code_of(err), "keys list", err, &diag);
+        return cli_fail(keys_code(err), "keys list", err, &diag);
     dbe_trust_validity(trust, &from_ms, &until_ms);
-    time_text(until_ms, until);
+    dbe_trust_revocations(trust, NULL, NULL, &number);
+    keys_time_text(until_ms, until);
     if (o.json)
         l.rows = json_array();
     else
-        printf("mesh %s, certificate authority valid until %s, %s\n", dbe_trust_mesh(trust), until, o.dir);
+        printf("mesh %s, certificate authority valid until %s, %s, %zu revoked\n", dbe_trust_mesh(trust), until, o.dir,
+               dbe_trust_revoked_count(trust));
     err = dbe_keys_list(o.dir, on_row, &l, &diag);
     if (err == DBE_OK && o.json)
-        rc = cli_print_json(json_pack("{s:s s:s s:s s:o}", "mesh", dbe_trust_mesh(trust), "ca_not_after", until,
-                                  "key_store", o.dir, "nodes", l.rows));
+        rc = cli_print_json(json_pack("{s:s s:s s:s s:I s:I s:o}", "mesh", dbe_trust_mesh(trust), "ca_not_after", until,
+                                      "key_store", o.dir, "revocation_list", (json_int_t)number, "revoked",
+                                      (json_int_t)dbe_trust_revoked_count(trust), "nodes", l.rows));
     else
         json_decref(l.rows);
     dbe_trust_free(trust);
     if (err != DBE_OK)
-        return cli_fail(code_of(err), "keys list", err, &diag);
+        return cli_fail(keys_code(err), "keys list", err, &diag);
     if (!o.json && l.count == 0)
         printf("no nodes yet: dsmil keys issue --device 43 --role router\n");
     return rc != CLI_OK ? rc : l.faults > 0 ? CLI_FAILED : CLI_OK;
@@ -424,19 +424,19 @@ static int keys_show(int argc, char **argv)
     struct keys_opts o = {0};
     struct dbe_credential *cred = NULL;
     struct dbe_diag diag = {0};
-    int rc = read_options(argc, argv, true, &o);
+    int rc = keys_options(argc, argv, true, &o);
 
     if (rc != CLI_OK)
         return rc;
     if (o.name == NULL)
-        return wrong("show needs the NAME of a node: dsmil keys list", NULL);
+        return keys_wrong("show needs the NAME of a node: dsmil keys list", NULL);
     dbe_err err = dbe_credential_load(o.dir, o.name, &cred, &diag);
     if (err != DBE_OK)
-        return cli_fail(code_of(err), "keys show", err, &diag);
+        return cli_fail(keys_code(err), "keys show", err, &diag);
     if (o.json)
-        rc = cli_print_json(identity_json(o.name, dbe_credential_identity(cred)));
+        rc = cli_print_json(keys_identity_json(o.name, dbe_credential_identity(cred)));
     else
-        print_identity(o.name, dbe_credential_identity(cred));
+        keys_print_identity(o.name, dbe_credential_identity(cred));
     dbe_credential_free(cred);
     return rc;
 }
@@ -446,7 +446,8 @@ int cli_keys(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } verbs[] = {{"init", keys_init}, {"issue", keys_issue}, {"list", keys_list}, {"show", keys_show}};
+    } verbs[] = {{"init", keys_init}, {"issue", keys_issue}, {"list", keys_list},
+                 {"show", keys_show}, {"renew", keys_renew}, {"revoke", keys_revoke}, {"verify", keys_verify}};
 
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)

@@ -134,6 +134,14 @@ static void wrong_words_are_explained(void **state)
         "issue --device 43 --role router --days 99999999",
         "issue --device 43 --role router --name ../../x",
         "init --mesh Not_A_Mesh!",
+        "renew",
+        "renew ca",
+        "revoke",
+        "revoke ca",
+        "revoke 12 --reason whim",
+        "renew x --reason whim",
+        "verify",
+        "verify a b",
     };
 
     assert_int_equal(run(f, "init"), CLI_OK);
@@ -176,6 +184,48 @@ static void programs_read_json(void **state)
     json_decref(one);
 }
 
+static void identities_end_and_begin_again(void **state)
+{
+    struct fixture *f = *state;
+    json_error_t error;
+    char line[160];
+
+    assert_int_equal(run(f, "init --mesh cli.test"), CLI_OK);
+    assert_int_equal(run(f, "issue --device 43 --role router"), CLI_OK);
+    assert_int_equal(run(f, "verify router-43"), CLI_OK);
+    assert_true(printed(f, "spiffe://cli.test/l7/router/43"));
+    assert_int_equal(run(f, "revoke router-43 --reason key-compromise"), CLI_OK);
+    assert_true(printed(f, "key-compromise"));
+    assert_int_equal(run(f, "revoke router-43"), CLI_FAILED);
+    assert_int_equal(run(f, "verify router-43"), CLI_FAILED);
+    assert_true(printed(f, "E_REVOKED"));
+    assert_int_equal(run(f, "list"), CLI_FAILED);
+    assert_true(printed(f, "E_REVOKED"));
+    assert_true(printed(f, "1 revoked"));
+    assert_int_equal(run(f, "renew router-43 --days 5"), CLI_OK);
+    assert_int_equal(run(f, "list --json"), CLI_OK);
+    json_t *list = json_load_file(f->out, JSON_REJECT_DUPLICATES, &error);
+    assert_int_equal(json_integer_value(json_object_get(list, "revocation_list")), 1);
+    assert_int_equal(json_integer_value(json_object_get(list, "revoked")), 1);
+    json_decref(list);
+    assert_int_equal(run(f, "renew router-43 --revoke"), CLI_OK);
+    assert_true(printed(f, "on the revocation list"));
+    assert_int_equal(run(f, "list"), CLI_OK);
+    assert_true(printed(f, "2 revoked"));
+    (void)snprintf(line, sizeof line, "verify %s/keys/router-43.crt --json", f->dir);
+    assert_int_equal(run(f, line), CLI_OK);
+    json_t *one = json_load_file(f->out, JSON_REJECT_DUPLICATES, &error);
+    assert_int_equal(json_integer_value(json_object_get(one, "device")), 43);
+    json_decref(one);
+    (void)snprintf(line, sizeof line, "verify %s/keys/nothing.crt", f->dir);
+    assert_int_equal(run(f, line), CLI_NOT_UP);
+    assert_int_equal(run(f, "revoke nobody"), CLI_NOT_UP);
+    assert_int_equal(run(f, "renew nobody"), CLI_NOT_UP);
+    assert_int_equal(run(f, "revoke 4f:a0:01"), CLI_OK);
+    assert_int_equal(run(f, "list"), CLI_OK);
+    assert_true(printed(f, "3 revoked"));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -184,6 +234,7 @@ int main(void)
         T(from_nothing_to_a_mesh),
         T(wrong_words_are_explained),
         T(programs_read_json),
+        T(identities_end_and_begin_again),
     };
     return cmocka_run_group_tests_name("cli-keys", tests, NULL, NULL);
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * keys_renew.c - `dsmil keys renew | revoke | verify`: identities that end, begin again, or are asked about.
+ *
+ * In:   a name, a serial number or a file    Out: files of the key store, words for people, JSON for programs
+ * Does not: tell running services: they watch the key store's revocation list themselves.
+ */
+#include <stdio.h>
+
+#include "cli/keys_priv.h"
+
+/* --reason as a number; `fallback` where it is not given. */
+static int read_reason(const struct keys_opts *o, enum dbe_revoke_reason fallback, enum dbe_revoke_reason *ret)
+{
+    *ret = fallback;
+    if (o->reason != NULL && dbe_revoke_reason_named(o->reason, ret) != DBE_OK)
+        return keys_wrong("there is no reason", o->reason);
+    return CLI_OK;
+}
+
+int keys_renew(int argc, char **argv)
+{
+    struct keys_opts o = {0};
+    struct dbe_renew what = {0};
+    struct dbe_credential *cred = NULL;
+    struct dbe_diag diag = {0};
+    int rc = keys_options(argc, argv, true, &o);
+
+    if (rc == CLI_OK)
+        rc = read_reason(&o, DBE_REVOKE_SUPERSEDED, &what.reason);
+    if (rc != CLI_OK)
+        return rc;
+    if (o.name == NULL)
+        return keys_wrong("renew needs the NAME of a node: dsmil keys list", NULL);
+    what.valid_days = o.days;
+    what.revoke_old = o.revoke || o.reason != NULL;
+    dbe_err err = dbe_keys_renew(o.dir, o.name, &what, &diag);
+    if (err == DBE_OK)
+        err = dbe_credential_load(o.dir, o.name, &cred, &diag);
+    if (err != DBE_OK)
+        return cli_fail(keys_code(err), "keys renew", err, &diag);
+    keys_print_identity(o.name, dbe_credential_identity(cred));
+    printf("  new           key and certificate%s\n",
+           what.revoke_old ? "; the old certificate is on the revocation list" : "");
+    printf("  next          restart the service that uses them\n");
+    dbe_credential_free(cred);
+    return CLI_OK;
+}
+
+int keys_revoke(int argc, char **argv)
+{
+    struct keys_opts o = {0};
+    enum dbe_revoke_reason reason;
+    struct dbe_trust *trust = NULL;
+    struct dbe_diag diag = {0};
+    uint64_t number = 0;
+    int rc = keys_options(argc, argv, true, &o);
+
+    if (rc == CLI_OK)
+        rc = read_reason(&o, DBE_REVOKE_UNSPECIFIED, &reason);
+    if (rc != CLI_OK)
+        return rc;
+    if (o.name == NULL)
+        return keys_wrong("revoke needs the NAME of a node or the SERIAL number of a certificate", NULL);
+    dbe_err err = dbe_keys_revoke(o.dir, o.name, reason, &diag);
+    if (err == DBE_OK)
+        err = dbe_trust_load(o.dir, &trust, &diag);
+    if (err != DBE_OK)
+        return cli_fail(keys_code(err), "keys revoke", err, &diag);
+    dbe_trust_revocations(trust, NULL, NULL, &number);
+    printf("%s is revoked (%s): list %llu of mesh %s now names %zu\n", o.name, dbe_revoke_reason_name(reason),
+           (unsigned long long)number, dbe_trust_mesh(trust), dbe_trust_revoked_count(trust));
+    printf("  list          %s/ca.crl\n", o.dir);
+    dbe_trust_free(trust);
+    return CLI_OK;
+}
+
+int keys_verify(int argc, char **argv)
+{
+    struct keys_opts o = {0};
+    struct dbe_identity id;
+    struct dbe_diag diag = {0};
+    int rc = keys_options(argc, argv, true, &o);
+
+    if (rc != CLI_OK)
+        return rc;
+    if (o.name == NULL)
+        return keys_wrong("verify needs the NAME of a node or a certificate's FILE", NULL);
+    dbe_err err = dbe_keys_verify(o.dir, o.name, &id, &diag);
+    if (err != DBE_OK)
+        return cli_fail(keys_code(err), "keys verify", err, &diag);
+    if (o.json)
+        return cli_print_json(keys_identity_json(o.name, &id));
+    keys_print_identity(o.name, &id);
+    printf("  verified      signed by this mesh's CA, valid now, not revoked\n");
+    return CLI_OK;
+}
