@@ -36,6 +36,27 @@ static void nobody_may_say_what_is_not_listed(void **state)
     assert_int_equal(dbe_reg_may_emit(DBE_ROLE_SHIM, DBE_MSG_L7_CHAT_REQ, DBE_ROLE_WORKER), 0);
     assert_int_equal(dbe_reg_may_emit(DBE_ROLE_WORKER, DBE_MSG_L7_CHAT_REQ, DBE_ROLE_ROUTER), 0);
     assert_int_equal(dbe_reg_may_emit(0, 0, 0), 0);
+    assert_int_equal(dbe_reg_may_emit(UINT8_MAX, UINT8_MAX, UINT8_MAX), 0);
+}
+
+/* Exactly the rows of emits.def: each of them, and no more of all that could be asked. */
+static void the_emit_table_is_its_rows(void **state)
+{
+    static const uint8_t rows[][3] = {
+#define EMIT(src, msg, dst) {DBE_ROLE_##src, DBE_MSG_##msg, DBE_ROLE_##dst},
+#include "emits.def"
+#undef EMIT
+    };
+    size_t allowed = 0, listed = sizeof rows / sizeof rows[0];
+
+    (void)state;
+    for (size_t i = 0; i < listed; i++)
+        assert_int_equal(dbe_reg_may_emit(rows[i][0], rows[i][1], rows[i][2]), 1);
+    for (unsigned src = 0; src < 256; src++)
+        for (unsigned msg = 0; msg < 256; msg++)
+            for (unsigned dst = 0; dst < 256; dst++)
+                allowed += dbe_reg_may_emit((uint8_t)src, (uint8_t)msg, (uint8_t)dst) != 0;
+    assert_int_equal(allowed, listed);
 }
 
 static void no_verb_is_kinetic(void **state)
@@ -66,7 +87,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(aliases_are_read_as_chat),     cmocka_unit_test(every_device_stands_at_its_number),
-        cmocka_unit_test(nobody_may_say_what_is_not_listed), cmocka_unit_test(no_verb_is_kinetic),
+        cmocka_unit_test(nobody_may_say_what_is_not_listed),
+        cmocka_unit_test(the_emit_table_is_its_rows), cmocka_unit_test(no_verb_is_kinetic),
         cmocka_unit_test(names_lead_back_to_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "schema"
 NOTE = "/* Generated from schema/ by tools/gen_registry.py; do not edit. */\n"
 KINDS = ("U8", "U16", "U32", "U64", "TEXT", "BYTES", "TIMESTAMP", "UUID", "DEVICES", "HOPS")
+EMIT_ROLES = 16  # roles that a mask of emits.def has bits for
 TLV_INDEXED = 256  # TLV types below are looked up by index
 CLASSES = ("NONE", "DROP", "PEER", "DENY", "RETRY", "LIMIT", "LOCAL", "FATAL")
 # file, macro, columns; "name" and "num" must be unique within a table
@@ -273,9 +274,7 @@ def source(reg, aliases):
     out.append(table("dbe_stream_row", "streams", [
         f"{q(r['name'])}, 0x{rep[r['msg']]:02X}, {r['maxlen']}, {r['hours']}, {q(r['doc'])}" for r in reg["streams"]]))
     num = {r["name"]: r["num"] for r in reg["roles"]}
-    out.append("static const struct { uint8_t src, msg, dst; } emits[] = {\n" + "".join(
-        f"    {{ {num[r['src']]}, 0x{rep[r['msg']]:02X}, {num[r['dst']]} }}, /* {r['src']} {r['msg']} {r['dst']} */\n"
-        for r in reg["emits"]) + "};\n\n")
+    out.append(emit_masks(reg, num, rep))
     out.append("const uint8_t dbe_registry_hash[32] = {\n    " + ", ".join(
         f"0x{b:02X}" for b in registry_hash(reg, aliases)) + "\n};\n\n")
     msgs = sorted(reg["msg_types"], key=lambda r: r["num"])
@@ -310,11 +309,22 @@ def source(reg, aliases):
         out.append(lookup(ret, func, arg, var, test))
     out.append("const struct dbe_device_row *dbe_reg_device(uint8_t id)\n{\n"
                "    return id < DBE_DEVICE_COUNT ? &devices[id] : NULL;\n}\n\n")
-    out.append("int dbe_reg_may_emit(uint8_t src, uint8_t msg_type, uint8_t dst)\n{\n"
-               "    for (size_t i = 0; i < sizeof emits / sizeof emits[0]; i++)\n"
-               "        if (emits[i].src == src && emits[i].msg == msg_type && emits[i].dst == dst)\n"
-               "            return 1;\n    return 0;\n}\n")
+    out.append(f"int dbe_reg_may_emit(uint8_t src, uint8_t msg_type, uint8_t dst)\n{{\n"
+               f"    return src < {EMIT_ROLES} && dst < {EMIT_ROLES} && (emits[msg_type][src] >> dst & 1) != 0;\n}}\n")
     return "".join(out)
+
+
+def emit_masks(reg, num, rep):
+    """Who may say what to whom, so that a decision is one load: receivers as bits, by message type and sender."""
+    if max(num.values()) >= EMIT_ROLES:
+        raise SchemaError(f"roles.def: a role above {EMIT_ROLES - 1} does not fit the masks of emits.def")
+    masks = {}
+    for r in reg["emits"]:
+        masks.setdefault(rep[r["msg"]], {}).setdefault(num[r["src"]], []).append(num[r["dst"]])
+    rows = "".join(f"    [0x{msg:02X}] = {{ " + ", ".join(
+        f"[{src}] = " + " | ".join(f"1U << {dst}" for dst in dsts) for src, dsts in sorted(by_src.items())) + " },\n"
+        for msg, by_src in sorted(masks.items()))
+    return f"static const uint16_t emits[256][{EMIT_ROLES}] = {{\n{rows}}};\n\n"
 
 
 def lower_camel(name):
