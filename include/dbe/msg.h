@@ -44,7 +44,12 @@ struct dbe_msg {
  * E_MALFORMED, E_UNSUPPORTED (version, type), E_RANGE, E_UTF8, E_DUPLICATE, E_CRITICAL_TLV, E_TOO_LARGE. */
 dbe_err dbe_msg_decode(const void *bytes, size_t len, struct dbe_msg *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* Length of the message that starts with these 32 bytes, for framing: header + tlv_len + payload_len. */
+/* Length of the message that starts with these 32 bytes: header + tlv_len + payload_len. E_MALFORMED, E_UNSUPPORTED
+ * (version) and E_TOO_LARGE where no message can start so; type and flags are left to dbe_msg_decode.
+ *
+ * This is how a record is split into its messages (spec 5.11): at offset `at`, 32 bytes or more must be left, and the
+ * length that this answers must not exceed what is left; then dbe_msg_decode takes exactly that many bytes, and the
+ * next message begins after them. Anything else ends the reading of the record. */
 dbe_err dbe_msg_peek_len(const uint8_t header[DBE_HEADER_BYTES], size_t *ret_len) DBE_MUST_CHECK;
 
 /* The TLV of `type`, NULL if absent. */
@@ -52,12 +57,19 @@ const struct dbe_tlv *dbe_tlv_find(const struct dbe_msg *msg, uint16_t type);
 
 /* Typed access. Absent: E_NOT_FOUND, `ret` untouched. Widths were checked when the message was decoded. */
 dbe_err dbe_tlv_u8(const struct dbe_msg *msg, uint16_t type, uint8_t *ret) DBE_MUST_CHECK;
+dbe_err dbe_tlv_u16(const struct dbe_msg *msg, uint16_t type, uint16_t *ret) DBE_MUST_CHECK;
 dbe_err dbe_tlv_u32(const struct dbe_msg *msg, uint16_t type, uint32_t *ret) DBE_MUST_CHECK;
 dbe_err dbe_tlv_u64(const struct dbe_msg *msg, uint16_t type, uint64_t *ret) DBE_MUST_CHECK;
+dbe_err dbe_tlv_uuid(const struct dbe_msg *msg, uint16_t type, uint8_t ret[16]) DBE_MUST_CHECK;
+/* The value as it stands in the message, whatever its kind; valid as long as the message's bytes are. */
+dbe_err dbe_tlv_bytes(const struct dbe_msg *msg, uint16_t type, const uint8_t **ret, size_t *ret_len) DBE_MUST_CHECK;
 /* Copies NUL-terminated text; E_TOO_LARGE if it does not fit into `cap` with its NUL. */
 dbe_err dbe_tlv_text(const struct dbe_msg *msg, uint16_t type, char *ret, size_t cap) DBE_MUST_CHECK;
 /* Unix milliseconds of a TIMESTAMP TLV. */
 dbe_err dbe_tlv_timestamp_ms(const struct dbe_msg *msg, uint64_t *ret_ms) DBE_MUST_CHECK;
+
+/* Layers that the message has passed, oldest first; returns how many were written (0 when absent). */
+size_t dbe_msg_layers(const struct dbe_msg *msg, uint8_t ret[DBE_LAYER_PATH_MAX]);
 
 /* One record of HOP_TRACE: what a hop spent between receiving the request and sending the answer, and the suite of the
  * channel that it sent the answer by. */
@@ -79,13 +91,17 @@ struct dbe_builder {
     uint16_t tlv_count;
     bool     payload_done;
     dbe_err  err;
-    uint32_t seen; /* known types below 32 already written: a type occurs once */
+    uint16_t err_type; /* the TLV that `err` is about; 0: the header or the payload */
+    uint32_t seen;     /* types below 32 already written: a type occurs once */
+    uint64_t others;   /* a hint of which types above that were */
 };
 void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type, uint16_t flags,
                      uint64_t correlation_id);
 void dbe_build_u8(struct dbe_builder *b, uint16_t type, uint8_t v);
+void dbe_build_u16(struct dbe_builder *b, uint16_t type, uint16_t v);
 void dbe_build_u32(struct dbe_builder *b, uint16_t type, uint32_t v);
 void dbe_build_u64(struct dbe_builder *b, uint16_t type, uint64_t v);
+void dbe_build_uuid(struct dbe_builder *b, uint16_t type, const uint8_t uuid[16]);
 void dbe_build_text(struct dbe_builder *b, uint16_t type, const char *text);
 void dbe_build_bytes(struct dbe_builder *b, uint16_t type, const void *data, size_t len);
 void dbe_build_timestamp_ms(struct dbe_builder *b, uint64_t unix_ms);

@@ -21,13 +21,13 @@ void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type,
     b->len = DBE_HEADER_BYTES;
 }
 
-/* Was `type` written already? */
+/* Was `type`, which lies above the index, written already? */
 static bool build_has(const struct dbe_builder *b, uint16_t type)
 {
     size_t at = DBE_HEADER_BYTES;
 
-    if (type < CODEC_INDEXED_TYPES)
-        return (b->seen & (UINT32_C(1) << type)) != 0;
+    if ((b->others & codec_bit_of(type)) == 0)
+        return false;
     while (at < b->len) {
         if (codec_u16(b->out + at) == type)
             return true;
@@ -37,7 +37,7 @@ static bool build_has(const struct dbe_builder *b, uint16_t type)
 }
 
 /* Everything that forbids this TLV here. */
-static dbe_err build_judge(const struct dbe_builder *b, uint16_t type, const uint8_t *value, size_t len)
+static inline dbe_err build_judge(const struct dbe_builder *b, uint16_t type, const uint8_t *value, size_t len)
 {
     const char *clause;
     size_t room = BASE_MIN(b->cap, (size_t)DBE_HEADER_BYTES + DBE_TLV_AREA_MAX_BYTES) - b->len;
@@ -48,49 +48,73 @@ static dbe_err build_judge(const struct dbe_builder *b, uint16_t type, const uin
         return DBE_E_RANGE;
     if (len > UINT16_MAX || len + DBE_TLV_HEADER_BYTES > room || b->tlv_count == DBE_TLVS_MAX)
         return DBE_E_TOO_LARGE;
-    if (build_has(b, type))
+    if (type < CODEC_INDEXED_TYPES ? (b->seen >> type & 1) != 0 : build_has(b, type))
         return DBE_E_DUPLICATE;
-    return codec_tlv_check(dbe_reg_tlv(type), value, len, &clause);
+    return codec_tlv_check(codec_rule_of(type), value, len, &clause);
 }
 
-void dbe_build_bytes(struct dbe_builder *b, uint16_t type, const void *data, size_t len)
+/* Inline, so that each setter's width is a constant in it. */
+static inline void build_tlv(struct dbe_builder *b, uint16_t type, const void *value, size_t len)
 {
     uint8_t *p;
 
-    if (b->err == DBE_OK)
-        b->err = build_judge(b, type, data, len);
     if (b->err != DBE_OK)
         return;
+    b->err = build_judge(b, type, value, len);
+    if (b->err != DBE_OK) {
+        b->err_type = type;
+        return;
+    }
     p = b->out + b->len;
-    base_put_u16(p, type);
-    base_put_u16(p + 2, (uint16_t)len);
+    codec_put_u16(p, type);
+    codec_put_u16(p + 2, (uint16_t)len);
     if (len > 0)
-        memcpy(p + DBE_TLV_HEADER_BYTES, data, len);
+        memcpy(p + DBE_TLV_HEADER_BYTES, value, len);
     b->len += DBE_TLV_HEADER_BYTES + len;
     b->tlv_count++;
     if (type < CODEC_INDEXED_TYPES)
         b->seen |= UINT32_C(1) << type;
+    else
+        b->others |= codec_bit_of(type);
+}
+
+void dbe_build_bytes(struct dbe_builder *b, uint16_t type, const void *data, size_t len)
+{
+    build_tlv(b, type, data, len);
 }
 
 void dbe_build_u8(struct dbe_builder *b, uint16_t type, uint8_t v)
 {
-    dbe_build_bytes(b, type, &v, sizeof v);
+    build_tlv(b, type, &v, sizeof v);
+}
+
+void dbe_build_u16(struct dbe_builder *b, uint16_t type, uint16_t v)
+{
+    uint8_t be[2];
+
+    codec_put_u16(be, v);
+    build_tlv(b, type, be, sizeof be);
 }
 
 void dbe_build_u32(struct dbe_builder *b, uint16_t type, uint32_t v)
 {
     uint8_t be[4];
 
-    base_put_u32(be, v);
-    dbe_build_bytes(b, type, be, sizeof be);
+    codec_put_u32(be, v);
+    build_tlv(b, type, be, sizeof be);
 }
 
 void dbe_build_u64(struct dbe_builder *b, uint16_t type, uint64_t v)
 {
     uint8_t be[8];
 
-    base_put_u64(be, v);
-    dbe_build_bytes(b, type, be, sizeof be);
+    codec_put_u64(be, v);
+    build_tlv(b, type, be, sizeof be);
+}
+
+void dbe_build_uuid(struct dbe_builder *b, uint16_t type, const uint8_t uuid[16])
+{
+    build_tlv(b, type, uuid, 16);
 }
 
 void dbe_build_text(struct dbe_builder *b, uint16_t type, const char *text)
@@ -100,8 +124,10 @@ void dbe_build_text(struct dbe_builder *b, uint16_t type, const char *text)
 
 void dbe_build_timestamp_ms(struct dbe_builder *b, uint64_t unix_ms)
 {
-    if (b->err == DBE_OK && unix_ms > TIMESTAMP_MS_MAX)
+    if (b->err == DBE_OK && unix_ms > TIMESTAMP_MS_MAX) {
         b->err = DBE_E_RANGE;
+        b->err_type = DBE_TLV_TIMESTAMP;
+    }
     dbe_build_u64(b, DBE_TLV_TIMESTAMP, unix_ms << TIMESTAMP_FRACTION_BITS);
 }
 
@@ -126,23 +152,27 @@ static void build_appended(struct dbe_builder *b, const struct dbe_msg *msg, uin
 {
     const struct dbe_tlv *old = msg != NULL ? dbe_tlv_find(msg, type) : NULL;
     uint8_t all[(DBE_HOPS_MAX + 1) * DBE_HOP_BYTES];
-    size_t old_len = old != NULL ? old->len : 0;
 
     _Static_assert(DBE_LAYER_PATH_MAX <= DBE_HOPS_MAX * DBE_HOP_BYTES, "a layer path fits as well");
-    if (old_len > 0)
-        memcpy(all, old->value, old_len); /* the decoder has checked its maximum */
-    memcpy(all + old_len, element, len);
-    if (b->err == DBE_OK && old_len + len > dbe_reg_tlv(type)->max_bytes)
+    if (old == NULL) {
+        build_tlv(b, type, element, len);
+        return;
+    }
+    memcpy(all, old->value, old->len); /* the decoder has checked its maximum */
+    memcpy(all + old->len, element, len);
+    if (b->err == DBE_OK && old->len + len > codec_rules[type].max_bytes) {
         b->err = DBE_E_TOO_LARGE; /* a message that goes round in circles ends here */
-    dbe_build_bytes(b, type, all, old_len + len);
+        b->err_type = type;
+    }
+    build_tlv(b, type, all, old->len + len);
 }
 
 void dbe_build_hops(struct dbe_builder *b, const struct dbe_msg *msg, const struct dbe_hop *hop)
 {
     uint8_t record[DBE_HOP_BYTES] = {hop->device};
 
-    base_put_u32(record + 1, hop->elapsed_us);
-    base_put_u16(record + 5, hop->suite);
+    codec_put_u32(record + 1, hop->elapsed_us);
+    codec_put_u16(record + 5, hop->suite);
     build_appended(b, msg, DBE_TLV_HOP_TRACE, record, sizeof record);
 }
 
@@ -162,8 +192,8 @@ void *dbe_build_payload_room(struct dbe_builder *b, size_t len)
     if (b->err != DBE_OK)
         return NULL;
     room = b->out + b->len;
-    base_put_u32(b->out + CODEC_AT_TLV_LEN, (uint32_t)(b->len - DBE_HEADER_BYTES));
-    base_put_u64(b->out + CODEC_AT_PAYLOAD_LEN, len);
+    codec_put_u32(b->out + CODEC_AT_TLV_LEN, (uint32_t)(b->len - DBE_HEADER_BYTES));
+    codec_put_u64(b->out + CODEC_AT_PAYLOAD_LEN, len);
     b->len += len;
     b->payload_done = true;
     return room;

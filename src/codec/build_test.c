@@ -214,6 +214,83 @@ static void forwarding_keeps_unknown_tlvs(void **state)
     assert_int_equal(hops[1].suite, 2);
 }
 
+/* Each kind written is read back as its kind. */
+static void every_kind_has_its_reader(void **state)
+{
+    static const uint8_t id[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    uint8_t layers[DBE_LAYER_PATH_MAX], uuid[16] = {0};
+    struct dbe_builder b;
+    struct dbe_msg msg;
+    const uint8_t *bytes = NULL;
+    uint16_t u16 = 99;
+    size_t len = 0;
+
+    (void)state;
+    start(&b, sizeof mem);
+    dbe_build_u16(&b, 0x7003, 0xABCD);
+    dbe_build_uuid(&b, DBE_TLV_REQUEST_ID, id);
+    dbe_build_bytes(&b, DBE_TLV_LAYER_PATH, "\x07\x08", 2);
+    assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
+    assert_int_equal(dbe_msg_decode(mem, len, &msg, NULL), DBE_OK);
+    assert_int_equal(dbe_tlv_u16(&msg, 0x7003, &u16), DBE_OK);
+    assert_int_equal(u16, 0xABCD);
+    assert_int_equal(dbe_tlv_u16(&msg, 0x7004, &u16), DBE_E_NOT_FOUND);
+    assert_int_equal(dbe_tlv_u16(&msg, DBE_TLV_REQUEST_ID, &u16), DBE_E_RANGE);
+    assert_int_equal(dbe_tlv_uuid(&msg, DBE_TLV_REQUEST_ID, uuid), DBE_OK);
+    assert_memory_equal(uuid, id, sizeof id);
+    assert_int_equal(dbe_tlv_uuid(&msg, DBE_TLV_LAYER_PATH, uuid), DBE_E_RANGE);
+    assert_int_equal(dbe_tlv_bytes(&msg, DBE_TLV_REQUEST_ID, &bytes, &len), DBE_OK);
+    assert_true(len == 16 && bytes == dbe_tlv_find(&msg, DBE_TLV_REQUEST_ID)->value);
+    assert_int_equal(dbe_tlv_bytes(&msg, DBE_TLV_TENANT_ID, &bytes, &len), DBE_E_NOT_FOUND);
+    assert_int_equal(dbe_msg_layers(&msg, layers), 2);
+    assert_memory_equal(layers, "\x07\x08", 2);
+    assert_int_equal(build_rich(sizeof mem, &len), DBE_OK);
+    dbe_build_begin(&b, mem, sizeof mem, DBE_MSG_ERROR, 0, 0);
+    assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
+    assert_int_equal(dbe_msg_decode(mem, len, &msg, NULL), DBE_OK);
+    assert_int_equal(dbe_msg_layers(&msg, layers), 0);
+}
+
+/* The builder says which TLV its error is about. */
+static void the_first_error_has_its_type(void **state)
+{
+    struct dbe_builder b;
+    size_t len = 0;
+
+    (void)state;
+    start(&b, sizeof mem);
+    dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, 1);
+    dbe_build_text(&b, DBE_TLV_L7_PROFILE, "\xFF");
+    dbe_build_u8(&b, DBE_TLV_COMPARTMENT_MASK, 1);
+    assert_int_equal(dbe_build_end(&b, &len), DBE_E_UTF8);
+    assert_int_equal(b.err_type, DBE_TLV_L7_PROFILE);
+    start(&b, sizeof mem);
+    dbe_build_timestamp_ms(&b, UINT64_MAX);
+    assert_int_equal(b.err_type, DBE_TLV_TIMESTAMP);
+}
+
+/* spec 5.11: how a record is split. */
+static void messages_back_to_back(void **state)
+{
+    size_t one, at = 0, len = 0;
+    struct dbe_msg msg;
+
+    (void)state;
+    assert_int_equal(build_rich(sizeof mem, &one), DBE_OK);
+    memcpy(mem + one, mem, one);
+    memcpy(mem + 2 * one, mem, one);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(dbe_msg_peek_len(mem + at, &len), DBE_OK);
+        assert_int_equal(len, one);
+        assert_int_equal(dbe_msg_decode(mem + at, len, &msg, NULL), DBE_OK);
+        at += len;
+    }
+    mem[at] = 'x';
+    len = 77;
+    assert_int_equal(dbe_msg_peek_len(mem + at, &len), DBE_E_MALFORMED);
+    assert_int_equal(len, 77);
+}
+
 /* A message in a circle stops when its path is full. */
 static void a_full_path_is_refused(void **state)
 {
@@ -244,6 +321,8 @@ int main(void)
         cmocka_unit_test(what_is_built_decodes),         cmocka_unit_test(every_capacity),
         cmocka_unit_test(bad_steps_are_refused),         cmocka_unit_test(an_alias_becomes_its_type),
         cmocka_unit_test(forwarding_keeps_unknown_tlvs), cmocka_unit_test(a_full_path_is_refused),
+        cmocka_unit_test(every_kind_has_its_reader),     cmocka_unit_test(the_first_error_has_its_type),
+        cmocka_unit_test(messages_back_to_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,14 +14,17 @@ _Static_assert(DBE_HOPS_MAX *DBE_HOP_BYTES == 224, "schema/tlvs.def gives HOP_TR
 struct walk {
     struct dbe_tlv tlvs[DBE_TLVS_MAX];
     uint8_t by_type[CODEC_INDEXED_TYPES];
+    uint64_t others; /* codec_bit_of the types above the index */
     uint16_t count;
 };
 
-/* Types above the index are rare: look back for them. */
+/* Types above the index are rare, and one bit says of most of them that they are new. */
 static bool walk_has(const struct walk *w, uint16_t type)
 {
     if (type < CODEC_INDEXED_TYPES)
         return w->by_type[type] != 0;
+    if ((w->others & codec_bit_of(type)) == 0)
+        return false;
     for (size_t i = 0; i < w->count; i++)
         if (w->tlvs[i].type == type)
             return true;
@@ -32,7 +35,7 @@ static bool walk_has(const struct walk *w, uint16_t type)
 static dbe_err walk_add(struct walk *w, uint16_t type, const uint8_t *value, uint16_t len, size_t at,
                         struct dbe_diag *diag)
 {
-    const struct dbe_tlv_row *row = dbe_reg_tlv(type);
+    struct codec_rule rule = codec_rule_of(type);
     const char *clause = NULL;
     dbe_err err;
 
@@ -40,16 +43,18 @@ static dbe_err walk_add(struct walk *w, uint16_t type, const uint8_t *value, uin
         return dbe_fail(diag, DBE_E_TOO_LARGE, "spec 4.2", at, "more than %d TLVs", DBE_TLVS_MAX);
     if (type == 0)
         return dbe_fail(diag, DBE_E_MALFORMED, "spec 4.3", at, "TLV type 0");
-    if (row == NULL && (type & CODEC_CRITICAL_BIT) != 0)
+    if (!rule.known && (type & CODEC_CRITICAL_BIT) != 0)
         return dbe_fail(diag, DBE_E_CRITICAL_TLV, "spec 4.8", at, "unknown critical TLV 0x%04x", type);
     if (walk_has(w, type))
         return dbe_fail(diag, DBE_E_DUPLICATE, "spec 4.4", at, "TLV 0x%04x occurs twice", type);
-    err = codec_tlv_check(row, value, len, &clause);
+    err = codec_tlv_check(rule, value, len, &clause);
     if (err != DBE_OK)
-        return dbe_fail(diag, err, clause, at, "value of %s, %u bytes, breaks its rule", row->name, len);
+        return dbe_fail(diag, err, clause, at, "value of %s, %u bytes, breaks its rule", dbe_reg_tlv(type)->name, len);
     w->tlvs[w->count++] = (struct dbe_tlv){.type = type, .len = len, .value = value};
     if (type < CODEC_INDEXED_TYPES)
         w->by_type[type] = (uint8_t)w->count;
+    else
+        w->others |= codec_bit_of(type);
     return DBE_OK;
 }
 
@@ -87,6 +92,7 @@ dbe_err dbe_msg_decode(const void *bytes, size_t len, struct dbe_msg *ret, struc
                         "%zu bytes where the header announces %zu", len,
                         DBE_HEADER_BYTES + (size_t)h.tlv_len + h.payload_len);
     w.count = 0;
+    w.others = 0;
     memset(w.by_type, 0, sizeof w.by_type);
     DBE_TRY(walk_area(&w, p + DBE_HEADER_BYTES, h.tlv_len, diag));
 

@@ -121,6 +121,8 @@ static void areas(void **state)
         {AREA(0x40, 3, 0, 0, 0, 3, 0, 1, 2, 0x40, 3, 0, 0), DBE_E_DUPLICATE, "spec 4.4", 41},
         {AREA(0, 31, 0, 0, 0, 31, 0, 0), DBE_E_DUPLICATE, "spec 4.4", 36},
         {AREA(0, 31, 0, 0, 0, 32, 0, 0), DBE_OK, NULL, 0},
+        {AREA(0, 32, 0, 0, 0, 32, 0, 0), DBE_E_DUPLICATE, "spec 4.4", 36},
+        {AREA(0x10, 0x00, 0, 0, 0x00, 0x41, 0, 0), DBE_OK, NULL, 0}, /* one hint, two types */
         /* spec 4.5: widths */
         {AREA(0, 2, 0, 3, 0, 0, 1), DBE_E_RANGE, "spec 4.5", 32},
         {AREA(0, 2, 0, 5, 0, 0, 0, 0, 1), DBE_E_RANGE, "spec 4.5", 32},

@@ -53,11 +53,11 @@ dbe_err codec_header_write(uint8_t *p, uint8_t type, uint16_t flags, uint64_t co
     if (row == NULL || (flags & ~(unsigned)DBE_FLAG_ALL) != 0)
         return DBE_E_RANGE;
     memset(p, 0, DBE_HEADER_BYTES);
-    base_put_u32(p + CODEC_AT_MAGIC, DBE_MAGIC);
+    codec_put_u32(p + CODEC_AT_MAGIC, DBE_MAGIC);
     p[CODEC_AT_VERSION] = DBE_VERSION;
     p[CODEC_AT_TYPE] = row->type; /* an alias is never written, spec 3.5 */
-    base_put_u16(p + CODEC_AT_FLAGS, flags);
-    base_put_u64(p + CODEC_AT_CORRELATION, correlation_id);
+    codec_put_u16(p + CODEC_AT_FLAGS, flags);
+    codec_put_u64(p + CODEC_AT_CORRELATION, correlation_id);
     return DBE_OK;
 }
 
@@ -72,5 +72,5 @@ dbe_err dbe_msg_peek_len(const uint8_t header[DBE_HEADER_BYTES], size_t *ret_len
 
 uint64_t dbe_correlation_of(const uint8_t request_id[16])
 {
-    return base_get_u64(request_id);
+    return codec_u64(request_id);
 }
