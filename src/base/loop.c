@@ -35,10 +35,13 @@ struct loop_signal {
 };
 
 struct dbe_loop {
-    struct loop_timers timers; /* first: loop_timer.c sees only this */
+    struct loop_timers timers;
+    struct loop_hots hots;
+    struct loop_bufs bufs;
     int epoll_fd, wake_fd, signal_fd;
     unsigned depth; /* turns inside each other */
     bool stop;
+    bool shared; /* somebody else may wait for epoll_fd */
     struct base_watch *watches, *dead;
     size_t watch_count;
     struct base_watch *wake_watch, *signal_watch;
@@ -199,17 +202,20 @@ dbe_err base_loop_signal(struct dbe_loop *loop, int signo, base_signal_fn *fn, v
 
 /* ---- running -------------------------------------------------------------------------------------------- */
 
-/* Milliseconds that epoll may wait: until the next timer, rounded up so that it is due, or less. */
-static int wait_ms(const struct dbe_loop *loop, int timeout_ms)
+/* Nanoseconds that a turn may wait: until the next timer, or less. */
+static uint64_t wait_ns(const struct dbe_loop *loop, int timeout_ms, uint64_t now_ns)
 {
-    uint64_t ns = base_loop_next_ns(loop);
+    uint64_t most = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * BASE_NS_PER_MS;
+
+    return BASE_MIN(loop_timers_next_ns(&loop->timers, now_ns), most);
+}
+
+/* The same for epoll, rounded up, so that the timer is due when it returns. */
+static int to_ms(uint64_t ns)
+{
     uint64_t ms = ns / BASE_NS_PER_MS + (ns % BASE_NS_PER_MS != 0 ? 1 : 0);
 
-    if (ns == UINT64_MAX)
-        return timeout_ms;
-    if (timeout_ms >= 0 && (uint64_t)timeout_ms < ms)
-        return timeout_ms;
-    return ms < INT_MAX ? (int)ms : INT_MAX;
+    return ns == UINT64_MAX ? -1 : ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 static void dispatch(const struct epoll_event *evs, int count)
@@ -221,19 +227,49 @@ static void dispatch(const struct epoll_event *evs, int count)
     }
 }
 
-dbe_err base_loop_turn(struct dbe_loop *loop, int timeout_ms)
+static dbe_err ask_kernel(struct dbe_loop *loop, int timeout_ms)
 {
     struct epoll_event evs[LOOP_BATCH];
-    int count = epoll_wait(loop->epoll_fd, evs, LOOP_BATCH, wait_ms(loop, timeout_ms));
+    int count = epoll_wait(loop->epoll_fd, evs, LOOP_BATCH, timeout_ms);
 
     if (count < 0 && errno != EINTR)
         return DBE_E_IO;
-    loop->depth++;
     dispatch(evs, count);
-    loop_timers_fire(&loop->timers);
+    return DBE_OK;
+}
+
+/* Wait and run what came. Inside another turn, or when there is no time to wait, hot sources only report through their
+ * descriptors: whoever waits next may not be this loop. */
+static dbe_err wait_and_dispatch(struct dbe_loop *loop, int timeout_ms, uint64_t *now_ns)
+{
+    uint64_t ns = wait_ns(loop, timeout_ms, *now_ns);
+    enum loop_hot_next next = LOOP_HOT_SLEEP;
+
+    if (loop->hots.count > 0 && loop->depth == 1 && ns > 0)
+        next = loop_hots_ask(&loop->hots, ns, now_ns);
+    if (next == LOOP_HOT_DONE)
+        return DBE_OK;
+    if (next == LOOP_HOT_GLANCE)
+        return ask_kernel(loop, 0);
+    loop_hots_rest(&loop->hots);
+    return ask_kernel(loop, to_ms(ns));
+}
+
+dbe_err base_loop_turn(struct dbe_loop *loop, int timeout_ms)
+{
+    const bool timed = loop->timers.armed > 0 || loop->hots.count > 0;
+    uint64_t now_ns = timed ? base_mono_ns() : 0;
+    dbe_err err;
+
+    loop->depth++;
+    err = wait_and_dispatch(loop, timeout_ms, &now_ns);
+    if (err == DBE_OK && loop->timers.armed > 0)
+        loop_timers_fire(&loop->timers, base_mono_ns());
+    if (timeout_ms == 0 || loop->shared)
+        loop_hots_rest(&loop->hots);
     if (--loop->depth == 0)
         free_dead(loop);
-    return DBE_OK;
+    return err;
 }
 
 dbe_err base_loop_run(struct dbe_loop *loop)
@@ -251,14 +287,16 @@ void base_loop_stop(struct dbe_loop *loop)
     loop->stop = true;
 }
 
-int base_loop_fd(const struct dbe_loop *loop)
+int base_loop_fd(struct dbe_loop *loop)
 {
+    loop->shared = true;
+    loop_hots_rest(&loop->hots);
     return loop->epoll_fd;
 }
 
 uint64_t base_loop_next_ns(const struct dbe_loop *loop)
 {
-    return loop_timers_next_ns(&loop->timers);
+    return loop->timers.armed == 0 ? UINT64_MAX : loop_timers_next_ns(&loop->timers, base_mono_ns());
 }
 
 /* ---- making and freeing --------------------------------------------------------------------------------- */
@@ -292,6 +330,7 @@ void base_loop_free(struct dbe_loop *loop)
     while (loop->watches != NULL)
         base_watch_free(loop->watches);
     loop_timers_fini(&loop->timers);
+    loop_bufs_fini(&loop->bufs);
     base_close_p(&loop->signal_fd);
     base_close_p(&loop->wake_fd);
     base_close_p(&loop->epoll_fd);
@@ -301,4 +340,14 @@ void base_loop_free(struct dbe_loop *loop)
 dbe_err base_loop_timer(struct dbe_loop *loop, base_timer_fn *fn, void *ctx, struct base_timer **ret)
 {
     return loop_timer_new(&loop->timers, fn, ctx, ret);
+}
+
+struct loop_hots *loop_hots_of(struct dbe_loop *loop)
+{
+    return &loop->hots;
+}
+
+struct loop_bufs *loop_bufs_of(struct dbe_loop *loop)
+{
+    return &loop->bufs;
 }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/loop.h"
@@ -247,6 +248,165 @@ static void another_thread_wakes_the_loop(void **state)
     assert_int_equal(woken, 2); /* they coalesce */
 }
 
+/* ---- hot sources ------------------------------------------------------------------------------------------------ */
+
+struct source {
+    struct base_hot hot;
+    unsigned left, polls, rests; /* left: so often there is something */
+    struct base_hot *cool;       /* to cool when asked */
+};
+
+static bool source_poll(void *ctx)
+{
+    struct source *s = ctx;
+
+    s->polls++;
+    if (s->cool != NULL)
+        base_hot_cool(s->cool);
+    s->cool = NULL;
+    if (s->left == 0)
+        return false;
+    s->left--;
+    return true;
+}
+
+static void source_rest(void *ctx)
+{
+    ((struct source *)ctx)->rests++;
+}
+
+static struct source source_of(unsigned left)
+{
+    return (struct source){.hot = {.poll = source_poll, .rest = source_rest}, .left = left};
+}
+
+static void make_hot(struct source *s)
+{
+    s->hot.ctx = s;
+    base_loop_hot(loop, &s->hot);
+}
+
+static void a_hot_source_is_asked_instead_of_the_kernel(void **state)
+{
+    struct source s = source_of(3);
+
+    (void)state;
+    make_hot(&s);
+    make_hot(&s); /* is hot already */
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_int_equal(base_loop_turn(loop, -1), DBE_OK); /* would wait for ever otherwise */
+        assert_int_equal(s.polls, i);
+        assert_int_equal(s.rests, 0);
+    }
+    assert_int_equal(base_loop_turn(loop, 1), DBE_OK); /* nothing more: it is put to rest, then the loop sleeps */
+    assert_int_equal(s.rests, 1);
+    assert_null(s.hot.loop);
+    s.left = 1;
+    assert_int_equal(base_loop_turn(loop, 0), DBE_OK);
+    assert_int_equal(s.left, 1); /* and not asked any more */
+}
+
+static void a_turn_that_may_not_wait_leaves_nothing_hot(void **state)
+{
+    struct source s = source_of(5), t = source_of(5);
+
+    (void)state;
+    make_hot(&s);
+    assert_int_equal(base_loop_turn(loop, 0), DBE_OK);
+    assert_int_equal(s.rests, 1);
+    make_hot(&s);
+    assert_true(base_loop_fd(loop) >= 0); /* from now on the caller may sleep on the descriptor */
+    assert_int_equal(s.rests, 2);
+    make_hot(&t);
+    assert_int_equal(base_loop_turn(loop, 1), DBE_OK);
+    assert_int_equal(t.rests, 1);
+    assert_int_equal(t.left, 4);
+}
+
+static void a_busy_source_starves_nobody(void **state)
+{
+    struct source s = source_of(1000);
+    struct seen seen = {0};
+    struct base_watch *w;
+    unsigned turns = 0;
+
+    (void)state;
+    assert_int_equal(base_loop_watch(loop, pipes[0][0], BASE_LOOP_READ, on_fd, &seen, &w), DBE_OK);
+    make_hot(&s);
+    put(pipes[0][1]);
+    while (seen.calls == 0 && turns++ < 100)
+        assert_int_equal(base_loop_turn(loop, -1), DBE_OK);
+    assert_int_equal(turns, 64);
+    base_hot_cool(&s.hot);
+}
+
+static void hot_sources_have_a_maximum_and_may_go_in_any_order(void **state)
+{
+    struct source s[BASE_LOOP_HOTS_MAX + 1];
+
+    (void)state;
+    for (size_t i = 0; i <= BASE_LOOP_HOTS_MAX; i++) {
+        s[i] = source_of(1);
+        make_hot(&s[i]);
+    }
+    assert_int_equal(s[BASE_LOOP_HOTS_MAX].rests, 1);
+    assert_int_equal(s[0].rests, 0);
+    s[7].cool = &s[7].hot;
+    s[5].cool = &s[0].hot;
+    s[3].cool = &s[15].hot;
+    assert_int_equal(base_loop_turn(loop, -1), DBE_OK);
+    for (size_t i = 0; i < BASE_LOOP_HOTS_MAX; i++)
+        assert_true(s[i].polls >= 1 || i == 0);
+    assert_null(s[0].hot.loop);
+    assert_null(s[7].hot.loop);
+    assert_null(s[15].hot.loop);
+    assert_non_null(s[1].hot.loop);
+    assert_int_equal(base_loop_turn(loop, 1), DBE_OK);
+    for (size_t i = 1; i < BASE_LOOP_HOTS_MAX; i++)
+        assert_int_equal(s[i].rests, i == 7 || i == 15 ? 0 : 1);
+    base_hot_cool(&s[1].hot); /* nothing */
+}
+
+static void spinning_ends_where_the_clock_stands_still(void **state)
+{
+    struct source s = source_of(0);
+
+    (void)state;
+    base_loop_spin(loop, 10000);
+    s.hot.cheap = true;
+    make_hot(&s);
+    assert_int_equal(base_loop_turn(loop, 1), DBE_OK);
+    assert_true(s.polls > 2); /* it did spin */
+    assert_int_equal(s.rests, 1);
+    s.polls = 0;
+    make_hot(&s);
+    assert_int_equal(base_loop_turn(loop, 1), DBE_OK);
+    assert_int_equal(s.polls, 1); /* it did not pay: not at once again */
+}
+
+static void buffers_are_lent_and_some_are_kept(void **state)
+{
+    void *bufs[BASE_LOOP_BUFS_KEPT + 1];
+
+    (void)state;
+    for (size_t i = 0; i <= BASE_LOOP_BUFS_KEPT; i++) {
+        bufs[i] = base_loop_buf_take(loop);
+        assert_non_null(bufs[i]);
+        memset(bufs[i], 1, BASE_LOOP_BUF_BYTES);
+    }
+    for (size_t i = 0; i <= BASE_LOOP_BUFS_KEPT; i++)
+        base_loop_buf_give(loop, bufs[i]);
+    base_loop_buf_give(loop, NULL);
+    base_fail_alloc_at(1);
+    for (size_t i = 0; i < BASE_LOOP_BUFS_KEPT; i++)
+        bufs[i] = base_loop_buf_take(loop);
+    assert_int_equal(base_alloc_count(), 0);
+    assert_null(base_loop_buf_take(loop));
+    base_fail_alloc_at(0);
+    for (size_t i = 0; i < BASE_LOOP_BUFS_KEPT; i++)
+        base_loop_buf_give(loop, bufs[i]);
+}
+
 static void every_failed_allocation_is_reported(void **state)
 {
     dbe_err err = DBE_E_NOMEM;
@@ -276,6 +436,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_timer_armed_for_the_past_waits_its_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(a_signal_comes_through_the_loop, setup, teardown),
         cmocka_unit_test_setup_teardown(another_thread_wakes_the_loop, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_hot_source_is_asked_instead_of_the_kernel, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_turn_that_may_not_wait_leaves_nothing_hot, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_busy_source_starves_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(hot_sources_have_a_maximum_and_may_go_in_any_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(spinning_ends_where_the_clock_stands_still, setup, teardown),
+        cmocka_unit_test_setup_teardown(buffers_are_lent_and_some_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(every_failed_allocation_is_reported, setup, teardown),
     };
 

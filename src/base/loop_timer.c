@@ -108,25 +108,20 @@ void base_timer_free(struct base_timer *timer)
 
 /* A callback may arm its own timer for the past again: no more fire in one turn than were armed when it began, so that
  * descriptors get their turn as well. */
-void loop_timers_fire(struct loop_timers *t)
+void loop_timers_fire(struct loop_timers *t, uint64_t now_ns)
 {
-    uint64_t now = t->armed > 0 ? base_mono_ns() : 0;
-
-    for (size_t left = t->armed; left > 0 && t->armed > 0 && t->heap[0]->deadline_ns <= now; left--) {
+    for (size_t left = t->armed; left > 0 && t->armed > 0 && t->heap[0]->deadline_ns <= now_ns; left--) {
         struct base_timer *timer = t->heap[0];
         disarm(t, timer);
         timer->fn(timer->ctx); /* may free the timer */
     }
 }
 
-uint64_t loop_timers_next_ns(const struct loop_timers *t)
+uint64_t loop_timers_next_ns(const struct loop_timers *t, uint64_t now_ns)
 {
-    uint64_t now;
-
     if (t->armed == 0)
         return UINT64_MAX;
-    now = base_mono_ns();
-    return t->heap[0]->deadline_ns > now ? t->heap[0]->deadline_ns - now : 0;
+    return t->heap[0]->deadline_ns > now_ns ? t->heap[0]->deadline_ns - now_ns : 0;
 }
 
 void loop_timers_fini(struct loop_timers *t)

@@ -84,6 +84,8 @@ static void inproc_deliver(struct inproc_conn *c)
         tp_queue_consume(&c->inbox, n);
         tp_in_offer(&c->base);
     }
+    if (!c->dying)
+        tp_in_trim(&c->base);
     if (!c->dying && c->inbox.bytes == 0 && c->other != NULL && c->other->drained_owed)
         inproc_kick(c->other);
 }

@@ -11,9 +11,8 @@
 #include "transport/transport.h"
 
 enum {
-    TP_RECV_FIRST_BYTES = 16 * 1024,  /* first receive buffer; doubles up to the owner's maximum     */
-    TP_RECV_KEEP_BYTES = 256 * 1024,  /* a larger one is given back as soon as it is empty            */
-    TP_LINGER_MS = 5000,              /* how long a closed connection may still write what was queued */
+    TP_RECV_REST_BYTES = 8 * 1024,    /* input that waits for its rest and is no longer gets memory of its size */
+    TP_LINGER_MS = 5000,              /* how long a closed connection may still write what was queued            */
 };
 
 struct tp_impl {
@@ -30,10 +29,12 @@ struct tp_impl {
     dbe_err (*peer_cred)(const struct tp_conn *conn, uint32_t *ret_uid, int32_t *ret_pid);
 };
 
-/* Unconsumed input of a connection. */
+/* Unconsumed input of a connection. While bytes come the buffer is one that the loop lends; one of the connection's
+ * own holds what is larger, and the beginning of something whose rest has not come. An idle connection has none. */
 struct tp_in {
     uint8_t *data;
     size_t   len, cap;
+    bool     lent; /* data is the loop's */
 };
 
 struct tp_conn {
@@ -59,7 +60,7 @@ extern const struct tp_impl tp_inproc;
 dbe_err tp_in_room(struct tp_conn *conn, size_t *ret_room) DBE_MUST_CHECK;
 /* Offer what is there to the owner and drop what it consumed. Afterwards the owner may have closed `conn`. */
 void tp_in_offer(struct tp_conn *conn);
-/* Give a large, empty buffer back. */
+/* Before the connection waits: give an empty buffer back, and a lent one that holds little. */
 void tp_in_trim(struct tp_conn *conn);
 void tp_in_free(struct tp_conn *conn);
 

@@ -34,21 +34,40 @@ static const struct tp_impl *impl_of(const char *address, const char **ret_rest,
 
 /* ---- input ----------------------------------------------------------------------------------------------------- */
 
+/* Put the input into `data`, which has room for it, and let go of the old buffer. */
+static void in_move(struct tp_conn *conn, uint8_t *data, size_t cap, bool lent)
+{
+    struct tp_in *in = &conn->in;
+    size_t len = in->len;
+
+    if (len > 0)
+        memcpy(data, in->data, len);
+    tp_in_free(conn);
+    *in = (struct tp_in){.data = data, .len = len, .cap = cap, .lent = lent};
+}
+
 dbe_err tp_in_room(struct tp_conn *conn, size_t *ret_room)
 {
     struct tp_in *in = &conn->in;
 
     if (in->len >= conn->recv_max_bytes)
         return DBE_E_TOO_LARGE;
-    if (in->len == in->cap) {
-        size_t cap = BASE_MIN(in->cap == 0 ? (size_t)TP_RECV_FIRST_BYTES : in->cap * 2, conn->recv_max_bytes);
-        uint8_t *data = base_realloc(in->data, cap, 1);
+    if (!in->lent && in->len <= TP_RECV_REST_BYTES && in->cap <= TP_RECV_REST_BYTES) {
+        uint8_t *data = base_loop_buf_take(conn->loop);
         if (data == NULL)
             return DBE_E_NOMEM;
-        in->data = data;
-        in->cap = cap;
+        in_move(conn, data, BASE_LOOP_BUF_BYTES, true);
+    } else if (in->len == in->cap) {
+        size_t cap = BASE_MIN(in->cap * 2, conn->recv_max_bytes);
+        uint8_t *data = in->lent ? base_realloc(NULL, cap, 1) : base_realloc(in->data, cap, 1);
+        if (data == NULL)
+            return DBE_E_NOMEM;
+        if (in->lent)
+            in_move(conn, data, cap, false);
+        else
+            *in = (struct tp_in){.data = data, .len = in->len, .cap = cap};
     }
-    *ret_room = in->cap - in->len;
+    *ret_room = BASE_MIN(in->cap, conn->recv_max_bytes) - in->len;
     return DBE_OK;
 }
 
@@ -65,13 +84,23 @@ void tp_in_offer(struct tp_conn *conn)
 
 void tp_in_trim(struct tp_conn *conn)
 {
-    if (conn->in.len == 0 && conn->in.cap > TP_RECV_KEEP_BYTES)
+    struct tp_in *in = &conn->in;
+
+    if (in->len == 0) {
         tp_in_free(conn);
+    } else if (in->lent && in->len <= TP_RECV_REST_BYTES) {
+        uint8_t *own = base_realloc(NULL, in->len, 1);
+        if (own != NULL)
+            in_move(conn, own, in->len, false);
+    }
 }
 
 void tp_in_free(struct tp_conn *conn)
 {
-    base_free(conn->in.data);
+    if (conn->in.lent)
+        base_loop_buf_give(conn->loop, conn->in.data);
+    else
+        base_free(conn->in.data);
     conn->in = (struct tp_in){0};
 }
 

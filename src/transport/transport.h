@@ -11,7 +11,7 @@
 #include "base/base.h"
 #include "base/loop.h"
 
-enum { TP_ADDRESS_MAX = 200, TP_BACKLOG = 64 };
+enum { TP_ADDRESS_MAX = 200, TP_BACKLOG = 4096 };
 
 struct tp_conn;     /* one connection */
 struct tp_listener;

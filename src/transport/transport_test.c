@@ -2,7 +2,7 @@
  *
  * transport_test.c - connections over Unix sockets and within the loop: order, back-pressure, ends, stale files.
  */
-#include "transport/transport.h"
+#include "transport/tp_impl.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -195,6 +195,27 @@ static void bytes_arrive_in_order_and_in_units(void **state)
     TURN_UNTIL(f, f->near.got.len == 4);
     assert_memory_equal(f->near.got.data, "back", 4);
     assert_int_equal(tp_send(f->near.conn, NULL, 0), DBE_OK);
+}
+
+static void an_idle_connection_holds_no_buffer(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t data[20000] = {0};
+
+    dial(f);
+    assert_null(f->far.conn->in.data);
+    f->far.unit = 1000;
+    assert_int_equal(tp_send(f->near.conn, data, 1010), DBE_OK);
+    TURN_UNTIL(f, f->far.got.len == 1000);
+    turn(f, 1);
+    assert_int_equal(f->far.conn->in.cap, 10); /* the beginning of something, and no more than that */
+    f->far.unit = 20000;
+    assert_int_equal(tp_send(f->near.conn, data, 9990), DBE_OK);
+    TURN_UNTIL(f, f->far.conn->in.len == 10000);
+    assert_int_equal(tp_send(f->near.conn, data, 10000), DBE_OK);
+    TURN_UNTIL(f, f->far.got.len == 21000);
+    turn(f, 1);
+    assert_null(f->far.conn->in.data);
 }
 
 static void slow_reader_fills_the_queue_and_no_more(void **state)
@@ -539,6 +560,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(bytes_arrive_in_order_and_in_units),
+        BOTH(an_idle_connection_holds_no_buffer),
         BOTH(slow_reader_fills_the_queue_and_no_more),
         BOTH(unconsumed_input_is_bounded),
         BOTH(peer_that_vanishes_is_noticed_once),

@@ -26,6 +26,7 @@ struct uds_conn {
     struct tp_conn base;
     int fd;
     struct base_watch *watch;
+    struct base_hot hot;
     struct base_timer *linger;
     struct tp_queue queue;
     unsigned events; /* what the watch waits for  */
@@ -51,6 +52,7 @@ static void uds_destroy(struct uds_conn *c)
         c->dying = true;
         return;
     }
+    base_hot_cool(&c->hot);
     base_watch_free(c->watch);
     base_timer_free(c->linger);
     tp_queue_free(&c->queue);
@@ -93,6 +95,7 @@ static dbe_err uds_want(struct uds_conn *c, unsigned events)
 /* The connection is over: tell the owner, once. */
 static void uds_over(struct uds_conn *c, dbe_err why)
 {
+    base_hot_cool(&c->hot);
     base_watch_free(c->watch);
     c->watch = NULL;
     c->broken = true;
@@ -144,31 +147,53 @@ static void uds_on_writable(struct uds_conn *c)
         c->base.ops->on_drained(c->base.ctx, &c->base);
 }
 
-/* Read until the socket is empty, the turn's share is used or the owner closes. */
-static void uds_on_readable(struct uds_conn *c)
+/* Read until the socket is empty, the turn's share is used or the owner closes. True if there was something: bytes, or
+ * the end. */
+static bool uds_on_readable(struct uds_conn *c)
 {
+    bool any = false;
+
     for (int i = 0; i < UDS_READS_A_TURN && !c->dying && !c->told && !c->lingering; i++) {
         size_t room = 0;
         dbe_err err = tp_in_room(&c->base, &room);
         if (err != DBE_OK) {
             uds_over(c, err);
-            return;
+            return true;
         }
         ssize_t n = recv(c->fd, c->base.in.data + c->base.in.len, room, MSG_DONTWAIT);
         if (n > 0) {
+            any = true;
             c->base.in.len += (size_t)n;
             tp_in_offer(&c->base);
             if ((size_t)n < room)
                 break; /* the socket is empty; level-triggered watching reports what comes next */
         } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
             uds_over(c, DBE_E_CLOSED);
-            return;
+            return true;
         } else if (errno == EAGAIN) {
             break;
         }
     }
-    if (!c->dying)
-        tp_in_trim(&c->base);
+    if (c->dying)
+        return any;
+    tp_in_trim(&c->base);
+    if (any && !c->told && !c->lingering)
+        base_loop_hot(c->base.loop, &c->hot);
+    return any;
+}
+
+/* The loop asks, before it sleeps, whether more came. */
+static bool uds_poll(void *ctx)
+{
+    struct uds_conn *c = ctx;
+    bool any;
+
+    c->depth++;
+    any = uds_on_readable(c);
+    c->depth--;
+    if (c->dying && c->depth == 0)
+        uds_destroy(c);
+    return any;
 }
 
 static void uds_on_event(void *ctx, int fd, unsigned events)
@@ -189,7 +214,7 @@ static void uds_on_event(void *ctx, int fd, unsigned events)
         uds_on_writable(c);
     if ((events & (BASE_LOOP_READ | BASE_LOOP_HANGUP)) != 0 && !c->dying && !c->told) {
         if (!c->lingering)
-            uds_on_readable(c);
+            (void)uds_on_readable(c);
         else if ((events & BASE_LOOP_HANGUP) != 0)
             uds_over(c, DBE_E_CLOSED);
     }
@@ -207,6 +232,7 @@ static dbe_err uds_start(struct tp_conn *conn)
 
     DBE_TRY(base_loop_watch(conn->loop, c->fd, events, uds_on_event, c, &c->watch));
     c->events = events;
+    c->hot = (struct base_hot){.poll = uds_poll, .ctx = c};
     return DBE_OK;
 }
 
@@ -271,6 +297,7 @@ static void uds_close(struct tp_conn *conn, bool after_drain)
         return;
     }
     c->lingering = true;
+    base_hot_cool(&c->hot);
     base_timer_set(c->linger, base_mono_ns() + (uint64_t)TP_LINGER_MS * BASE_NS_PER_MS);
 }
 
