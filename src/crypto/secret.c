@@ -180,6 +180,7 @@ static void *get(size_t len, size_t align)
     if (block != NULL) {
         heap.stats.live_bytes += len;
         heap.stats.live_count++;
+        heap.stats.held_bytes += class == LARGE ? large_bytes(need) : class_bytes(class);
     }
     (void)pthread_mutex_unlock(&heap.lock);
     if (block == NULL)
@@ -208,6 +209,7 @@ static void put(void *ptr)
     (void)pthread_mutex_lock(&heap.lock);
     heap.stats.live_bytes -= len;
     heap.stats.live_count--;
+    heap.stats.held_bytes -= class == LARGE ? whole : class_bytes(class);
     if (class == LARGE)
         heap.stats.mapped_bytes -= whole;
     else

@@ -36,6 +36,7 @@ bool crypto_secret_serve_openssl(void);
 struct crypto_secret_stats {
     size_t mapped_bytes;           /* taken from the system */
     size_t live_bytes, live_count; /* asked for and not freed */
+    size_t held_bytes;             /* what that takes, heads and rounding included */
     bool openssl;                  /* crypto_secret_serve_openssl took hold */
 };
 struct crypto_secret_stats crypto_secret_stats(void);

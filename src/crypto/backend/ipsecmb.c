@@ -55,6 +55,18 @@ static dbe_err gcm_seal(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEA
     return DBE_OK;
 }
 
+/* base_equal_ct in two words: its bytes cost a third of the opening of a small record. */
+static bool tag_equal(const uint8_t a[CRYPTO_AEAD_TAG_BYTES], const uint8_t b[CRYPTO_AEAD_TAG_BYTES])
+{
+    uint64_t x[2], y[2], diff;
+
+    memcpy(x, a, sizeof x);
+    memcpy(y, b, sizeof y);
+    diff = (x[0] ^ y[0]) | (x[1] ^ y[1]);
+    __asm__("" : "+r"(diff)); /* nothing may be concluded from one word alone */
+    return diff == 0;
+}
+
 static dbe_err gcm_open(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEAD_IV_BYTES], const void *aad,
                         size_t aad_len, const void *in, size_t len, uint8_t *out)
 {
@@ -69,7 +81,7 @@ static dbe_err gcm_open(struct crypto_aead_ctx *ctx, const uint8_t iv[CRYPTO_AEA
         return DBE_E_TOO_LARGE;
     text_len = len - CRYPTO_AEAD_TAG_BYTES;
     IMB_AES256_GCM_DEC(mgr, &ctx->key, &ctx->work, out, in, text_len, iv, aad, aad_len, tag, sizeof tag);
-    if (base_equal_ct(tag, (const uint8_t *)in + text_len, sizeof tag)) /* `out` ends before the tag, over `in` too */
+    if (tag_equal(tag, (const uint8_t *)in + text_len)) /* `out` ends before the tag, over `in` too */
         return DBE_OK;
     base_wipe(out, text_len);   /* plain text that nobody vouches for */
     base_wipe(tag, sizeof tag); /* what would have been right */
