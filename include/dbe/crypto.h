@@ -15,6 +15,8 @@
 
 #include "dbe/err.h"
 
+DBE_BEGIN_DECLS
+
 /* Choose the backends before anything else of the library is used.
  *
  * `spec` names slots and backends, separated by commas: "aead=ipsec-mb,kem=oqs,sig=oqs". Slots: ecdh, kem, sig, aead. A
@@ -28,5 +30,7 @@ dbe_err dbe_crypto_select(const char *spec, struct dbe_diag *diag) DBE_MUST_CHEC
 /* The backends of this build, for people: one line for each, its name, the slots it can fill and its version. The text
  * belongs to the library and does not change. Thread-safe. Never NULL. */
 const char *dbe_crypto_backends(void);
+
+DBE_END_DECLS
 
 #endif

@@ -25,6 +25,8 @@
 #include "dbe/err.h"
 #include "dbe/limits.h"
 
+DBE_BEGIN_DECLS
+
 enum {
     DBE_PAYLOAD_DEPTH_MAX = 16,    /* messages within messages, and brackets within brackets of JSON */
     DBE_PAYLOAD_MAP_MAX = 1024,    /* entries of one map */
@@ -60,5 +62,7 @@ dbe_err dbe_payload_from_json(uint8_t msg_type, const char *json, size_t len, vo
 /* Does the payload have its form (as dbe_payload_to_json demands) and its values the ranges that the schema states
  * (clause 3.15)? Errors as dbe_payload_to_json, and E_RANGE for a value outside its range. */
 dbe_err dbe_payload_check(uint8_t msg_type, const void *payload, size_t len, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+DBE_END_DECLS
 
 #endif

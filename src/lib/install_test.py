@@ -85,7 +85,7 @@ class Installed(unittest.TestCase):
         pc = next((cls.tmp / "root").rglob("dbe.pc"))
         cls.prefix = cls.tmp / "root" / cls.variable(pc, "prefix").lstrip("/")
         cls.libdir = pc.parent.parent
-        cls.env = {**os.environ, "PKG_CONFIG_LIBDIR": f"{pc.parent}:{os.environ.get('PKG_CONFIG_LIBDIR', '')}",
+        cls.env = {**os.environ, "PKG_CONFIG_PATH": f"{pc.parent}:{os.environ.get('PKG_CONFIG_PATH', '')}",
                    "LD_LIBRARY_PATH": str(cls.libdir)}
 
     @classmethod
