@@ -132,8 +132,8 @@ static void fuzz_auth_block(struct fake_pair *p, unsigned n, const uint8_t *bloc
     base_buf_bytes(&rec, wire->data, clear);
     base_put_u32(rec.data, (uint32_t)(clear - HEAD + len + DBE_RECORD_TAG_BYTES));
     uint8_t *sealed = base_buf_grow(&rec, len + DBE_RECORD_TAG_BYTES);
-    MUST(sealed != NULL && aead->new_ctx(with->secrets->hs_key[sender], true, &ctx) == DBE_OK);
-    MUST(aead->seal(ctx, with->secrets->hs_iv[sender], rec.data, HEAD, block, len, sealed) == DBE_OK);
+    MUST(sealed != NULL && aead->new_ctx(with->hs->secrets->key[sender], true, &ctx) == DBE_OK);
+    MUST(aead->seal(ctx, with->hs->secrets->iv[sender], rec.data, HEAD, block, len, sealed) == DBE_OK);
     aead->free_ctx(ctx);
     (void)feed_all(n == 2 ? p->i : p->r, rec.data, rec.len, n == 2 ? &p->to_r : &p->to_i);
     MUST(!sess_is_up(n == 2 ? p->i : p->r));

@@ -3,9 +3,9 @@
  * auth_block.c - how a side proves who it is: certificate, evidence, signature over the transcript, key confirmation;
  * sealed under the handshake keys. The same block in messages 2 and 3, made and taken here.
  *
- * Order on the way in, cheap first: seal, lengths, key confirmation, reflection, then the certificate, only with the key
- * that the certificate vouches for the signature, and only then the evidence, which is the peer's by that signature.
- * Nothing but the transcript is committed.
+ * Order on the way in, cheap first: seal, lengths, key confirmation, reflection, then the certificate, only with the
+ * key that the certificate vouches for the signature, and only then the evidence, which is the peer's by that
+ * signature. Nothing but the transcript is committed.
  */
 #include "session/session_priv.h"
 
@@ -33,7 +33,7 @@ static dbe_err confirm(const struct sess *s, size_t sender, uint8_t out[CRYPTO_H
     uint8_t th[CRYPTO_HASH_BYTES];
 
     DBE_TRY(crypto_hash_peek(s->hs->transcript, th));
-    return crypto_hmac(s->secrets->k_mac[sender], sizeof s->secrets->k_mac[sender], th, sizeof th, out);
+    return crypto_hmac(s->hs->secrets->k_mac[sender], SESS_SECRET_BYTES, th, sizeof th, out);
 }
 
 /* A handshake key seals one block, so its nonce is the IV itself. */
@@ -44,8 +44,8 @@ static dbe_err with_hs_key(const struct sess *s, size_t sender, bool seal, const
     struct crypto_aead_ctx *ctx = NULL;
     dbe_err err;
 
-    DBE_TRY(aead->new_ctx(s->secrets->hs_key[sender], seal, &ctx));
-    err = (seal ? aead->seal : aead->open)(ctx, s->secrets->hs_iv[sender], rec_head, DBE_RECORD_HEADER_BYTES, at, len,
+    DBE_TRY(aead->new_ctx(s->hs->secrets->key[sender], seal, &ctx));
+    err = (seal ? aead->seal : aead->open)(ctx, s->hs->secrets->iv[sender], rec_head, DBE_RECORD_HEADER_BYTES, at, len,
                                            at);
     aead->free_ctx(ctx);
     return err;

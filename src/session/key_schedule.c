@@ -34,15 +34,15 @@ dbe_err sess_ks_handshake(struct sess *s)
     static const char *const key_label[2] = {"DSMIL-DBE hs key i2r", "DSMIL-DBE hs key r2i"};
     static const char *const iv_label[2] = {"DSMIL-DBE hs iv i2r", "DSMIL-DBE hs iv r2i"};
     static const char *const mac_label[2] = {"DSMIL-DBE confirm initiator", "DSMIL-DBE confirm responder"};
-    struct sess_secrets *k = s->secrets;
+    struct sess_hs_secrets *k = s->hs->secrets;
     uint8_t th[CRYPTO_HASH_BYTES];
 
     DBE_TRY(crypto_hash_peek(s->hs->transcript, th));
     DBE_TRY(crypto_hkdf_extract(th, sizeof th, k->ikm, s->suite->ecdh->ss_bytes + s->suite->kem->ss_bytes, k->prk));
     base_wipe(k->ikm, sizeof k->ikm);
     for (size_t role = 0; role < 2; role++) {
-        DBE_TRY(derive(k->prk, key_label[role], NULL, 0, k->hs_key[role], sizeof k->hs_key[role]));
-        DBE_TRY(derive(k->prk, iv_label[role], NULL, 0, k->hs_iv[role], sizeof k->hs_iv[role]));
+        DBE_TRY(derive(k->prk, key_label[role], NULL, 0, k->key[role], sizeof k->key[role]));
+        DBE_TRY(derive(k->prk, iv_label[role], NULL, 0, k->iv[role], sizeof k->iv[role]));
         DBE_TRY(derive(k->prk, mac_label[role], NULL, 0, k->k_mac[role], sizeof k->k_mac[role]));
     }
     return DBE_OK;
@@ -51,16 +51,17 @@ dbe_err sess_ks_handshake(struct sess *s)
 dbe_err sess_ks_application(struct sess *s)
 {
     static const char *const label[2] = {"DSMIL-DBE app i2r", "DSMIL-DBE app r2i"};
+    struct sess_hs_secrets *hs = s->hs->secrets;
     struct sess_secrets *k = s->secrets;
     size_t own = s->config.role == SESS_INITIATOR ? 0 : 1;
     uint8_t th[CRYPTO_HASH_BYTES];
 
     DBE_TRY(crypto_hash_peek(s->hs->transcript, th));
-    DBE_TRY(derive(k->prk, "DSMIL-DBE master", th, sizeof th, k->master, sizeof k->master));
-    DBE_TRY(derive(k->master, label[own], NULL, 0, k->send, sizeof k->send));
-    DBE_TRY(derive(k->master, label[1 - own], NULL, 0, k->recv, sizeof k->recv));
-    DBE_TRY(derive(k->master, "DSMIL-DBE log", NULL, 0, k->k_log, sizeof k->k_log));
-    DBE_TRY(derive(k->master, "DSMIL-DBE channel binding", NULL, 0, k->binding, sizeof k->binding));
+    DBE_TRY(derive(hs->prk, "DSMIL-DBE master", th, sizeof th, hs->master, sizeof hs->master));
+    DBE_TRY(derive(hs->master, label[own], NULL, 0, k->send, sizeof k->send));
+    DBE_TRY(derive(hs->master, label[1 - own], NULL, 0, k->recv, sizeof k->recv));
+    DBE_TRY(derive(hs->master, "DSMIL-DBE log", NULL, 0, k->k_log, sizeof k->k_log));
+    DBE_TRY(derive(hs->master, "DSMIL-DBE channel binding", NULL, 0, k->binding, sizeof k->binding));
     DBE_TRY(sess_ks_keys(s->suite, k->send, true, &s->send.keys));
     DBE_TRY(sess_ks_keys(s->suite, k->recv, false, &s->recv.keys));
     s->send.epoch = s->recv.epoch = SESS_FIRST_EPOCH;
@@ -77,7 +78,7 @@ dbe_err sess_ks_keys(const struct crypto_suite *suite, const uint8_t secret[SESS
                      struct sess_keys *ret)
 {
     uint8_t key[CRYPTO_AEAD_KEY_BYTES];
-    struct sess_keys made = {0};
+    struct sess_keys made = {.suite = suite};
     dbe_err err;
 
     err = derive(secret, "DSMIL-DBE key", NULL, 0, key, sizeof key);
@@ -92,9 +93,9 @@ dbe_err sess_ks_keys(const struct crypto_suite *suite, const uint8_t secret[SESS
     return err;
 }
 
-void sess_keys_free(const struct crypto_suite *suite, struct sess_keys *keys)
+void sess_keys_free(struct sess_keys *keys)
 {
     if (keys->aead != NULL)
-        suite->aead->free_ctx(keys->aead);
+        keys->suite->aead->free_ctx(keys->aead);
     base_wipe(keys, sizeof *keys);
 }

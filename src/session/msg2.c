@@ -18,7 +18,7 @@ static size_t clear_bytes(const struct crypto_suite *suite)
 static dbe_err put_shares(struct sess *s, const uint8_t *peer_pub, const uint8_t *peer_ek, uint8_t *at)
 {
     const struct crypto_suite *suite = s->suite;
-    uint8_t *ikm = s->secrets->ikm;
+    uint8_t *ikm = s->hs->secrets->ikm;
     dbe_err err;
 
     DBE_TRY(suite->ecdh->keygen(&s->hs->ecdh[0], at));
@@ -81,12 +81,12 @@ static dbe_err take_shares(struct sess *s, size_t index, const uint8_t *pub, con
 
     if (memcmp(pub, s->hs->ecdh_pub[index], suite->ecdh->pub_bytes) == 0)
         return dbe_fail(&s->diag, DBE_E_AUTH, "message 2 share", 0, "the peer sent our own public value back");
-    err = suite->ecdh->derive(s->hs->ecdh[index], pub, s->secrets->ikm);
+    err = suite->ecdh->derive(s->hs->ecdh[index], pub, s->hs->secrets->ikm);
     if (err == DBE_E_MALFORMED)
         return dbe_fail(&s->diag, err, "message 2 share", 0, "the public value is not a point of %s",
                         suite->ecdh->name);
     DBE_TRY(err);
-    return suite->kem->decaps(s->hs->kem[index], ct, s->secrets->ikm + suite->ecdh->ss_bytes);
+    return suite->kem->decaps(s->hs->kem[index], ct, s->hs->secrets->ikm + suite->ecdh->ss_bytes);
 }
 
 dbe_err sess_msg2_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out)

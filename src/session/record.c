@@ -43,29 +43,29 @@ dbe_err sess_rec_seal(struct sess *s, uint8_t type, const void *msg, size_t len,
 
     if (head.seq == UINT64_MAX)
         return dbe_fail(&s->diag, DBE_E_LIMIT, "sequence", 0, "the last sequence number is used up");
-    /* Always on: under one key a sequence number, and with it a nonce, is used once. */
-    if (d->key_used && head.seq <= d->last_seq)
+    /* Always on: a sequence number, and with it a nonce, is used once, whatever becomes of the keys meanwhile. */
+    if (d->any && head.seq <= d->last_seq)
         return dbe_fail(&s->diag, DBE_E_STATE, "sequence", 0, "a nonce would have been used twice");
     d->last_seq = head.seq; /* spent, whatever becomes of the record */
-    d->key_used = true;
+    d->any = true;
     d->next_seq++;
     d->epoch_records++;
     d->epoch_bytes += len;
 
     sess_rec_head_put(dst, &head);
     sess_nonce(d->keys.iv, head.seq, nonce);
-    return s->suite->aead->seal(d->keys.aead, nonce, dst, DBE_RECORD_HEADER_BYTES, msg, len,
-                                dst + DBE_RECORD_HEADER_BYTES);
+    return d->keys.suite->aead->seal(d->keys.aead, nonce, dst, DBE_RECORD_HEADER_BYTES, msg, len,
+                                     dst + DBE_RECORD_HEADER_BYTES);
 }
 
-static dbe_err open_with(const struct sess *s, const struct sess_keys *keys, uint64_t seq, uint8_t *rec, size_t len)
+static dbe_err open_with(const struct sess_keys *keys, uint64_t seq, uint8_t *rec, size_t len)
 {
     uint8_t nonce[CRYPTO_AEAD_IV_BYTES];
     uint8_t *body = rec + DBE_RECORD_HEADER_BYTES;
 
     sess_nonce(keys->iv, seq, nonce);
-    return s->suite->aead->open(keys->aead, nonce, rec, DBE_RECORD_HEADER_BYTES, body, len - DBE_RECORD_HEADER_BYTES,
-                                body);
+    return keys->suite->aead->open(keys->aead, nonce, rec, DBE_RECORD_HEADER_BYTES, body, len - DBE_RECORD_HEADER_BYTES,
+                                   body);
 }
 
 /* A datagram of the next epoch that overtook the notice: try the keys that will be, and move if they open it. */
@@ -76,10 +76,10 @@ static dbe_err open_ahead(struct sess *s, uint64_t seq, uint8_t *rec, size_t len
     dbe_err err = sess_ks_next(s->secrets->recv, next);
 
     if (err == DBE_OK)
-        err = sess_ks_keys(s->suite, next, false, &keys);
+        err = sess_ks_keys(s->recv.keys.suite, next, false, &keys);
     if (err == DBE_OK)
-        err = open_with(s, &keys, seq, rec, len);
-    sess_keys_free(s->suite, &keys);
+        err = open_with(&keys, seq, rec, len);
+    sess_keys_free(&keys);
     base_wipe(next, sizeof next);
     return err == DBE_OK ? sess_rekey_take(s, (uint8_t)(s->recv.epoch + 1)) : err;
 }
@@ -91,10 +91,10 @@ static dbe_err open_record(struct sess *s, const struct sess_rec_head *head, uin
 
     *ret_old = false;
     if (head->epoch == d->epoch)
-        return open_with(s, &d->keys, head->seq, rec, len);
+        return open_with(&d->keys, head->seq, rec, len);
     if (s->config.datagram && head->epoch == (uint8_t)(d->epoch - 1) && d->prev.aead != NULL) {
         *ret_old = true;
-        return open_with(s, &d->prev, head->seq, rec, len);
+        return open_with(&d->prev, head->seq, rec, len);
     }
     if (s->config.datagram && head->epoch == (uint8_t)(d->epoch + 1))
         return open_ahead(s, head->seq, rec, len);
@@ -102,7 +102,7 @@ static dbe_err open_record(struct sess *s, const struct sess_rec_head *head, uin
 }
 
 /* What an authentic, new record says. */
-static dbe_err apply(struct sess *s, const struct sess_rec_head *head, const uint8_t *msg, size_t len, bool old,
+static dbe_err apply(struct sess *s, const struct sess_rec_head *head, uint8_t *msg, size_t len, bool old,
                      struct sess_out *out)
 {
     switch (head->type) {
@@ -120,6 +120,8 @@ static dbe_err apply(struct sess *s, const struct sess_rec_head *head, const uin
         out->event = SESS_PEER_CLOSED;
         sess_move(s, SESS_CLOSED);
         return DBE_OK;
+    case SESS_REC_REHANDSHAKE: return sess_renew_take(s, msg, len, out);
+    case SESS_REC_SWITCH: return sess_renew_switch(s, msg[0], out);
     default: return DBE_E_PROTOCOL;
     }
 }

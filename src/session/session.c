@@ -37,14 +37,14 @@ static bool holds(const struct sess *s)
     case SESS_I_WAIT_2: return s->hs != NULL && s->hs->kem[0] != NULL && !send && !recv && !s->peer_known;
     case SESS_R_WAIT_3: return s->hs != NULL && s->suite != NULL && !send && !recv && !s->peer_known;
     case SESS_UP:
-    case SESS_CLOSING: return s->hs == NULL && s->suite != NULL && send && recv && s->peer_known;
+    case SESS_CLOSING: return s->hs == NULL && s->suite != NULL && send && recv && s->peer_known && sess_renew_holds(s);
     case SESS_CLOSED:
-    case SESS_DEAD: return s->hs == NULL && !send && !recv && s->recv.prev.aead == NULL;
+    case SESS_DEAD: return s->hs == NULL && s->renew == NULL && !send && !recv && s->recv.prev.aead == NULL;
     default: return false;
     }
 }
 
-static void hs_free(struct sess *s)
+void sess_end_handshake(struct sess *s)
 {
     if (s->hs == NULL)
         return;
@@ -57,30 +57,20 @@ static void hs_free(struct sess *s)
         if (s->hs->kem[i] != NULL)
             suite->kem->key_free(s->hs->kem[i]);
     }
+    base_secret_free(s->hs->secrets, sizeof *s->hs->secrets);
     base_wipe(s->hs, sizeof *s->hs);
     base_free(s->hs);
     s->hs = NULL;
 }
 
-void sess_end_handshake(struct sess *s)
-{
-    struct sess_secrets *k = s->secrets;
-
-    hs_free(s);
-    base_wipe(k->ikm, sizeof k->ikm);
-    base_wipe(k->prk, sizeof k->prk);
-    base_wipe(k->master, sizeof k->master);
-    base_wipe(k->hs_key, sizeof k->hs_key);
-    base_wipe(k->hs_iv, sizeof k->hs_iv);
-    base_wipe(k->k_mac, sizeof k->k_mac);
-}
-
 static void wipe_keys(struct sess *s)
 {
-    hs_free(s);
-    sess_keys_free(s->suite, &s->send.keys);
-    sess_keys_free(s->suite, &s->recv.keys);
-    sess_keys_free(s->suite, &s->recv.prev);
+    sess_end_handshake(s);
+    sess_renew_free(s);
+    s->owed_alert = 0;
+    sess_keys_free(&s->send.keys);
+    sess_keys_free(&s->recv.keys);
+    sess_keys_free(&s->recv.prev);
     if (s->secrets != NULL)
         base_wipe(s->secrets, sizeof *s->secrets);
 }
@@ -100,6 +90,14 @@ dbe_err sess_kill(struct sess *s, dbe_err err)
         (void)dbe_fail(&s->diag, err, NULL, 0, "%s", dbe_err_text(err));
     sess_move(s, SESS_DEAD);
     return err;
+}
+
+void sess_fresh_diag(struct sess *s)
+{
+    if (!s->diag_old)
+        return;
+    s->diag = (struct dbe_diag){0};
+    s->diag_old = false;
 }
 
 static bool in_handshake(const struct sess *s)
@@ -129,17 +127,19 @@ static dbe_err alert_take(struct sess *s, uint8_t *rec, size_t len, struct sess_
     return dbe_fail(&s->diag, err, "alert", 0, "the peer refused the handshake, it says %s", dbe_err_name(err));
 }
 
-static void alert_put(dbe_err err, struct base_buf *buf)
+uint16_t sess_alert_code(dbe_err err)
 {
-    uint8_t rec[DBE_RECORD_HEADER_BYTES + SESS_ALERT_BYTES];
+    bool of_peer = dbe_err_class(err) == DBE_CLASS_PEER || dbe_err_class(err) == DBE_CLASS_DROP;
+
+    return (uint16_t)(of_peer ? err : DBE_E_CLOSED);
+}
+
+void sess_alert_put(uint16_t code, uint8_t dst[SESS_ALERT_RECORD_BYTES])
+{
     struct sess_rec_head head = {.length = SESS_ALERT_BYTES, .type = SESS_REC_ALERT};
 
-    /* what went wrong on this host is none of the peer's business */
-    if (dbe_err_class(err) != DBE_CLASS_PEER && dbe_err_class(err) != DBE_CLASS_DROP)
-        err = DBE_E_CLOSED;
-    sess_rec_head_put(rec, &head);
-    base_put_u16(rec + DBE_RECORD_HEADER_BYTES, (uint16_t)err);
-    base_buf_bytes(buf, rec, sizeof rec);
+    sess_rec_head_put(dst, &head);
+    base_put_u16(dst + DBE_RECORD_HEADER_BYTES, code);
 }
 
 typedef dbe_err take_fn(struct sess *s, uint8_t *rec, size_t len, struct sess_out *out);
@@ -151,15 +151,19 @@ static const struct rule {
     unsigned states;   /* where it may come */
     uint32_t min, max; /* of `length` */
     take_fn *take;
+    bool streams_only;
 } rules[] = {
-    {SESS_REC_DATA, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, DBE_MESSAGE_MAX_BYTES + TAG, sess_rec_take},
-    {SESS_REC_REKEY, BIT(SESS_UP) | BIT(SESS_CLOSING), 1 + TAG, 1 + TAG, sess_rec_take},
-    {SESS_REC_CLOSE, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, TAG, sess_rec_take},
-    {SESS_REC_MSG_1, BIT(SESS_R_WAIT_1), SESS_MSG1_FIXED_BYTES, HS_MAX, sess_msg1_take},
-    {SESS_REC_MSG_2, BIT(SESS_I_WAIT_2), SESS_MSG2_FIXED_BYTES, HS_MAX, sess_msg2_take},
-    {SESS_REC_MSG_3, BIT(SESS_R_WAIT_3), SESS_AUTH_FIXED_BYTES + TAG, HS_MAX, sess_msg3_take},
+    {SESS_REC_DATA, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, DBE_MESSAGE_MAX_BYTES + TAG, sess_rec_take, false},
+    {SESS_REC_REKEY, BIT(SESS_UP) | BIT(SESS_CLOSING), 1 + TAG, 1 + TAG, sess_rec_take, false},
+    {SESS_REC_CLOSE, BIT(SESS_UP) | BIT(SESS_CLOSING), TAG, TAG, sess_rec_take, false},
+    {SESS_REC_REHANDSHAKE, BIT(SESS_UP) | BIT(SESS_CLOSING), SESS_ALERT_RECORD_BYTES + TAG,
+     DBE_HANDSHAKE_MAX_BYTES + TAG, sess_rec_take, true},
+    {SESS_REC_SWITCH, BIT(SESS_UP) | BIT(SESS_CLOSING), 1 + TAG, 1 + TAG, sess_rec_take, true},
+    {SESS_REC_MSG_1, BIT(SESS_R_WAIT_1), SESS_MSG1_FIXED_BYTES, HS_MAX, sess_msg1_take, false},
+    {SESS_REC_MSG_2, BIT(SESS_I_WAIT_2), SESS_MSG2_FIXED_BYTES, HS_MAX, sess_msg2_take, false},
+    {SESS_REC_MSG_3, BIT(SESS_R_WAIT_3), SESS_AUTH_FIXED_BYTES + TAG, HS_MAX, sess_msg3_take, false},
     {SESS_REC_ALERT, BIT(SESS_I_WAIT_2) | BIT(SESS_R_WAIT_3) | BIT(SESS_UP) | BIT(SESS_CLOSING), SESS_ALERT_BYTES,
-     SESS_ALERT_BYTES, alert_take},
+     SESS_ALERT_BYTES, alert_take, false},
 };
 
 /* Is this record possible now? From its header alone, before its body is awaited. */
@@ -170,7 +174,7 @@ static dbe_err check_head(struct sess *s, const struct sess_rec_head *head, cons
     for (size_t i = 0; i < BASE_ARRAY_LEN(rules) && rule == NULL; i++)
         if (rules[i].type == head->type)
             rule = &rules[i];
-    if (rule == NULL || (rule->states & BIT(s->state)) == 0)
+    if (rule == NULL || (rule->states & BIT(s->state)) == 0 || (rule->streams_only && s->config.datagram))
         return dbe_fail(&s->diag, DBE_E_PROTOCOL, "record type", 4, "record type 0x%02x is not allowed now",
                         head->type);
     if (head->length > rule->max)
@@ -231,6 +235,7 @@ dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enu
         return DBE_E_CLOSED;
     if (s->state == SESS_DEAD || s->state == SESS_I_NEW)
         return DBE_E_STATE;
+    sess_fresh_diag(s);
     err = find_record(s, in, len, &rule, &used);
     if (droppable(s, rule, err)) {
         err = DBE_OK;
@@ -245,8 +250,9 @@ dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enu
         bool tell = in_handshake(s) && (rule == NULL || rule->take != alert_take);
 
         sess_cut(out, start); /* nothing that was half said */
-        if (tell)
-            alert_put(err, out);
+        uint8_t *at = tell ? base_buf_grow(out, SESS_ALERT_RECORD_BYTES) : NULL;
+        if (at != NULL)
+            sess_alert_put(sess_alert_code(err), at);
         return sess_kill(s, err);
     }
     *ret_used = used;
@@ -256,65 +262,7 @@ dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enu
     return DBE_OK;
 }
 
-/* ---- what the owner says ------------------------------------------------------------------------------------- */
-
-static dbe_err may_send(const struct sess *s)
-{
-    if (s->state == SESS_CLOSING || s->state == SESS_CLOSED)
-        return DBE_E_CLOSED;
-    return s->state == SESS_UP ? DBE_OK : DBE_E_STATE;
-}
-
-/* Seal an optional rekey notice and an optional record (type 0: none) into `out`, both or neither. */
-static dbe_err emit(struct sess *s, bool rekey, uint8_t type, const void *msg, size_t len, uint64_t now_ns,
-                    struct base_buf *out)
-{
-    size_t notice = rekey ? SESS_REKEY_NOTICE_BYTES : 0;
-    size_t need = notice + (type != 0 ? DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES : 0);
-    uint8_t *p = base_buf_grow(out, need);
-    dbe_err err = DBE_OK;
-
-    if (p == NULL)
-        return out->err;
-    if (rekey)
-        err = sess_rekey_send(s, now_ns, p);
-    if (err == DBE_OK && type != 0)
-        err = sess_rec_seal(s, type, msg, len, p + notice);
-    if (err != DBE_OK) {
-        out->len -= need;
-        return sess_kill(s, err);
-    }
-    return DBE_OK;
-}
-
-dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out)
-{
-    DBE_TRY(may_send(s));
-    if (len > DBE_MESSAGE_MAX_BYTES)
-        return DBE_E_TOO_LARGE;
-    if (!s->send.aged) {
-        s->send.aged = true;
-        s->send.epoch_start_ns = now_ns;
-    }
-    DBE_TRY(emit(s, sess_rekey_due(s, len, now_ns), SESS_REC_DATA, msg, len, now_ns, out));
-    s->stats.sealed++;
-    s->stats.sealed_bytes += len;
-    return DBE_OK;
-}
-
-dbe_err sess_rekey(struct sess *s, uint64_t now_ns, struct base_buf *out)
-{
-    DBE_TRY(may_send(s));
-    return emit(s, true, 0, NULL, 0, now_ns, out);
-}
-
-dbe_err sess_close(struct sess *s, struct base_buf *out)
-{
-    DBE_TRY(may_send(s));
-    DBE_TRY(emit(s, false, SESS_REC_CLOSE, NULL, 0, 0, out));
-    sess_move(s, SESS_CLOSING);
-    return DBE_OK;
-}
+/* ---- life ------------------------------------------------------------------------------------------------------ */
 
 dbe_err sess_start(struct sess *s, struct base_buf *out)
 {
@@ -331,27 +279,31 @@ dbe_err sess_start(struct sess *s, struct base_buf *out)
     return DBE_OK;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------ */
-
-static dbe_err take_suites(struct sess *s)
+dbe_err sess_suites_of(const uint16_t *ids, size_t count, enum sess_role role,
+                       const struct crypto_suite *ret[DBE_SUITES_MAX], size_t *ret_count)
 {
     const struct crypto_suite *const *all = NULL;
-    size_t known = crypto_suites(&all), asked = s->config.suites_count;
+    size_t known = crypto_suites(&all);
 
-    if (asked > DBE_SUITES_MAX)
+    if (count > DBE_SUITES_MAX)
         return DBE_E_ARGUMENT;
-    /* Every suite offered costs a share of its own, whether it is chosen or not. */
-    if (s->config.role == SESS_INITIATOR)
-        known = 1;
-    s->suites_count = asked > 0 ? asked : BASE_MIN(known, (size_t)DBE_SUITES_MAX);
-    for (size_t i = 0; i < s->suites_count; i++) {
-        s->suites[i] = asked > 0 ? crypto_suite(s->config.suites[i]) : all[i];
-        if (s->suites[i] == NULL)
+    for (size_t i = 0; i < count; i++) {
+        ret[i] = crypto_suite(ids[i]);
+        if (ret[i] == NULL)
             return DBE_E_UNSUPPORTED;
         for (size_t j = 0; j < i; j++)
-            if (s->suites[j] == s->suites[i])
+            if (ret[j] == ret[i])
                 return DBE_E_DUPLICATE;
     }
+    if (count > 0) {
+        *ret_count = count;
+        return DBE_OK;
+    }
+    /* By default: every suite offered costs a share of its own, whether it is chosen or not; accepting costs nothing.
+     * */
+    *ret_count = role == SESS_INITIATOR ? 1 : BASE_MIN(known, (size_t)DBE_SUITES_MAX);
+    for (size_t i = 0; i < *ret_count; i++)
+        ret[i] = all[i];
     return DBE_OK;
 }
 
@@ -363,10 +315,13 @@ static dbe_err begin(struct sess *s)
     s->config.auth.own_cert(s->config.auth.ctx, &cert, &cert_len);
     if (cert == NULL || cert_len == 0 || cert_len > DBE_CERT_MAX_BYTES)
         return DBE_E_ARGUMENT;
-    DBE_TRY(take_suites(s));
-    s->hs = base_alloc(1, sizeof *s->hs);
+    DBE_TRY(sess_suites_of(s->config.suites, s->config.suites_count, s->config.role, s->suites, &s->suites_count));
     s->secrets = base_secret_alloc(sizeof *s->secrets);
+    s->hs = base_alloc(1, sizeof *s->hs);
     if (s->hs == NULL || s->secrets == NULL)
+        return DBE_E_NOMEM;
+    s->hs->secrets = base_secret_alloc(sizeof *s->hs->secrets);
+    if (s->hs->secrets == NULL)
         return DBE_E_NOMEM;
     DBE_TRY(crypto_hash_new(&s->hs->transcript));
     return crypto_hash_update(s->hs->transcript, SESS_PROTOCOL_ID, sizeof SESS_PROTOCOL_ID - 1);
@@ -405,6 +360,18 @@ void sess_free(struct sess *s)
 }
 
 /* ---- looking ----------------------------------------------------------------------------------------------------- */
+
+dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count)
+{
+    const struct crypto_suite *found[DBE_SUITES_MAX];
+    size_t found_count;
+
+    DBE_TRY(sess_suites_of(suites, count, SESS_RESPONDER, found, &found_count));
+    for (size_t i = 0; i < count; i++)
+        s->config.suites[i] = suites[i];
+    s->config.suites_count = count;
+    return DBE_OK;
+}
 
 bool sess_is_up(const struct sess *s)
 {

@@ -30,8 +30,8 @@ enum sess_role { SESS_INITIATOR, SESS_RESPONDER };
 /* What the session asks of its owner: credentials and the check of the peer's. The node fills this in with
  * dbe_credential and dbe_trust; tests with fakes. */
 struct sess_auth_ops {
-    /* Own certificate (DER); valid and the same until the handshake that asked is over (SESS_ESTABLISHED, SESS_SWITCHED,
-     * SESS_REFUSED or an error); a later handshake of the session may be given another. */
+    /* Own certificate (DER); valid and the same until the handshake that asked is over (SESS_ESTABLISHED,
+     * SESS_SWITCHED, SESS_REFUSED or an error); a later handshake of the session may be given another. */
     void (*own_cert)(void *ctx, const uint8_t **ret_der, size_t *ret_len);
     /* Sign the transcript with the own ML-DSA-87 key. */
     dbe_err (*sign)(void *ctx, const char *sig_ctx, const void *msg, size_t len, uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES]);
@@ -41,8 +41,8 @@ struct sess_auth_ops {
     /* Optional. Proof of more than the key, such as a TPM quote, over `th` = TH(own certificate), spec 6.8: appended to
      * `out`, which is empty and takes at most SESS_EVIDENCE_MAX_BYTES. NULL: there is none. */
     dbe_err (*evidence)(void *ctx, const uint8_t th[CRYPTO_HASH_BYTES], struct base_buf *out);
-    /* Optional. Judge the peer's, which may be empty: called when certificate and signature have been verified, so it is
-     * the peer's own. NULL: whatever it is, it counts for nothing. */
+    /* Optional. Judge the peer's, which may be empty: called when certificate and signature have been verified, so it
+     * is the peer's own. NULL: whatever it is, it counts for nothing. */
     dbe_err (*verify_evidence)(void *ctx, const struct dbe_identity *peer, const uint8_t th[CRYPTO_HASH_BYTES],
                                const uint8_t *bytes, size_t len, struct dbe_diag *diag);
     void *ctx;
@@ -78,7 +78,7 @@ enum sess_event {
     SESS_REKEYED,     /* the peer moved to a new epoch; nothing to deliver */
     SESS_PEER_CLOSED, /* authenticated end of the channel */
     SESS_DROPPED,     /* datagram only: a record that did not open or was seen before; counted, the channel lives */
-    SESS_SWITCHED,    /* what the peer seals from here on is under the keys of a rehandshake; sess_suite and sess_peer may
+    SESS_SWITCHED,    /* what the peer seals from here on is under a rehandshake's keys; sess_suite and sess_peer may
                          have been renewed (the SPIFFE id is the same); a record is owed (sess_flush) */
     SESS_REFUSED,     /* a rehandshake came to nothing, for want of a common suite or of means on either side: sess_diag
                          says why until the next call; the channel goes on as it was; a record may be owed */
@@ -102,18 +102,18 @@ size_t sess_recv_max(const struct sess *s);
 dbe_err sess_seal(struct sess *s, const void *msg, size_t len, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 
 /* The same for content that was gathered in `out` itself: the room of the record's header (DBE_RECORD_HEADER_BYTES)
- * begins at `head_at` of `out`, what is to be sealed lies behind it, up to the end of `out`. Seals there and appends the
- * tag. Nothing else may be sealed by this session between the first byte of the gathering and this call. E_NOMEM and
- * E_TOO_LARGE leave all as it was; other errors are final and the gathered content is gone. */
+ * begins at `head_at` of `out`, what is to be sealed lies behind it, up to the end of `out`. Seals there and appends
+ * the tag. Nothing else may be sealed by this session between the first byte of the gathering and this call. E_NOMEM
+ * and E_TOO_LARGE leave all as it was; other errors are final and the gathered content is gone. */
 dbe_err sess_seal_in_place(struct sess *s, size_t head_at, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 
 /* Move the own direction to the next epoch now. */
 dbe_err sess_rekey(struct sess *s, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 
-/* Begin a new handshake inside the channel, by either side: new keys and, where they were renewed, new certificates, under
- * the first of `suites` (best first; count 0: the suite in use) that the peer takes. Its first record is appended to
- * `out`. Messages flow on meanwhile and none is lost; SESS_SWITCHED says that it is done, SESS_REFUSED that it came to
- * nothing. If both sides begin one, the channel's initiator's goes through and serves both. A peer that fails in it
+/* Begin a new handshake inside the channel, by either side: new keys and, where they were renewed, new certificates,
+ * under the first of `suites` (best first; count 0: the suite in use) that the peer takes. Its first record is appended
+ * to `out`. Messages flow on meanwhile and none is lost; SESS_SWITCHED says that it is done, SESS_REFUSED that it came
+ * to nothing. If both sides begin one, the channel's initiator's goes through and serves both. A peer that fails in it
  * (another SPIFFE id, a bad signature, a revoked certificate) loses the channel. Channel binding and K_log stay.
  * E_STATE on datagrams and before the channel is up; E_AGAIN while one is in progress; E_UNSUPPORTED, E_DUPLICATE,
  * E_ARGUMENT for the list; on any error but those of sess_seal nothing has changed. */
@@ -124,9 +124,9 @@ dbe_err sess_rehandshake(struct sess *s, const uint16_t *suites, size_t count, u
  * Does not touch what is in use or in progress. */
 dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count) DBE_MUST_CHECK;
 
-/* Records that are owed to the peer after SESS_HANDSHAKING, SESS_SWITCHED or SESS_REFUSED on a channel that is up, sealed
- * and appended to `out`; nothing if nothing is owed. Errors as sess_seal; after E_NOMEM and E_TOO_LARGE they are still
- * owed. Every call that seals does this first. */
+/* Records that are owed to the peer after SESS_HANDSHAKING, SESS_SWITCHED or SESS_REFUSED on a channel that is up,
+ * sealed and appended to `out`; nothing if nothing is owed. Errors as sess_seal; after E_NOMEM and E_TOO_LARGE they are
+ * still owed. Every call that seals does this first. */
 dbe_err sess_flush(struct sess *s, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 bool    sess_owes(const struct sess *s);
 

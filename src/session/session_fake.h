@@ -21,7 +21,7 @@ struct fake {
     uint8_t cert[FAKE_CERT_BYTES];
     dbe_err verify_err; /* the owner's rule says no */
     dbe_err sign_err;
-    bool any_mesh; /* verifies certificates of every mesh */
+    bool any_mesh;           /* verifies certificates of every mesh */
     const uint8_t *evidence; /* what it proves besides its key; see fake_evidence */
     size_t evidence_len;
     dbe_err evidence_err, evidence_verdict;
@@ -56,7 +56,7 @@ static inline void fake_own_cert(void *ctx, const uint8_t **ret_der, size_t *ret
     *ret_der = f->cert;
     *ret_len = sizeof f->cert;
     if (f->break_mac != NULL)
-        f->break_mac->secrets->k_mac[0][0] ^= 1, f->break_mac->secrets->k_mac[1][0] ^= 1;
+        f->break_mac->hs->secrets->k_mac[0][0] ^= 1, f->break_mac->hs->secrets->k_mac[1][0] ^= 1;
 }
 
 static inline dbe_err fake_sign(void *ctx, const char *sig_ctx, const void *msg, size_t len,
@@ -85,6 +85,7 @@ static inline dbe_err fake_verify(void *ctx, const uint8_t *der, size_t len, str
         return dbe_fail(diag, DBE_E_CERT, "certificate", 0, "not signed by the CA");
     memset(ret, 0, sizeof *ret);
     ret->device = der[4];
+    memcpy(ret->fingerprint, hash, sizeof ret->fingerprint);
     (void)snprintf(ret->spiffe_id, sizeof ret->spiffe_id, "spiffe://fake/l7/test/%u", der[4]);
     memcpy(ret_pk, der + 6, CRYPTO_MLDSA87_PK_BYTES);
     return DBE_OK;

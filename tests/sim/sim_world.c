@@ -73,7 +73,7 @@ static dbe_err sign(void *ctx, const char *sig_ctx, const void *msg, size_t len,
     const struct sim_cred *cred = ctx;
 
     for (size_t k = 0; cred->spoil_mac != NULL && k < 2; k++)
-        cred->spoil_mac->secrets->k_mac[k][0] ^= 1;
+        cred->spoil_mac->hs->secrets->k_mac[k][0] ^= 1;
     return fake_sign(ctx, sig_ctx, msg, len, sig);
 }
 
