@@ -26,14 +26,17 @@ static const char usage_text[] =
     "       dsmil keys renew NAME [--days N] [--revoke] [--reason REASON]\n"
     "       dsmil keys revoke NAME|SERIAL [--reason REASON]\n"
     "       dsmil keys verify NAME|FILE [--json]\n"
+    "       dsmil keys seal NAME --passphrase-file FILE | --tpm [--pcrs 0,7] | --plain\n"
     "\n"
     "  --dir DIR   key store; otherwise $DSMIL_KEYS, or keys/ in the state directory\n"
     "  ROLE        shim, router, worker, agent, service, person\n"
     "  REASON      key-compromise, superseded, cessation, affiliation-changed, privilege-withdrawn, unspecified\n"
+    "  --passphrase-file FILE, --tpm [--pcrs LIST]\n"
+    "              how init, issue, renew and seal write keys; otherwise $DSMIL_PASSPHRASE_FILE, $DSMIL_TPM, or plain\n"
     "  Without ceilings a node may carry up to SECRET in SOC,DEV,LAB,CRYPTO. A key is never overwritten; a "
     "certificate\n"
-    "  in the last third of its life is issued again for the same key. renew makes a new key, too; with --revoke it puts\n"
-    "  the old certificate on the revocation list.\n";
+    "  in the last third of its life is issued again for the same key. renew makes a new key, too; with --revoke it\n"
+    "  puts the old certificate on the revocation list.\n";
 
 static int usage(FILE *out, int code)
 {
@@ -54,6 +57,8 @@ int keys_code(dbe_err err)
     case DBE_E_NOT_FOUND: return CLI_NOT_UP;
     case DBE_E_ARGUMENT:
     case DBE_E_CONFIG:
+    case DBE_E_SEALED:
+    case DBE_E_TPM:
     case DBE_E_PERMISSION: return CLI_USAGE;
     default: return CLI_FAILED;
     }
@@ -144,6 +149,55 @@ static int read_role(const char *text, struct keys_opts *o)
     return CLI_OK;
 }
 
+/* "0,7" to a mask of registers. */
+static int read_pcrs(const char *text, uint32_t *ret)
+{
+    enum { PCRS = 24 };
+    uint32_t mask = 0;
+
+    for (const char *at = text; *at != '\0'; at += *at == ',') {
+        char *end = NULL;
+        unsigned long n = strtoul(at, &end, 10);
+        if (*at < '0' || *at > '9' || n >= PCRS || (*end != '\0' && *end != ',') || (*end == ',' && end[1] == '\0'))
+            return keys_wrong("--pcrs takes numbers from 0 to 23, as in 0,7:", text);
+        mask |= UINT32_C(1) << n;
+        at = end;
+    }
+    *ret = mask;
+    return mask != 0 ? CLI_OK : keys_wrong("--pcrs takes numbers from 0 to 23, as in 0,7", NULL);
+}
+
+/* The same for options that say how keys are sealed. */
+static int read_seal_option(int argc, char **argv, int *i, struct keys_opts *o)
+{
+    const char *v;
+
+    if ((v = cli_opt(argc, argv, i, "--passphrase-file")) != NULL)
+        o->seal.passphrase_file = v;
+    else if ((v = cli_opt(argc, argv, i, "--pcrs")) != NULL)
+        return read_pcrs(v, &o->seal.pcrs);
+    else if (strcmp(argv[*i], "--tpm") == 0)
+        o->seal.kind = DBE_SEAL_TPM;
+    else if (strcmp(argv[*i], "--plain") == 0)
+        o->seal.kind = DBE_SEAL_PLAIN;
+    else
+        return CLI_FAILED;
+    return CLI_OK;
+}
+
+/* A passphrase beside --tpm or --plain opens what is sealed under it already. */
+static int apply_seal(struct keys_opts *o)
+{
+    struct dbe_diag diag = {0};
+
+    if (o->seal.pcrs != 0 && o->seal.kind != DBE_SEAL_TPM)
+        return keys_wrong("--pcrs goes with --tpm", NULL);
+    if (o->seal.kind == DBE_SEAL_AUTO && o->seal.passphrase_file != NULL)
+        o->seal.kind = DBE_SEAL_PASSPHRASE;
+    dbe_err err = dbe_keys_set_seal(&o->seal, &diag);
+    return err == DBE_OK ? CLI_OK : cli_fail(CLI_USAGE, "keys", err, &diag);
+}
+
 /* The option at argv[*i]; CLI_FAILED: it is none of these. */
 static int read_option(int argc, char **argv, int *i, struct keys_opts *o)
 {
@@ -182,7 +236,7 @@ static int read_option(int argc, char **argv, int *i, struct keys_opts *o)
     else if (strcmp(argv[*i], "--exercise") == 0)
         o->what.exercise = true;
     else
-        return CLI_FAILED;
+        return read_seal_option(argc, argv, i, o);
     return rc;
 }
 
@@ -215,7 +269,8 @@ int keys_options(int argc, char **argv, bool takes_word, struct keys_opts *o)
         if (rc != CLI_OK)
             return rc;
     }
-    return o->dir[0] != '\0' ? CLI_OK : default_dir(o);
+    int rc = apply_seal(o);
+    return rc != CLI_OK || o->dir[0] != '\0' ? rc : default_dir(o);
 }
 
 /* "SOC,DEV" to a mask. */
@@ -447,7 +502,8 @@ int cli_keys(int argc, char **argv)
         const char *name;
         int (*run)(int argc, char **argv);
     } verbs[] = {{"init", keys_init}, {"issue", keys_issue}, {"list", keys_list},
-                 {"show", keys_show}, {"renew", keys_renew}, {"revoke", keys_revoke}, {"verify", keys_verify}};
+                 {"show", keys_show}, {"renew", keys_renew}, {"revoke", keys_revoke}, {"verify", keys_verify},
+                 {"seal", keys_seal}};
 
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)

@@ -15,6 +15,7 @@ struct keys_opts {
     const char *mesh, *name; /* name: --name, or the one plain word that a verb takes */
     const char *classification, *compartments, *reason;
     struct dbe_issue what;
+    struct dbe_seal seal;
     uint32_t days;
     bool json, device_set, role_set, revoke;
 };
@@ -34,5 +35,6 @@ json_t *keys_identity_json(const char *name, const struct dbe_identity *id);
 int keys_renew(int argc, char **argv);
 int keys_revoke(int argc, char **argv);
 int keys_verify(int argc, char **argv);
+int keys_seal(int argc, char **argv);
 
 #endif

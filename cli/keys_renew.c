@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * keys_renew.c - `dsmil keys renew | revoke | verify`: identities that end, begin again, or are asked about.
+ * keys_renew.c - `dsmil keys renew | revoke | verify | seal`: identities that end, begin again, are asked about, and
+ * keys that are sealed another way.
  *
  * In:   a name, a serial number or a file    Out: files of the key store, words for people, JSON for programs
  * Does not: tell running services: they watch the key store's revocation list themselves.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "cli/keys_priv.h"
 
@@ -93,5 +95,33 @@ int keys_verify(int argc, char **argv)
         return cli_print_json(keys_identity_json(o.name, &id));
     keys_print_identity(o.name, &id);
     printf("  verified      signed by this mesh's CA, valid now, not revoked\n");
+    return CLI_OK;
+}
+
+int keys_seal(int argc, char **argv)
+{
+    static const char *const words[] = {
+        [DBE_SEAL_AUTO] = "unknown",
+        [DBE_SEAL_PLAIN] = "plain, for whoever can read the file",
+        [DBE_SEAL_PASSPHRASE] = "under a passphrase",
+        [DBE_SEAL_TPM] = "by this machine's TPM",
+    };
+    struct keys_opts o = {0};
+    enum dbe_seal_kind kind = DBE_SEAL_AUTO;
+    struct dbe_diag diag = {0};
+    int rc = keys_options(argc, argv, true, &o);
+
+    if (rc != CLI_OK)
+        return rc;
+    if (o.name == NULL)
+        return keys_wrong("seal needs the NAME of a key (ca for the authority's)", NULL);
+    if (o.seal.kind == DBE_SEAL_AUTO && getenv("DSMIL_PASSPHRASE_FILE") == NULL && getenv("DSMIL_TPM") == NULL)
+        return keys_wrong("seal needs --passphrase-file FILE, --tpm or --plain", NULL);
+    dbe_err err = dbe_keys_seal(o.dir, o.name, &diag);
+    if (err == DBE_OK)
+        err = dbe_keys_seal_kind(o.dir, o.name, &kind, &diag);
+    if (err != DBE_OK)
+        return cli_fail(keys_code(err), "keys seal", err, &diag);
+    printf("%s/%s.key is sealed now: %s\n", o.dir, o.name, words[kind]);
     return CLI_OK;
 }

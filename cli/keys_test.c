@@ -142,6 +142,14 @@ static void wrong_words_are_explained(void **state)
         "renew x --reason whim",
         "verify",
         "verify a b",
+        "seal",
+        "seal ca",
+        "seal ca --pcrs 7",
+        "seal ca --tpm --pcrs 24",
+        "seal ca --tpm --pcrs 7,",
+        "seal ca --tpm --pcrs ,7",
+        "seal ca --tpm --pcrs -1",
+        "seal ca --tpm --pcrs=",
     };
 
     assert_int_equal(run(f, "init"), CLI_OK);
@@ -226,6 +234,34 @@ static void identities_end_and_begin_again(void **state)
     assert_true(printed(f, "3 revoked"));
 }
 
+static void keys_are_sealed(void **state)
+{
+    struct fixture *f = *state;
+    char pass[96], line[256];
+
+    (void)snprintf(pass, sizeof pass, "%s/pass", f->dir);
+    assert_int_equal(base_file_write(pass, "words\n", 6, 0600, NULL), DBE_OK);
+    (void)snprintf(line, sizeof line, "init --passphrase-file %s", pass);
+    assert_int_equal(run(f, line), CLI_OK);
+    assert_int_equal(run(f, "issue --device 43 --role router"), CLI_USAGE);
+    assert_true(printed(f, "E_SEALED"));
+    assert_true(printed(f, "DSMIL_PASSPHRASE_FILE"));
+    (void)snprintf(line, sizeof line, "issue --device 43 --role router --plain --passphrase-file %s", pass);
+    assert_int_equal(run(f, line), CLI_OK);
+    assert_int_equal(run(f, "show router-43"), CLI_OK); /* needs no passphrase */
+    (void)snprintf(line, sizeof line, "seal router-43 --passphrase-file %s", pass);
+    assert_int_equal(run(f, line), CLI_OK);
+    assert_true(printed(f, "under a passphrase"));
+    assert_int_equal(run(f, "show router-43"), CLI_USAGE);
+    assert_int_equal(setenv("DSMIL_PASSPHRASE_FILE", pass, 1), 0);
+    assert_int_equal(run(f, "show router-43"), CLI_OK);
+    assert_int_equal(run(f, "seal router-43 --plain"), CLI_OK);
+    assert_true(printed(f, "plain"));
+    assert_int_equal(run(f, "seal nobody"), CLI_NOT_UP);
+    assert_int_equal(unsetenv("DSMIL_PASSPHRASE_FILE"), 0);
+    assert_int_equal(run(f, "show router-43"), CLI_OK);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -235,6 +271,7 @@ int main(void)
         T(wrong_words_are_explained),
         T(programs_read_json),
         T(identities_end_and_begin_again),
+        T(keys_are_sealed),
     };
     return cmocka_run_group_tests_name("cli-keys", tests, NULL, NULL);
 }

@@ -82,6 +82,44 @@ dbe_err dbe_trust_verify(const struct dbe_trust *trust, const uint8_t *der, size
 dbe_err dbe_trust_check(const struct dbe_trust *trust, const struct dbe_identity *id, uint64_t now_ms,
                         struct dbe_diag *diag) DBE_MUST_CHECK;
 
+/* ---- sealed keys -----------------------------------------------------------------------------------------------
+ *
+ * A key file says itself how it is sealed, and one store may hold all kinds. Whatever opens a key needs what seals it:
+ * for a passphrase the file that DSMIL_PASSPHRASE_FILE names (yours alone, mode 0600; a newline at its end does not
+ * count) or a callback, never an argument; for a TPM 2.0 a TCTI configuration in DSMIL_TPM ("device:/dev/tpmrm0",
+ * "swtpm:path=..."), or none for the TSS's own choice. Errors of opening: E_SEALED (another passphrase, another TPM,
+ * registers that changed), E_TPM (no TPM to be reached), E_PERMISSION, E_CONFIG (damaged), E_UNSUPPORTED (this build
+ * cannot use a TPM). */
+
+enum dbe_seal_kind {
+    DBE_SEAL_AUTO,       /* as the file that is replaced; a new key by DSMIL_TPM or DSMIL_PASSPHRASE_FILE, else plain */
+    DBE_SEAL_PLAIN,      /* PKCS#8 in PEM, mode 0600 */
+    DBE_SEAL_PASSPHRASE, /* PKCS#8 in PEM, encrypted: PBES2, scrypt, AES-256-CBC; `openssl pkey` reads it */
+    DBE_SEAL_TPM,        /* opens on this machine's TPM alone */
+};
+
+/* Give the passphrase of `file` in buf[0..*ret_len), at most `cap` bytes, not NUL-terminated. The memory is locked and
+ * wiped by the caller. Anything but DBE_OK is handed on. */
+typedef dbe_err dbe_passphrase_fn(void *ctx, const char *file, char *buf, size_t cap, size_t *ret_len);
+
+struct dbe_seal {
+    enum dbe_seal_kind kind;            /* how keys are written from now on; opening goes by the file */
+    const char        *passphrase_file; /* instead of $DSMIL_PASSPHRASE_FILE */
+    dbe_passphrase_fn *passphrase;      /* asked where there is no passphrase_file */
+    void              *ctx;
+    const char        *tpm;             /* instead of $DSMIL_TPM */
+    uint32_t           pcrs;            /* TPM: bit i demands that PCR i (SHA-256 bank) is what it is now; 0: none */
+};
+/* How this process seals and opens keys; the strings are copied. NULL: the environment alone, as at the start. Not
+ * thread-safe: call it before threads start. E_ARGUMENT. */
+dbe_err dbe_keys_set_seal(const struct dbe_seal *how, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Seal the key of `name` ("ca" as well) anew, as dbe_keys_set_seal said, in place and in one step. What lay unsealed on
+ * the disk before may be found there still. */
+dbe_err dbe_keys_seal(const char *dir, const char *name, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* How the key of `name` is sealed. E_NOT_FOUND, E_CONFIG. */
+dbe_err dbe_keys_seal_kind(const char *dir, const char *name, enum dbe_seal_kind *ret, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+
 /* ---- revocation (spec 8.11, 8.13, 8.14) --------------------------------------------------------------------------
  *
  * The CA revokes certificates by a signed list: an X.509 CRL version 2 (RFC 5280, section 5) in DER, at most

@@ -22,6 +22,7 @@
 
 #include "issue.h"
 #include "profile.h"
+#include "seal.h"
 
 static const char clause[] = "key store";
 
@@ -50,20 +51,74 @@ bool keys_file_there(const char *dir, const char *name, const char *suffix)
     return dbe_keys_path(dir, name, suffix, path, sizeof path) == DBE_OK && access(path, F_OK) == 0;
 }
 
+/* How the key that is replaced is sealed counts for the new one. */
+static struct seal_how seal_of_old(const char *dir, const char *name)
+{
+    struct seal_how how;
+    struct base_buf old;
+
+    base_buf_init(&old, KEYS_FILE_MAX_BYTES);
+    if (keys_read_key_text(dir, name, "key", &old, NULL) == DBE_OK)
+        how = seal_choose(old.data, old.len);
+    else
+        how = seal_choose(NULL, 0);
+    base_buf_free(&old); /* wipes */
+    return how;
+}
+
+static dbe_err write_key(const char *dir, const char *name, const char *suffix, const struct crypto_key *key,
+                         const struct seal_how *how, struct dbe_diag *diag)
+{
+    char path[PATH_MAX];
+    struct base_buf text;
+
+    DBE_TRY(dbe_keys_path(dir, name, suffix, path, sizeof path));
+    void *mem = base_secret_alloc(KEYS_FILE_MAX_BYTES);
+    if (mem == NULL)
+        return dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory to write %.120s", path);
+    base_buf_init_fixed(&text, mem, KEYS_FILE_MAX_BYTES);
+    dbe_err err = seal_key(key, how, &text, diag);
+    if (err == DBE_OK)
+        err = base_file_write(path, text.data, text.len, 0600, diag);
+    base_secret_free(mem, KEYS_FILE_MAX_BYTES);
+    return err;
+}
+
 dbe_err keys_write_key(const char *dir, const char *name, const char *suffix, const struct crypto_key *key,
                        struct dbe_diag *diag)
 {
-    char path[PATH_MAX];
-    struct base_buf pem;
+    const struct seal_how how = seal_of_old(dir, name);
 
-    DBE_TRY(dbe_keys_path(dir, name, suffix, path, sizeof path));
-    base_buf_init(&pem, KEYS_FILE_MAX_BYTES);
-    dbe_err err = crypto_key_to_pem(key, &pem);
+    return write_key(dir, name, suffix, key, &how, diag);
+}
+
+dbe_err dbe_keys_seal(const char *dir, const char *name, struct dbe_diag *diag)
+{
+    const struct seal_how how = seal_choose(NULL, 0);
+    struct crypto_key *key = NULL;
+    BASE_AUTO_CLOSE int lock = -1;
+
+    DBE_TRY(crypto_init(diag));
+    DBE_TRY(keys_lock(dir, &lock, diag));
+    DBE_TRY(keys_read_key(dir, name, "key", &key, diag));
+    dbe_err err = write_key(dir, name, "key", key, &how, diag);
+    crypto_key_free(key);
+    return err;
+}
+
+dbe_err dbe_keys_seal_kind(const char *dir, const char *name, enum dbe_seal_kind *ret, struct dbe_diag *diag)
+{
+    struct base_buf text;
+
+    DBE_TRY(keys_check_dir(dir, diag));
+    base_buf_init(&text, KEYS_FILE_MAX_BYTES);
+    dbe_err err = keys_read_key_text(dir, name, "key", &text, diag);
+    const struct key_seal_ops *row = err == DBE_OK ? seal_row_of(text.data, text.len) : NULL;
+    base_buf_free(&text); /* wipes */
+    if (err == DBE_OK && row == NULL)
+        return dbe_fail(diag, DBE_E_CONFIG, clause, 0, "%.60s.key is damaged or holds no key", name);
     if (err == DBE_OK)
-        err = base_file_write(path, pem.data, pem.len, 0600, diag);
-    else
-        err = dbe_fail(diag, err, clause, 0, "cannot encode the key of %.100s", name);
-    base_buf_free(&pem); /* wipes */
+        *ret = row->kind;
     return err;
 }
 

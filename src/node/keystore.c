@@ -2,7 +2,7 @@
  *
  * keystore.c - files of the key store: names, modes, PEM, reading, listing.
  *
- * In:   <dir>/<name>.key (PKCS#8 PEM, 0600), <dir>/<name>.crt (PEM), ca.key, ca.crt    Out: keys, certificates
+ * In:   <dir>/<name>.key (0600, sealed as seal.h says), <dir>/<name>.crt (PEM), ca.key, ca.crt    Out: keys, certificates
  * Does: refuses a directory or key that others could read, and says which command mends it.
  * Does not: make or sign anything (issue.c).
  */
@@ -21,6 +21,7 @@
 #include <openssl/pem.h>
 
 #include "cert.h"
+#include "seal.h"
 
 static const char clause[] = "key store";
 
@@ -64,27 +65,36 @@ dbe_err keys_check_dir(const char *dir, struct dbe_diag *diag)
     return DBE_OK;
 }
 
+dbe_err keys_read_key_text(const char *dir, const char *name, const char *suffix, struct base_buf *out,
+                           struct dbe_diag *diag)
+{
+    char path[PATH_MAX];
+
+    DBE_TRY(path_of(dir, name, suffix, path, diag));
+    dbe_err err = base_file_read_private(path, KEYS_FILE_MAX_BYTES, out, diag);
+    if (err == DBE_E_PERMISSION)
+        return dbe_fail(diag, err, clause, 0, "%.70s is not yours or is readable by others: run chmod 600 %.70s", path,
+                        path);
+    if (err == DBE_E_NOT_FOUND)
+        return dbe_fail(diag, err, clause, 0, "%.120s is missing: run dsmil keys issue", path);
+    return err;
+}
+
 dbe_err keys_read_key(const char *dir, const char *name, const char *suffix, struct crypto_key **ret,
                       struct dbe_diag *diag)
 {
     char path[PATH_MAX];
-    struct base_buf pem;
+    struct base_buf text;
 
     DBE_TRY(path_of(dir, name, suffix, path, diag));
-    base_buf_init(&pem, KEYS_FILE_MAX_BYTES);
-    dbe_err err = base_file_read_private(path, KEYS_FILE_MAX_BYTES, &pem, diag);
-    if (err == DBE_E_PERMISSION)
-        err = dbe_fail(diag, err, clause, 0, "%.70s is not yours or is readable by others: run chmod 600 %.70s", path,
-                       path);
-    else if (err == DBE_E_NOT_FOUND)
-        err = dbe_fail(diag, err, clause, 0, "%.120s is missing: run dsmil keys issue", path);
-    else if (err == DBE_OK) {
-        err = crypto_key_from_pem(pem.data, pem.len, ret);
-        if (err != DBE_OK)
-            err = dbe_fail(diag, err == DBE_E_NOMEM ? err : DBE_E_CONFIG, clause, 0,
-                           "%.100s is damaged or holds no ML-DSA-87 key: move it away and issue again", path);
-    }
-    base_buf_free(&pem); /* wipes */
+    void *mem = base_secret_alloc(KEYS_FILE_MAX_BYTES);
+    if (mem == NULL)
+        return dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory to read %.120s", path);
+    base_buf_init_fixed(&text, mem, KEYS_FILE_MAX_BYTES);
+    dbe_err err = keys_read_key_text(dir, name, suffix, &text, diag);
+    if (err == DBE_OK)
+        err = seal_open(text.data, text.len, path, ret, diag);
+    base_secret_free(mem, KEYS_FILE_MAX_BYTES);
     return err;
 }
 

@@ -38,6 +38,9 @@ dbe_err keys_read_cert_file(const char *path, struct base_buf *ret_der, struct d
 /* Read <dir>/<name>.<suffix>; the suffix is "key", or "key.next" within a renewal. */
 dbe_err keys_read_key(const char *dir, const char *name, const char *suffix, struct crypto_key **ret,
                       struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The text of that file, as it lies there. `out` is the caller's. */
+dbe_err keys_read_key_text(const char *dir, const char *name, const char *suffix, struct base_buf *out,
+                           struct dbe_diag *diag) DBE_MUST_CHECK;
 /* dbe_trust_load without the revocation list. */
 dbe_err keys_load_ca(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* `dir` is a directory, ours, closed to others. E_NOT_FOUND, E_PERMISSION, E_IO. */

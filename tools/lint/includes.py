@@ -45,6 +45,7 @@ PUBLIC = {
 }
 FOREIGN = {
     re.compile(r"^openssl/"): {"crypto", "node"},
+    re.compile(r"^tss2/"): {"node"},
     re.compile(r"^(oqs/|intel-ipsec-mb\.h$)"): {"crypto"},
     re.compile(r"^jansson\.h$"): {"shim", "cli"},
     re.compile(r"^microhttpd\.h$"): {"shim", "runtime"},
