@@ -46,6 +46,7 @@ static struct {
     uint8_t *chunk;
     size_t chunk_left;
     struct crypto_secret_stats stats;
+    uint64_t calls, fail_at; /* of crypto_secret_malloc */
 } heap = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
 
 /* ---- sizes ------------------------------------------------------------------------------------------------------ */
@@ -248,10 +249,33 @@ struct crypto_secret_stats crypto_secret_stats(void)
 
 /* ---- for OpenSSL ------------------------------------------------------------------------------------------------ */
 
+void crypto_secret_fail_at(uint64_t nth)
+{
+    (void)pthread_mutex_lock(&heap.lock);
+    heap.calls = 0;
+    heap.fail_at = nth;
+    (void)pthread_mutex_unlock(&heap.lock);
+}
+
+uint64_t crypto_secret_count(void)
+{
+    uint64_t calls;
+
+    (void)pthread_mutex_lock(&heap.lock);
+    calls = heap.calls;
+    (void)pthread_mutex_unlock(&heap.lock);
+    return calls;
+}
+
 void *crypto_secret_malloc(size_t len, const char *file, int line)
 {
+    bool fail;
+
     (void)file, (void)line;
-    return get(len, UNIT_BYTES);
+    (void)pthread_mutex_lock(&heap.lock);
+    fail = ++heap.calls == heap.fail_at;
+    (void)pthread_mutex_unlock(&heap.lock);
+    return fail ? NULL : get(len, UNIT_BYTES);
 }
 
 void crypto_secret_release(void *ptr, const char *file, int line)

@@ -41,6 +41,10 @@ struct crypto_secret_stats {
 };
 struct crypto_secret_stats crypto_secret_stats(void);
 
+/* For tests: make the n-th allocation of OpenSSL from now on fail, once; 0 never. And those since then. */
+void crypto_secret_fail_at(uint64_t nth);
+uint64_t crypto_secret_count(void);
+
 /* The three functions that OpenSSL is given: as malloc, realloc and free, aligned to 16. Exposed for the tests. */
 void *crypto_secret_malloc(size_t len, const char *file, int line);
 void *crypto_secret_realloc(void *ptr, size_t len, const char *file, int line);

@@ -68,7 +68,7 @@ static dbe_err mlkem_from_dk(const uint8_t *dk, size_t len, struct crypto_kem_ke
 static dbe_err mlkem_keygen(struct crypto_kem_key **ret, uint8_t *ek)
 {
     uint8_t seed[CRYPTO_MLKEM_SEED_BYTES];
-    dbe_err err = base_random(seed, sizeof seed);
+    dbe_err err = osl_algs.ready ? base_random(seed, sizeof seed) : DBE_E_STATE;
 
     if (err == DBE_OK)
         err = mlkem_from_seed(seed, ret, ek);
