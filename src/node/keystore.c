@@ -2,7 +2,8 @@
  *
  * keystore.c - files of the key store: names, modes, PEM, reading, listing.
  *
- * In:   <dir>/<name>.key (0600, sealed as seal.h says), <dir>/<name>.crt (PEM), ca.key, ca.crt    Out: keys, certificates
+ * In:   <dir>/<name>.key (0600, sealed as seal.h says), <dir>/<name>.crt (PEM), ca.key, ca.crt
+ * Out:  keys, certificates
  * Does: refuses a directory or key that others could read, and says which command mends it.
  * Does not: make or sign anything (issue.c).
  */
