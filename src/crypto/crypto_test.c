@@ -2,6 +2,7 @@
  *
  * crypto_test.c - known answers (computed with Python's hashlib and hmac), round trips, and wrong inputs of every op.
  */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,13 @@
 
 #include <cmocka.h>
 
-#include "crypto/backend/openssl.h"
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include "crypto/backend/backend.h"
+#include "crypto/secret.h"
+
+enum { MLKEM1024_DK_BYTES = 3168 }; /* FIPS 203 table 3 */
 
 #define OK(expr) assert_int_equal((expr), DBE_OK)
 #define ERR(err, expr) assert_int_equal((expr), (err))
@@ -172,6 +179,39 @@ static void test_kem(void **state)
     ERR(DBE_E_MALFORMED, kem->encaps(ek, ct, a));
     kem->key_free(dk);
     kem->key_free(NULL);
+}
+
+static void make_dk(uint8_t dk[MLKEM1024_DK_BYTES], uint8_t ek[CRYPTO_MLKEM1024_EK_BYTES])
+{
+    EVP_PKEY *pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ML-KEM-1024");
+    size_t dk_len = MLKEM1024_DK_BYTES, ek_len = CRYPTO_MLKEM1024_EK_BYTES;
+
+    assert_non_null(pkey);
+    assert_int_equal(EVP_PKEY_get_raw_private_key(pkey, dk, &dk_len), 1);
+    assert_int_equal(EVP_PKEY_get_raw_public_key(pkey, ek, &ek_len), 1);
+    assert_true(dk_len == MLKEM1024_DK_BYTES && ek_len == CRYPTO_MLKEM1024_EK_BYTES);
+    EVP_PKEY_free(pkey);
+}
+
+/* FIPS 203 section 7.3: a decapsulation key has its length, and the hash of its encapsulation key in it. */
+static void test_kem_dk(void **state)
+{
+    const struct crypto_kem *kem = crypto_suite(CRYPTO_SUITE_1)->kem;
+    struct crypto_kem_key *dk = NULL;
+    uint8_t bytes[MLKEM1024_DK_BYTES], ek[CRYPTO_MLKEM1024_EK_BYTES], ct[CRYPTO_MLKEM1024_CT_BYTES], a[32], b[32];
+
+    (void)state;
+    make_dk(bytes, ek);
+    OK(kem->from_dk(bytes, sizeof bytes, &dk));
+    OK(kem->encaps(ek, ct, a));
+    OK(kem->decaps(dk, ct, b));
+    assert_memory_equal(a, b, sizeof a);
+    kem->key_free(dk);
+    dk = NULL;
+    ERR(DBE_E_MALFORMED, kem->from_dk(bytes, sizeof bytes - 1, &dk));
+    bytes[MLKEM1024_DK_BYTES - 64] ^= 1; /* the hash */
+    ERR(DBE_E_MALFORMED, kem->from_dk(bytes, sizeof bytes, &dk));
+    assert_null(dk);
 }
 
 /* spec 6.11: P-384 takes points of the curve alone. */
@@ -346,46 +386,285 @@ static void test_suites(void **state)
     assert_null(crypto_suite(0xffff));
 }
 
-/* Every draw of randomness may fail, once each; so may every allocation of ours. */
+/* ---- failures ------------------------------------------------------------------------------------------------------ */
+
+/* An operation from beginning to end; frees what it made, whatever happened. */
+typedef dbe_err whole_fn(void);
+
+static struct {
+    const struct crypto_suite *suite;
+    struct crypto_kem_key *dk;
+    struct crypto_ecdh_key *ec;
+    struct crypto_key *key;
+    struct base_buf pem;
+    uint8_t ek[CRYPTO_MLKEM1024_EK_BYTES], ct[CRYPTO_MLKEM1024_CT_BYTES], pub[CRYPTO_ECDH_PUB_MAX_BYTES];
+    uint8_t dk_bytes[MLKEM1024_DK_BYTES];
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES];
+} given;
+
+static dbe_err whole_kem_keygen(void)
+{
+    struct crypto_kem_key *dk = NULL;
+    uint8_t ek[CRYPTO_MLKEM1024_EK_BYTES];
+    dbe_err err = given.suite->kem->keygen(&dk, ek);
+
+    assert_true((err == DBE_OK) == (dk != NULL));
+    given.suite->kem->key_free(dk);
+    return err;
+}
+
+/* Key material is zeros when there is an error. */
+static dbe_err zeros_or_ok(dbe_err err, const uint8_t *out, size_t len)
+{
+    for (size_t i = 0; i < len && err != DBE_OK; i++)
+        assert_int_equal(out[i], 0);
+    return err;
+}
+
+static dbe_err whole_encaps(void)
+{
+    uint8_t ct[CRYPTO_MLKEM1024_CT_BYTES], ss[CRYPTO_KEM_SS_BYTES] = {0};
+
+    return zeros_or_ok(given.suite->kem->encaps(given.ek, ct, ss), ss, sizeof ss);
+}
+
+static dbe_err whole_decaps(void)
+{
+    uint8_t ss[CRYPTO_KEM_SS_BYTES] = {0};
+
+    return zeros_or_ok(given.suite->kem->decaps(given.dk, given.ct, ss), ss, sizeof ss);
+}
+
+static dbe_err whole_from_dk(void)
+{
+    struct crypto_kem_key *dk = NULL;
+    dbe_err err = given.suite->kem->from_dk(given.dk_bytes, sizeof given.dk_bytes, &dk);
+
+    assert_true((err == DBE_OK) == (dk != NULL));
+    given.suite->kem->key_free(dk);
+    return err;
+}
+
+static dbe_err whole_ecdh(void)
+{
+    struct crypto_ecdh_key *ec = NULL;
+    uint8_t pub[CRYPTO_ECDH_PUB_MAX_BYTES], ss[CRYPTO_ECDH_SS_MAX_BYTES] = {0};
+    dbe_err err = given.suite->ecdh->keygen(&ec, pub);
+
+    assert_true((err == DBE_OK) == (ec != NULL));
+    if (err == DBE_OK)
+        err = zeros_or_ok(given.suite->ecdh->derive(ec, given.pub, ss), ss, given.suite->ecdh->ss_bytes);
+    given.suite->ecdh->key_free(ec);
+    return err;
+}
+
+static dbe_err whole_from_private(void)
+{
+    struct crypto_ecdh_key *ec = NULL;
+    uint8_t d[CRYPTO_ECDH_SS_MAX_BYTES] = {0, 1, 2, 3};
+    dbe_err err = given.suite->ecdh->from_private(d, &ec);
+
+    assert_true((err == DBE_OK) == (ec != NULL));
+    given.suite->ecdh->key_free(ec);
+    return err;
+}
+
+static dbe_err whole_key_generate(void)
+{
+    struct crypto_key *key = NULL;
+    dbe_err err = crypto_key_generate(&key);
+
+    assert_true((err == DBE_OK) == (key != NULL));
+    crypto_key_free(key);
+    return err;
+}
+
+static dbe_err whole_from_public(void)
+{
+    struct crypto_key *key = NULL;
+    dbe_err err = crypto_key_from_public(given.pk, &key);
+
+    if (err == DBE_OK && crypto_key_native(key) == NULL)
+        err = DBE_E_NOMEM;
+    if (err == DBE_OK)
+        err = crypto_verify(key, "c", "m", 1, given.sig, sizeof given.sig);
+    crypto_key_free(key);
+    return err;
+}
+
+static dbe_err whole_pem(void)
+{
+    struct crypto_key *key = NULL;
+    struct base_buf pem;
+    dbe_err err = crypto_key_from_pem(given.pem.data, given.pem.len, &key);
+
+    base_buf_init(&pem, 64 * 1024);
+    if (err == DBE_OK)
+        err = crypto_key_to_pem(key, &pem);
+    base_buf_free(&pem);
+    crypto_key_free(key);
+    return err;
+}
+
+static dbe_err whole_with(void)
+{
+    struct crypto_key *key = NULL;
+    dbe_err err = crypto_key_with(given.key, given.suite->sig, &key);
+
+    crypto_key_free(key);
+    return err;
+}
+
+static dbe_err whole_sign(void)
+{
+    uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES] = {0};
+
+    return zeros_or_ok(crypto_sign(given.key, "c", "m", 1, sig), sig, sizeof sig);
+}
+
+static dbe_err whole_verify(void)
+{
+    return crypto_verify(given.key, "c", "m", 1, given.sig, sizeof given.sig);
+}
+
+static dbe_err whole_aead(void)
+{
+    struct crypto_aead_ctx *seal = NULL, *open = NULL;
+    uint8_t key[CRYPTO_AEAD_KEY_BYTES] = {1}, iv[CRYPTO_AEAD_IV_BYTES] = {2}, text[40] = {3}, box[56] = {0};
+    dbe_err err = given.suite->aead->new_ctx(key, true, &seal);
+
+    if (err == DBE_OK)
+        err = given.suite->aead->new_ctx(key, false, &open);
+    if (err == DBE_OK)
+        err = zeros_or_ok(given.suite->aead->seal(seal, iv, key, 16, text, sizeof text, box), box, sizeof box);
+    if (err == DBE_OK)
+        err = zeros_or_ok(given.suite->aead->open(open, iv, key, 16, box, sizeof box, text), text, sizeof text);
+    given.suite->aead->free_ctx(seal);
+    given.suite->aead->free_ctx(open);
+    return err;
+}
+
+static dbe_err whole_hash(void)
+{
+    struct crypto_hash *h = NULL;
+    uint8_t out[CRYPTO_HASH_BYTES];
+    dbe_err err = crypto_hash_new(&h);
+
+    if (err == DBE_OK)
+        err = crypto_hash_update(h, "abc", 3);
+    if (err == DBE_OK)
+        err = crypto_hash_peek(h, out);
+    if (err == DBE_OK)
+        err = crypto_sha3_512("abc", 3, out);
+    crypto_hash_free(h);
+    return err;
+}
+
+static dbe_err whole_kdf(void)
+{
+    uint8_t out[CRYPTO_HASH_BYTES] = {0};
+    dbe_err err = zeros_or_ok(crypto_hkdf_extract("salt", 4, "ikm", 3, out), out, sizeof out);
+
+    return err != DBE_OK ? err : zeros_or_ok(crypto_hkdf_expand(out, "info", 4, out, 32), out, 32);
+}
+
+/* Fail each draw, each allocation of ours, and each of OpenSSL's in turn. */
+static void sweep_once(whole_fn *fn)
+{
+    uint64_t n, failed = 0;
+
+    for (n = 1, base_fail_random_at(n); fn() != DBE_OK; base_fail_random_at(++n))
+        assert_true(n < 100);
+    assert_int_equal(base_random_count(), n - 1); /* every draw had its failure, and each was an error */
+    base_fail_random_at(0);
+    for (n = 1, base_fail_alloc_at(n); fn() != DBE_OK; base_fail_alloc_at(++n))
+        assert_true(n < 100);
+    assert_int_equal(base_alloc_count(), n - 1);
+    base_fail_alloc_at(0);
+    for (n = 1;; n++) {
+        crypto_secret_fail_at(n);
+        failed += fn() != DBE_OK;
+        if (crypto_secret_count() < n)
+            break;
+        assert_true(n < 5000);
+    }
+    crypto_secret_fail_at(0);
+    assert_true(failed > 0 || n == 1); /* it may do without a few of its allocations, but not without all */
+}
+
+/* Blocks that OpenSSL holds, but for what it keeps for this thread: its errors' texts, its blinding's generator. */
+static size_t held(void)
+{
+    OPENSSL_thread_stop();
+    return crypto_secret_stats().live_count;
+}
+
+/* Twice: what the library makes once and keeps, it has after the first. Nothing else may be left behind. */
+static void sweep(whole_fn *fn)
+{
+    size_t before;
+
+    sweep_once(fn);
+    OK(fn());
+    before = held();
+    sweep_once(fn);
+    OK(fn());
+    assert_int_equal(held(), before);
+}
+
 static void test_failures(void **state)
 {
-    const struct crypto_suite *suite = crypto_suite(CRYPTO_SUITE_1);
-    struct crypto_kem_key *dk = NULL;
-    struct crypto_ecdh_key *ec = NULL;
-    struct crypto_key *key = NULL;
-    struct crypto_hash *h = NULL;
-    struct crypto_aead_ctx *aead = NULL;
-    uint8_t buf[CRYPTO_MLDSA87_SIG_BYTES], ek[CRYPTO_MLKEM1024_EK_BYTES], ss[48], k[32] = {0};
+    static whole_fn *const of_suites[] = {whole_kem_keygen, whole_encaps,       whole_decaps, whole_from_dk,
+                                          whole_ecdh,       whole_from_private, whole_aead};
+    static whole_fn *const of_all[] = {whole_key_generate, whole_from_public, whole_pem,  whole_with,
+                                       whole_sign,         whole_verify,      whole_hash, whole_kdf};
+    const struct crypto_suite *const *all = NULL;
+    size_t count = crypto_suites(&all);
+    uint8_t ss[CRYPTO_KEM_SS_BYTES], other_ek[CRYPTO_MLKEM1024_EK_BYTES];
 
     (void)state;
-    base_fail_random_at(1);
-    ERR(DBE_E_RANDOM, suite->kem->keygen(&dk, ek));
-    base_fail_random_at(1);
-    ERR(DBE_E_RANDOM, suite->ecdh->keygen(&ec, buf));
-    base_fail_random_at(1);
-    ERR(DBE_E_RANDOM, crypto_key_generate(&key));
-    base_fail_random_at(0);
-    base_fail_alloc_at(1);
-    ERR(DBE_E_NOMEM, suite->kem->keygen(&dk, ek));
-    base_fail_alloc_at(1);
-    ERR(DBE_E_NOMEM, suite->ecdh->keygen(&ec, buf));
-    base_fail_alloc_at(1);
-    ERR(DBE_E_NOMEM, crypto_key_generate(&key));
-    base_fail_alloc_at(1);
-    ERR(DBE_E_NOMEM, crypto_hash_new(&h));
-    base_fail_alloc_at(1);
-    ERR(DBE_E_NOMEM, suite->aead->new_ctx(k, true, &aead));
-    base_fail_alloc_at(0);
-    assert_true(dk == NULL && ec == NULL && key == NULL && h == NULL && aead == NULL);
-    OK(suite->kem->keygen(&dk, ek));
-    OK(crypto_key_generate(&key));
-    base_fail_random_at(1);
-    ERR(DBE_E_RANDOM, suite->kem->encaps(ek, buf, ss));
-    base_fail_random_at(1);
-    ERR(DBE_E_RANDOM, crypto_sign(key, "c", "m", 1, buf));
-    base_fail_random_at(0);
-    suite->kem->key_free(dk);
-    crypto_key_free(key);
+    for (size_t i = 0; i < count; i++) {
+        given.suite = all[i];
+        OK(given.suite->kem->keygen(&given.dk, given.ek));
+        OK(given.suite->kem->encaps(given.ek, given.ct, ss));
+        OK(given.suite->ecdh->keygen(&given.ec, given.pub));
+        make_dk(given.dk_bytes, other_ek);
+        for (size_t k = 0; k < BASE_ARRAY_LEN(of_suites); k++)
+            sweep(of_suites[k]);
+        given.suite->kem->key_free(given.dk);
+        given.suite->ecdh->key_free(given.ec);
+    }
+    base_buf_init(&given.pem, 64 * 1024);
+    OK(crypto_key_generate(&given.key));
+    OK(crypto_key_public(given.key, given.pk));
+    OK(crypto_key_to_pem(given.key, &given.pem));
+    OK(crypto_sign(given.key, "c", "m", 1, given.sig));
+    for (size_t k = 0; k < BASE_ARRAY_LEN(of_all); k++)
+        sweep(of_all[k]);
+    crypto_key_free(given.key);
+    base_buf_free(&given.pem);
+}
+
+/* Lengths that the library's int cannot hold are refused before anything is touched. */
+static void test_too_long(void **state)
+{
+    const struct crypto_aead *aead = crypto_suite(CRYPTO_SUITE_1)->aead;
+    struct crypto_aead_ctx *seal = NULL, *open = NULL;
+    uint8_t key[32] = {0}, iv[12] = {0}, box[32];
+    struct crypto_key *made = NULL;
+
+    (void)state;
+    OK(aead->new_ctx(key, true, &seal));
+    OK(aead->new_ctx(key, false, &open));
+    ERR(DBE_E_TOO_LARGE, aead->seal(seal, iv, NULL, 0, box, (size_t)INT_MAX, box));
+    ERR(DBE_E_TOO_LARGE, aead->seal(seal, iv, box, (size_t)INT_MAX + 1, box, 1, box));
+    ERR(DBE_E_TOO_LARGE, aead->open(open, iv, NULL, 0, box, (size_t)INT_MAX + 1, box));
+    ERR(DBE_E_TOO_LARGE, aead->open(open, iv, box, (size_t)INT_MAX + 1, box, 17, box));
+    aead->free_ctx(seal);
+    aead->free_ctx(open);
+    ERR(DBE_E_MALFORMED, crypto_key_from_pem(box, 0, &made));
+    ERR(DBE_E_MALFORMED, crypto_key_from_pem(box, 64 * 1024 + 1, &made));
+    assert_null(made);
 }
 
 static int setup(void **state)
@@ -399,10 +678,11 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init), cmocka_unit_test(test_sha3),   cmocka_unit_test(test_hmac),
-        cmocka_unit_test(test_hkdf), cmocka_unit_test(test_gcm),    cmocka_unit_test(test_kem),
-        cmocka_unit_test(test_p384), cmocka_unit_test(test_x25519), cmocka_unit_test(test_sign),
-        cmocka_unit_test(test_pem),  cmocka_unit_test(test_suites), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_init),     cmocka_unit_test(test_sha3),     cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_hkdf),     cmocka_unit_test(test_gcm),      cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_kem_dk),   cmocka_unit_test(test_p384),     cmocka_unit_test(test_x25519),
+        cmocka_unit_test(test_sign),     cmocka_unit_test(test_pem),      cmocka_unit_test(test_suites),
+        cmocka_unit_test(test_failures), cmocka_unit_test(test_too_long),
     };
     return cmocka_run_group_tests_name("crypto", tests, setup, NULL);
 }
