@@ -139,6 +139,7 @@ dbe_err sess_rec_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out 
         s->stats.replays_refused += err != DBE_OK;
     }
     if (s->config.datagram && (err == DBE_E_AUTH || err == DBE_E_REPLAY)) {
+        s->diag_old = true;
         out->event = SESS_DROPPED;
         return DBE_OK;
     }
@@ -151,6 +152,8 @@ dbe_err sess_rec_take(struct sess *s, uint8_t *rec, size_t len, struct sess_out 
         return err;
     sess_replay_commit(&s->recv.replay, head.seq);
     s->recv.any = true;
+    if (s->flight != NULL)
+        sess_flight_free(s); /* whoever seals has our last message */
     return apply(s, &head, rec + DBE_RECORD_HEADER_BYTES, len - DBE_RECORD_HEADER_BYTES - DBE_RECORD_TAG_BYTES, old,
                  out);
 }

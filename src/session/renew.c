@@ -351,8 +351,10 @@ struct sess_owed sess_owed(const struct sess *s)
     const struct sess_renew *r = s->renew;
     struct sess_owed owed = {0};
 
+    if (s->flight != NULL && s->flight->due)
+        owed.bytes += s->flight->bytes.len; /* as it is: it is sealed already */
     if (s->owed_alert != 0)
-        owed = (struct sess_owed){.records = 1, .bytes = ALERT_BYTES};
+        owed.records++, owed.bytes += ALERT_BYTES;
     if (r != NULL && r->say.len > 0)
         owed.records++, owed.bytes += FRAME_BYTES + r->say.len;
     if (r != NULL && owes_switch(r))
@@ -379,6 +381,11 @@ dbe_err sess_owed_put(struct sess *s, uint64_t now_ns, uint8_t *dst)
 {
     uint8_t told[SESS_ALERT_RECORD_BYTES];
 
+    if (s->flight != NULL && s->flight->due) {
+        memcpy(dst, s->flight->bytes.data, s->flight->bytes.len);
+        s->flight->due = false;
+        dst += s->flight->bytes.len;
+    }
     if (s->owed_alert != 0) { /* of one that is over: before anything of the next */
         sess_alert_put(s->owed_alert, told);
         DBE_TRY(sess_rec_seal(s, SESS_REC_REHANDSHAKE, told, sizeof told, dst));

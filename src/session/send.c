@@ -94,7 +94,7 @@ dbe_err sess_rekey(struct sess *s, uint64_t now_ns, struct base_buf *out)
 
 bool sess_owes(const struct sess *s)
 {
-    return s->state == SESS_UP && sess_owed(s).records > 0;
+    return s->state == SESS_UP && sess_owed(s).bytes > 0;
 }
 
 dbe_err sess_flush(struct sess *s, uint64_t now_ns, struct base_buf *out)

@@ -67,6 +67,7 @@ static void wipe_keys(struct sess *s)
 {
     sess_end_handshake(s);
     sess_renew_free(s);
+    sess_flight_free(s);
     s->owed_alert = 0;
     sess_keys_free(&s->send.keys);
     sess_keys_free(&s->recv.keys);
@@ -217,18 +218,56 @@ static dbe_err find_record(struct sess *s, const uint8_t *in, size_t len, const 
     return DBE_OK;
 }
 
-/* A datagram that is no record of this channel: anybody may have sent it. */
+/* A datagram that is no record of this channel, or comes too early or too late: anybody, or the network, may have done
+ * that. */
 static bool droppable(const struct sess *s, const struct rule *rule, dbe_err err)
 {
-    return s->config.datagram && is_open(s) && (err != DBE_OK || rule == NULL || rule->take == alert_take);
+    return s->config.datagram && (err != DBE_OK || rule == NULL || (is_open(s) && rule->take == alert_take));
+}
+
+/* One whole record. What answers a handshake datagram is kept, to be said again. */
+static dbe_err take(struct sess *s, const struct rule *rule, uint8_t *rec, size_t len, struct sess_out *out)
+{
+    uint8_t digest[CRYPTO_HASH_BYTES];
+    size_t start = out->buf->len;
+
+    if (!s->config.datagram || rule->take == sess_rec_take || rule->take == alert_take)
+        return rule->take(s, rec, len, out);
+    DBE_TRY(crypto_sha3_512(rec, len, digest)); /* taking opens it in place */
+    DBE_TRY(rule->take(s, rec, len, out));
+    return sess_flight_keep(s, out->buf->data + start, out->buf->len - start, digest);
+}
+
+/* Judge what is at `in`, and take it. `ret_told`: it was an alert, which is not answered. */
+static dbe_err step(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, struct sess_out *out, bool *ret_told)
+{
+    const struct rule *rule = NULL;
+    size_t whole = 0;
+    dbe_err err;
+
+    *ret_used = len;
+    if (s->config.datagram && sess_flight_repeat(s, in, len, out))
+        return DBE_OK;
+    err = find_record(s, in, len, &rule, &whole);
+    if (droppable(s, rule, err)) {
+        s->diag_old = true; /* why it was dropped is not why the session ends one day */
+        out->event = len > 0 ? SESS_DROPPED : SESS_NEED_MORE;
+        return DBE_OK;
+    }
+    DBE_TRY(err);
+    *ret_used = rule == NULL ? 0 : whole;
+    if (rule == NULL)
+        return DBE_OK;
+    *ret_told = rule->take == alert_take;
+    return take(s, rule, in, whole, out);
 }
 
 dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enum sess_event *ret_event,
                   const uint8_t **ret_msg, size_t *ret_msg_len, struct base_buf *out)
 {
     struct sess_out res = {.event = SESS_NEED_MORE, .buf = out};
-    const struct rule *rule = NULL;
     size_t used = 0, start = out->len;
+    bool told = false;
     dbe_err err;
 
     if (s->state == SESS_CLOSED)
@@ -236,18 +275,9 @@ dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enu
     if (s->state == SESS_DEAD || s->state == SESS_I_NEW)
         return DBE_E_STATE;
     sess_fresh_diag(s);
-    err = find_record(s, in, len, &rule, &used);
-    if (droppable(s, rule, err)) {
-        err = DBE_OK;
-        res.event = len > 0 ? SESS_DROPPED : SESS_NEED_MORE;
-        used = len;
-    } else if (err == DBE_OK && rule == NULL) {
-        used = 0;
-    } else if (err == DBE_OK) {
-        err = rule->take(s, in, used, &res);
-    }
+    err = step(s, in, len, &used, &res, &told);
     if (err != DBE_OK) {
-        bool tell = in_handshake(s) && (rule == NULL || rule->take != alert_take);
+        bool tell = in_handshake(s) && !told;
 
         sess_cut(out, start); /* nothing that was half said */
         uint8_t *at = tell ? base_buf_grow(out, SESS_ALERT_RECORD_BYTES) : NULL;
@@ -266,6 +296,7 @@ dbe_err sess_feed(struct sess *s, uint8_t *in, size_t len, size_t *ret_used, enu
 
 dbe_err sess_start(struct sess *s, struct base_buf *out)
 {
+    size_t start = out->len;
     dbe_err err;
 
     if (s->config.role == SESS_RESPONDER)
@@ -273,8 +304,12 @@ dbe_err sess_start(struct sess *s, struct base_buf *out)
     if (s->state != SESS_I_NEW)
         return DBE_E_STATE;
     err = sess_msg1_make(s, out);
-    if (err != DBE_OK)
+    if (err == DBE_OK && s->config.datagram)
+        err = sess_flight_keep(s, out->data + start, out->len - start, NULL);
+    if (err != DBE_OK) {
+        sess_cut(out, start);
         return sess_kill(s, err);
+    }
     sess_move(s, SESS_I_WAIT_2);
     return DBE_OK;
 }

@@ -130,9 +130,10 @@ dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count) DB
 dbe_err sess_flush(struct sess *s, uint64_t now_ns, struct base_buf *out) DBE_MUST_CHECK;
 bool    sess_owes(const struct sess *s);
 
-/* Datagrams: append the last handshake records once more, the same bytes; the owner calls it when its timer finds the
- * handshake unfinished. Appends nothing when the peer is known to have them. The peer's repetitions are answered by
- * sess_feed itself. E_STATE on streams and for a session that is over or has not begun. */
+/* Datagrams: append the last handshake record once more, the same bytes; the owner calls it when its timer finds the
+ * handshake unfinished. Appends nothing when the peer is known to have it. The peer's repetitions are answered by
+ * sess_feed itself (on a channel that is up: owed). E_STATE on streams and for a session that is over or has not begun;
+ * E_NOMEM and E_TOO_LARGE leave all as it was. */
 dbe_err sess_resend(struct sess *s, struct base_buf *out) DBE_MUST_CHECK;
 
 /* Say goodbye: sealed close record. */

@@ -28,7 +28,7 @@ struct fake {
     uint8_t th_made[CRYPTO_HASH_BYTES], th_seen[CRYPTO_HASH_BYTES], seen[16]; /* last evidence made, and judged */
     size_t seen_len;
     unsigned evidence_judged;
-    unsigned verified;
+    unsigned verified, signatures; /* how often it did */
     struct sess *break_mac; /* spoil this session's confirmation keys before they are used */
 };
 
@@ -65,6 +65,7 @@ static inline dbe_err fake_sign(void *ctx, const char *sig_ctx, const void *msg,
     struct fake *f = ctx;
 
     DBE_TRY(f->sign_err);
+    f->signatures++;
     return crypto_sign(f->sign_with != NULL ? f->sign_with : f->key, f->sign_ctx != NULL ? f->sign_ctx : sig_ctx, msg,
                        len, sig);
 }

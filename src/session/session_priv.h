@@ -4,7 +4,7 @@
  *
  * Reading order: session.c (states, feed) -> msg1.c msg2.c msg3.c (one handshake message each, made and taken) ->
  * auth_block.c (certificate, evidence, signature, confirmation) -> key_schedule.c -> record.c -> rekey.c, replay.c ->
- * send.c (what is sealed, and what goes before it) -> renew.c (a handshake inside the channel).
+ * send.c (what is sealed, and what goes before it) -> renew.c (a handshake inside the channel), flight.c (datagrams).
  *
  * Handshake bodies, after the record header (network byte order, nothing may follow):
  *   1  version u8 | count u8 | nonce 32 | registry hash 32 | policy epoch u64 |
@@ -139,6 +139,13 @@ struct sess_renew {
     bool ignored;        /* the peer's message 1 that collided with ours was passed over; there can be but one */
 };
 
+/* Datagrams: our last handshake record, until the peer is known to have it. */
+struct sess_flight {
+    struct base_buf bytes;
+    uint8_t answers[CRYPTO_HASH_BYTES]; /* SHA3-512 of the record that it answers; zeros: none */
+    bool due;                           /* the channel is up, and the peer asked for it again */
+};
+
 struct sess {
     struct sess_config config;
     enum sess_state state;
@@ -147,6 +154,7 @@ struct sess {
     const struct crypto_suite *suite;
     struct sess_hs *hs;        /* NULL when over */
     struct sess_renew *renew;  /* NULL: no handshake inside the channel is in progress */
+    struct sess_flight *flight; /* NULL: nothing to repeat; always on streams */
     uint16_t owed_alert;       /* error number of a handshake inside the channel that we gave up, not told yet; or 0 */
     bool diag_old;             /* diag is of something that did not end the session, and lasts until the next call */
     struct sess_secrets *secrets;
@@ -261,6 +269,14 @@ dbe_err sess_owed_put(struct sess *s, uint64_t now_ns, uint8_t *dst) DBE_MUST_CH
 void sess_renew_closing(struct sess *s); /* we say goodbye: only a SWITCH of the peer may still matter */
 void sess_renew_free(struct sess *s);    /* takes one without */
 bool sess_renew_holds(const struct sess *s); /* its invariant */
+
+/* ---- flight.c */
+void sess_flight_free(struct sess *s); /* takes one without */
+/* Keep a copy of our handshake record, in the place of the one before; len 0: of none. On error the handshake ends. */
+dbe_err sess_flight_keep(struct sess *s, const uint8_t *rec, size_t len,
+                         const uint8_t answers[CRYPTO_HASH_BYTES]) DBE_MUST_CHECK;
+/* Is it a repetition of what was answered? Then answer it the same way. */
+bool sess_flight_repeat(struct sess *s, const uint8_t *in, size_t len, struct sess_out *out);
 
 /* ---- replay.c */
 dbe_err sess_replay_check(const struct sess_replay *r, uint64_t seq) DBE_MUST_CHECK; /* E_REPLAY */
