@@ -20,7 +20,7 @@ static const char mesh_default[] = "dsmil.local";
 static const char usage_text[] =
     "usage: dsmil keys init [--mesh NAME] [--days N]\n"
     "       dsmil keys issue --device N --role ROLE [--name NAME] [--layer N] [--days N] [--exercise]\n"
-    "                        [--classification NAME] [--compartments A,B]\n"
+    "                        [--classification NAME] [--compartments A,B] [--attest [--pcrs 0,7]]\n"
     "       dsmil keys list [--json]\n"
     "       dsmil keys show NAME [--json]\n"
     "       dsmil keys renew NAME [--days N] [--revoke] [--reason REASON]\n"
@@ -33,6 +33,7 @@ static const char usage_text[] =
     "  REASON      key-compromise, superseded, cessation, affiliation-changed, privilege-withdrawn, unspecified\n"
     "  --passphrase-file FILE, --tpm [--pcrs LIST]\n"
     "              how init, issue, renew and seal write keys; otherwise $DSMIL_PASSPHRASE_FILE, $DSMIL_TPM, or plain\n"
+    "  --attest    make a key in this machine's TPM that vouches for its state (PCR 0 to 7, or --pcrs) in handshakes\n"
     "  Without ceilings a node may carry up to SECRET in SOC,DEV,LAB,CRYPTO. A key is never overwritten; a "
     "certificate\n"
     "  in the last third of its life is issued again for the same key. renew makes a new key, too; with --revoke it\n"
@@ -176,6 +177,8 @@ static int read_seal_option(int argc, char **argv, int *i, struct keys_opts *o)
         o->seal.passphrase_file = v;
     else if ((v = cli_opt(argc, argv, i, "--pcrs")) != NULL)
         return read_pcrs(v, &o->seal.pcrs);
+    else if (strcmp(argv[*i], "--attest") == 0)
+        o->what.attest = true;
     else if (strcmp(argv[*i], "--tpm") == 0)
         o->seal.kind = DBE_SEAL_TPM;
     else if (strcmp(argv[*i], "--plain") == 0)
@@ -190,8 +193,11 @@ static int apply_seal(struct keys_opts *o)
 {
     struct dbe_diag diag = {0};
 
-    if (o->seal.pcrs != 0 && o->seal.kind != DBE_SEAL_TPM)
-        return keys_wrong("--pcrs goes with --tpm", NULL);
+    if (o->seal.pcrs != 0 && o->seal.kind != DBE_SEAL_TPM && !o->what.attest)
+        return keys_wrong("--pcrs goes with --tpm or --attest", NULL);
+    o->what.quote_pcrs = o->seal.pcrs;
+    if (o->seal.kind != DBE_SEAL_TPM)
+        o->seal.pcrs = 0;
     if (o->seal.kind == DBE_SEAL_AUTO && o->seal.passphrase_file != NULL)
         o->seal.kind = DBE_SEAL_PASSPHRASE;
     dbe_err err = dbe_keys_set_seal(&o->seal, &diag);
@@ -357,6 +363,10 @@ void keys_print_identity(const char *name, const struct dbe_identity *id)
     printf("  valid         %s to %s\n", from, until);
     base_hex(id->serial, id->serial_len, hex);
     printf("  serial        %s\n", hex);
+    if (id->attested) {
+        base_hex(id->ak_sha256, sizeof id->ak_sha256, hex);
+        printf("  attestation   SHA-256 %s\n", hex);
+    }
     base_hex(id->fingerprint, sizeof id->fingerprint, hex);
     printf("  SHA3-512      %.64s\n                %s\n", hex, hex + 64);
 }

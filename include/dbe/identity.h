@@ -29,6 +29,8 @@ struct dbe_identity {
     uint8_t  serial[20];
     uint8_t  serial_len;
     uint8_t  fingerprint[64];               /* SHA3-512 of the certificate's DER */
+    bool     attested;                      /* the certificate names an attestation key of a TPM */
+    uint8_t  ak_sha256[32];                 /* of its point; with attested */
 };
 
 /* A node's own credentials, or a trust anchor: opaque, loaded from the key store. */
@@ -48,6 +50,8 @@ struct dbe_issue {
     uint8_t     classification_max; /* with ceilings_set */
     uint32_t    compartments;       /* with ceilings_set */
     bool        ceilings_set, exercise;
+    bool        attest;             /* make an attestation key in this machine's TPM and certify it (<name>.ak) */
+    uint32_t    quote_pcrs;         /* with attest: mask of the registers it quotes; 0: PCR 0 to 7 */
     uint32_t    valid_days;         /* 0: 90 */
 };
 /* Make a key and a certificate signed by the CA in `dir`, into `dir`. Both files are written or neither counts. */
@@ -118,6 +122,22 @@ dbe_err dbe_keys_set_seal(const struct dbe_seal *how, struct dbe_diag *diag) DBE
 dbe_err dbe_keys_seal(const char *dir, const char *name, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* How the key of `name` is sealed. E_NOT_FOUND, E_CONFIG. */
 dbe_err dbe_keys_seal_kind(const char *dir, const char *name, enum dbe_seal_kind *ret, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+
+/* ---- evidence (spec 8.15 to 8.18) --------------------------------------------------------------------------------
+ *
+ * A node whose certificate names an attestation key shows a quote of its TPM in each handshake. Which nodes must, and
+ * what their registers must hold, stands in <dir>/pcrs.policy, which dbe_trust_load reads if it is there:
+ *
+ *   # who   register = SHA-256 value        who: a role, a device's number, or * for everybody
+ *   worker  quote
+ *   router  7 = 65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e34eb3068d
+ *   43      0 = d0c70a9310cd0b55767084333022ce53f42befbb69c059ee6c0a32766f160783
+ *
+ * Whoever is named must show a quote; of several lines for one register one must hold. */
+
+/* Take a policy from memory instead. E_CONFIG names the line. */
+dbe_err dbe_trust_set_pcr_policy(struct dbe_trust *trust, const char *text, size_t len, struct dbe_diag *diag)
     DBE_MUST_CHECK;
 
 /* ---- revocation (spec 8.11, 8.13, 8.14) --------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "der.h"
 #include "profile.h"
 
 static const char clause[] = "certificate";
@@ -23,7 +24,8 @@ static const char clause[] = "certificate";
 #define KEY_ALGORITHM "ML-DSA-87"
 
 /* Which extensions were seen, and which must be critical. */
-enum { EXT_BASIC = 1, EXT_USAGE = 2, EXT_NAMES = 4, EXT_SUBJECT_KEY = 8, EXT_ISSUER_KEY = 16, EXT_CEILING = 32 };
+enum { EXT_BASIC = 1, EXT_USAGE = 2, EXT_NAMES = 4, EXT_SUBJECT_KEY = 8, EXT_ISSUER_KEY = 16, EXT_CEILING = 32,
+       EXT_ATTEST = 64 };
 
 static dbe_err bad(struct dbe_diag *diag, const char *what)
 {
@@ -90,8 +92,18 @@ static dbe_err read_time(const ASN1_TIME *t, uint64_t *ret_ms, struct dbe_diag *
 
 /* ---- extensions ------------------------------------------------------------------------------------------------ */
 
+/* The extensions of our own, by their object identifiers. */
+struct own_oids {
+    ASN1_OBJECT *ceiling, *attest;
+};
+
+/* What they hold; NULL where one is absent. */
+struct own_values {
+    ASN1_OCTET_STRING *ceiling, *attest;
+};
+
 /* Bit of the extension, 0 if it is none of ours. */
-static unsigned ext_bit(X509_EXTENSION *ext, const ASN1_OBJECT *ceiling)
+static unsigned ext_bit(X509_EXTENSION *ext, const struct own_oids *oids)
 {
     const ASN1_OBJECT *obj = X509_EXTENSION_get_object(ext);
 
@@ -101,31 +113,37 @@ static unsigned ext_bit(X509_EXTENSION *ext, const ASN1_OBJECT *ceiling)
     case NID_subject_alt_name: return EXT_NAMES;
     case NID_subject_key_identifier: return EXT_SUBJECT_KEY;
     case NID_authority_key_identifier: return EXT_ISSUER_KEY;
-    default: return OBJ_cmp(obj, ceiling) == 0 ? (unsigned)EXT_CEILING : 0;
+    default:
+        return OBJ_cmp(obj, oids->ceiling) == 0  ? (unsigned)EXT_CEILING
+               : OBJ_cmp(obj, oids->attest) == 0 ? (unsigned)EXT_ATTEST
+                                                 : 0;
     }
 }
 
 /* Each extension is known or not critical, none occurs twice, all of `needed` are there, `critical` ones marked so. */
-static dbe_err check_extensions(X509 *x, unsigned needed, unsigned critical, ASN1_OCTET_STRING **ret_ceiling,
+static dbe_err check_extensions(X509 *x, unsigned needed, unsigned critical, struct own_values *ret,
                                 struct dbe_diag *diag)
 {
-    ASN1_OBJECT *ceiling = OBJ_txt2obj(PROFILE_CEILING_OID, 1);
+    struct own_oids oids = {OBJ_txt2obj(PROFILE_CEILING_OID, 1), OBJ_txt2obj(PROFILE_ATTEST_OID, 1)};
     unsigned seen = 0, marked = 0;
-    const char *problem = ceiling == NULL ? "no memory" : NULL;
+    const char *problem = oids.ceiling == NULL || oids.attest == NULL ? "no memory" : NULL;
 
     for (int i = 0; problem == NULL && i < X509_get_ext_count(x); i++) {
         X509_EXTENSION *ext = X509_get_ext(x, i);
-        unsigned bit = ext_bit(ext, ceiling);
-        if (bit == 0 && X509_EXTENSION_get_critical(ext))
+        unsigned bit = ext_bit(ext, &oids);
+        if ((bit == 0 || bit == EXT_ATTEST) && X509_EXTENSION_get_critical(ext))
             problem = "the certificate has a critical extension that this side does not know";
         if ((seen & bit) != 0)
             problem = "an extension occurs twice in the certificate";
         seen |= bit;
         marked |= X509_EXTENSION_get_critical(ext) ? bit : 0;
         if (bit == EXT_CEILING)
-            *ret_ceiling = X509_EXTENSION_get_data(ext);
+            ret->ceiling = X509_EXTENSION_get_data(ext);
+        if (bit == EXT_ATTEST)
+            ret->attest = X509_EXTENSION_get_data(ext);
     }
-    ASN1_OBJECT_free(ceiling);
+    ASN1_OBJECT_free(oids.ceiling);
+    ASN1_OBJECT_free(oids.attest);
     if (problem == NULL && ((seen & needed) != needed || (marked & critical) != critical))
         problem = "an extension of the profile is missing or not marked critical";
     return problem == NULL ? DBE_OK : bad(diag, problem);
@@ -209,13 +227,13 @@ static dbe_err fingerprint_of(X509 *x, uint8_t ret[CRYPTO_HASH_BYTES])
 dbe_err cert_read_ca(X509 *x, struct dbe_trust *ret, struct dbe_diag *diag)
 {
     const unsigned needed = EXT_BASIC | EXT_USAGE | EXT_NAMES | EXT_SUBJECT_KEY;
-    ASN1_OCTET_STRING *ceiling = NULL;
+    struct own_values own = {0};
     struct dbe_trust t = {.ca = x};
 
     if (X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(x)) != 0)
         return bad(diag, "the CA certificate is not self-signed");
     DBE_TRY(check_signature(x, X509_get0_pubkey(x), diag));
-    DBE_TRY(check_extensions(x, needed, EXT_BASIC | EXT_USAGE, &ceiling, diag));
+    DBE_TRY(check_extensions(x, needed, EXT_BASIC | EXT_USAGE, &own, diag));
     DBE_TRY(check_usage(x, true, diag));
     DBE_TRY(read_mesh(x, t.mesh, diag));
     DBE_TRY(read_time(X509_get0_notBefore(x), &t.not_before_ms, diag));
@@ -237,6 +255,22 @@ static dbe_err read_serial(X509 *x, struct dbe_identity *id, struct dbe_diag *di
         return bad(diag, "the serial number is negative or too long");
     memcpy(id->serial, ASN1_STRING_get0_data(serial), (size_t)len);
     id->serial_len = (uint8_t)len;
+    return DBE_OK;
+}
+
+/* The SHA-256 of an attestation key's point: an OCTET STRING of 32 bytes. `value` may be NULL. */
+static dbe_err read_attest(const ASN1_OCTET_STRING *value, struct dbe_identity *id, struct dbe_diag *diag)
+{
+    struct base_cur c;
+
+    if (value == NULL)
+        return DBE_OK;
+    c = base_cur_of(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value));
+    struct der_span hash = der_content(&c, DER_OCTETS);
+    if (base_cur_end(&c) != DBE_OK || hash.len != sizeof id->ak_sha256)
+        return bad(diag, "the extension with the attestation key is malformed");
+    memcpy(id->ak_sha256, hash.data, hash.len);
+    id->attested = true;
     return DBE_OK;
 }
 
@@ -296,17 +330,19 @@ dbe_err cert_read_node(const struct dbe_trust *trust, X509 *x, struct dbe_identi
                        struct dbe_diag *diag)
 {
     const unsigned needed = EXT_BASIC | EXT_USAGE | EXT_NAMES | EXT_CEILING;
-    ASN1_OCTET_STRING *ceiling = NULL;
+    struct own_values own = {0};
     uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
     struct dbe_identity id = {0};
 
     if (X509_NAME_cmp(X509_get_issuer_name(x), X509_get_subject_name(trust->ca)) != 0)
         return bad(diag, "the certificate was not issued by this mesh's CA");
     DBE_TRY(check_signature(x, X509_get0_pubkey(trust->ca), diag));
-    DBE_TRY(check_extensions(x, needed, EXT_BASIC | EXT_USAGE | EXT_CEILING, &ceiling, diag));
+    DBE_TRY(check_extensions(x, needed, EXT_BASIC | EXT_USAGE | EXT_CEILING, &own, diag));
     DBE_TRY(check_usage(x, false, diag));
     DBE_TRY(read_names(x, trust, &id, diag));
-    DBE_TRY(profile_read_ceiling(ASN1_STRING_get0_data(ceiling), (size_t)ASN1_STRING_length(ceiling), &id, diag));
+    DBE_TRY(profile_read_ceiling(ASN1_STRING_get0_data(own.ceiling), (size_t)ASN1_STRING_length(own.ceiling), &id,
+                                 diag));
+    DBE_TRY(read_attest(own.attest, &id, diag));
     DBE_TRY(profile_check(&id, diag));
     DBE_TRY(read_serial(x, &id, diag));
     DBE_TRY(read_time(X509_get0_notBefore(x), &id.not_before_ms, diag));

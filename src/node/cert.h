@@ -11,6 +11,7 @@
 #include "crl.h"
 #include "crypto/crypto.h"
 #include "dbe/identity.h"
+#include "evidence.h"
 
 enum { CERT_SERIAL_BYTES = 16 };
 
@@ -19,6 +20,7 @@ struct dbe_credential {
     uint8_t            *der;
     size_t              der_len;
     struct dbe_identity id;
+    struct node_ak     *ak; /* NULL: it shows no evidence */
 };
 
 struct dbe_trust {
@@ -26,7 +28,8 @@ struct dbe_trust {
     char     mesh[DBE_MESH_NAME_MAX_BYTES];
     uint64_t not_before_ms, not_after_ms;
     uint8_t  fingerprint[CRYPTO_HASH_BYTES];
-    struct crl *revoked; /* NULL: no list was seen yet */
+    struct crl *revoked;     /* NULL: no list was seen yet */
+    struct pcr_policy *pcrs; /* NULL: nobody must show evidence */
 };
 
 /* Self-signed certificate of a mesh CA, appended as DER. */

@@ -13,6 +13,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "der.h"
 #include "profile.h"
 
 enum {
@@ -125,23 +126,40 @@ static dbe_err add_issuer_key_id(X509 *x, X509 *ca)
     return ok ? DBE_OK : lib_fail();
 }
 
-static dbe_err add_ceiling(X509 *x, const struct dbe_identity *id)
+/* An extension of our own. */
+static dbe_err add_own(X509 *x, const char *name, int critical, const uint8_t *der, size_t len)
 {
-    uint8_t der[PROFILE_CEILING_MAX_BYTES];
-    size_t len = profile_write_ceiling(id, der);
-    ASN1_OBJECT *oid = OBJ_txt2obj(PROFILE_CEILING_OID, 1);
+    ASN1_OBJECT *oid = OBJ_txt2obj(name, 1);
     ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
     X509_EXTENSION *ext = NULL;
     bool ok = false;
 
     if (oid != NULL && value != NULL && ASN1_OCTET_STRING_set(value, der, (int)len) == 1)
-        ext = X509_EXTENSION_create_by_OBJ(NULL, oid, 1, value);
+        ext = X509_EXTENSION_create_by_OBJ(NULL, oid, critical, value);
     if (ext != NULL)
         ok = X509_add_ext(x, ext, -1) == 1;
     X509_EXTENSION_free(ext);
     ASN1_OCTET_STRING_free(value);
     ASN1_OBJECT_free(oid);
     return ok ? DBE_OK : lib_fail();
+}
+
+static dbe_err add_ceiling(X509 *x, const struct dbe_identity *id)
+{
+    uint8_t der[PROFILE_CEILING_MAX_BYTES];
+    size_t len = profile_write_ceiling(id, der);
+
+    return add_own(x, PROFILE_CEILING_OID, 1, der, len);
+}
+
+static dbe_err add_attest(X509 *x, const struct dbe_identity *id)
+{
+    uint8_t der[2 + sizeof id->ak_sha256] = {DER_OCTETS, sizeof id->ak_sha256};
+
+    if (!id->attested)
+        return DBE_OK;
+    memcpy(der + 2, id->ak_sha256, sizeof id->ak_sha256);
+    return add_own(x, PROFILE_ATTEST_OID, 0, der, sizeof der);
 }
 
 dbe_err cert_sign(X509 *x, const struct crypto_key *ca_key, struct base_buf *der)
@@ -212,6 +230,7 @@ static dbe_err build_node(X509 *x, const struct dbe_trust *trust, const struct c
     DBE_TRY(add_text_ext(x, NID_key_usage, "critical,digitalSignature"));
     DBE_TRY(add_uri(x, id->spiffe_id));
     DBE_TRY(add_ceiling(x, id));
+    DBE_TRY(add_attest(x, id));
     DBE_TRY(add_subject_key_id(x, subject));
     return add_issuer_key_id(x, trust->ca);
 }

@@ -38,6 +38,16 @@ dbe_err dbe_trust_check(const struct dbe_trust *trust, const struct dbe_identity
     return cert_check_standing(trust, id, now_ms, diag);
 }
 
+dbe_err dbe_trust_set_pcr_policy(struct dbe_trust *trust, const char *text, size_t len, struct dbe_diag *diag)
+{
+    struct pcr_policy *policy = NULL;
+
+    DBE_TRY(pcr_policy_parse(text, len, &policy, diag));
+    pcr_policy_free(trust->pcrs);
+    trust->pcrs = policy;
+    return DBE_OK;
+}
+
 const char *dbe_trust_mesh(const struct dbe_trust *trust)
 {
     return trust->mesh;
@@ -60,6 +70,7 @@ void dbe_trust_free(struct dbe_trust *trust)
         return;
     X509_free(trust->ca);
     crl_free(trust->revoked);
+    pcr_policy_free(trust->pcrs);
     base_free(trust);
 }
 
@@ -114,6 +125,31 @@ static dbe_err load_parts(const char *dir, const char *name, const struct dbe_tr
     return err;
 }
 
+/* The attestation key of an identity that has one. Its file may be missing: then the node shows no evidence, and those
+ * who want some say so. */
+static dbe_err load_ak(const char *dir, const char *name, struct dbe_credential *cred, struct dbe_diag *diag)
+{
+    uint8_t hash[32];
+
+    if (!cred->id.attested)
+        return DBE_OK;
+    cred->ak = base_alloc(1, sizeof *cred->ak);
+    if (cred->ak == NULL)
+        return dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory for the credential");
+    dbe_err err = ak_read(dir, name, cred->ak, diag);
+    if (err == DBE_E_NOT_FOUND) {
+        base_free(cred->ak);
+        cred->ak = NULL;
+        return DBE_OK;
+    }
+    if (err == DBE_OK)
+        err = evidence_sha256(cred->ak->point, sizeof cred->ak->point, hash);
+    if (err == DBE_OK && memcmp(hash, cred->id.ak_sha256, sizeof hash) != 0)
+        err = dbe_fail(diag, DBE_E_CONFIG, clause, 0, "%.60s.ak is not the attestation key that %.60s.crt names", name,
+                       name);
+    return err;
+}
+
 dbe_err dbe_credential_load(const char *dir, const char *name, struct dbe_credential **ret, struct dbe_diag *diag)
 {
     struct dbe_trust *trust = NULL;
@@ -124,6 +160,8 @@ dbe_err dbe_credential_load(const char *dir, const char *name, struct dbe_creden
     struct dbe_credential *cred = base_alloc(1, sizeof *cred);
     dbe_err err = cred == NULL ? dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory for the credential")
                                : load_parts(dir, name, trust, cred, &der, diag);
+    if (err == DBE_OK)
+        err = load_ak(dir, name, cred, diag);
     dbe_trust_free(trust);
     if (err != DBE_OK) {
         base_buf_free(&der);
@@ -142,6 +180,7 @@ void dbe_credential_free(struct dbe_credential *cred)
         return;
     crypto_key_free(cred->key); /* wipes */
     base_free(cred->der);
+    base_free(cred->ak);
     base_wipe(cred, sizeof *cred);
     base_free(cred);
 }

@@ -301,14 +301,29 @@ static dbe_err check_replace(const char *dir, const char *name, const struct key
                     "%.50s is there already, valid until %s; to issue it again remove %.50s.crt", name, when, name);
 }
 
+/* With what->attest: make the attestation key and name it. */
+static dbe_err attest(const char *dir, const char *name, const struct dbe_issue *what, struct dbe_identity *id,
+                      struct dbe_diag *diag)
+{
+    struct node_ak ak;
+
+    if (!what->attest)
+        return DBE_OK;
+    DBE_TRY(ak_of(dir, name, what->quote_pcrs, &ak, diag));
+    DBE_TRY(evidence_sha256(ak.point, sizeof ak.point, id->ak_sha256));
+    id->attested = true;
+    return DBE_OK;
+}
+
 static dbe_err issue_files(const char *dir, const char *name, const struct keys_signer *s,
-                           const struct dbe_identity *id, struct dbe_diag *diag)
+                           const struct dbe_issue *what, struct dbe_identity *id, struct dbe_diag *diag)
 {
     struct crypto_key *key = NULL;
     struct base_buf der;
 
     DBE_TRY(keys_settle(dir, name, s->trust, diag));
     DBE_TRY(check_replace(dir, name, s, id, diag));
+    DBE_TRY(attest(dir, name, what, id, diag));
     DBE_TRY(key_of(dir, name, &key, diag));
     base_buf_init(&der, DBE_CERT_MAX_BYTES);
     dbe_err err = cert_make_node(s->trust, s->key, key, id, &der);
@@ -339,7 +354,7 @@ dbe_err dbe_keys_issue(const char *dir, const struct dbe_issue *what, struct dbe
     if (err == DBE_OK)
         err = identity_of(what, s.trust, days * KEYS_MS_PER_DAY, &id, diag);
     if (err == DBE_OK)
-        err = issue_files(dir, name, &s, &id, diag);
+        err = issue_files(dir, name, &s, what, &id, diag);
     keys_signer_fini(&s);
     return err;
 }

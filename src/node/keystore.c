@@ -202,6 +202,21 @@ dbe_err keys_load_ca(const char *dir, struct dbe_trust **ret, struct dbe_diag *d
     return DBE_OK;
 }
 
+/* <dir>/pcrs.policy, if it is there. */
+static dbe_err load_pcr_policy(const char *dir, struct dbe_trust *trust, struct dbe_diag *diag)
+{
+    char path[PATH_MAX];
+    struct base_buf text;
+
+    DBE_TRY(path_of(dir, "pcrs", "policy", path, diag));
+    base_buf_init(&text, PCR_POLICY_MAX_BYTES);
+    dbe_err err = base_file_read(path, PCR_POLICY_MAX_BYTES, &text, diag);
+    if (err == DBE_OK)
+        err = dbe_trust_set_pcr_policy(trust, base_buf_cstr(&text), text.len, diag);
+    base_buf_free(&text);
+    return err == DBE_E_NOT_FOUND ? DBE_OK : err;
+}
+
 dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag)
 {
     struct dbe_trust *trust = NULL;
@@ -209,7 +224,9 @@ dbe_err dbe_trust_load(const char *dir, struct dbe_trust **ret, struct dbe_diag 
 
     DBE_TRY(keys_load_ca(dir, &trust, diag));
     dbe_err err = dbe_trust_load_revocations(trust, dir, &why);
-    if (err == DBE_OK || err == DBE_E_NOT_FOUND) {
+    if (err == DBE_OK || err == DBE_E_NOT_FOUND)
+        err = load_pcr_policy(dir, trust, &why);
+    if (err == DBE_OK) {
         *ret = trust;
         return DBE_OK;
     }

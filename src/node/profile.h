@@ -12,6 +12,9 @@
 /* The extension that holds the ceilings: an arc of our own under 2.25.<UUID> (Rec. ITU-T X.667). */
 #define PROFILE_CEILING_OID "2.25.123840395588773958632850636671877621216"
 
+/* The extension that names an attestation key; not critical. */
+#define PROFILE_ATTEST_OID "2.25.162316966531658185671255372756498065991"
+
 enum {
     PROFILE_CEILING_MAX_BYTES = 16,
     PROFILE_DEFAULT_COMPARTMENTS =
