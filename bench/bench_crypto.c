@@ -29,7 +29,7 @@ enum { SLICES = 41, SLICE_NS = 2000000, HEAD_BYTES = 16, LARGE_BYTES = 64 * 1024
 static FILE *json;
 static const char *json_comma = "";
 
-/* ---- the table --------------------------------------------------------------------------------------------------- */
+/* ---- the table -------------------------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -49,7 +49,7 @@ static void row(const char *what, const char *backend, const char *unit, double 
     json_comma = ",";
 }
 
-/* ---- one measure on several backends ------------------------------------------------------------------------------- */
+/* ---- one measure on several backends ---------------------------------------------------------------------------- */
 
 /* What a measured call works on. */
 struct subject {
@@ -105,7 +105,7 @@ static void measure(const char *what, call_fn *call, struct subject *subjects, s
     }
 }
 
-/* ---- AEAD ------------------------------------------------------------------------------------------------------------ */
+/* ---- AEAD ------------------------------------------------------------------------------------------------------- */
 
 static void call_seal(struct subject *s)
 {
@@ -187,7 +187,7 @@ static void bench_memory(struct subject *subjects, size_t count)
     }
 }
 
-/* ---- KEM, Diffie-Hellman, signatures, KDF -------------------------------------------------------------------------- */
+/* ---- KEM, Diffie-Hellman, signatures, KDF ----------------------------------------------------------------------- */
 
 static void call_kem_keygen(struct subject *s)
 {

@@ -24,7 +24,7 @@
 static const struct crypto_backend *const *all;
 static size_t count;
 
-/* ---- one makes, another takes --------------------------------------------------------------------------------------- */
+/* ---- one makes, another takes ----------------------------------------------------------------------------------- */
 
 static void cross_aead(const struct crypto_aead *from, const struct crypto_aead *to)
 {
@@ -169,7 +169,7 @@ static void test_keys(void **state)
     crypto_key_use(crypto_suite(CRYPTO_SUITE_1)->sig);
 }
 
-/* ---- the choice ------------------------------------------------------------------------------------------------------- */
+/* ---- the choice ------------------------------------------------------------------------------------------------- */
 
 static void test_parse(void **state)
 {
@@ -255,7 +255,7 @@ static void test_backends_text(void **state)
     }
 }
 
-/* ---- choices are made once in a process: each in a child of its own -------------------------------------------------- */
+/* ---- choices are made once in a process: each in a child of its own --------------------------------------------- */
 
 static void in_child(bool (*fn)(void))
 {

@@ -13,6 +13,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 
 #include "crypto/backend/backend.h"
 #include "crypto/secret.h"
@@ -366,6 +367,27 @@ static void test_pem(void **state)
     crypto_key_free(key);
 }
 
+/* A key under a passphrase is refused; nobody is asked for one. */
+static void test_encrypted_pem(void **state)
+{
+    struct crypto_key *key = NULL, *back = NULL;
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+
+    (void)state;
+    OK(crypto_key_generate(&key));
+    assert_int_equal(
+        PEM_write_bio_PKCS8PrivateKey(bio, crypto_key_native(key), EVP_aes_256_cbc(), "secret", 6, NULL, NULL), 1);
+
+    long len = BIO_get_mem_data(bio, &text);
+
+    assert_memory_equal(text, "-----BEGIN ENCRYPTED PRIVATE KEY-----", 37);
+    ERR(DBE_E_MALFORMED, crypto_key_from_pem(text, (size_t)len, &back));
+    assert_null(back);
+    BIO_free(bio);
+    crypto_key_free(key);
+}
+
 static void test_suites(void **state)
 {
     const struct crypto_suite *const *all = NULL;
@@ -386,7 +408,7 @@ static void test_suites(void **state)
     assert_null(crypto_suite(0xffff));
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------ */
+/* ---- failures --------------------------------------------------------------------------------------------------- */
 
 /* An operation from beginning to end; frees what it made, whatever happened. */
 typedef dbe_err whole_fn(void);
@@ -678,11 +700,11 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),     cmocka_unit_test(test_sha3),     cmocka_unit_test(test_hmac),
-        cmocka_unit_test(test_hkdf),     cmocka_unit_test(test_gcm),      cmocka_unit_test(test_kem),
-        cmocka_unit_test(test_kem_dk),   cmocka_unit_test(test_p384),     cmocka_unit_test(test_x25519),
-        cmocka_unit_test(test_sign),     cmocka_unit_test(test_pem),      cmocka_unit_test(test_suites),
-        cmocka_unit_test(test_failures), cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_init),   cmocka_unit_test(test_sha3),     cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_hkdf),   cmocka_unit_test(test_gcm),      cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_kem_dk), cmocka_unit_test(test_p384),     cmocka_unit_test(test_x25519),
+        cmocka_unit_test(test_sign),   cmocka_unit_test(test_pem),      cmocka_unit_test(test_encrypted_pem),
+        cmocka_unit_test(test_suites), cmocka_unit_test(test_failures), cmocka_unit_test(test_too_long),
     };
     return cmocka_run_group_tests_name("crypto", tests, setup, NULL);
 }

@@ -53,7 +53,7 @@ const struct crypto_backend *crypto_backend(const char *name)
     return find(name, strlen(name));
 }
 
-/* ---- the choice ------------------------------------------------------------------------------------------------ */
+/* ---- the choice ------------------------------------------------------------------------------------------------- */
 
 enum slot { SLOT_ECDH, SLOT_KEM, SLOT_SIG, SLOT_AEAD, SLOTS };
 static const char *const slot_names[SLOTS] = {"ecdh", "kem", "sig", "aead"};
@@ -143,7 +143,7 @@ dbe_err dbe_crypto_select(const char *spec, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- start ----------------------------------------------------------------------------------------------------- */
+/* ---- start ------------------------------------------------------------------------------------------------------ */
 
 static void write_version(void)
 {
@@ -185,7 +185,7 @@ dbe_err crypto_init(struct dbe_diag *diag)
     return DBE_OK;
 }
 
-/* ---- for people ------------------------------------------------------------------------------------------------ */
+/* ---- for people ------------------------------------------------------------------------------------------------- */
 
 const char *crypto_backend_version(void)
 {

@@ -209,7 +209,7 @@ void *crypto_key_native(const struct crypto_key *key)
     return native;
 }
 
-/* ---- signing ----------------------------------------------------------------------------------------------------- */
+/* ---- signing ---------------------------------------------------------------------------------------------------- */
 
 dbe_err crypto_sign_rnd(const struct crypto_key *key, const void *ctx, size_t ctx_len, const void *msg, size_t len,
                         const uint8_t rnd[CRYPTO_MLDSA_RND_BYTES], uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])

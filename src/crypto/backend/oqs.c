@@ -22,7 +22,7 @@ _Static_assert(OQS_SIG_ml_dsa_87_length_public_key == CRYPTO_MLDSA87_PK_BYTES, "
 _Static_assert(OQS_SIG_ml_dsa_87_length_secret_key == CRYPTO_MLDSA87_SK_BYTES, "FIPS 204 table 2");
 _Static_assert(OQS_SIG_ml_dsa_87_length_signature == CRYPTO_MLDSA87_SIG_BYTES, "FIPS 204 table 2");
 
-/* ---- randomness ------------------------------------------------------------------------------------------------ */
+/* ---- randomness ------------------------------------------------------------------------------------------------- */
 
 /* What liboqs may draw in the call that this thread is in. */
 static _Thread_local struct {
@@ -60,7 +60,7 @@ static bool feed_end(void)
     return ok;
 }
 
-/* ---- ML-KEM-1024 ----------------------------------------------------------------------------------------------- */
+/* ---- ML-KEM-1024 ------------------------------------------------------------------------------------------------ */
 
 struct crypto_kem_key {
     uint8_t dk[OQS_KEM_ml_kem_1024_length_secret_key];
@@ -158,7 +158,7 @@ static const struct crypto_kem oqs_mlkem1024 = {
     .from_dk = mlkem_from_dk,
 };
 
-/* ---- ML-DSA-87 ------------------------------------------------------------------------------------------------- */
+/* ---- ML-DSA-87 -------------------------------------------------------------------------------------------------- */
 
 struct crypto_sig_key {
     uint8_t pk[OQS_SIG_ml_dsa_87_length_public_key];
@@ -222,7 +222,7 @@ static const struct crypto_sig oqs_mldsa87 = {
     .verify = mldsa_verify,
 };
 
-/* ---- the backend ----------------------------------------------------------------------------------------------- */
+/* ---- the backend ------------------------------------------------------------------------------------------------ */
 
 static const char *oqs_version(void)
 {
