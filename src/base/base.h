@@ -62,10 +62,13 @@ void  base_free(void *ptr);
 /* Overwrite; the compiler cannot remove it. */
 void base_wipe(void *ptr, size_t len);
 
-/* Memory for secrets: whole pages, locked where the limit allows it, left out of core dumps, wiped when freed.
- * NULL when there is none. */
+/* Zeroed memory for secrets: locked where the limit allows it, left out of core dumps, wiped when freed. Up to 1024
+ * bytes share pages with others of their size, more has pages of its own. NULL when there is none; `len` to free is the
+ * one that was asked for. */
 void *base_secret_alloc(size_t len);
 void  base_secret_free(void *ptr, size_t len);
+/* How often memory for secrets could not be locked (RLIMIT_MEMLOCK): it is used all the same, and may reach swap. */
+uint64_t base_secret_unlocked_count(void);
 
 /* Compare without leaking where the difference is. */
 bool base_equal_ct(const void *a, const void *b, size_t len);

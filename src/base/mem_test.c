@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -47,6 +49,94 @@ static void secret_memory_can_be_used(void **state)
         assert_int_equal(p[i], 0);
     memset(p, 0xA5, 5000);
     base_secret_free(p, 5000);
+}
+
+static bool is_zero(const uint8_t *p, size_t len)
+{
+    size_t i = 0;
+
+    while (i < len && p[i] == 0)
+        i++;
+    return i == len;
+}
+
+/* Slots of every size, many of them at once, freed in another order: none overlaps another, each comes zeroed. */
+static void small_secrets_share_pages(void **state)
+{
+    enum { COUNT = 600 };
+    static uint8_t *slot[COUNT];
+    static size_t len[COUNT];
+
+    (void)state;
+    for (unsigned round = 0; round < 3; round++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            len[i] = (i * 37 + round * 11) % 1100;
+            slot[i] = base_secret_alloc(len[i]);
+            assert_non_null(slot[i]);
+            assert_int_equal((uintptr_t)slot[i] % 64, 0);
+            assert_true(is_zero(slot[i], len[i]));
+            memset(slot[i], (int)(i % 255 + 1), len[i]);
+        }
+        for (size_t k = 0; k < COUNT; k++) {
+            size_t i = k * 7 % COUNT;
+
+            for (size_t at = 0; at < len[i]; at++)
+                assert_int_equal(slot[i][at], i % 255 + 1);
+            base_secret_free(slot[i], len[i]);
+        }
+    }
+}
+
+/* What ten thousand channels need fits into the usual limit of locked memory. */
+static void ten_thousand_small_secrets(void **state)
+{
+    enum { COUNT = 10000, LEN = 192, PAGE = 4096 };
+    static uint8_t *slot[COUNT];
+    size_t pages = 0;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        slot[i] = base_secret_alloc(LEN);
+        assert_non_null(slot[i]);
+        pages += i == 0 || (uintptr_t)slot[i] / PAGE != (uintptr_t)slot[i - 1] / PAGE;
+    }
+    assert_true(pages * PAGE < 3 * 1024 * 1024);
+    for (size_t i = 0; i < COUNT; i++)
+        base_secret_free(slot[i], LEN);
+}
+
+/* A slot that is freed and taken again does not remember. */
+static void secrets_are_wiped_when_freed(void **state)
+{
+    uint8_t *a = base_secret_alloc(100), *b;
+
+    (void)state;
+    memset(a, 0x5a, 100);
+    base_secret_free(a, 100);
+    b = base_secret_alloc(100);
+    assert_ptr_equal(a, b);
+    assert_true(is_zero(b, 100));
+    base_secret_free(b, 100);
+}
+
+/* Beyond the limit of locked memory secrets can still be had, and it is counted. Whoever may lock without limit, as
+ * root does, sees no failure. */
+static void without_locked_memory_it_goes_on(void **state)
+{
+    struct rlimit was, none = {0, 0};
+    uint64_t before = base_secret_unlocked_count();
+    uint8_t *p;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &was), 0);
+    none.rlim_max = was.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+    p = base_secret_alloc(70000);
+    assert_non_null(p);
+    memset(p, 1, 70000);
+    assert_true(mlock(&before, 1) == 0 || base_secret_unlocked_count() == before + 1);
+    base_secret_free(p, 70000);
+    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &was), 0);
 }
 
 static void comparison_looks_at_every_byte(void **state)
@@ -141,6 +231,8 @@ int main(void)
         cmocka_unit_test(secret_memory_can_be_used),       cmocka_unit_test(comparison_looks_at_every_byte),
         cmocka_unit_test(owners_free_when_the_scope_ends), cmocka_unit_test(random_differs_and_can_fail),
         cmocka_unit_test(clocks_can_be_replaced),          cmocka_unit_test(errors_have_names_and_classes),
+        cmocka_unit_test(small_secrets_share_pages),       cmocka_unit_test(ten_thousand_small_secrets),
+        cmocka_unit_test(secrets_are_wiped_when_freed),    cmocka_unit_test(without_locked_memory_it_goes_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * flight.c - handshakes over datagrams, some of which are lost: the last handshake record is kept and said again, the same
- * bytes, when the owner's timer asks for it or when what it answered comes a second time.
+ * flight.c - handshakes over datagrams, some of which are lost: the last handshake record is kept and said again, the
+ * same bytes, when the owner's timer asks for it or when what it answered comes a second time.
  *
  * In:   datagrams that repeat message 1 or 2    Out: the record that answered it the first time
- * Does: nothing is signed, derived or sealed again, so no nonce is used twice and a repetition costs one hash. One record
- *       is kept, until the peer has shown that it took it: by the next message, or by its first sealed record.
+ * Does: nothing is signed, derived or sealed again, so no nonce is used twice and a repetition costs one hash. One
+ *       record is kept, until the peer has shown that it took it: by the next message, or by its first sealed record.
  * Not:  it has no timer; whoever owns the session knows the time. On streams nothing of this exists.
  */
 #include "session/session_priv.h"

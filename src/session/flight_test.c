@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * flight_test.c - handshakes over datagrams that are lost, doubled, overtaken and invented (spec 6.18 to 6.20): they come
- * up all the same, with the same bytes and no second signature, and what is kept for it is bounded.
+ * flight_test.c - handshakes over datagrams that are lost, doubled, overtaken and invented (spec 6.18 to 6.20): they
+ * come up all the same, with the same bytes and no second signature, and what is kept for it is bounded.
  */
 #include "base/test.h"
 
@@ -284,7 +284,8 @@ static void lossy_wires(void **state)
     }
 }
 
-/* spec 6.18: the n-th allocation of a handshake over datagrams fails: the side it fails on ends, with nothing half said. */
+/* spec 6.18: the n-th allocation of a handshake over datagrams fails: the side it fails on ends, with nothing half
+ * said. */
 static void nth_allocation(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
