@@ -32,6 +32,7 @@ static const struct verb verbs[] = {
     {"status", cli_status, "[--json]", "what runs, how healthy it is"},
     {"ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway"},
     {"keys", cli_keys, "init | issue | list | show", "the mesh's certificate authority and node identities"},
+    {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
     {"version", version, "", "version of dsmil and of its cryptography"},
 };

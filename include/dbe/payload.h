@@ -63,6 +63,15 @@ dbe_err dbe_payload_from_json(uint8_t msg_type, const char *json, size_t len, vo
  * (clause 3.15)? Errors as dbe_payload_to_json, and E_RANGE for a value outside its range. */
 dbe_err dbe_payload_check(uint8_t msg_type, const void *payload, size_t len, struct dbe_diag *diag) DBE_MUST_CHECK;
 
+/* Messages, one after the other as a DATA record holds them, or whole records, explained for people: every field with
+ * its offset, its bytes and what it means by the registries; for what is broken the error, clause and offset, and what
+ * was understood up to there. This is what `dsmil dump` prints. Takes any bytes; the text is bounded, and its strings
+ * are escaped, so that nothing from outside reaches a terminal raw. It shows what it is given: a message explained is a
+ * message disclosed.
+ *
+ * *ret_len and E_TOO_LARGE as dbe_payload_to_json; there is no other error. */
+dbe_err dbe_msg_explain(const void *bytes, size_t len, char *out, size_t cap, size_t *ret_len) DBE_MUST_CHECK;
+
 DBE_END_DECLS
 
 #endif
