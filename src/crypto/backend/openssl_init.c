@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * openssl_init.c - checks which OpenSSL is really there and fetches every algorithm once; the row of the OpenSSL backend.
+ * openssl_init.c - checks which OpenSSL is really there and fetches every algorithm once; the backend's row.
  *
  * In:   the libcrypto of this process   Out: osl_algs
  * Does: refuses a library that is older than 3.5 or than the headers this was built with: OpenSSL 3.0 and 3.5 share
