@@ -33,9 +33,9 @@
     } while (0)
 
 enum { SLICES = 9, TAG = CRYPTO_AEAD_TAG_BYTES, TRIPS = 4000, FRAME_MAX = 65536 + TAG, WINDOW_MAX = 64 };
-enum { BUF_BYTES = FRAME_MAX * (WINDOW_MAX + 1), IDLE_SLICES = 9, RECV_MAX = 1024 * 1024 };
+enum { BUF_BYTES = FRAME_MAX * (WINDOW_MAX + 1), IDLE_SLICES = 9, CHILD_FD = 200, RECV_MAX = 1024 * 1024 };
 
-enum kind { BARE, UDS, KINDS, SHM };
+enum kind { BARE, UDS, SHM, KINDS };
 static const char *const kind_names[] = {"bare", "uds", "shm"};
 
 /* Both directions of one end. */
@@ -255,8 +255,10 @@ static void lane_open(struct lane *l, enum kind kind, const struct work *work)
     l->pid = fork();
     MUST(l->pid >= 0);
     if (l->pid == 0) {
-        (void)close(sv[0]);
-        serve(kind, work, address, sv[1], ready[1]);
+        /* What other lanes have open must not live on here. */
+        MUST(dup2(sv[1], CHILD_FD) == CHILD_FD && dup2(ready[1], CHILD_FD + 1) == CHILD_FD + 1);
+        MUST(close_range(3, CHILD_FD - 1, 0) == 0);
+        serve(kind, work, address, CHILD_FD, CHILD_FD + 1);
     }
     l->fd = sv[0];
     (void)close(sv[1]);
@@ -275,7 +277,6 @@ static void lane_close(struct lane *l)
     int status;
 
     tp_close(l->end.conn, false);
-    (void)shutdown(l->fd, SHUT_RDWR); /* a later child holds it, too */
     (void)close(l->fd);
     base_loop_free(l->end.loop);
     MUST(waitpid(l->pid, &status, 0) == l->pid && status == 0);

@@ -251,7 +251,10 @@ static dbe_err wait_and_dispatch(struct dbe_loop *loop, int timeout_ms, uint64_t
         return DBE_OK;
     if (next == LOOP_HOT_GLANCE)
         return ask_kernel(loop, 0);
-    loop_hots_rest(&loop->hots);
+    if (loop->hots.count > 0) {
+        loop_hots_rest(&loop->hots); /* may find that something came, and set a timer for it */
+        ns = wait_ns(loop, timeout_ms, *now_ns);
+    }
     return ask_kernel(loop, to_ms(ns));
 }
 

@@ -61,7 +61,8 @@ void base_loop_on_wake(struct dbe_loop *loop, base_timer_fn *fn, void *ctx); /* 
 struct base_hot {
     bool (*poll)(void *ctx); /* do what there is to do; true if there was something. May free its own source   */
     void (*rest)(void *ctx); /* it is not asked any more: from now on an event must make a watched descriptor
-                                ready, one that came meanwhile too. Calls nobody, frees nothing; may be NULL   */
+                                ready; for one that came meanwhile it sets a timer of its own. Calls nobody,
+                                frees nothing; may be NULL                                                     */
     void *ctx;
     uint64_t spin_ns;        /* the loop may yield this long for it before it sleeps; 0: once                  */
     bool cheap;              /* asking costs no system call: it is asked before the first yield as well        */

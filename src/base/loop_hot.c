@@ -4,8 +4,9 @@
  *
  * In:   sources that were busy just now    Out: their poll and rest
  * Does: yields the processor, so that the other end of a conversation on the same one can answer without either end
- *       going to sleep; stops when that does not pay: the next tries are 1, 2, 4 ... 64 sleeps away, and after a yield
- *       that took as long as somebody else's time slice, 1024.
+ *       going to sleep; stops when that does not pay: the next tries are 2, 4 ... 64 sleeps away, and after a yield
+ *       so long that a system call saved is nothing beside it, 1024: somebody computes on this processor, and a
+ *       sleeper gets it back sooner than one who yields.
  * Does not: wait in the kernel (loop.c).
  */
 #include "base/loop_priv.h"
@@ -21,7 +22,7 @@ enum {
     HOT_YIELD_MIN_NS = 50,     /* bounds the number of yields where a test's clock stands still    */
 };
 #define HOT_GLANCE_NS UINT64_C(200000)
-#define HOT_SLOW_NS UINT64_C(1000000)
+#define HOT_SLOW_NS UINT64_C(100000)
 
 /* ---- the list ---------------------------------------------------------------------------------------------------- */
 
@@ -106,42 +107,40 @@ static uint64_t spin_limit(const struct loop_hots *h)
 }
 
 /* Yield and ask until something came or the time is over. */
-static bool spin(struct loop_hots *h, uint64_t limit_ns, uint64_t *now_ns)
+static bool spin(struct loop_hots *h, uint64_t limit_ns, uint64_t *now_ns, bool *ret_slow)
 {
     const uint64_t start = *now_ns, rounds = limit_ns / HOT_YIELD_MIN_NS;
 
     for (uint64_t i = 0;; i++) {
+        uint64_t before = *now_ns;
         (void)sched_yield();
         *now_ns = base_mono_ns();
+        *ret_slow = *now_ns - before > HOT_SLOW_NS;
         if (ask_each(h, false))
             return true;
-        if (h->count == 0 || i >= rounds || *now_ns - start >= limit_ns)
+        if (h->count == 0 || i >= rounds || *now_ns - start >= limit_ns || *ret_slow)
             return false;
     }
 }
 
-static void note(struct loop_hots *h, bool found, uint64_t took_ns, uint64_t limit_ns)
+static void note(struct loop_hots *h, bool found, bool slow)
 {
-    if (took_ns > HOT_SLOW_NS + limit_ns) {
-        h->skip = HOT_SKIP_SLOW; /* somebody computes on this processor: a sleeper gets it back sooner than a yielder */
-        return;
-    }
     h->misses = found ? 0 : BASE_MIN(h->misses + 1, (unsigned)HOT_SKIP_SHIFT);
-    h->skip = found ? 0 : 1U << h->misses;
+    h->skip = slow ? (unsigned)HOT_SKIP_SLOW : found ? 0 : 1U << h->misses;
 }
 
 enum loop_hot_next loop_hots_ask(struct loop_hots *h, uint64_t max_ns, uint64_t *now_ns)
 {
     const uint64_t start = *now_ns, limit = BASE_MIN(spin_limit(h), max_ns);
-    bool found = ask_each(h, true);
+    bool slow = false, found = ask_each(h, true);
 
     if (!found && h->skip > 0) {
         h->skip--;
         return LOOP_HOT_SLEEP;
     }
     if (!found) {
-        found = spin(h, limit, now_ns);
-        note(h, found, *now_ns - start, limit);
+        found = spin(h, limit, now_ns, &slow);
+        note(h, found, slow);
     }
     if (!found)
         return LOOP_HOT_SLEEP;

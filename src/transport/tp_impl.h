@@ -54,6 +54,7 @@ struct tp_listener {
 };
 
 extern const struct tp_impl tp_uds;
+extern const struct tp_impl tp_shm;
 extern const struct tp_impl tp_inproc;
 
 /* Make room for more input. E_TOO_LARGE when the owner left recv_max_bytes unconsumed, E_NOMEM. */

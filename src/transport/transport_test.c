@@ -118,15 +118,15 @@ static void end_init(struct end *e)
     e->unit = 1;
 }
 
-static int setup(void **state, bool uds)
+static int setup(void **state, const char *scheme)
 {
     struct fixture *f = base_alloc(1, sizeof *f);
 
     assert_non_null(f);
     (void)snprintf(f->dir, sizeof f->dir, "/tmp/dsmil-tp-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
-    (void)snprintf(f->address, sizeof f->address, uds ? "uds:%s/a.sock" : "inproc:%s", f->dir);
-    f->path = f->address + 4;
+    (void)snprintf(f->address, sizeof f->address, "%s:%s/a.sock", scheme, f->dir);
+    f->path = strchr(f->address, '/');
     assert_int_equal(base_loop_new(&f->loop), DBE_OK);
     end_init(&f->near);
     end_init(&f->far);
@@ -137,12 +137,17 @@ static int setup(void **state, bool uds)
 
 static int setup_uds(void **state)
 {
-    return setup(state, true);
+    return setup(state, "uds");
+}
+
+static int setup_shm(void **state)
+{
+    return setup(state, "shm");
 }
 
 static int setup_inproc(void **state)
 {
-    return setup(state, false);
+    return setup(state, "inproc");
 }
 
 static int teardown(void **state)
@@ -551,33 +556,33 @@ static void lingering_ends_when_nobody_reads(void **state)
     free(data);
 }
 
-#define BOTH(test)                                                                                                     \
-    cmocka_unit_test_setup_teardown(test, setup_uds, teardown),                                                        \
-        cmocka_unit_test_setup_teardown(test, setup_inproc, teardown)
 #define UDS(test) cmocka_unit_test_setup_teardown(test, setup_uds, teardown)
+#define SHM(test) cmocka_unit_test_setup_teardown(test, setup_shm, teardown)
+#define SOCKETS(test) UDS(test), SHM(test)
+#define ALL(test) SOCKETS(test), cmocka_unit_test_setup_teardown(test, setup_inproc, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(bytes_arrive_in_order_and_in_units),
-        BOTH(an_idle_connection_holds_no_buffer),
-        BOTH(slow_reader_fills_the_queue_and_no_more),
-        BOTH(unconsumed_input_is_bounded),
-        BOTH(peer_that_vanishes_is_noticed_once),
-        BOTH(what_was_sent_before_the_end_arrives),
-        BOTH(owner_may_close_inside_a_callback),
-        BOTH(refused_connection_ends),
-        BOTH(nobody_listens),
-        BOTH(second_listener_is_refused),
-        BOTH(every_allocation_may_fail),
-        UDS(socket_is_private),
-        UDS(bad_addresses_say_what_is_wrong),
-        UDS(stale_socket_is_replaced),
-        UDS(live_socket_without_our_lock_is_left_alone),
-        UDS(other_file_in_the_way_is_left_alone),
-        UDS(replaced_socket_file_is_not_unlinked),
-        UDS(out_of_descriptors_rests_and_recovers),
-        UDS(lingering_ends_when_nobody_reads),
+        ALL(bytes_arrive_in_order_and_in_units),
+        ALL(an_idle_connection_holds_no_buffer),
+        ALL(slow_reader_fills_the_queue_and_no_more),
+        ALL(unconsumed_input_is_bounded),
+        ALL(peer_that_vanishes_is_noticed_once),
+        ALL(what_was_sent_before_the_end_arrives),
+        ALL(owner_may_close_inside_a_callback),
+        ALL(refused_connection_ends),
+        ALL(nobody_listens),
+        ALL(second_listener_is_refused),
+        ALL(every_allocation_may_fail),
+        SOCKETS(socket_is_private),
+        SOCKETS(bad_addresses_say_what_is_wrong),
+        SOCKETS(stale_socket_is_replaced),
+        SOCKETS(live_socket_without_our_lock_is_left_alone),
+        SOCKETS(other_file_in_the_way_is_left_alone),
+        SOCKETS(replaced_socket_file_is_not_unlinked),
+        SOCKETS(out_of_descriptors_rests_and_recovers),
+        SOCKETS(lingering_ends_when_nobody_reads),
     };
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "dbe/limits.h"
 
 enum {
@@ -61,13 +62,24 @@ static void uds_destroy(struct uds_conn *c)
     base_free(c);
 }
 
-dbe_err uds_conn_new(struct dbe_loop *loop, int fd, bool connecting, struct tp_conn **ret)
+dbe_err uds_cred(int fd, uint32_t *ret_uid, int32_t *ret_pid)
 {
     struct ucred cred = {0};
     socklen_t len = sizeof cred;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0 || len != sizeof cred)
+    if (base_connect_must_fail() || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0 || len != sizeof cred)
         return DBE_E_IO;
+    *ret_uid = cred.uid;
+    *ret_pid = cred.pid;
+    return DBE_OK;
+}
+
+dbe_err uds_conn_new(struct dbe_loop *loop, int fd, bool connecting, struct tp_conn **ret)
+{
+    uint32_t uid = 0;
+    int32_t pid = 0;
+
+    DBE_TRY(uds_cred(fd, &uid, &pid));
     struct uds_conn *c = base_alloc(1, sizeof *c);
     if (c == NULL)
         return DBE_E_NOMEM;
@@ -75,8 +87,8 @@ dbe_err uds_conn_new(struct dbe_loop *loop, int fd, bool connecting, struct tp_c
     c->base.loop = loop;
     c->fd = fd;
     c->connecting = connecting;
-    c->uid = cred.uid;
-    c->pid = cred.pid;
+    c->uid = uid;
+    c->pid = pid;
     *ret = &c->base;
     return DBE_OK;
 }
@@ -118,13 +130,10 @@ static dbe_err uds_write_queue(struct uds_conn *c)
 
         for (struct tp_chunk *k = c->queue.head; k != NULL && msg.msg_iovlen < UDS_IOV_MAX; k = k->next)
             iov[msg.msg_iovlen++] = (struct iovec){.iov_base = k->data + k->off, .iov_len = k->len - k->off};
-        ssize_t n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0)
-            tp_queue_consume(&c->queue, (size_t)n);
-        else if (errno == EAGAIN || errno == ENOBUFS)
-            return DBE_E_AGAIN;
-        else if (errno != EINTR)
-            return DBE_E_CLOSED;
+        ssize_t n = base_sendmsg(c->fd, &msg);
+        if (n < 0)
+            return errno == EAGAIN || errno == ENOBUFS ? DBE_E_AGAIN : DBE_E_CLOSED;
+        tp_queue_consume(&c->queue, (size_t)n);
     }
     return DBE_OK;
 }
@@ -256,12 +265,12 @@ static dbe_err uds_send(struct tp_conn *conn, const void *data, size_t len)
     if (len > DBE_SEND_QUEUE_MAX_BYTES - BASE_MIN(c->queue.bytes, (size_t)DBE_SEND_QUEUE_MAX_BYTES))
         return DBE_E_LIMIT;
     while (c->queue.bytes == 0 && sent < len) {
-        ssize_t n = send(c->fd, at + sent, len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = base_send(c->fd, at + sent, len - sent);
         if (n >= 0)
             sent += (size_t)n;
         else if (errno == EAGAIN || errno == ENOBUFS)
             break;
-        else if (errno != EINTR)
+        else
             return uds_break(c, DBE_E_CLOSED);
     }
     if (sent == len)
@@ -308,6 +317,19 @@ static dbe_err uds_peer_cred(const struct tp_conn *conn, uint32_t *ret_uid, int3
     *ret_uid = c->uid;
     *ret_pid = c->pid;
     return DBE_OK;
+}
+
+static const struct uds_kind plain = {.impl = &tp_uds, .wrap = uds_conn_new};
+
+static dbe_err uds_listen(struct dbe_loop *loop, const char *path, tp_accept_fn *fn, void *ctx,
+                          struct tp_listener **ret, struct dbe_diag *diag)
+{
+    return uds_listen_as(&plain, loop, path, fn, ctx, ret, diag);
+}
+
+static dbe_err uds_connect(struct dbe_loop *loop, const char *path, struct tp_conn **ret, struct dbe_diag *diag)
+{
+    return uds_connect_as(&plain, loop, path, ret, diag);
 }
 
 const struct tp_impl tp_uds = {

@@ -20,6 +20,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
 enum {
     UDS_ACCEPTS_A_TURN = 16,
     UDS_REST_MS = 100, /* after EMFILE and the like */
@@ -29,6 +31,7 @@ enum {
 
 struct uds_listener {
     struct tp_listener base;
+    uds_wrap_fn *wrap;
     int fd, lock_fd;
     struct base_watch *watch;
     struct base_timer *rest;
@@ -55,6 +58,25 @@ static dbe_err uds_addr(const char *path, struct sockaddr_un *ret, struct dbe_di
     return DBE_OK;
 }
 
+/* socket(2) for a Unix stream, or the failure that a test asked for. */
+static int uds_socket(void)
+{
+    if (base_connect_must_fail()) {
+        errno = EMFILE;
+        return -1;
+    }
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+static int uds_accept(int fd)
+{
+    if (base_connect_must_fail()) {
+        errno = EMFILE;
+        return -1;
+    }
+    return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 static dbe_err os_fail(struct dbe_diag *diag, const char *what, const char *path)
 {
     int e = errno;
@@ -75,7 +97,7 @@ static dbe_err uds_dial(const char *path, int *ret_fd, struct dbe_diag *diag)
     int rc;
 
     DBE_TRY(uds_addr(path, &addr, diag));
-    BASE_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    BASE_AUTO_CLOSE int fd = uds_socket();
     if (fd < 0)
         return os_fail(diag, "no socket for", path);
     do
@@ -92,12 +114,13 @@ static dbe_err uds_dial(const char *path, int *ret_fd, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-dbe_err uds_connect(struct dbe_loop *loop, const char *path, struct tp_conn **ret, struct dbe_diag *diag)
+dbe_err uds_connect_as(const struct uds_kind *kind, struct dbe_loop *loop, const char *path, struct tp_conn **ret,
+                       struct dbe_diag *diag)
 {
     BASE_AUTO_CLOSE int fd = -1;
 
     DBE_TRY(uds_dial(path, &fd, diag));
-    dbe_err err = uds_conn_new(loop, fd, true, ret);
+    dbe_err err = kind->wrap(loop, fd, true, ret);
     if (err != DBE_OK)
         return dbe_fail(diag, err, "socket", 0, "cannot set up the connection to %.120s", path);
     fd = -1; /* the connection's now */
@@ -155,14 +178,14 @@ static void uds_on_accept(void *ctx, int fd, unsigned events)
     l->depth++;
     for (int i = 0; i < UDS_ACCEPTS_A_TURN && !l->dying; i++) {
         struct tp_conn *conn = NULL;
-        int s = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int s = uds_accept(fd);
         if (s < 0 && (errno == EINTR || errno == ECONNABORTED))
             continue;
         if (s < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
             uds_rest(l);
         if (s < 0)
             break;
-        if (uds_conn_new(l->base.loop, s, false, &conn) != DBE_OK)
+        if (l->wrap(l->base.loop, s, false, &conn) != DBE_OK)
             (void)close(s);
         else
             l->base.fn(l->base.ctx, conn);
@@ -222,7 +245,7 @@ static dbe_err uds_bind(struct uds_listener *l, struct dbe_diag *diag)
     struct stat st;
 
     DBE_TRY(uds_addr(l->path, &addr, diag));
-    l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    l->fd = uds_socket();
     if (l->fd < 0)
         return os_fail(diag, "no socket for", l->path);
     /* On Linux bind takes the file's mode from the socket's inode: no moment in which others could connect. */
@@ -251,8 +274,8 @@ static dbe_err uds_listener_open(struct uds_listener *l, struct dbe_diag *diag)
     return err == DBE_OK ? DBE_OK : dbe_fail(diag, err, "socket", 0, "cannot watch %.140s", l->path);
 }
 
-dbe_err uds_listen(struct dbe_loop *loop, const char *path, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
-                   struct dbe_diag *diag)
+dbe_err uds_listen_as(const struct uds_kind *kind, struct dbe_loop *loop, const char *path, tp_accept_fn *fn, void *ctx,
+                      struct tp_listener **ret, struct dbe_diag *diag)
 {
     struct sockaddr_un addr;
 
@@ -260,7 +283,8 @@ dbe_err uds_listen(struct dbe_loop *loop, const char *path, tp_accept_fn *fn, vo
     struct uds_listener *l = base_alloc(1, sizeof *l);
     if (l == NULL)
         return dbe_fail(diag, DBE_E_NOMEM, "socket", 0, "no memory to listen on %.120s", path);
-    l->base = (struct tp_listener){.impl = &tp_uds, .loop = loop, .fn = fn, .ctx = ctx};
+    l->base = (struct tp_listener){.impl = kind->impl, .loop = loop, .fn = fn, .ctx = ctx};
+    l->wrap = kind->wrap;
     l->fd = -1;
     l->lock_fd = -1;
     memcpy(l->path, addr.sun_path, sizeof l->path);
