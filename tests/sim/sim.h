@@ -64,10 +64,15 @@ struct sim_side {
     struct base_buf partial;         /* there, not yet taken */
     struct sim_rec history[SIM_HISTORY_MAX]; /* what this side said, for replay, reflection and splicing */
     size_t history_count;
-    struct base_buf hs_said, hs_heard; /* handshake records in the clear, as sent and as taken */
+    struct base_buf hs_said, hs_heard; /* handshake records in the clear, as sent and as taken; repetitions once */
+    unsigned hs_said_types, hs_heard_types;
+    uint8_t device; /* who it was when the channel was opened */
     uint64_t sent, got;
     uint8_t *seen; /* datagrams: which numbers were delivered */
     dbe_err died;
+    uint64_t switched, refused;
+    uint8_t binding[32];
+    bool bound;
     bool up_once, closing, closed, poisoned, gap, cut, stalled;
 };
 
@@ -112,8 +117,9 @@ _Noreturn void sim_fail(const struct sim *w, const char *cond, const char *file,
 
 /* base_random, from the seed of a run; `ctx` is a struct sim_rng. */
 dbe_err sim_fill_random(void *ctx, void *buf, size_t len);
-/* Made once, for keys are the slow part with real cryptography: three members of one mesh, one of another. */
-enum { SIM_ALICE, SIM_BOB, SIM_CAROL, SIM_EVE, SIM_CREDS };
+/* Made once, for keys are the slow part with real cryptography: three members of one mesh, one of another, and the
+ * renewed certificates of the first two. */
+enum { SIM_ALICE, SIM_BOB, SIM_CAROL, SIM_EVE, SIM_ALICE_NEW, SIM_BOB_NEW, SIM_CREDS };
 void sim_creds_init(struct sim_cred creds[SIM_CREDS]);
 void sim_creds_fini(struct sim_cred creds[SIM_CREDS]);
 /* Alice is the initiator, Bob the responder, unless a scenario changes w->creds before sim_open. */
@@ -135,6 +141,9 @@ enum { SIM_MESSAGE_MAX = 40000, SIM_DATAGRAMS_MAX = 4096 };
 void sim_start(struct sim *w);
 void sim_say(struct sim *w, size_t side);
 void sim_rekey(struct sim *w, size_t side);
+void sim_rehandshake(struct sim *w, size_t side); /* under a suite of this build, or the one in use */
+void sim_flush(struct sim *w, size_t side);       /* what it owes */
+void sim_resend(struct sim *w, size_t side); /* the timer of a handshake over datagrams */
 void sim_close(struct sim *w, size_t side);
 /* Deliver `len` bytes of a stream to `side` and let it take them. */
 void sim_deliver(struct sim *w, size_t side, size_t len);
@@ -158,9 +167,10 @@ void sim_other_channel(struct sim *w);
 /* ---- scenarios: each one whole run ------------------------------------------------------------------------------- */
 
 typedef void sim_scenario_fn(uint64_t seed, const struct sim_cred *creds);
-sim_scenario_fn sim_stream_honest, sim_stream_attacked, sim_stream_fault; /* sim_stream.c */
-sim_scenario_fn sim_identity, sim_downgrade;                              /* sim_handshake.c */
-sim_scenario_fn sim_datagrams;                                            /* sim_datagram.c */
+/* sim_stream.c, sim_handshake.c, sim_datagram.c */
+sim_scenario_fn sim_stream_honest, sim_stream_attacked, sim_stream_fault;
+sim_scenario_fn sim_identity, sim_renewal, sim_downgrade;
+sim_scenario_fn sim_datagrams;
 /* A flip of every bit of the three handshake messages and of one record of each kind. Returns how many. */
 uint64_t sim_every_bit(const struct sim_cred *creds, size_t stride);
 

@@ -160,6 +160,8 @@ void sim_other_channel(struct sim *w)
         sim_say(o, (size_t)i % 2);
         if (i == 1)
             sim_rekey(o, 0), sim_rekey(o, 1);
+        if (i == 2)
+            sim_rehandshake(o, 1), sim_rehandshake(o, 0);
     }
     sim_drain(o);
     sim_close(o, 0);

@@ -78,6 +78,47 @@ static bool may_rekey(const struct sim *w, size_t side)
     return s->send.epoch == other->recv.epoch;
 }
 
+/* One datagram of a handshake is lost, comes twice, or comes before or after others. */
+static void give_handshake(struct sim *w, size_t side, unsigned loss)
+{
+    struct sim_side *d = &w->side[side];
+    size_t at = sim_below(&w->rng, d->in_count);
+    bool again = sim_chance(&w->rng, 20);
+    struct sim_rec rec;
+
+    if (d->in_count == 0)
+        return;
+    rec = d->in[at];
+    rec.data = malloc(rec.len);
+    SIM_CHECK(w, rec.data != NULL);
+    memcpy(rec.data, d->in[at].data, rec.len);
+    if (!again)
+        sim_take_out(w, side, at);
+    if (!sim_chance(&w->rng, loss))
+        feed_datagram(w, side, rec.data, rec.len);
+    free(rec.data);
+}
+
+/* Both come up, however unlucky: what is lost is said again. */
+static void handshake(struct sim *w)
+{
+    unsigned loss = (unsigned)sim_below(&w->rng, 60);
+    size_t steps = 0;
+
+    sim_start(w);
+    while (!w->side[0].up_once || !w->side[1].up_once) {
+        size_t side = sim_below(&w->rng, 2);
+
+        SIM_CHECK(w, steps++ < 5000);
+        if (sim_chance(&w->rng, 80))
+            give_handshake(w, side, loss);
+        else if (w->side[1 - side].in_count < SIM_WIRE_MAX / 2)
+            sim_resend(w, side);
+        if (sim_chance(&w->rng, 5))
+            sim_say(w, SESS_INITIATOR);
+    }
+}
+
 static void deliver_all(struct sim *w)
 {
     for (size_t k = 0; k < 2; k++)
@@ -101,9 +142,7 @@ void sim_datagrams(uint64_t seed, const struct sim_cred *creds)
     if (sim_chance(&w.rng, 30))
         sim_other_channel(&w);
     sim_open(&w, NULL, NULL);
-    sim_start(&w);
-    for (int i = 0; i < 4; i++)
-        deliver_all(&w);
+    handshake(&w);
     for (size_t left = STEPS_MIN + sim_below(&w.rng, STEPS_MORE); left > 0; left--) {
         size_t side = sim_below(&w.rng, 2), roll = sim_below(&w.rng, 100);
 
@@ -113,6 +152,8 @@ void sim_datagrams(uint64_t seed, const struct sim_cred *creds)
             sim_say(&w, side);
         else if (roll < 95)
             give_old(&w, side);
+        else if (roll < 96)
+            sim_resend(&w, side);
         else if (may_rekey(&w, side))
             sim_rekey(&w, side);
     }

@@ -82,6 +82,71 @@ void sim_identity(uint64_t seed, const struct sim_cred *creds)
     sim_end(&w);
 }
 
+/* ---- identities that change while the channel lives -------------------------------------------------------------- */
+
+enum change { RENEWED, OTHER_NODE, OTHER_MESH, NOW_EXPIRED, NOW_REVOKED, NOW_DISBELIEVED, CHANGES };
+
+/* What `side` is from now on; returns what the other side must die of in the next handshake, DBE_OK if of nothing. */
+static dbe_err change(struct sim *w, size_t side, enum change how, const struct sim_cred *creds)
+{
+    struct sim_cred *c = &w->creds[side], *judge = &w->creds[1 - side];
+
+    switch (how) {
+    case RENEWED: c->fake = creds[side == 0 ? SIM_ALICE_NEW : SIM_BOB_NEW].fake; break;
+    case OTHER_NODE: c->fake = creds[SIM_CAROL].fake; return DBE_E_AUTH;
+    case OTHER_MESH: c->fake = creds[SIM_EVE].fake; return c->fake.any_mesh = true, DBE_E_CERT;
+    case NOW_EXPIRED: judge->fake.verify_err = DBE_E_EXPIRED; return DBE_E_EXPIRED;
+    case NOW_REVOKED: judge->fake.verify_err = DBE_E_REVOKED; return DBE_E_REVOKED;
+    case NOW_DISBELIEVED: judge->fake.evidence_verdict = DBE_E_CERT; return DBE_E_CERT;
+    case CHANGES: break;
+    }
+    return DBE_OK;
+}
+
+static void talk(struct sim *w, int steps)
+{
+    while (steps-- > 0) {
+        sim_say(w, sim_below(&w->rng, 2));
+        sim_deliver(w, sim_below(&w->rng, 2), sim_chance(&w->rng, 50) ? SIZE_MAX : 1 + sim_below(&w->rng, 3000));
+    }
+}
+
+void sim_renewal(uint64_t seed, const struct sim_cred *creds)
+{
+    static struct sim w;
+    struct sess_config ci, cr;
+    size_t side;
+    enum change how;
+    dbe_err want;
+
+    sim_begin(&w, seed, "renewal", creds);
+    ci = sim_config(&w, SESS_INITIATOR);
+    cr = sim_config(&w, SESS_RESPONDER);
+    fake_with_evidence(&ci);
+    fake_with_evidence(&cr);
+    sim_open(&w, &ci, &cr);
+    sim_start(&w);
+    talk(&w, 10);
+    sim_drain(&w);
+    side = sim_below(&w.rng, 2);
+    how = (enum change)sim_below(&w.rng, CHANGES);
+    want = change(&w, side, how, creds);
+    if (sim_chance(&w.rng, 30))
+        sim_rehandshake(&w, 0), sim_rehandshake(&w, 1);
+    else
+        sim_rehandshake(&w, sim_below(&w.rng, 2));
+    if (want == DBE_OK) {
+        talk(&w, 20);
+        sim_drain(&w);
+        sim_settled(&w);
+        SIM_CHECK(&w, w.side[0].switched == 1);
+    } else {
+        sim_drain(&w);
+        SIM_CHECK(&w, w.side[1 - side].died == want && w.side[1 - side].switched == 0);
+    }
+    sim_end(&w);
+}
+
 /* ---- offers ------------------------------------------------------------------------------------------------------ */
 
 /* A random choice of `at_least` to `count` of the numbers below `count`, in random order. */
@@ -186,7 +251,7 @@ void sim_downgrade(uint64_t seed, const struct sim_cred *creds)
 
 /* ---- every bit --------------------------------------------------------------------------------------------------- */
 
-enum kind { KIND_MSG_1, KIND_MSG_2, KIND_MSG_3, KIND_DATA, KIND_REKEY, KIND_CLOSE, KINDS };
+enum kind { KIND_MSG_1, KIND_MSG_2, KIND_MSG_3, KIND_DATA, KIND_REKEY, KIND_CLOSE, KIND_INNER_1, KIND_SWITCH, KINDS };
 
 /* Bring a fresh pair to where a record of this kind is under way; returns to whom. Always the same bytes. */
 static size_t until(struct sim *w, enum kind kind, const struct sim_cred *creds)
@@ -211,6 +276,17 @@ static size_t until(struct sim *w, enum kind kind, const struct sim_cred *creds)
         sim_rekey(w, SESS_INITIATOR);
     if (kind == KIND_CLOSE)
         sim_close(w, SESS_INITIATOR);
+    if (kind >= KIND_INNER_1)
+        sim_rehandshake(w, SESS_INITIATOR);
+    if (kind == KIND_SWITCH) { /* REHANDSHAKE(2) is taken, then comes REHANDSHAKE(3), then SWITCH each way */
+        sim_deliver(w, SESS_RESPONDER, SIZE_MAX);
+        sim_flush(w, SESS_RESPONDER);
+        sim_deliver(w, SESS_INITIATOR, SIZE_MAX);
+        sim_flush(w, SESS_INITIATOR);
+        sim_deliver(w, SESS_RESPONDER, SIZE_MAX);
+        sim_flush(w, SESS_RESPONDER);
+        return SESS_INITIATOR;
+    }
     return kind == KIND_MSG_2 ? SESS_INITIATOR : SESS_RESPONDER;
 }
 

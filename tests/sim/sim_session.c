@@ -13,9 +13,10 @@ static const struct plan {
     sim_scenario_fn *fn;
     unsigned weight; /* of 100 */
 } plans[] = {
-    {"stream-honest", sim_stream_honest, 25}, {"stream-attacked", sim_stream_attacked, 40},
+    {"stream-honest", sim_stream_honest, 25}, {"stream-attacked", sim_stream_attacked, 37},
     {"stream-fault", sim_stream_fault, 8},    {"identity", sim_identity, 9},
-    {"downgrade", sim_downgrade, 6},          {"datagrams", sim_datagrams, 12},
+    {"downgrade", sim_downgrade, 6},          {"datagrams", sim_datagrams, 11},
+    {"renewal", sim_renewal, 4},
 };
 
 struct args {

@@ -40,6 +40,12 @@ static void step(struct sim *w, bool may_close)
         sim_rekey(w, side);
     else if (roll < 90)
         sim_rekey(w, 0), sim_rekey(w, 1);
+    else if (roll < 92)
+        sim_rehandshake(w, side);
+    else if (roll < 93)
+        sim_rehandshake(w, 0), sim_rehandshake(w, 1);
+    else if (roll < 95)
+        sim_flush(w, side);
     else if (roll < 98)
         w->now_ns += BASE_NS_PER_S * sim_below(&w->rng, 5);
     else if (may_close)

@@ -43,8 +43,10 @@ void sim_creds_init(struct sim_cred creds[SIM_CREDS])
 {
     struct sim w = {.scenario = "credentials"};
 
+    static const uint8_t device[SIM_CREDS] = {1, 2, 3, 4, 1, 2};
+
     for (uint8_t k = 0; k < SIM_CREDS; k++) {
-        SIM_CHECK(&w, fake_init(&creds[k].fake, (uint8_t)(k + 1), k == SIM_EVE ? 2 : 1) == DBE_OK);
+        SIM_CHECK(&w, fake_init(&creds[k].fake, device[k], k == SIM_EVE ? 2 : 1) == DBE_OK);
         creds[k].want_device = -1;
     }
 }
@@ -128,6 +130,7 @@ void sim_open(struct sim *w, const struct sess_config *ci, const struct sess_con
     if (cr != NULL)
         plain[1] = *cr;
     for (size_t k = 0; k < 2; k++) {
+        w->side[k].device = w->creds[k].fake.cert[4];
         err = sess_new(&plain[k], &w->side[k].s);
         SIM_CHECK(w, err == DBE_OK || (w->fault && (err == DBE_E_NOMEM || err == DBE_E_RANDOM)));
         if (err != DBE_OK) {
@@ -252,6 +255,18 @@ static bool is_clear(uint8_t type)
     return type == SESS_REC_MSG_1 || type == SESS_REC_MSG_2 || type == SESS_REC_MSG_3;
 }
 
+/* A handshake record is said once, or again with the same bytes. */
+static void note_said(struct sim *w, struct sim_side *d, const uint8_t *rec, size_t len)
+{
+    unsigned bit = 1u << rec[4];
+
+    if ((d->hs_said_types & bit) == 0)
+        base_buf_bytes(&d->hs_said, rec, len);
+    else
+        SIM_CHECK(w, w->datagram && memmem(d->hs_said.data, d->hs_said.len, rec, len) != NULL);
+    d->hs_said_types |= bit;
+}
+
 void sim_post(struct sim *w, size_t from, struct base_buf *out)
 {
     struct sim_side *d = &w->side[from], *other = &w->side[1 - from];
@@ -261,7 +276,7 @@ void sim_post(struct sim *w, size_t from, struct base_buf *out)
 
         SIM_CHECK(w, len <= out->len - at); /* only whole records are said */
         if (is_clear(out->data[at + 4]))
-            base_buf_bytes(&d->hs_said, out->data + at, len);
+            note_said(w, d, out->data + at, len);
         remember(d, out->data + at, len);
         if (!other->cut)
             sim_put(w, 1 - from, other->in_count, out->data + at, len, other->gap);
@@ -340,6 +355,56 @@ void sim_rekey(struct sim *w, size_t side)
     sim_post(w, side, &out);
 }
 
+void sim_rehandshake(struct sim *w, size_t side)
+{
+    struct sim_side *d = &w->side[side];
+    uint16_t ids[DBE_SUITES_MAX], one;
+    size_t known = sim_suite_ids(ids);
+    struct base_buf out;
+    dbe_err err;
+
+    if (!sim_lives(d) || !sess_is_up(d->s))
+        return;
+    base_buf_init(&out, SIZE_MAX / 2);
+    one = ids[sim_below(&w->rng, known)];
+    err = sess_rehandshake(d->s, &one, sim_below(&w->rng, 3) > 0 ? 1 : 0, w->now_ns, &out);
+    if (err == DBE_E_AGAIN)
+        SIM_CHECK(w, out.len == 0 && d->s->renew != NULL); /* one is in progress */
+    else
+        note_call(w, side, err);
+    sim_post(w, side, &out);
+}
+
+void sim_flush(struct sim *w, size_t side)
+{
+    struct sim_side *d = &w->side[side];
+    struct base_buf out;
+    bool owed;
+
+    if (!sim_lives(d) || !sess_is_up(d->s))
+        return;
+    base_buf_init(&out, SIZE_MAX / 2);
+    owed = sess_owes(d->s);
+    note_call(w, side, sess_flush(d->s, w->now_ns, &out));
+    SIM_CHECK(w, owed || out.len == 0);
+    SIM_CHECK(w, w->fault || !sess_owes(d->s));
+    sim_post(w, side, &out);
+}
+
+void sim_resend(struct sim *w, size_t side)
+{
+    struct sim_side *d = &w->side[side];
+    struct base_buf out;
+    dbe_err err;
+
+    if (!sim_lives(d))
+        return;
+    base_buf_init(&out, SIZE_MAX / 2);
+    err = sess_resend(d->s, &out);
+    SIM_CHECK(w, err == DBE_OK || (err == DBE_E_STATE && !sess_is_up(d->s) && out.len == 0));
+    sim_post(w, side, &out);
+}
+
 void sim_close(struct sim *w, size_t side)
 {
     struct sim_side *d = &w->side[side];
@@ -369,8 +434,10 @@ bool sim_feed(struct sim *w, size_t side)
     if (is_clear(type)) /* opening it in place changes it */
         head = rec_of(d->partial.data, d->partial.len, false);
     dbe_err err = sess_feed(d->s, d->partial.data, d->partial.len, &used, &ev, &msg, &len, &out);
-    if (err == DBE_OK && used > 0 && head.len >= used && ev != SESS_DROPPED)
+    if (err == DBE_OK && used > 0 && head.len >= used && ev != SESS_DROPPED && (d->hs_heard_types & 1u << type) == 0) {
         base_buf_bytes(&d->hs_heard, head.data, used);
+        d->hs_heard_types |= 1u << type;
+    }
     rec_free(&head);
     if (err != DBE_OK)
         note_death(w, side, err);
@@ -378,6 +445,9 @@ bool sim_feed(struct sim *w, size_t side)
         hear(w, side, msg, len);
     d->up_once = d->up_once || (err == DBE_OK && sess_is_up(d->s));
     d->closed = d->closed || (err == DBE_OK && ev == SESS_PEER_CLOSED);
+    d->switched += err == DBE_OK && ev == SESS_SWITCHED;
+    d->refused += err == DBE_OK && ev == SESS_REFUSED;
+    SIM_CHECK(w, !sess_is_up(d->s) || ev == SESS_ESTABLISHED || out.len == 0 || w->datagram);
     sim_post(w, side, &out);
     if (err != DBE_OK)
         return false;
@@ -413,9 +483,19 @@ void sim_drain(struct sim *w)
     for (int turn = 0; turn < 100000; turn++) {
         size_t side = w->side[0].in_count > 0 && sim_lives(&w->side[0]) ? 0 : 1;
 
-        if (w->side[side].in_count == 0 || !sim_lives(&w->side[side]))
+        if (w->side[side].in_count > 0 && sim_lives(&w->side[side])) {
+            sim_deliver(w, side, SIZE_MAX);
+            continue;
+        }
+        sim_flush(w, 0);
+        sim_flush(w, 1);
+        if (w->side[0].in_count == 0 && w->side[1].in_count == 0)
             return;
-        sim_deliver(w, side, SIZE_MAX);
+        if (!sim_lives(&w->side[0]) && !sim_lives(&w->side[1]))
+            return;
+        if ((w->side[0].in_count == 0 || !sim_lives(&w->side[0])) &&
+            (w->side[1].in_count == 0 || !sim_lives(&w->side[1])))
+            return;
     }
     SIM_CHECK(w, !"the two never fall silent");
 }
@@ -433,7 +513,7 @@ static void check_up(struct sim *w, size_t side)
     const struct sim_side *d = &w->side[side], *other = &w->side[1 - side];
     const struct dbe_identity *id = sess_peer(d->s);
 
-    SIM_CHECK(w, id != NULL && id->device == other->cred->fake.cert[4]);
+    SIM_CHECK(w, id != NULL && id->device == other->device);
     SIM_CHECK(w, d->hs_heard.len > 0 && same_bytes(&other->hs_said, &d->hs_heard, d->hs_heard.len));
     if (side == SESS_INITIATOR) /* message 1; the other has yet to hear message 3 */
         SIM_CHECK(w, other->hs_heard.len > 0 && same_bytes(&d->hs_said, &other->hs_heard, other->hs_heard.len));
@@ -444,12 +524,19 @@ static void check_up(struct sim *w, size_t side)
 void sim_invariants(struct sim *w)
 {
     for (size_t k = 0; k < 2; k++) {
-        const struct sim_side *d = &w->side[k];
+        struct sim_side *d = &w->side[k];
+        uint8_t now[32];
 
         if (d->s == NULL)
             continue;
-        if (sess_is_up(d->s))
+        if (sess_is_up(d->s)) {
             check_up(w, k);
+            SIM_CHECK(w, sess_channel_binding(d->s, now) == DBE_OK);
+            if (!d->bound) /* for the channel's life, whatever becomes of its keys */
+                memcpy(d->binding, now, sizeof now);
+            d->bound = true;
+            SIM_CHECK(w, memcmp(d->binding, now, sizeof now) == 0);
+        }
         SIM_CHECK(w, d->got <= w->side[1 - k].sent);
         if (d->died != DBE_OK)
             SIM_CHECK(w, d->s->state == SESS_DEAD && d->s->send.keys.aead == NULL && d->s->recv.keys.aead == NULL);
@@ -478,5 +565,7 @@ void sim_settled(struct sim *w)
     SIM_CHECK(w, memcmp(r->secrets->send, i->secrets->recv, SESS_SECRET_BYTES) == 0);
     SIM_CHECK(w, memcmp(i->secrets->send, r->secrets->send, SESS_SECRET_BYTES) != 0);
     SIM_CHECK(w, i->send.epoch == r->recv.epoch && r->send.epoch == i->recv.epoch);
-    SIM_CHECK(w, sess_suite(i) == sess_suite(r));
+    SIM_CHECK(w, sess_suite(i) == sess_suite(r) && i->renew == NULL && r->renew == NULL);
+    SIM_CHECK(w, i->send.keys.suite == r->recv.keys.suite && r->send.keys.suite == i->recv.keys.suite);
+    SIM_CHECK(w, w->side[0].switched == w->side[1].switched);
 }
