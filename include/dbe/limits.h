@@ -42,7 +42,8 @@ enum {
     DBE_REPLAY_WINDOW = 1024,            /* records, datagram transports */
 
     /* node */
-    DBE_PEERS_MAX = 1024,
+    DBE_PEERS_MAX = 1024,                /* unless configured otherwise */
+    DBE_PEERS_LIMIT = 65536,             /* the most that may be configured */
     DBE_CALLS_IN_FLIGHT_MAX = 4096,      /* per peer */
     DBE_SEND_QUEUE_MAX_BYTES = 64 * 1024 * 1024, /* per peer; beyond it sends answer E_LIMIT */
     DBE_SEND_QUEUE_LOW_BYTES = 1024 * 1024, /* after an E_LIMIT, on_drained comes when no more than this waits */

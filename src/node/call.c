@@ -272,7 +272,7 @@ static dbe_err start_call(struct dbe_peer *p, const uint8_t *bytes, size_t len, 
     struct dbe_node *node = p->node;
     struct node_tick *tick = NULL;
 
-    if (p->call_count >= DBE_CALLS_IN_FLIGHT_MAX)
+    if (p->call_count >= node->calls_max)
         return DBE_E_LIMIT;
     if (find(p, what->id) != NULL)
         return DBE_E_DUPLICATE;
@@ -314,6 +314,11 @@ dbe_err dbe_call(struct dbe_peer *p, const void *bytes, size_t len, uint64_t dea
     if (err == DBE_OK && ret_call_id != NULL)
         *ret_call_id = what.id;
     return err;
+}
+
+bool call_known(const struct dbe_peer *p, uint64_t id)
+{
+    return find(p, id) != NULL;
 }
 
 void dbe_call_cancel(struct dbe_peer *p, uint64_t call_id)

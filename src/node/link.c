@@ -105,7 +105,7 @@ dbe_err dbe_node_link(struct dbe_node *node, const char *address, uint8_t role, 
         return DBE_E_CLOSED;
     if (strlen(address) >= TP_ADDRESS_MAX)
         return DBE_E_ARGUMENT;
-    if (node->link_count >= NODE_LINKS_MAX)
+    if (node->link_count >= node->links_max)
         return DBE_E_LIMIT;
     struct dbe_link *link = base_alloc(1, sizeof *link);
     if (link == NULL)

@@ -8,6 +8,7 @@
  */
 #include "node_impl.h"
 
+#include <string.h>
 #include <unistd.h>
 
 static const char clause[] = "node";
@@ -182,23 +183,51 @@ static void find_answer_types(bool answer_only[256])
     answer_only[DBE_MSG_ERROR] = true;
 }
 
+static dbe_err check_config(const struct dbe_node_config *c)
+{
+    if (c->credential == NULL || c->trust == NULL || c->ops == NULL || c->ops->on_message == NULL)
+        return DBE_E_ARGUMENT;
+    if (c->peers_max > DBE_PEERS_LIMIT || c->calls_max > DBE_CALLS_IN_FLIGHT_MAX ||
+        c->send_queue_max_bytes > DBE_SEND_QUEUE_MAX_BYTES)
+        return DBE_E_ARGUMENT;
+    return DBE_OK;
+}
+
+static void take_config(struct dbe_node *node, const struct dbe_node_config *c)
+{
+    node->config = *c;
+    node->config.suites = NULL; /* borrowed no longer than this */
+    node->suites_count = c->suites_count;
+    if (c->suites_count > 0)
+        memcpy(node->suites, c->suites, c->suites_count * sizeof node->suites[0]);
+    node->peers_max = c->peers_max == 0 ? (uint32_t)DBE_PEERS_MAX : c->peers_max;
+    node->links_max = BASE_MAX(node->peers_max, (uint32_t)NODE_LINKS_MIN);
+    node->calls_max = c->calls_max == 0 ? (uint32_t)DBE_CALLS_IN_FLIGHT_MAX : c->calls_max;
+    node->queue_max = c->send_queue_max_bytes == 0 ? (size_t)DBE_SEND_QUEUE_MAX_BYTES : c->send_queue_max_bytes;
+    node->queue_low = BASE_MIN((size_t)DBE_SEND_QUEUE_LOW_BYTES, node->queue_max / 4);
+    dbe_trust_revocations(c->trust, NULL, NULL, &node->list_number);
+}
+
 dbe_err dbe_node_new(struct dbe_loop *loop, const struct dbe_node_config *config, struct dbe_node **ret)
 {
-    if (config->credential == NULL || config->trust == NULL || config->ops == NULL || config->ops->on_message == NULL)
-        return DBE_E_ARGUMENT;
+    DBE_TRY(check_config(config));
     DBE_TRY(crypto_init(NULL));
+    DBE_TRY(control_check_suites(config->suites, config->suites_count));
     struct dbe_node *node = base_alloc(1, sizeof *node);
     if (node == NULL)
         return DBE_E_NOMEM;
     node->loop = loop;
-    node->config = *config;
-    node->peers_max = config->peers_max == 0 ? (uint32_t)DBE_PEERS_MAX : config->peers_max;
+    take_config(node, config);
     find_answer_types(node->answer_only);
     dbe_err err = base_random(&node->hash_seed, sizeof node->hash_seed);
     if (err == DBE_OK)
         err = base_loop_timer(loop, on_timer, node, &node->dues.timer);
     if (err == DBE_OK)
         err = dues_reserve(&node->dues, &node->soon_due, on_soon);
+    if (err == DBE_OK)
+        err = dues_reserve(&node->dues, &node->swap_due, control_swap_due);
+    if (err == DBE_OK)
+        err = dues_reserve(&node->dues, &node->gossip_due, gossip_due);
     if (err != DBE_OK) {
         dues_fini(&node->dues);
         base_free(node);
@@ -224,6 +253,7 @@ void dbe_node_free(struct dbe_node *node)
     while (node->half_open.first != NULL)
         dbe_peer_close(node->half_open.first, DBE_E_CANCELLED);
     node_leave(node);
+    watch_free(node);
     call_fini(node);
     for (size_t i = 0; i < node->spare_count; i++)
         base_buf_free(&node->spares[i]);
@@ -231,9 +261,20 @@ void dbe_node_free(struct dbe_node *node)
     base_free(node);
 }
 
+void dbe_node_cork(struct dbe_node *node)
+{
+    node_enter(node);
+}
+
+void dbe_node_uncork(struct dbe_node *node)
+{
+    node_leave(node);
+}
+
 void dbe_node_stats(const struct dbe_node *node, struct dbe_node_stats *ret)
 {
     *ret = node->stats;
     ret->peers = node->up_count;
     ret->calls_in_flight = node->call_count;
+    dbe_trust_revocations(node->config.trust, NULL, NULL, &ret->revoked_number);
 }

@@ -27,8 +27,9 @@ struct fx_member {
     struct dbe_node *node;
     struct dbe_peer *peer; /* the latest that came up and is not down */
     enum fx_manner manner;
-    unsigned ups, downs, messages, malformed;
-    dbe_err why;
+    unsigned ups, downs, messages, malformed, drained, switched, refused, lists;
+    dbe_err why, list_err;
+    uint64_t list_number;
     char text[192];
     bool knew_peer; /* at on_down */
     uint64_t last_id;
@@ -174,16 +175,60 @@ static void fx_on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const stru
     assert_int_equal(fx_send(peer, DBE_MSG_L7_CANCEL, 0, 1), DBE_E_CLOSED);
 }
 
-static const struct dbe_node_ops fx_ops = {
-    .on_message = fx_on_message, .on_malformed = fx_on_malformed, .on_up = fx_on_up, .on_down = fx_on_down};
+static void fx_on_drained(void *ctx, struct dbe_peer *peer)
+{
+    (void)peer;
+    ((struct fx_member *)ctx)->drained++;
+}
+
+static void fx_on_switched(void *ctx, struct dbe_peer *peer, dbe_err err, const struct dbe_diag *diag)
+{
+    struct fx_member *m = ctx;
+
+    assert_non_null(dbe_peer_identity(peer));
+    assert_non_null(diag);
+    m->switched += err == DBE_OK;
+    m->refused += err != DBE_OK;
+}
+
+static void fx_on_revocations(void *ctx, uint64_t number, dbe_err err, const struct dbe_diag *diag)
+{
+    struct fx_member *m = ctx;
+
+    assert_non_null(diag);
+    m->lists += err == DBE_OK;
+    m->list_err = err;
+    m->list_number = number;
+}
+
+static const struct dbe_node_ops fx_ops = {.on_message = fx_on_message,
+                                           .on_malformed = fx_on_malformed,
+                                           .on_up = fx_on_up,
+                                           .on_down = fx_on_down,
+                                           .on_drained = fx_on_drained,
+                                           .on_switched = fx_on_switched,
+                                           .on_revocations = fx_on_revocations};
+
+static inline struct dbe_node_config fx_config(struct fx_member *m, const struct dbe_credential *cred,
+                                               struct dbe_trust *trust)
+{
+    return (struct dbe_node_config){.credential = cred, .trust = trust, .ops = &fx_ops, .ctx = m, .policy_epoch = 7};
+}
 
 static inline dbe_err fx_member_init(struct fx *f, struct fx_member *m, const struct dbe_credential *cred,
-                                     const struct dbe_trust *trust)
+                                     struct dbe_trust *trust)
 {
-    const struct dbe_node_config config = {
-        .credential = cred, .trust = trust, .ops = &fx_ops, .ctx = m, .policy_epoch = 7};
+    const struct dbe_node_config config = fx_config(m, cred, trust);
 
     return dbe_node_new(f->loop, &config, &m->node);
+}
+
+/* The member anew, otherwise configured. */
+static inline void fx_member_again(struct fx *f, struct fx_member *m, const struct dbe_node_config *config)
+{
+    dbe_node_free(m->node);
+    memset(m, 0, sizeof *m);
+    assert_int_equal(dbe_node_new(f->loop, config, &m->node), DBE_OK);
 }
 
 static inline void fx_turn(struct fx *f, unsigned count)

@@ -18,7 +18,7 @@
 
 enum {
     NODE_LISTENERS_MAX = 8,
-    NODE_LINKS_MAX = 256,
+    NODE_LINKS_MIN = 256,                /* links of a node: as many as peers_max, and at least these          */
     NODE_HALF_OPEN_MAX = 64,             /* incoming handshakes at a time; then the oldest gives way          */
     NODE_GATHER_MSG_BYTES = 4096,        /* a larger message is sealed alone, straight from the caller's memory */
     NODE_GATHER_BYTES = 16 * 1024,       /* messages gathered in one record, at most                          */
@@ -32,6 +32,13 @@ enum {
     NODE_CALL_BUCKETS_FIRST = 16,
     NODE_CALLS_KEEP = 4096,              /* ended calls whose memory is kept for the next                      */
     NODE_TICKS_RECENT = 16,              /* a power of two: deadlines lately used, found again without search  */
+    NODE_WALL_LOOK_MS = 60000,           /* the wall clock may jump: a certificate's end is looked at this often */
+    NODE_SWAPS_A_TURN = 4,               /* new handshakes that a node begins at once                          */
+    NODE_SWAP_PAUSE_MS = 1,
+    NODE_GOSSIP_BYTES = 1024 * 1024,     /* of revocation lists that are handed out in one turn                */
+    NODE_GOSSIP_PAUSE_MS = 1,
+    NODE_GOSSIP_RETRY_MS = 100,          /* a peer whose queue is full gets its list later                     */
+    NODE_WATCH_LOOK_MS = 1000,           /* the key directory is looked at this often, whatever inotify says   */
 };
 
 /* ---- due.c: deadlines of one node ------------------------------------------------------------------------------ */
@@ -109,18 +116,21 @@ struct dbe_peer {
     enum peer_state   state;
     bool              incoming, dirty, soon, known; /* known: was authenticated */
     bool              full;        /* a send was refused: the owner waits for on_drained */
-    dbe_err           doom;        /* a write failed: the timer ends the channel with this */
-    struct node_due   due;         /* handshake timeout */
+    bool              swap_suite, swap_cert; /* a new handshake is owed: for another suite, for another certificate */
+    uint32_t          generation;  /* of node->generation when the handshake began */
+    dbe_err           doom;        /* a write failed, or the certificate does not count any more */
+    struct node_due   due;         /* handshake timeout; then the end of the peer's certificate */
     struct base_buf   out;         /* sealed, not yet given to the transport; no memory between turns */
     size_t            gather_at;   /* head of the record at the end of `out` that is still gathered in the clear */
 
     struct node_call **buckets;
     size_t             bucket_count, call_count;
 
-    uint64_t            began_ns, up_ns, handshake_us;
-    struct dbe_identity id;
-    uint8_t             pk[CRYPTO_MLDSA87_PK_BYTES];
-    void               *user;
+    uint64_t                     began_ns, up_ns, handshake_us;
+    const struct dbe_credential *credential; /* ours, in the handshake that is under way; NULL between handshakes */
+    uint8_t                     *pk, *pk_next; /* the peer's; the one of the handshake that is under way */
+    uint64_t                     list_sent;    /* number of the revocation list that it was given */
+    void                        *user;
 };
 
 struct dbe_link {
@@ -146,12 +156,19 @@ struct dbe_node {
     struct dbe_peer       *dead, *dirty, *soon;
     struct dbe_link       *links, *dead_links;
     size_t                 link_count;
-    uint32_t               up_count, half_open_count, peers_max;
+    uint32_t               up_count, half_open_count, peers_max, links_max, calls_max;
+    size_t                 queue_max, queue_low;
+    uint16_t               suites[DBE_SUITES_MAX];
+    size_t                 suites_count;
+    uint32_t               generation; /* of suites and credential */
+    bool                   swap_suites, swap_certs; /* the last change was meant for open channels as well */
     unsigned               depth;
     bool                   closing, now_known;
     uint64_t               now_ns; /* of this turn, once somebody asked */
     struct node_dues       dues;
-    struct node_due        soon_due;
+    struct node_due        soon_due, swap_due, gossip_due;
+    struct node_watch     *watch;       /* of the key directory; NULL: none */
+    uint64_t               list_number; /* of the revocation list by which the peers were judged */
     uint64_t               hash_seed;
     struct base_buf        spares[NODE_OUT_SPARES];
     size_t                 spare_count;
@@ -183,6 +200,8 @@ dbe_err peer_new(struct dbe_node *node, struct dbe_link *link, struct dbe_peer *
 void peer_end(struct dbe_peer *peer, dbe_err why, const struct dbe_diag *diag);
 /* Undo peer_new before anybody has heard of the peer. Inside node_enter. */
 void peer_discard(struct dbe_peer *peer);
+/* Is its certificate still good? If not, it is doomed: peer_run_soon ends it. */
+void peer_judge(struct dbe_peer *peer);
 /* What the peer needs is done from the node's timer, where calling back is safe: its doom, on_drained. */
 void peer_soon(struct dbe_peer *peer);
 void peer_run_soon(struct dbe_node *node);
@@ -197,6 +216,8 @@ dbe_err out_message(struct dbe_peer *peer, const void *bytes, size_t len, bool f
 dbe_err out_seal(struct dbe_peer *peer) DBE_MUST_CHECK;
 /* Room for `len` more bytes in peer->out, so that the session's appending cannot fail for want of memory. */
 dbe_err out_reserve(struct dbe_peer *peer, size_t len) DBE_MUST_CHECK;
+/* Append what the session owes the peer. Never calls back. */
+void out_owed(struct dbe_peer *peer);
 /* Something was appended to peer->out: it goes out when the turn ends. */
 void out_dirty(struct dbe_peer *peer);
 /* Give everything to the transport now. Never calls back. */
@@ -207,12 +228,43 @@ void out_free(struct dbe_peer *peer);
 
 /* ---- call.c ---------------------------------------------------------------------------------------------------- */
 
+/* Is it in flight? */
+bool call_known(const struct dbe_peer *peer, uint64_t id);
 /* True if `msg` was an answer to one of our calls; the call's owner has then heard it. */
 bool call_take(struct dbe_peer *peer, const struct dbe_msg *msg);
 /* Every call of the peer ends with `why`. */
 void call_end_all(struct dbe_peer *peer, dbe_err why);
 /* Free what was kept of calls that ended. */
 void call_fini(struct dbe_node *node);
+
+/* ---- control.c: new keys, suites and certificates for open channels ---------------------------------------------- */
+
+/* E_ARGUMENT, E_DUPLICATE, E_UNSUPPORTED: no list of suites. */
+dbe_err control_check_suites(const uint16_t *suites, size_t count) DBE_MUST_CHECK;
+void    control_swap_due(struct node_due *due);
+/* The handshake began before the node's suites or credential were changed: see that the channel follows. */
+void control_peer_up(struct dbe_peer *peer);
+/* A new handshake inside the channel is over, or came to nothing (`err`). Calls back. */
+void control_switched(struct dbe_peer *peer, dbe_err err);
+
+/* ---- gossip.c: revocation lists between nodes
+ * --------------------------------------------------------------------- */
+
+void gossip_due(struct node_due *due);
+/* The list in the payload of a REVOCATIONS message; points into it. E_MALFORMED. */
+dbe_err gossip_read(const void *payload, size_t len, const uint8_t **ret_der, size_t *ret_len) DBE_MUST_CHECK;
+/* The channel is up: give it the list that we have. */
+void gossip_peer_up(struct dbe_peer *peer);
+/* A REVOCATIONS message. Calls back. */
+void gossip_take(struct dbe_peer *peer, const struct dbe_msg *msg);
+/* The trust anchor may hold another list than before, from `from` (NULL: not from a peer): judge every peer, tell them.
+ * Calls back. */
+void gossip_adopted(struct dbe_node *node, struct dbe_peer *from);
+
+/* ---- watch.c: the key directory ---------------------------------------------------------------------------------- */
+
+const char *watch_dir(const struct dbe_node *node); /* NULL: none is watched */
+void        watch_free(struct dbe_node *node);
 
 /* ---- link.c ---------------------------------------------------------------------------------------------------- */
 

@@ -71,7 +71,7 @@ static void expect_refused(struct fx *f, uint8_t role, int device)
     assert_int_not_equal(dbe_link_last_error(f->link, NULL), DBE_OK);
 }
 
-static void replace_client(struct fx *f, const struct dbe_credential *cred, const struct dbe_trust *trust)
+static void replace_client(struct fx *f, const struct dbe_credential *cred, struct dbe_trust *trust)
 {
     dbe_node_free(f->client.node);
     memset(&f->client, 0, sizeof f->client);

@@ -4,8 +4,8 @@
  *
  * In:   messages of the owner    Out: records for the transport
  * Does: gathers the small messages of a turn into one record, which is sealed where it stands when the turn ends, when
- *       it is full, or before the session says something of its own; seals large ones straight from the caller's memory.
- *       Bounds what waits, here and in the transport together.
+ *       it is full, or before the session says something of its own; seals large ones straight from the caller's
+ *       memory. Bounds what waits, here and in the transport together.
  * Does not: call back while sending: a write that fails ends the channel from the node's timer.
  */
 #include "node_impl.h"
@@ -126,6 +126,20 @@ void out_flush(struct dbe_peer *p)
         peer_soon(p); /* the transport took all of it: nobody else would say so */
 }
 
+void out_owed(struct dbe_peer *p)
+{
+    dbe_err err = out_seal(p);
+
+    if (err == DBE_OK) {
+        take_spare(p);
+        err = sess_flush(p->sess, node_now_ns(p->node), &p->out);
+        p->out.err = DBE_OK;
+    }
+    if (err != DBE_OK)
+        doom(p, err);
+    out_dirty(p);
+}
+
 dbe_err out_message(struct dbe_peer *p, const void *bytes, size_t len, bool framed)
 {
     const size_t record = DBE_RECORD_HEADER_BYTES + len + DBE_RECORD_TAG_BYTES + NODE_SEAL_EXTRA_BYTES;
@@ -134,7 +148,9 @@ dbe_err out_message(struct dbe_peer *p, const void *bytes, size_t len, bool fram
         return DBE_E_CLOSED;
     if (len > DBE_MESSAGE_MAX_BYTES)
         return DBE_E_TOO_LARGE;
-    if (dbe_peer_queued_bytes(p) + record > DBE_SEND_QUEUE_MAX_BYTES) {
+    if (record > p->node->queue_max)
+        return DBE_E_TOO_LARGE;
+    if (dbe_peer_queued_bytes(p) + record > p->node->queue_max) {
         p->full = true;
         return DBE_E_LIMIT;
     }
@@ -168,7 +184,7 @@ void out_tell_drained(struct dbe_peer *p)
 {
     const struct dbe_node_ops *ops = p->node->config.ops;
 
-    if (!p->full || p->state != PEER_UP || dbe_peer_queued_bytes(p) > DBE_SEND_QUEUE_LOW_BYTES)
+    if (!p->full || p->state != PEER_UP || dbe_peer_queued_bytes(p) > p->node->queue_low)
         return;
     p->full = false;
     if (ops->on_drained != NULL)

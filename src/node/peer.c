@@ -5,11 +5,139 @@
  * In:   bytes from the transport    Out: messages to the owner; what the session says, to out.c
  * Does not: judge messages: that is policy's part, in the owner. Nor send them: out.c.
  */
+#include "evidence.h"
 #include "node_impl.h"
 
 #include <string.h>
 
 static const char clause[] = "channel";
+
+/* ---- what the session asks ------------------------------------------------------------------------------------- */
+
+/* One credential for one handshake, though the node may be given another meanwhile. */
+static const struct dbe_credential *own_credential(struct dbe_peer *p)
+{
+    if (p->credential == NULL)
+        p->credential = p->node->config.credential;
+    return p->credential;
+}
+
+static void auth_own_cert(void *ctx, const uint8_t **ret_der, size_t *ret_len)
+{
+    dbe_credential_cert(own_credential(ctx), ret_der, ret_len);
+}
+
+static dbe_err auth_sign(void *ctx, const char *sig_ctx, const void *msg, size_t len,
+                         uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
+{
+    return dbe_credential_sign(own_credential(ctx), sig_ctx, msg, len, sig);
+}
+
+static dbe_err auth_verify(void *ctx, const uint8_t *der, size_t len, struct dbe_identity *ret,
+                           uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
+{
+    struct dbe_peer *p = ctx;
+    struct dbe_identity id;
+
+    if (p->pk_next == NULL)
+        p->pk_next = base_alloc(CRYPTO_MLDSA87_PK_BYTES, 1);
+    if (p->pk_next == NULL)
+        return dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory for the peer's key");
+    DBE_TRY(dbe_trust_verify(p->node->config.trust, der, len, base_wall_ms(), &id, p->pk_next, diag));
+    if (p->link != NULL)
+        DBE_TRY(link_accepts(p->link, &id, diag));
+    *ret = id;
+    memcpy(ret_pk, p->pk_next, CRYPTO_MLDSA87_PK_BYTES);
+    return DBE_OK;
+}
+
+/* The handshake is over; `ok`: what it said of the peer counts from now on. */
+static void end_handshake(struct dbe_peer *p, bool ok)
+{
+    p->credential = NULL;
+    if (ok && p->pk_next != NULL) {
+        base_free(p->pk);
+        p->pk = p->pk_next;
+    } else {
+        base_free(p->pk_next);
+    }
+    p->pk_next = NULL;
+}
+
+/* Spec 8.16: a quote of our TPM, if our certificate names a key for it. */
+static dbe_err auth_evidence(void *ctx, const uint8_t th[CRYPTO_HASH_BYTES], struct base_buf *out)
+{
+    return node_evidence_make(own_credential(ctx), th, out, NULL);
+}
+
+/* Spec 8.17, 8.18: what the peer shows, or that it shows nothing. */
+static dbe_err auth_verify_evidence(void *ctx, const struct dbe_identity *peer, const uint8_t th[CRYPTO_HASH_BYTES],
+                                    const uint8_t *bytes, size_t len, struct dbe_diag *diag)
+{
+    const struct dbe_peer *p = ctx;
+
+    return node_evidence_check(p->node->config.trust, peer, th, bytes, len, diag);
+}
+
+static dbe_err make_session(struct dbe_peer *p)
+{
+    const struct dbe_node *node = p->node;
+    struct sess_config config = {
+        .role = p->incoming ? SESS_RESPONDER : SESS_INITIATOR,
+        .auth = {.own_cert = auth_own_cert,
+                 .sign = auth_sign,
+                 .verify_cert = auth_verify,
+                 .evidence = auth_evidence,
+                 .verify_evidence = auth_verify_evidence,
+                 .ctx = p},
+        .suites_count = node->suites_count,
+        .policy_epoch = node->config.policy_epoch,
+        .rekey_records = node->config.rekey_records,
+        .rekey_bytes = node->config.rekey_bytes,
+        .rekey_age_ns = node->config.rekey_age_ns,
+    };
+
+    memcpy(config.suites, node->suites, sizeof config.suites);
+    p->generation = node->generation;
+    p->began_ns = base_mono_ns();
+    return sess_new(&config, &p->sess);
+}
+
+/* ---- certificates that end ------------------------------------------------------------------------------------- */
+
+/* Look again when the certificate ends, or in a while: the wall clock may jump. */
+static void watch_expiry(struct dbe_peer *p)
+{
+    const uint64_t now_ms = base_wall_ms(), end_ms = sess_peer(p->sess)->not_after_ms;
+    const uint64_t left_ms = end_ms >= now_ms ? end_ms - now_ms + 1 : 1; /* it is good at not_after itself */
+
+    dues_set(&p->node->dues, &p->due,
+             base_mono_ns() + BASE_MIN(left_ms, (uint64_t)NODE_WALL_LOOK_MS) * BASE_NS_PER_MS);
+}
+
+void peer_judge(struct dbe_peer *p)
+{
+    if (p->state != PEER_UP || p->doom != DBE_OK)
+        return;
+    p->doom = dbe_trust_check(p->node->config.trust, sess_peer(p->sess), base_wall_ms(), NULL);
+    if (p->doom != DBE_OK)
+        peer_soon(p);
+}
+
+/* The end that was decided, with words for it. */
+static void meet_doom(struct dbe_peer *p)
+{
+    struct dbe_diag diag = {0};
+
+    if (p->state == PEER_UP) {
+        dbe_err err = dbe_trust_check(p->node->config.trust, sess_peer(p->sess), base_wall_ms(), &diag);
+        if (err != p->doom)
+            diag = (struct dbe_diag){0};
+    }
+    p->node->stats.peers_revoked += p->doom == DBE_E_REVOKED;
+    p->node->stats.peers_expired += p->doom == DBE_E_EXPIRED;
+    peer_end(p, p->doom, &diag);
+}
 
 /* ---- from the node's timer ------------------------------------------------------------------------------------- */
 
@@ -43,54 +171,10 @@ void peer_run_soon(struct dbe_node *node)
         struct dbe_peer *p = node->soon;
         forget_soon(p);
         if (p->doom != DBE_OK)
-            peer_end(p, p->doom, NULL);
+            meet_doom(p);
         else
             out_tell_drained(p);
     }
-}
-
-/* ---- what the session asks ------------------------------------------------------------------------------------- */
-
-static void auth_own_cert(void *ctx, const uint8_t **ret_der, size_t *ret_len)
-{
-    const struct dbe_peer *p = ctx;
-
-    dbe_credential_cert(p->node->config.credential, ret_der, ret_len);
-}
-
-static dbe_err auth_sign(void *ctx, const char *sig_ctx, const void *msg, size_t len,
-                         uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
-{
-    const struct dbe_peer *p = ctx;
-
-    return dbe_credential_sign(p->node->config.credential, sig_ctx, msg, len, sig);
-}
-
-static dbe_err auth_verify(void *ctx, const uint8_t *der, size_t len, struct dbe_identity *ret,
-                           uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
-{
-    struct dbe_peer *p = ctx;
-    struct dbe_identity id;
-
-    DBE_TRY(dbe_trust_verify(p->node->config.trust, der, len, base_wall_ms(), &id, p->pk, diag));
-    if (p->link != NULL)
-        DBE_TRY(link_accepts(p->link, &id, diag));
-    p->id = id; /* counts once the handshake is done */
-    *ret = id;
-    memcpy(ret_pk, p->pk, sizeof p->pk);
-    return DBE_OK;
-}
-
-static dbe_err make_session(struct dbe_peer *p)
-{
-    const struct sess_config config = {
-        .role = p->incoming ? SESS_RESPONDER : SESS_INITIATOR,
-        .auth = {.own_cert = auth_own_cert, .sign = auth_sign, .verify_cert = auth_verify, .ctx = p},
-        .policy_epoch = p->node->config.policy_epoch,
-    };
-
-    p->began_ns = base_mono_ns();
-    return sess_new(&config, &p->sess);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------------------- */
@@ -107,7 +191,8 @@ static void peer_up(struct dbe_peer *p)
     p->known = true;
     p->up_ns = base_mono_ns();
     p->handshake_us = (p->up_ns - p->began_ns) / BASE_NS_PER_US;
-    dues_clear(&node->dues, &p->due);
+    end_handshake(p, true);
+    watch_expiry(p);
     node->up_count++;
     if (p->incoming) {
         node->half_open_count--;
@@ -117,8 +202,18 @@ static void peer_up(struct dbe_peer *p)
     node->stats.handshakes_ok++;
     if (p->link != NULL)
         link_peer_up(p->link);
+    control_peer_up(p);
+    gossip_peer_up(p);
     if (node->config.ops->on_up != NULL)
         node->config.ops->on_up(node->config.ctx, p);
+}
+
+static void peer_switched(struct dbe_peer *p, dbe_err err)
+{
+    end_handshake(p, err == DBE_OK);
+    if (err == DBE_OK)
+        watch_expiry(p);
+    control_switched(p, err);
 }
 
 /* One message. What it says is checked here; what it may ask is not. */
@@ -140,7 +235,9 @@ static void take_message(struct dbe_peer *p, const uint8_t *bytes, size_t len)
     }
     if (call_take(p, &msg))
         return;
-    if (node->answer_only[msg.type])
+    if (msg.type == DBE_MSG_REVOCATIONS)
+        gossip_take(p, &msg);
+    else if (node->answer_only[msg.type])
         node->stats.answers_unmatched++; /* the call was cancelled, ended, or never made */
     else
         node->config.ops->on_message(node->config.ctx, p, &msg);
@@ -189,8 +286,14 @@ static bool take_record(struct dbe_peer *p, uint8_t *data, size_t len, size_t *r
     case SESS_ESTABLISHED: peer_up(p); break;
     case SESS_MESSAGE: take_data(p, msg, msg_len); break;
     case SESS_PEER_CLOSED: peer_end(p, DBE_E_CLOSED, NULL); break;
-    default: break; /* nothing that the owner need know */
+    case SESS_SWITCHED: peer_switched(p, DBE_OK); break;
+    case SESS_REFUSED: peer_switched(p, DBE_E_UNSUPPORTED); break;
+    case SESS_HANDSHAKING:
+    case SESS_REKEYED:
+    case SESS_DROPPED: break;
     }
+    if (p->state == PEER_UP && sess_owes(p->sess))
+        out_owed(p);
     out_dirty(p);
     return p->state != PEER_ENDED;
 }
@@ -266,6 +369,12 @@ static void on_due(struct node_due *due)
     struct dbe_peer *p = (struct dbe_peer *)(void *)((char *)due - offsetof(struct dbe_peer, due));
     struct dbe_diag diag = {0};
 
+    if (p->state == PEER_UP) {
+        peer_judge(p);
+        if (p->doom == DBE_OK)
+            watch_expiry(p);
+        return;
+    }
     (void)dbe_fail(&diag, DBE_E_TIMEOUT, clause, 0, "the handshake took longer than %d ms", DBE_HANDSHAKE_TIMEOUT_MS);
     peer_end(p, DBE_E_TIMEOUT, &diag);
 }
@@ -357,6 +466,8 @@ void peer_free(struct dbe_peer *p)
     dues_release(&p->node->dues, &p->due);
     sess_free(p->sess);
     out_free(p);
+    base_free(p->pk);
+    base_free(p->pk_next);
     base_free(p->buckets);
     base_free(p);
 }
@@ -376,7 +487,7 @@ void dbe_peer_close(struct dbe_peer *p, dbe_err why)
 
 const struct dbe_identity *dbe_peer_identity(const struct dbe_peer *p)
 {
-    return p->known ? &p->id : NULL;
+    return p->known ? sess_peer(p->sess) : NULL;
 }
 
 const uint8_t *dbe_peer_public_key(const struct dbe_peer *p)
@@ -387,6 +498,11 @@ const uint8_t *dbe_peer_public_key(const struct dbe_peer *p)
 dbe_err dbe_peer_channel_binding(const struct dbe_peer *p, uint8_t ret[32])
 {
     return p->state == PEER_UP ? sess_channel_binding(p->sess, ret) : DBE_E_CLOSED;
+}
+
+dbe_err dbe_peer_log_key(const struct dbe_peer *p, uint8_t ret[32])
+{
+    return p->state == PEER_UP ? sess_log_key(p->sess, ret) : DBE_E_CLOSED;
 }
 
 const char *dbe_peer_suite(const struct dbe_peer *p)

@@ -105,6 +105,20 @@ static void on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const struct 
     peer_free(sp);
 }
 
+/* A list of revoked certificates was adopted, or one could not be. */
+static void on_revocations(void *ctx, uint64_t number, dbe_err err, const struct dbe_diag *diag)
+{
+    struct svc *svc = ctx;
+    const struct svc_event adopted = {.type = "revocations"}, refused = {.type = "revocations_refused"};
+
+    if (err == DBE_OK)
+        svc_log_event(svc, SVC_INFO, &adopted, "list %llu of revoked certificates is in force",
+                      (unsigned long long)number);
+    else
+        svc_log_event(svc, SVC_WARN, &refused, "%s: %s; list %llu stays in force", dbe_err_name(err),
+                      diag->text[0] != '\0' ? diag->text : dbe_err_text(err), (unsigned long long)number);
+}
+
 void svc_peers_free(struct svc *svc)
 {
     while (svc->peers != NULL)
@@ -116,4 +130,5 @@ const struct dbe_node_ops svc_node_ops = {
     .on_malformed = svc_on_malformed,
     .on_up = on_up,
     .on_down = on_down,
+    .on_revocations = on_revocations,
 };

@@ -186,6 +186,7 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
 
     DBE_TRY(open_timers(svc));
     DBE_TRY(dbe_node_new(svc->loop, &config, &svc->node));
+    DBE_TRY(dbe_node_watch_keys(svc->node, svc->cfg.keys, diag));
     DBE_TRY(name_links(svc, diag));
     DBE_TRY(svc->dev->init(svc, svc->state, diag));
     svc->inited = true;
