@@ -42,7 +42,7 @@ static dbe_err put_all(struct sess *s, size_t total, struct base_buf *b)
     base_buf_u8(b, SESS_HS_VERSION);
     base_buf_u8(b, (uint8_t)s->suites_count);
     base_buf_bytes(b, s->hs->nonce, sizeof s->hs->nonce);
-    base_buf_bytes(b, dbe_registry_hash, SESS_REGISTRY_BYTES);
+    base_buf_bytes(b, s->hs->registry, SESS_REGISTRY_BYTES);
     base_buf_u64(b, s->config.policy_epoch);
     for (size_t i = 0; i < s->suites_count; i++)
         DBE_TRY(put_share(s, i, b));
@@ -100,7 +100,7 @@ static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct off
     }
     if (base_cur_end(&c) != DBE_OK)
         return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1", base_cur_offset(&c), "its lengths do not add up");
-    if (memcmp(registry, dbe_registry_hash, SESS_REGISTRY_BYTES) != 0)
+    if (memcmp(registry, s->hs->registry, SESS_REGISTRY_BYTES) != 0)
         return dbe_fail(&s->diag, DBE_E_REGISTRY, "message 1 registry hash", 0,
                         "the peer was built from another schema/");
     if (epoch != s->config.policy_epoch)

@@ -358,6 +358,7 @@ static dbe_err begin(struct sess *s)
     s->hs->secrets = base_secret_alloc(sizeof *s->hs->secrets);
     if (s->hs->secrets == NULL)
         return DBE_E_NOMEM;
+    memcpy(s->hs->registry, dbe_registry_hash, SESS_REGISTRY_BYTES);
     DBE_TRY(crypto_hash_new(&s->hs->transcript));
     return crypto_hash_update(s->hs->transcript, SESS_PROTOCOL_ID, sizeof SESS_PROTOCOL_ID - 1);
 }

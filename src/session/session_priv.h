@@ -120,6 +120,7 @@ struct sess_hs {
     struct crypto_kem_key *kem[DBE_SUITES_MAX];
     uint8_t ecdh_pub[DBE_SUITES_MAX][CRYPTO_ECDH_PUB_MAX_BYTES]; /* own, to know a reflection */
     uint8_t nonce[SESS_NONCE_BYTES];
+    uint8_t registry[SESS_REGISTRY_BYTES]; /* our own registry hash */
 };
 
 /* A handshake inside the channel. */
