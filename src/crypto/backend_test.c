@@ -332,9 +332,10 @@ static bool before_init(void)
             return false;
     return s1->ecdh->keygen(&ec, buf) == DBE_E_STATE && s2->ecdh->keygen(&ec, buf) == DBE_E_STATE &&
            s1->kem->keygen(&dk, buf) == DBE_E_STATE && crypto_key_generate(&key) == DBE_E_STATE &&
-           crypto_key_from_public(buf, &key) == DBE_E_STATE && crypto_key_from_pem("x", 1, &key) == DBE_E_STATE &&
-           crypto_hash_new(&hash) == DBE_E_STATE && crypto_sha3_512("", 0, buf) == DBE_E_STATE &&
-           crypto_hmac("", 0, "", 0, buf) == DBE_E_STATE && crypto_hkdf_expand(buf, "", 0, buf, 1) == DBE_E_STATE;
+           crypto_key_from_public(buf, &key) == DBE_E_STATE && crypto_key_from_native(NULL, &key) == DBE_E_STATE &&
+           crypto_key_from_pem("x", 1, &key) == DBE_E_STATE && crypto_hash_new(&hash) == DBE_E_STATE &&
+           crypto_sha3_512("", 0, buf) == DBE_E_STATE && crypto_hmac("", 0, "", 0, buf) == DBE_E_STATE &&
+           crypto_hkdf_expand(buf, "", 0, buf, 1) == DBE_E_STATE;
 }
 
 static void test_choices(void **state)

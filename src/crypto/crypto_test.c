@@ -367,6 +367,30 @@ static void test_pem(void **state)
     crypto_key_free(key);
 }
 
+/* A key as X.509 holds it. */
+static void test_native(void **state)
+{
+    struct crypto_key *key = NULL, *from = NULL;
+    EVP_PKEY *other = EVP_PKEY_Q_keygen(NULL, NULL, "ML-DSA-65");
+    uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES];
+
+    (void)state;
+    OK(crypto_key_generate(&key));
+    OK(crypto_sign(key, "", "m", 1, sig));
+    OK(crypto_key_from_native(crypto_key_native(key), &from));
+    assert_false(crypto_key_is_private(from)); /* whatever the handle could do */
+    OK(crypto_verify(from, "", "m", 1, sig, sizeof sig));
+    ERR(DBE_E_ARGUMENT, crypto_sign(from, "", "m", 1, sig));
+    crypto_key_free(from);
+    from = NULL;
+    assert_non_null(other);
+    ERR(DBE_E_MALFORMED, crypto_key_from_native(other, &from));
+    ERR(DBE_E_MALFORMED, crypto_key_from_native(NULL, &from));
+    assert_null(from);
+    EVP_PKEY_free(other);
+    crypto_key_free(key);
+}
+
 /* A key under a passphrase is refused; nobody is asked for one. */
 static void test_encrypted_pem(void **state)
 {
@@ -514,6 +538,16 @@ static dbe_err whole_from_public(void)
     return err;
 }
 
+static dbe_err whole_from_native(void)
+{
+    struct crypto_key *key = NULL;
+    dbe_err err = crypto_key_from_native(crypto_key_native(given.key), &key);
+
+    assert_true((err == DBE_OK) == (key != NULL));
+    crypto_key_free(key);
+    return err;
+}
+
 static dbe_err whole_pem(void)
 {
     struct crypto_key *key = NULL;
@@ -638,8 +672,8 @@ static void test_failures(void **state)
 {
     static whole_fn *const of_suites[] = {whole_kem_keygen, whole_encaps,       whole_decaps, whole_from_dk,
                                           whole_ecdh,       whole_from_private, whole_aead};
-    static whole_fn *const of_all[] = {whole_key_generate, whole_from_public, whole_pem,  whole_with,
-                                       whole_sign,         whole_verify,      whole_hash, whole_kdf};
+    static whole_fn *const of_all[] = {whole_key_generate, whole_from_native, whole_from_public, whole_pem, whole_with,
+                                       whole_sign,         whole_verify,      whole_hash,        whole_kdf};
     const struct crypto_suite *const *all = NULL;
     size_t count = crypto_suites(&all);
     uint8_t ss[CRYPTO_KEM_SS_BYTES], other_ek[CRYPTO_MLKEM1024_EK_BYTES];
@@ -700,11 +734,12 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),   cmocka_unit_test(test_sha3),     cmocka_unit_test(test_hmac),
-        cmocka_unit_test(test_hkdf),   cmocka_unit_test(test_gcm),      cmocka_unit_test(test_kem),
-        cmocka_unit_test(test_kem_dk), cmocka_unit_test(test_p384),     cmocka_unit_test(test_x25519),
-        cmocka_unit_test(test_sign),   cmocka_unit_test(test_pem),      cmocka_unit_test(test_encrypted_pem),
-        cmocka_unit_test(test_suites), cmocka_unit_test(test_failures), cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_init),          cmocka_unit_test(test_sha3),   cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_hkdf),          cmocka_unit_test(test_gcm),    cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_kem_dk),        cmocka_unit_test(test_p384),   cmocka_unit_test(test_x25519),
+        cmocka_unit_test(test_sign),          cmocka_unit_test(test_pem),    cmocka_unit_test(test_native),
+        cmocka_unit_test(test_encrypted_pem), cmocka_unit_test(test_suites), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_too_long),
     };
     return cmocka_run_group_tests_name("crypto", tests, setup, NULL);
 }

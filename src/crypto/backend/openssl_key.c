@@ -97,6 +97,17 @@ dbe_err crypto_key_from_public(const uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct
     return wrap(NULL, pk, false, sig_in_use, ret);
 }
 
+dbe_err crypto_key_from_native(void *pkey, struct crypto_key **ret)
+{
+    if (!osl_algs.ready)
+        return DBE_E_STATE;
+    if (pkey == NULL || EVP_PKEY_is_a(pkey, MLDSA) != 1)
+        return osl_fail(DBE_E_MALFORMED);
+    if (EVP_PKEY_up_ref(pkey) != 1)
+        return osl_fail(DBE_E_NOMEM);
+    return wrap(pkey, NULL, false, sig_in_use, ret);
+}
+
 static int no_passphrase(char *buf, int size, int rwflag, void *u)
 {
     (void)buf, (void)size, (void)rwflag, (void)u;
