@@ -117,8 +117,8 @@ struct crypto_sig {
 };
 dbe_err crypto_key_generate(struct crypto_key **ret) DBE_MUST_CHECK;
 dbe_err crypto_key_from_public(const uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct crypto_key **ret) DBE_MUST_CHECK;
-/* A public key out of an X.509 structure: OpenSSL's handle (EVP_PKEY *), which stays the caller's. E_MALFORMED: it is of
- * another algorithm. */
+/* A public key out of an X.509 structure: OpenSSL's handle (EVP_PKEY *), which stays the caller's. E_MALFORMED: it is
+ * of another algorithm. */
 dbe_err crypto_key_from_native(void *pkey, struct crypto_key **ret) DBE_MUST_CHECK;
 /* PKCS#8 PEM, unencrypted. Buffers hold secrets: free with base_buf_free. */
 dbe_err crypto_key_from_pem(const void *pem, size_t len, struct crypto_key **ret) DBE_MUST_CHECK;

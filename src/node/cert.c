@@ -177,8 +177,8 @@ static dbe_err only_uri(X509 *x, GENERAL_NAMES **ret_names, const ASN1_IA5STRING
     return DBE_OK;
 }
 
-/* The signature over the certificate's body, by the backend that verifies all others. X509_verify would do the same with
- * OpenSSL alone. */
+/* The signature over the certificate's body, by the backend that verifies all others; X509_verify is OpenSSL's
+ * whatever was chosen. */
 static dbe_err verify_signature(X509 *x, EVP_PKEY *ca_key, struct dbe_diag *diag)
 {
     const ASN1_BIT_STRING *sig = NULL;
