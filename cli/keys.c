@@ -27,6 +27,8 @@ static const char usage_text[] =
     "       dsmil keys revoke NAME|SERIAL [--reason REASON]\n"
     "       dsmil keys verify NAME|FILE [--json]\n"
     "       dsmil keys seal NAME --passphrase-file FILE | --tpm [--pcrs 0,7] | --plain\n"
+    "       dsmil keys bundle export FILE\n"
+    "       dsmil keys bundle import FILE [--fingerprint HEX]\n"
     "\n"
     "  --dir DIR   key store; otherwise $DSMIL_KEYS, or keys/ in the state directory\n"
     "  ROLE        shim, router, worker, agent, service, person\n"
@@ -222,6 +224,8 @@ static int read_option(int argc, char **argv, int *i, struct keys_opts *o)
         o->classification = v;
     else if ((v = cli_opt(argc, argv, i, "--compartments")) != NULL)
         o->compartments = v;
+    else if ((v = cli_opt(argc, argv, i, "--fingerprint")) != NULL)
+        o->fingerprint = v;
     else if ((v = cli_opt(argc, argv, i, "--reason")) != NULL)
         o->reason = v;
     else if ((v = cli_opt(argc, argv, i, "--role")) != NULL)
@@ -513,7 +517,7 @@ int cli_keys(int argc, char **argv)
         int (*run)(int argc, char **argv);
     } verbs[] = {{"init", keys_init}, {"issue", keys_issue}, {"list", keys_list},
                  {"show", keys_show}, {"renew", keys_renew}, {"revoke", keys_revoke}, {"verify", keys_verify},
-                 {"seal", keys_seal}};
+                 {"seal", keys_seal},   {"bundle", keys_bundle}};
 
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)

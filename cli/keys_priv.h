@@ -13,7 +13,7 @@ enum { KEYS_TIME_BYTES = 24 };
 struct keys_opts {
     char dir[CLI_PATH_MAX];
     const char *mesh, *name; /* name: --name, or the one plain word that a verb takes */
-    const char *classification, *compartments, *reason;
+    const char *classification, *compartments, *reason, *fingerprint;
     struct dbe_issue what;
     struct dbe_seal seal;
     uint32_t days;
@@ -36,5 +36,6 @@ int keys_renew(int argc, char **argv);
 int keys_revoke(int argc, char **argv);
 int keys_verify(int argc, char **argv);
 int keys_seal(int argc, char **argv);
+int keys_bundle(int argc, char **argv);
 
 #endif

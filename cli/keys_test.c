@@ -55,7 +55,7 @@ static int teardown(void **state)
 /* Run `dsmil keys ...`; what it prints on either stream lands in f->out. */
 static int run(struct fixture *f, const char *line)
 {
-    char words[256], *argv[ARGS_MAX] = {(char[]){"keys"}}, *save = NULL;
+    char words[512], *argv[ARGS_MAX] = {(char[]){"keys"}}, *save = NULL;
     int argc = 1;
 
     (void)snprintf(words, sizeof words, "%s", line);
@@ -150,6 +150,10 @@ static void wrong_words_are_explained(void **state)
         "seal ca --tpm --pcrs ,7",
         "seal ca --tpm --pcrs -1",
         "seal ca --tpm --pcrs=",
+        "bundle",
+        "bundle carry x",
+        "bundle export",
+        "bundle import x --fingerprint 12",
     };
 
     assert_int_equal(run(f, "init"), CLI_OK);
@@ -262,6 +266,38 @@ static void keys_are_sealed(void **state)
     assert_int_equal(run(f, "show router-43"), CLI_OK);
 }
 
+static void mesh_travels(void **state)
+{
+    struct fixture *f = *state;
+    char line[400], print[129];
+    struct base_buf b;
+
+    assert_int_equal(run(f, "init --mesh cli.test"), CLI_OK);
+    assert_int_equal(run(f, "issue --device 43 --role router"), CLI_OK);
+    (void)snprintf(line, sizeof line, "bundle export %s/mesh.bundle", f->dir);
+    assert_int_equal(run(f, line), CLI_OK);
+    assert_true(printed(f, "1 certificates"));
+    base_buf_init(&b, 65536);
+    assert_int_equal(base_file_read(f->out, 65535, &b, NULL), DBE_OK);
+    const char *at = strstr(base_buf_cstr(&b), "--fingerprint ");
+    assert_non_null(at);
+    (void)snprintf(print, sizeof print, "%s", at + strlen("--fingerprint "));
+    base_buf_free(&b);
+    (void)snprintf(line, sizeof line, "bundle import %s/mesh.bundle --dir %s/far", f->dir, f->dir);
+    assert_int_equal(run(f, line), CLI_NOT_UP);
+    (void)snprintf(line, sizeof line, "bundle import %s/mesh.bundle --dir %s/far --fingerprint %s", f->dir, f->dir,
+                   print);
+    assert_int_equal(run(f, line), CLI_OK);
+    assert_true(printed(f, "2 of these are new"));
+    assert_int_equal(run(f, line), CLI_OK);
+    assert_true(printed(f, "0 of these are new"));
+    (void)snprintf(line, sizeof line, "list --dir %s/far", f->dir); /* keys elsewhere are no fault */
+    assert_int_equal(run(f, line), CLI_OK);
+    (void)snprintf(line, sizeof line, "bundle export %s/far/x --dir %s/far", f->dir, f->dir);
+    assert_int_equal(run(f, line), CLI_NOT_UP); /* no CA key there */
+    assert_true(printed(f, "ca.key"));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -272,6 +308,7 @@ int main(void)
         T(programs_read_json),
         T(identities_end_and_begin_again),
         T(keys_are_sealed),
+        T(mesh_travels),
     };
     return cmocka_run_group_tests_name("cli-keys", tests, NULL, NULL);
 }

@@ -210,6 +210,27 @@ dbe_err dbe_trust_load_revocations(struct dbe_trust *trust, const char *dir, str
 dbe_err dbe_keys_save_revocations(const char *dir, const uint8_t *der, size_t len, struct dbe_diag *diag)
     DBE_MUST_CHECK;
 
+/* ---- bundles (spec 8.19) -----------------------------------------------------------------------------------------
+ *
+ * What a mesh is, without a secret: the CA's certificate, the newest revocation list and the certificates of its nodes,
+ * in one text file that the CA signed. It carries a mesh to another machine, and news to one that has it. */
+
+/* Write the bundle of the mesh in `dir` to `path`, mode 0644. Needs the CA's key. Certificates that are revoked or
+ * outside their validity stay out. `ret_count` (may be NULL) takes how many are in. */
+dbe_err dbe_keys_bundle_export(const char *dir, const char *path, size_t *ret_count, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+
+/* What became of one part: "ca", "list" or a node's name; `why` says it for people where it was not installed, or is
+ * NULL. */
+typedef void dbe_bundle_fn(void *ctx, const char *part, bool installed, const char *why);
+/* Install from a bundle into `dir` (made if it is not there) what is newer than what is there. `fingerprint` is the
+ * SHA3-512 of the CA's certificate (64 bytes), known from elsewhere; NULL: `dir` must hold the CA already. All is
+ * verified before anything is written. A node's certificate never replaces one of another identity, nor takes the
+ * certificate of a key that lies in `dir` away from it. `fn` may be NULL.
+ * E_CERT: the bundle is another mesh's, forged or damaged. E_EXISTS: `dir` holds another mesh. */
+dbe_err dbe_keys_bundle_import(const char *dir, const char *path, const uint8_t *fingerprint, dbe_bundle_fn *fn,
+                               void *ctx, struct dbe_diag *diag) DBE_MUST_CHECK;
+
 /* Certificates of the store, for `dsmil keys list`: calls `fn` for each; a broken one comes with its error. */
 typedef void dbe_keys_list_fn(void *ctx, const char *name, const struct dbe_identity *id, dbe_err err,
                               const char *problem);

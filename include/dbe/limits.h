@@ -36,6 +36,8 @@ enum {
     DBE_CRL_MAX_BYTES = 512 * 1024,   /* a revocation list, DER */
     DBE_EVIDENCE_MAX_BYTES = 4096,    /* what a node shows of its state in a handshake */
     DBE_PASSPHRASE_MAX_BYTES = 1024,
+    DBE_BUNDLE_MAX_BYTES = 16 * 1024 * 1024, /* a mesh's public files in one */
+    DBE_BUNDLE_NODES_MAX = 1024,
 
     /* record layer, spec section 7 */
     DBE_REKEY_RECORDS = 1 << 30,         /* well below the 2^32 of NIST SP 800-38D for this nonce construction */

@@ -246,8 +246,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Names of <name>.crt in `dir`, without ca, sorted. */
-static dbe_err collect(const char *dir, char *names[KEYS_LIST_MAX], size_t *ret_count, struct dbe_diag *diag)
+dbe_err keys_collect(const char *dir, char **names, size_t *ret_count, struct dbe_diag *diag)
 {
     static const char suffix[] = ".crt";
     dbe_err err = DBE_OK;
@@ -274,11 +273,14 @@ static dbe_err collect(const char *dir, char *names[KEYS_LIST_MAX], size_t *ret_
     return err;
 }
 
+/* A machine without the CA's key has nodes' certificates from a bundle: their keys lie elsewhere. */
 static bool key_there(const char *dir, const char *name)
 {
     char path[PATH_MAX];
 
-    return dbe_keys_path(dir, name, "key", path, sizeof path) == DBE_OK && access(path, F_OK) == 0;
+    if (dbe_keys_path(dir, name, "key", path, sizeof path) == DBE_OK && access(path, F_OK) == 0)
+        return true;
+    return dbe_keys_path(dir, "ca", "key", path, sizeof path) == DBE_OK && access(path, F_OK) != 0;
 }
 
 static void list_one(const char *dir, const char *name, const struct dbe_trust *trust, dbe_keys_list_fn *fn, void *ctx)
@@ -312,7 +314,7 @@ dbe_err dbe_keys_list(const char *dir, dbe_keys_list_fn *fn, void *ctx, struct d
     DBE_TRY(dbe_trust_load(dir, &trust, diag));
     char **names = base_alloc(KEYS_LIST_MAX, sizeof *names);
     dbe_err err = names == NULL ? dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory to list the certificates")
-                                : collect(dir, names, &count, diag);
+                                : keys_collect(dir, names, &count, diag);
     for (size_t i = 0; i < count; i++) {
         if (err == DBE_OK)
             list_one(dir, names[i], trust, fn, ctx);

@@ -41,6 +41,9 @@ dbe_err keys_read_key(const char *dir, const char *name, const char *suffix, str
 /* The text of that file, as it lies there. `out` is the caller's. */
 dbe_err keys_read_key_text(const char *dir, const char *name, const char *suffix, struct base_buf *out,
                            struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Names of <name>.crt in `dir`, without ca, sorted, into `names` of KEYS_LIST_MAX; free each with base_free, also after
+ * an error. */
+dbe_err keys_collect(const char *dir, char **names, size_t *ret_count, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* dbe_trust_load without the revocation list. */
 dbe_err keys_load_ca(const char *dir, struct dbe_trust **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* `dir` is a directory, ours, closed to others. E_NOT_FOUND, E_PERMISSION, E_IO. */
