@@ -114,11 +114,10 @@ dbe_err tp_queue_add(struct tp_queue *q, const uint8_t *data, size_t len)
 
     if (rest > 0) {
         size_t cap = BASE_MAX(rest, (size_t)QUEUE_CHUNK_BYTES);
-        struct tp_chunk *chunk = base_alloc(1, sizeof *chunk + cap);
+        struct tp_chunk *chunk = base_realloc(NULL, 1, sizeof *chunk + cap); /* not zeroed: it is written at once */
         if (chunk == NULL)
             return DBE_E_NOMEM;
-        chunk->cap = cap;
-        chunk->len = rest;
+        *chunk = (struct tp_chunk){.cap = cap, .len = rest};
         memcpy(chunk->data, data + fits, rest);
         if (tail == NULL)
             q->head = chunk;
