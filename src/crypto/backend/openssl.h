@@ -13,7 +13,6 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/kdf.h>
 #include <openssl/params.h>
 
 #include "crypto/backend/backend.h"
@@ -21,8 +20,6 @@
 /* Fetched once; read-only afterwards. */
 struct osl_algs {
     EVP_MD *sha3_512;
-    EVP_MAC *hmac;
-    EVP_KDF *hkdf;
     EVP_CIPHER *aes_256_gcm;
     EVP_SIGNATURE *mldsa87;
     EVP_PKEY *p384; /* group parameters alone: making the group anew costs more than copying it */

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * openssl_hash.c - SHA3-512 (FIPS 202), HMAC-SHA3-512 (RFC 2104) and HKDF-SHA3-512 (RFC 5869) by OpenSSL.
+ * openssl_hash.c - SHA3-512 (FIPS 202) by OpenSSL, and HMAC (RFC 2104) and HKDF (RFC 5869) with it.
  *
  * Not: nothing here is on a message's path; each call may allocate inside the library.
  */
 #include "crypto/backend/openssl.h"
+
+#include <string.h>
+
+enum { SHA3_512_BLOCK_BYTES = 72 }; /* the rate, FIPS 202 section 6.1 and table 3 */
 
 struct crypto_hash {
     EVP_MD_CTX *md;
@@ -62,28 +66,58 @@ dbe_err crypto_sha3_512(const void *data, size_t len, uint8_t out[CRYPTO_HASH_BY
     return DBE_OK;
 }
 
-dbe_err crypto_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[CRYPTO_HASH_BYTES])
+/* What is hashed one after the other. */
+struct piece {
+    const void *at;
+    size_t len;
+};
+
+/* One of HMAC's two hashes: a block of the key, then the pieces. */
+static bool hash_keyed(EVP_MD_CTX *md, const uint8_t block[SHA3_512_BLOCK_BYTES], const struct piece *pieces,
+                       size_t count, uint8_t out[CRYPTO_HASH_BYTES])
 {
-    EVP_MAC_CTX *ctx;
-    size_t got = 0;
-    bool ok;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA3-512"}, 0),
-        OSSL_PARAM_construct_end(),
-    };
+    bool ok =
+        EVP_DigestInit_ex2(md, osl_algs.sha3_512, NULL) == 1 && EVP_DigestUpdate(md, block, SHA3_512_BLOCK_BYTES) == 1;
+
+    for (size_t i = 0; i < count && ok; i++)
+        ok = EVP_DigestUpdate(md, pieces[i].at, pieces[i].len) == 1;
+    return ok && EVP_DigestFinal_ex(md, out, NULL) == 1;
+}
+
+/* RFC 2104 section 2 in the library's hash. Its own HMAC does the same and looks the hash up by its name in every call,
+ * which takes longer than hashing: a handshake makes some twenty of these on each side. */
+static dbe_err hmac(const void *key, size_t key_len, const struct piece *pieces, size_t count,
+                    uint8_t out[CRYPTO_HASH_BYTES])
+{
+    uint8_t inner[SHA3_512_BLOCK_BYTES] = {0}, outer[SHA3_512_BLOCK_BYTES], digest[CRYPTO_HASH_BYTES];
+    EVP_MD_CTX *md = NULL;
+    dbe_err err = DBE_OK;
 
     if (!osl_algs.ready)
         return DBE_E_STATE;
-    ctx = EVP_MAC_CTX_new(osl_algs.hmac);
-    /* NULL would mean "the key set before": an empty key is a key too. */
-    ok = ctx != NULL && EVP_MAC_init(ctx, key_len > 0 ? key : (const uint8_t *)"", key_len, params) == 1 &&
-         EVP_MAC_update(ctx, data, len) == 1 && EVP_MAC_final(ctx, out, &got, CRYPTO_HASH_BYTES) == 1 &&
-         got == CRYPTO_HASH_BYTES;
-    EVP_MAC_CTX_free(ctx);
-    if (ok)
-        return DBE_OK;
-    base_wipe(out, CRYPTO_HASH_BYTES);
-    return osl_fail(DBE_E_CRYPTO);
+    if (key_len > sizeof inner)
+        err = crypto_sha3_512(key, key_len, inner);
+    else if (key_len > 0)
+        memcpy(inner, key, key_len);
+    for (size_t i = 0; i < sizeof inner; i++) {
+        outer[i] = inner[i] ^ 0x5c;
+        inner[i] ^= 0x36;
+    }
+    if (err == DBE_OK && ((md = EVP_MD_CTX_new()) == NULL || !hash_keyed(md, inner, pieces, count, digest) ||
+                          !hash_keyed(md, outer, &(struct piece){digest, sizeof digest}, 1, out)))
+        err = osl_fail(DBE_E_CRYPTO);
+    EVP_MD_CTX_free(md); /* wipes its state */
+    base_wipe(inner, sizeof inner);
+    base_wipe(outer, sizeof outer);
+    base_wipe(digest, sizeof digest);
+    if (err != DBE_OK)
+        base_wipe(out, CRYPTO_HASH_BYTES);
+    return err;
+}
+
+dbe_err crypto_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[CRYPTO_HASH_BYTES])
+{
+    return hmac(key, key_len, &(struct piece){data, len}, 1, out);
 }
 
 /* RFC 5869 section 2.2: extract is HMAC(salt, IKM); an absent salt is HashLen zeros, which HMAC's padding makes of an
@@ -94,31 +128,25 @@ dbe_err crypto_hkdf_extract(const void *salt, size_t salt_len, const void *ikm, 
     return crypto_hmac(salt, salt_len, ikm, ikm_len, prk);
 }
 
+/* RFC 5869 section 2.3: T(i) = HMAC(PRK, T(i - 1) | info | i), from T(0), which is empty. */
 dbe_err crypto_hkdf_expand(const uint8_t prk[CRYPTO_HASH_BYTES], const void *info, size_t info_len, void *out,
                            size_t out_len)
 {
-    EVP_KDF_CTX *ctx;
-    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
-    bool ok;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char[]){"SHA3-512"}, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)prk, CRYPTO_HASH_BYTES),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)info, info_len),
-        OSSL_PARAM_construct_end(),
-    };
+    uint8_t t[CRYPTO_HASH_BYTES], i = 1;
+    struct piece pieces[] = {{t, 0}, {info, info_len}, {&i, 1}};
+    dbe_err err = DBE_OK;
 
     if (!osl_algs.ready)
         return DBE_E_STATE;
     if (out_len == 0 || out_len > 255 * (size_t)CRYPTO_HASH_BYTES)
         return DBE_E_ARGUMENT;
-    if (info_len == 0)
-        params[3] = OSSL_PARAM_construct_end();
-    ctx = EVP_KDF_CTX_new(osl_algs.hkdf);
-    ok = ctx != NULL && EVP_KDF_derive(ctx, out, out_len, params) == 1;
-    EVP_KDF_CTX_free(ctx);
-    if (ok)
-        return DBE_OK;
-    base_wipe(out, out_len);
-    return osl_fail(DBE_E_CRYPTO);
+    for (size_t done = 0; done < out_len && err == DBE_OK; done += sizeof t, i++) {
+        err = hmac(prk, CRYPTO_HASH_BYTES, pieces, BASE_ARRAY_LEN(pieces), t);
+        memcpy((uint8_t *)out + done, t, BASE_MIN(out_len - done, sizeof t));
+        pieces[0].len = sizeof t;
+    }
+    base_wipe(t, sizeof t);
+    if (err != DBE_OK)
+        base_wipe(out, out_len);
+    return err;
 }

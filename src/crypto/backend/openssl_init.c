@@ -76,10 +76,6 @@ static const char *fetch_all(struct osl_algs *a)
 {
     if (a->sha3_512 == NULL && (a->sha3_512 = EVP_MD_fetch(NULL, "SHA3-512", NULL)) == NULL)
         return "SHA3-512";
-    if (a->hmac == NULL && (a->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL)) == NULL)
-        return "HMAC";
-    if (a->hkdf == NULL && (a->hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL)) == NULL)
-        return "HKDF";
     if (a->aes_256_gcm == NULL && (a->aes_256_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL)) == NULL)
         return "AES-256-GCM";
     if (a->mldsa87 == NULL && (a->mldsa87 = EVP_SIGNATURE_fetch(NULL, "ML-DSA-87", NULL)) == NULL)
