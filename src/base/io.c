@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * io.c - writes to sockets, with a hook that makes the n-th one fail. In: bytes. Out: as many as the socket took, errno.
- * Does not queue, wait or frame.
+ * io.c - writes to sockets, with a hook that makes the n-th one fail. In: bytes. Out: as many as the socket took,
+ * errno. Does not queue, wait or frame.
  */
 #include "base/io.h"
 

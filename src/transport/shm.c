@@ -211,7 +211,7 @@ static void leave(struct shm_conn *c)
         shm_destroy(c);
 }
 
-/* ---- what the loop calls ------------------------------------------------------------------------------------------ */
+/* ---- what the loop calls ----------------------------------------------------------------------------------------- */
 
 static bool shm_poll(void *ctx)
 {
@@ -325,7 +325,7 @@ static void on_event(void *ctx, int fd, unsigned events)
     leave(c);
 }
 
-/* ---- the ops ------------------------------------------------------------------------------------------------------ */
+/* ---- the ops ----------------------------------------------------------------------------------------------------- */
 
 static dbe_err shm_wrap(struct dbe_loop *loop, int fd, bool connecting, struct tp_conn **ret)
 {

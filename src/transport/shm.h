@@ -9,7 +9,7 @@
 #include "shm_ring.h"
 
 enum {
-    SHM_RING_BYTES = 256 * 1024, /* of either direction; a power of two. 1 MiB is no faster: it leaves the cache sooner */
+    SHM_RING_BYTES = 256 * 1024, /* of either direction; a power of two. A larger one leaves the cache sooner */
     SHM_CONTROL_BYTES = 4096,
     SHM_AREA_BYTES = SHM_CONTROL_BYTES + 2 * SHM_RING_BYTES,
 };
