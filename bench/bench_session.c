@@ -2,12 +2,15 @@
  *
  * bench_session.c - what the channel costs beside its bare primitives, in one run on one thread.
  *
- * Out: a table: seal and open of 64 B, 1 KiB and 64 KiB; the handshake, both sides; a rekey. Ratios are what counts,
- *      figures drift with the machine. Both halves of a ratio alternate in small slices, so that they drift together.
+ * In:   bench_session [--json FILE]
+ * Out:  a table, and with --json the same as JSON: seal and open of 64 B, 1 KiB and 64 KiB; for each suite the
+ *       handshake, the handshake inside a channel and a rekey, both sides. Ratios are what counts, figures drift with
+ *       the machine. Both halves of a ratio alternate in small slices, so that they drift together.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "session/session_fake.h"
 
@@ -20,7 +23,7 @@
         }                                                                                                              \
     } while (0)
 
-enum { SLICES = 60, HANDSHAKES = 200, REKEYS = 2000 };
+enum { SLICES = 60, HANDSHAKES = 400, REKEYS = 2000 };
 
 static struct fake alice, bob;
 
@@ -37,9 +40,37 @@ static double median(double *values, size_t count)
     return values[count / 2];
 }
 
-static void row(const char *what, double ours, double bare, const char *unit)
+static FILE *json;
+static const char *json_comma = "";
+
+/* `bare` 0: there is nothing to compare it with. */
+static void row(const char *what, const char *suite, double ours, double bare)
 {
-    printf("%-28s %10.3f %10.3f %s  %6.2fx\n", what, ours, bare, unit, bare > 0 ? ours / bare : 0);
+    printf("%-44s %10.3f", what, ours);
+    if (bare > 0)
+        printf(" %10.3f us  %6.3fx\n", bare, ours / bare);
+    else
+        printf(" %10s us  %.0f a second\n", "", 1e6 / ours);
+    if (json == NULL)
+        return;
+    (void)fprintf(json, "%s\n  {\"what\": \"%s\", \"suite\": \"%s\", \"unit\": \"us\", \"value\": %.3f", json_comma,
+                  what, suite, ours);
+    if (bare > 0)
+        (void)fprintf(json, ", \"bare\": %.3f, \"ratio\": %.4f", bare, ours / bare);
+    (void)fprintf(json, "}");
+    json_comma = ",";
+}
+
+static void pair_new(struct fake_pair *p, const struct crypto_suite *suite)
+{
+    struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
+
+    ci.suites[0] = suite->id;
+    ci.suites_count = 1;
+    MUST(fake_pair_new(p, &ci, &cr));
+    MUST(fake_handshake(p));
+    base_buf_clear(&p->to_i);
+    base_buf_clear(&p->to_r);
 }
 
 struct records {
@@ -77,7 +108,6 @@ static void slice(struct records *r, size_t n, double *ret_ours, double *ret_bar
 
 static void bench_records(size_t len, size_t n)
 {
-    struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
     struct records r = {.aead = crypto_suite(CRYPTO_SUITE_1)->aead, .len = len};
     uint8_t key[CRYPTO_AEAD_KEY_BYTES] = {1};
     double ours[SLICES], bare[SLICES];
@@ -86,14 +116,13 @@ static void bench_records(size_t len, size_t n)
     r.msg = base_alloc(len, 1);
     r.box = base_alloc(len + CRYPTO_AEAD_TAG_BYTES, 1);
     MUST(r.msg != NULL && r.box != NULL ? DBE_OK : DBE_E_NOMEM);
-    MUST(fake_pair_new(&r.p, &ci, &cr));
-    MUST(fake_handshake(&r.p));
+    pair_new(&r.p, crypto_suite(CRYPTO_SUITE_1));
     MUST(r.aead->new_ctx(key, true, &r.seal));
     MUST(r.aead->new_ctx(key, false, &r.open));
     for (size_t i = 0; i < SLICES; i++)
         slice(&r, n, &ours[i], &bare[i]);
     (void)snprintf(what, sizeof what, "seal + open, %zu B", len);
-    row(what, median(ours, SLICES) / 1000, median(bare, SLICES) / 1000, "us");
+    row(what, "any", median(ours, SLICES) / 1000, median(bare, SLICES) / 1000);
     r.aead->free_ctx(r.seal);
     r.aead->free_ctx(r.open);
     fake_pair_free(&r.p);
@@ -106,7 +135,7 @@ static void primitives(const struct crypto_suite *suite)
 {
     struct crypto_ecdh_key *a = NULL, *b = NULL;
     struct crypto_kem_key *dk = NULL;
-    uint8_t pa[CRYPTO_P384_PUB_BYTES], pb[CRYPTO_P384_PUB_BYTES], ss[CRYPTO_P384_SS_BYTES];
+    uint8_t pa[CRYPTO_ECDH_PUB_MAX_BYTES], pb[CRYPTO_ECDH_PUB_MAX_BYTES], ss[CRYPTO_ECDH_SS_MAX_BYTES];
     uint8_t ek[CRYPTO_MLKEM1024_EK_BYTES], ct[CRYPTO_MLKEM1024_CT_BYTES], sig[CRYPTO_MLDSA87_SIG_BYTES];
     struct fake *signer[2] = {&alice, &bob};
 
@@ -130,37 +159,76 @@ static void primitives(const struct crypto_suite *suite)
     suite->kem->key_free(dk);
 }
 
-/* A signature's time varies with its rejections, so means: everything is done HANDSHAKES times. */
-static void bench_handshake(void)
+/* A signature's time varies with its rejections, and in both halves alike: medians of many; in
+ * processor time, of which whatever else runs takes less. */
+static void bench_handshake(const struct crypto_suite *suite)
 {
-    struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
-    uint64_t ours = 0, bare = 0;
+    static double ours[HANDSHAKES], bare[HANDSHAKES];
+    char what[64];
 
     for (size_t i = 0; i < HANDSHAKES; i++) {
         struct fake_pair p;
-        uint64_t start = base_mono_ns();
+        clock_t start = clock();
 
-        primitives(crypto_suite(CRYPTO_SUITE_1));
-        uint64_t middle = base_mono_ns();
-        MUST(fake_pair_new(&p, &ci, &cr));
-        MUST(fake_handshake(&p));
+        primitives(suite);
+        clock_t middle = clock();
+        pair_new(&p, suite);
         fake_pair_free(&p);
-        ours += base_mono_ns() - middle;
-        bare += middle - start;
+        ours[i] = (double)(clock() - middle) * 1e6 / CLOCKS_PER_SEC;
+        bare[i] = (double)(middle - start) * 1e6 / CLOCKS_PER_SEC;
     }
-    row("handshake, both sides", (double)ours / HANDSHAKES / 1000, (double)bare / HANDSHAKES / 1000, "us");
+    (void)snprintf(what, sizeof what, "handshake, both sides, %s", suite->ecdh->name);
+    row(what, suite->name, median(ours, HANDSHAKES), median(bare, HANDSHAKES));
 }
 
-static void bench_rekey(void)
+/* One record of `from` to `s`, whose own follow into `to`. */
+static void hand_over(struct sess *s, struct base_buf *from, struct base_buf *to)
 {
-    struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
+    enum sess_event ev;
+    const uint8_t *msg;
+    size_t len;
+
+    MUST(fake_step(s, from, to, &ev, &msg, &len));
+    MUST(sess_flush(s, 1, to));
+}
+
+/* The same inside a channel, up to both directions having switched. */
+static void bench_rehandshake(const struct crypto_suite *suite)
+{
+    struct fake_pair p;
+    static double ours[HANDSHAKES], bare[HANDSHAKES];
+    char what[64];
+
+    pair_new(&p, suite);
+    for (size_t i = 0; i < HANDSHAKES; i++) {
+        clock_t start = clock();
+
+        primitives(suite);
+        clock_t middle = clock();
+        MUST(sess_rehandshake(p.i, NULL, 0, 1, &p.to_r));
+        while (p.to_r.len > 0 || p.to_i.len > 0) {
+            while (p.to_r.len > 0)
+                hand_over(p.r, &p.to_r, &p.to_i);
+            while (p.to_i.len > 0)
+                hand_over(p.i, &p.to_i, &p.to_r);
+        }
+        ours[i] = (double)(clock() - middle) * 1e6 / CLOCKS_PER_SEC;
+        bare[i] = (double)(middle - start) * 1e6 / CLOCKS_PER_SEC;
+    }
+    fake_pair_free(&p);
+    (void)snprintf(what, sizeof what, "handshake inside a channel, %s", suite->ecdh->name);
+    row(what, suite->name, median(ours, HANDSHAKES), median(bare, HANDSHAKES));
+}
+
+static void bench_rekey(const struct crypto_suite *suite)
+{
     struct fake_pair p;
     enum sess_event ev;
     const uint8_t *msg;
     size_t used, len;
+    char what[64];
 
-    MUST(fake_pair_new(&p, &ci, &cr));
-    MUST(fake_handshake(&p));
+    pair_new(&p, suite);
     uint64_t start = base_mono_ns();
     for (size_t i = 0; i < REKEYS; i++) {
         base_buf_clear(&p.to_r);
@@ -168,25 +236,42 @@ static void bench_rekey(void)
         MUST(sess_feed(p.r, p.to_r.data, p.to_r.len, &used, &ev, &msg, &len, &p.to_i));
     }
     double us = (double)(base_mono_ns() - start) / REKEYS / 1000;
-    printf("%-28s %10.3f %10s us  %.0f a second\n", "rekey, both sides", us, "", 1e6 / us);
+    (void)snprintf(what, sizeof what, "rekey, both sides, %s", suite->ecdh->name);
+    row(what, suite->name, us, 0);
     fake_pair_free(&p);
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
+    const struct crypto_suite *const *suites = NULL;
     struct dbe_diag diag = {0};
+    size_t count = crypto_suites(&suites);
 
+    if (argc != 1 && (argc != 3 || strcmp(argv[1], "--json") != 0)) {
+        (void)fprintf(stderr, "usage: bench_session [--json FILE]\n");
+        return 2;
+    }
     MUST(crypto_init(&diag));
     MUST(fake_init(&alice, 1, 1));
     MUST(fake_init(&bob, 2, 1));
-    printf("%s, %s\n", crypto_backend_version(), crypto_suite(CRYPTO_SUITE_1)->name);
-    printf("%-28s %10s %10s\n", "", "channel", "bare");
+    if (argc == 3 && (json = fopen(argv[2], "we")) == NULL) {
+        (void)fprintf(stderr, "bench_session: cannot write %s\n", argv[2]);
+        return 1;
+    }
+    if (json != NULL)
+        (void)fprintf(json, "{\"bench\": \"session\", \"crypto\": \"%s\", \"rows\": [", crypto_backend_version());
+    printf("%s\n%-44s %10s %10s\n", crypto_backend_version(), "", "channel", "bare");
     bench_records(64, 2000);
     bench_records(1024, 1000);
     bench_records(65536, 50);
-    bench_handshake();
-    bench_rekey();
+    for (size_t i = 0; i < count; i++) {
+        bench_handshake(suites[i]);
+        bench_rehandshake(suites[i]);
+        bench_rekey(suites[i]);
+    }
     fake_fini(&alice);
     fake_fini(&bob);
-    return 0;
+    if (json != NULL)
+        (void)fprintf(json, "\n]}\n");
+    return json != NULL && fclose(json) != 0 ? 1 : 0;
 }

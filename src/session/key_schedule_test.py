@@ -114,7 +114,7 @@ def main():
             if v.get(name) == value:
                 good += 1
             else:
-                print(f"{case} {name}: by the specification {value[:8].hex()}, in the file {v.get(name, b'')[:8].hex()}")
+                print(f"{case} {name}: by the spec {value[:8].hex()}, in the file {v.get(name, b'')[:8].hex()}")
                 bad += 1
         given = {n for n in v if n not in found}
         print(f"{case}: not worked out here: {', '.join(sorted(given))}")
