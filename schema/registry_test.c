@@ -29,6 +29,7 @@ static void every_device_stands_at_its_number(void **state)
     assert_int_equal(dbe_reg_device(61)->layer, 9);
 }
 
+/* spec 11.5 */
 static void nobody_may_say_what_is_not_listed(void **state)
 {
     (void)state;
@@ -59,6 +60,7 @@ static void the_emit_table_is_its_rows(void **state)
     assert_int_equal(allowed, listed);
 }
 
+/* spec 1.3 */
 static void no_verb_is_kinetic(void **state)
 {
     (void)state;

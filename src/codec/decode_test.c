@@ -154,6 +154,48 @@ static void areas(void **state)
     }
 }
 
+/* spec 3.12: everything is wrong, and one thing after the other is mended. */
+static void the_first_broken_rule_counts(void **state)
+{
+    static const struct {
+        size_t at;
+        uint8_t mended;
+        dbe_err err;
+        const char *clause;
+    } rows[] = {
+        {0, 'D', DBE_E_MALFORMED, "spec 3.3"},    {4, 1, DBE_E_UNSUPPORTED, "spec 3.4"},
+        {28, 0, DBE_E_MALFORMED, "spec 3.10"},    {16, 0, DBE_E_TOO_LARGE, "spec 3.8"},
+        {24, 0, DBE_E_TOO_LARGE, "spec 3.9"},     {5, 0x41, DBE_E_UNSUPPORTED, "spec 3.5"},
+        {6, 0, DBE_E_RANGE, "spec 3.6"},          {23, 0, DBE_E_MALFORMED, "spec 3.11"},
+        {27, 4, DBE_E_MALFORMED, "spec 3.11"},    {33, 3, DBE_E_MALFORMED, "spec 4.3"},
+    };
+    struct dbe_msg msg;
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    raw_start(&raw, "\0\0\0\0", 4, 0);
+    raw.bytes[0] = raw.bytes[4] = raw.bytes[5] = raw.bytes[16] = raw.bytes[24] = raw.bytes[28] = 0x99;
+    raw.bytes[6] = 0x80;
+    raw.bytes[23] = raw.bytes[27] = 9;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        assert_int_equal(dbe_msg_decode(raw.bytes, raw.len, &msg, &diag), rows[i].err);
+        assert_string_equal(diag.clause, rows[i].clause);
+        raw.bytes[rows[i].at] = rows[i].mended;
+    }
+    assert_int_equal(dbe_msg_decode(raw.bytes, raw.len, &msg, &diag), DBE_E_RANGE); /* CLASSIFICATION of no bytes */
+    assert_string_equal(diag.clause, "spec 4.5");
+}
+
+/* spec 4.12: what a value means is not judged here. */
+static void meaning_is_not_judged(void **state)
+{
+    static const uint8_t area[] = {0, 3, 0, 1, 99, 0, 2, 0, 4, 0xFF, 0xFF, 0xFF, 0xFF, 0, 6, 0, 1, 250, 0, 14, 0, 1, 0};
+
+    (void)state;
+    raw_start(&raw, area, sizeof area, 0);
+    expect(&raw, DBE_OK, NULL, 0);
+}
+
 /* Every known type at its shortest, its longest, and one byte beyond both (spec 4.5). */
 static void every_type_at_its_edges(void **state)
 {
@@ -331,6 +373,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(headers),
         cmocka_unit_test(areas),
+        cmocka_unit_test(the_first_broken_rule_counts),
+        cmocka_unit_test(meaning_is_not_judged),
         cmocka_unit_test(every_type_at_its_edges),
         cmocka_unit_test(values_are_read),
         cmocka_unit_test(every_truncation_is_refused),

@@ -6,6 +6,7 @@
 
 /* ---- answers --------------------------------------------------------------------------------------------------- */
 
+/* spec 12.2 */
 static void one_answer(void **state)
 {
     struct fx *f = *state;
@@ -30,6 +31,7 @@ static void one_answer(void **state)
     assert_int_equal(call.ends, 1);
 }
 
+/* spec 12.4 */
 static void streamed_answer(void **state)
 {
     struct fx *f = *state;
@@ -43,6 +45,7 @@ static void streamed_answer(void **state)
     assert_true(call.last);
 }
 
+/* spec 9.6, 12.2 */
 static void refusal_is_an_answer(void **state)
 {
     struct fx *f = *state;
@@ -65,6 +68,7 @@ static void refusal_is_an_answer(void **state)
     assert_int_equal(call.answers, 2);
 }
 
+/* spec 13.2 */
 static void many_in_flight_answered_backwards(void **state)
 {
     struct fx *f = *state;
@@ -91,6 +95,7 @@ static void many_in_flight_answered_backwards(void **state)
 
 /* ---- answers and requests told apart --------------------------------------------------------------------------- */
 
+/* spec 12.2 */
 static void request_with_the_id_of_a_call_is_a_request(void **state)
 {
     struct fx *f = *state;
@@ -112,6 +117,7 @@ static void request_with_the_id_of_a_call_is_a_request(void **state)
     assert_int_equal(call.type, DBE_MSG_L7_CHAT_RESP);
 }
 
+/* spec 9.5 */
 static void answers_to_nothing_are_dropped_and_counted(void **state)
 {
     struct fx *f = *state;
@@ -127,6 +133,7 @@ static void answers_to_nothing_are_dropped_and_counted(void **state)
     assert_int_equal(stats.answers_unmatched, 2);
 }
 
+/* spec 12.2 */
 static void type_without_a_reply_answers_with_itself(void **state)
 {
     struct fx *f = *state;
@@ -145,6 +152,7 @@ static void type_without_a_reply_answers_with_itself(void **state)
     assert_int_equal(f->client.messages, 0);
 }
 
+/* spec 12.3 */
 static void id_in_flight_is_not_taken_twice(void **state)
 {
     struct fx *f = *state;
@@ -161,6 +169,7 @@ static void id_in_flight_is_not_taken_twice(void **state)
 
 /* ---- no answer ------------------------------------------------------------------------------------------------- */
 
+/* spec 12.6 */
 static void deadline_ends_a_call(void **state)
 {
     struct fx *f = *state;
@@ -233,6 +242,7 @@ static void cancelled_call_is_forgotten(void **state)
     assert_int_equal(stats.calls_in_flight, 0);
 }
 
+/* spec 12.8 */
 static void peer_that_dies_ends_its_calls(void **state)
 {
     struct fx *f = *state;

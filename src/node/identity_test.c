@@ -152,6 +152,7 @@ static dbe_err made(const struct fixture *f, struct dbe_identity *ret)
 
 /* ---- certificates ---------------------------------------------------------------------------------------------- */
 
+/* spec 8.3, 8.5, 8.8 */
 static void issued_credential_round_trips(void **state)
 {
     struct fixture *f = *state;
@@ -190,6 +191,7 @@ static void issued_credential_round_trips(void **state)
     dbe_trust_free(NULL);
 }
 
+/* spec 8.6, 8.7 */
 static void ceilings_and_roles_round_trip(void **state)
 {
     struct fixture *f = *state;
@@ -225,6 +227,7 @@ static void ceilings_and_roles_round_trip(void **state)
     }
 }
 
+/* spec 8.9 */
 static void validity_is_checked(void **state)
 {
     struct fixture *f = *state;
@@ -243,6 +246,7 @@ static void validity_is_checked(void **state)
     assert_int_equal(made(f, NULL), DBE_E_EXPIRED);
 }
 
+/* spec 8.6, 8.7 */
 static void profile_violations_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -272,6 +276,7 @@ static void profile_violations_are_refused(void **state)
     assert_int_equal(made(f, NULL), DBE_OK);
 }
 
+/* spec 8.5 */
 static void spellings_of_the_spiffe_id(void **state)
 {
     struct fixture *f = *state;
@@ -291,6 +296,7 @@ static void spellings_of_the_spiffe_id(void **state)
     }
 }
 
+/* spec 8.1 */
 static void other_ca_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -310,6 +316,7 @@ static void other_ca_is_refused(void **state)
     dbe_credential_free(cred);
 }
 
+/* spec 8.1, 8.2 */
 static void node_cannot_sign_nodes(void **state)
 {
     struct fixture *f = *state;
@@ -326,6 +333,7 @@ static void node_cannot_sign_nodes(void **state)
     base_buf_free(&der);
 }
 
+/* spec 8.1 */
 static void every_tampered_byte_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -430,6 +438,7 @@ static void bend(X509 *x, int how)
     }
 }
 
+/* spec 8.3, 8.4, 8.7 */
 static void bent_certificates_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -449,6 +458,7 @@ static void bent_certificates_are_refused(void **state)
     }
 }
 
+/* spec 8.1 */
 static void key_of_another_kind_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -479,6 +489,7 @@ static void expect_mode(const struct fixture *f, const char *file, mode_t mode)
     assert_int_equal(st.st_mode & 07777, mode);
 }
 
+/* spec 8.12 */
 static void files_are_private(void **state)
 {
     struct fixture *f = *state;

@@ -78,6 +78,7 @@ static void replace_client(struct fx *f, const struct dbe_credential *cred, stru
     assert_int_equal(fx_member_init(f, &f->client, cred, trust), DBE_OK);
 }
 
+/* spec 8.10 */
 static void wrong_role_or_device_is_refused(void **state)
 {
     struct fx *f = *state;
@@ -97,6 +98,7 @@ static void wrong_role_or_device_is_refused(void **state)
     assert_non_null(strstr(diag.text, "device 44"));
 }
 
+/* spec 6.12, 8.10 */
 static void client_refuses_a_foreign_mesh(void **state)
 {
     struct fx *f = *state;
@@ -109,6 +111,7 @@ static void client_refuses_a_foreign_mesh(void **state)
     assert_false(f->server.knew_peer);
 }
 
+/* spec 6.12, 8.10 */
 static void server_refuses_a_foreign_mesh(void **state)
 {
     struct fx *f = *state;
@@ -137,6 +140,7 @@ static void expired_certificate_is_refused(void **state)
     fx_now_ns = before;
 }
 
+/* spec 6.16 */
 static void other_policy_epoch_is_refused(void **state)
 {
     struct fx *f = *state;
@@ -149,6 +153,7 @@ static void other_policy_epoch_is_refused(void **state)
     assert_int_equal(f->server.ups, 0);
 }
 
+/* spec 13.2 */
 static void peers_have_a_maximum(void **state)
 {
     struct fx *f = *state;

@@ -61,6 +61,7 @@ static dbe_err verify_body(const uint8_t *body, size_t len)
     return err;
 }
 
+/* spec 10.2 */
 static void test_round_trip(void **state)
 {
     struct pol_claim in = sample(), out;
@@ -89,7 +90,7 @@ static void test_round_trip(void **state)
     assert_int_equal(verify(token, POL_CLAIM_TOKEN_MAX, NOW, &out), DBE_OK);
 }
 
-/* The body's bytes as the specification prints them. */
+/* spec 10.2: the body's bytes as the specification prints them. */
 static void test_known_body(void **state)
 {
     struct pol_claim in = sample();
@@ -140,6 +141,7 @@ static void test_issue_refuses(void **state)
     assert_int_equal(len, 77);
 }
 
+/* spec 10.4 */
 static void test_every_byte_counts(void **state)
 {
     struct pol_claim in = sample(), out = {.client = "untouched"};
@@ -161,6 +163,7 @@ static void test_every_byte_counts(void **state)
     assert_int_equal(verify(token, len, NOW, &out), DBE_OK);
 }
 
+/* spec 10.2, 10.3 */
 static void test_lengths_lie(void **state)
 {
     struct pol_claim in = sample(), out;
@@ -195,6 +198,7 @@ static void test_lengths_lie(void **state)
     assert_int_equal(verify_body(body, body_len), DBE_E_CLAIM_INVALID);
 }
 
+/* spec 10.5 */
 static void test_window(void **state)
 {
     struct pol_claim in = sample(), out;
@@ -210,6 +214,7 @@ static void test_window(void **state)
     assert_int_equal(verify(token, len, UINT64_MAX, &out), DBE_E_CLAIM_EXPIRED);
 }
 
+/* spec 10.1, 10.4 */
 static void test_other_channel_other_issuer(void **state)
 {
     struct pol_claim in = sample(), out;
@@ -227,6 +232,7 @@ static void test_other_channel_other_issuer(void **state)
     assert_int_equal(verify(token, len, NOW, &out), DBE_E_CLAIM_INVALID);
 }
 
+/* spec 10.5, 10.6 */
 static void test_cache(void **state)
 {
     struct pol_claim in = sample();

@@ -129,6 +129,7 @@ static void allowed(const struct scene *s)
     assert_int_equal(v.labels.roe_level, s->roe);
 }
 
+/* spec 11.1 */
 static void test_good(void **state)
 {
     struct scene s = good();
@@ -137,6 +138,7 @@ static void test_good(void **state)
     allowed(&s);
 }
 
+/* spec 11.3 */
 /* KINETIC with every mixture of the other bits, whoever asks and whatever the policy, certificates and claim say. */
 static void test_kinetic(void **state)
 {
@@ -163,6 +165,7 @@ static void test_kinetic(void **state)
     refused(&s, DBE_E_KINETIC, "kinetic");
 }
 
+/* spec 11.4 */
 static void test_source_and_destination(void **state)
 {
     struct scene s = good();
@@ -185,7 +188,7 @@ static void test_source_and_destination(void **state)
     }
 }
 
-/* All pairs of roles and all types: allowed exactly where the emit table has a row. */
+/* spec 11.5: all pairs of roles and all types: allowed exactly where the emit table has a row. */
 static void test_emit(void **state)
 {
     struct scene s = good();
@@ -211,6 +214,7 @@ static void test_emit(void **state)
     assert_true(passed > 10);
 }
 
+/* spec 11.6 */
 static void test_exec(void **state)
 {
     struct scene s = good();
@@ -230,7 +234,7 @@ static void test_exec(void **state)
     allowed(&s);
 }
 
-/* Eight mixtures of exercise and real parties, with exercise and real content. */
+/* spec 11.7: eight mixtures of exercise and real parties, with exercise and real content. */
 static void test_sim_mix(void **state)
 {
     (void)state;
@@ -256,6 +260,7 @@ static void test_sim_mix(void **state)
     refused(&s, DBE_E_SIM_MIX, "sim-mix");
 }
 
+/* spec 11.8 */
 static void test_roe_level(void **state)
 {
     (void)state;
@@ -273,6 +278,7 @@ static void test_roe_level(void **state)
             }
 }
 
+/* spec 11.9 */
 static void test_claim(void **state)
 {
     static const dbe_err errs[] = {DBE_E_CLAIM_INVALID, DBE_E_CLAIM_EXPIRED};
@@ -309,6 +315,7 @@ static void test_claim(void **state)
     refused(&s, DBE_E_CLAIM_EXPIRED, "claim");
 }
 
+/* spec 11.9 */
 static void test_tenant(void **state)
 {
     struct scene s = good();
@@ -335,6 +342,7 @@ static void test_tenant(void **state)
     refused(&s, DBE_E_TENANT, "tenant");
 }
 
+/* spec 10.7, 11.10 */
 /* One bit, and every mixture of who may carry it: allowed only if claim, sender and receiver all may. */
 static void test_compartment_ceilings(void **state)
 {
@@ -366,6 +374,7 @@ static void test_compartment_ceilings(void **state)
     assert_string_equal(judge(&s).reason, "compartment SIGNALS is above the ceiling of the sender's certificate");
 }
 
+/* spec 10.7, 11.10 */
 static void test_classification_ceilings(void **state)
 {
     (void)state;
@@ -394,6 +403,7 @@ static void test_classification_ceilings(void **state)
     refused(&s, DBE_E_CLASSIFICATION, "classification");
 }
 
+/* spec 11.11 */
 static void test_roe_token(void **state)
 {
     (void)state;
@@ -414,6 +424,7 @@ static void test_roe_token(void **state)
     }
 }
 
+/* spec 11.10 */
 /* Content that is refused stays refused when it carries more: another compartment, or the next classification. */
 static void test_labels_only_restrict(void **state)
 {
@@ -443,7 +454,7 @@ static void test_labels_only_restrict(void **state)
         }
 }
 
-/* The order: everything is wrong, and one thing after the other is mended. */
+/* spec 11.2: the order: everything is wrong, and one thing after the other is mended. */
 static void test_first_refusal_wins(void **state)
 {
     struct scene s = good(), g = good();
@@ -495,6 +506,7 @@ static struct pol_verdict judge_answer(const struct scene *s, const struct pol_l
     return v;
 }
 
+/* spec 11.12 */
 static void test_answers(void **state)
 {
     const struct pol_labels request = {
@@ -537,6 +549,7 @@ static void test_answers(void **state)
 #undef CHANGE
 }
 
+/* spec 11.13 */
 static void test_send(void **state)
 {
     const struct dbe_identity to = {

@@ -4,6 +4,7 @@
  */
 #include "runtime/mesh_fixture.h"
 
+/* spec 12.2, 12.9 */
 static void test_answered(void **state)
 {
     struct mesh *m = *state;
@@ -27,6 +28,7 @@ static void test_answered(void **state)
     assert_int_equal(router->gone, 0);
 }
 
+/* spec 9.4, 11.15 */
 static void test_refusals_reach_the_caller(void **state)
 {
     struct mesh *m = *state;
@@ -82,7 +84,7 @@ static void test_refusals_reach_the_caller(void **state)
     assert_false(logged(m, "ping")); /* no payload in the log */
 }
 
-/* The front's own side refuses to send what the router may not have. */
+/* spec 11.13, 12.1: the front's own side refuses to send what the router may not have. */
 static void test_not_sent(void **state)
 {
     struct mesh *m = *state;
@@ -102,6 +104,7 @@ static void test_not_sent(void **state)
     assert_int_equal(m->front->call_count, 0);
 }
 
+/* spec 12.4 */
 static void test_stream(void **state)
 {
     struct mesh *m = *state;
@@ -115,6 +118,7 @@ static void test_stream(void **state)
     assert_int_equal(answer.hop_count, 1);
 }
 
+/* spec 9.4 */
 static void test_handler_errors(void **state)
 {
     struct mesh *m = *state;
@@ -153,6 +157,7 @@ static void test_no_route(void **state)
     assert_int_equal(answer.code, DBE_E_UNSUPPORTED);
 }
 
+/* spec 12.7 */
 static void test_cancel(void **state)
 {
     struct mesh *m = *state;
@@ -175,6 +180,7 @@ static void test_cancel(void **state)
     assert_int_equal(m->front->call_count, 0);
 }
 
+/* spec 12.5, 12.6 */
 static void test_deadline(void **state)
 {
     struct mesh *m = *state;
@@ -195,7 +201,7 @@ static void test_deadline(void **state)
     assert_int_equal(router->gone, 1);
 }
 
-/* The caller's clock runs out first: it says so, and the request is not worked on any longer. */
+/* spec 12.6, 12.7: the caller's clock runs out first: it says so, and the request is not worked on any longer. */
 static void test_caller_out_of_time(void **state)
 {
     struct mesh *m = *state;
@@ -216,6 +222,7 @@ static void test_caller_out_of_time(void **state)
     assert_int_equal(router->gone_why, DBE_E_CANCELLED);
 }
 
+/* spec 12.8 */
 static void test_caller_gone(void **state)
 {
     struct mesh *m = *state;
@@ -239,6 +246,7 @@ static void test_caller_gone(void **state)
     assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
 }
 
+/* spec 10.8, 11.14, 12.9 to 12.11 */
 static void test_forward_and_relay(void **state)
 {
     struct mesh *m = *state;
@@ -271,6 +279,7 @@ static void test_forward_and_relay(void **state)
     assert_true(logged(m, "\"status\":\"E_PROFILE\""));
 }
 
+/* spec 12.7 */
 static void test_cancel_travels(void **state)
 {
     struct mesh *m = *state;
@@ -287,6 +296,7 @@ static void test_cancel_travels(void **state)
     assert_int_equal(m->router->call_count, 0);
 }
 
+/* spec 12.8 */
 static void test_worker_down(void **state)
 {
     struct mesh *m = *state;
@@ -345,6 +355,7 @@ static void liar_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_m
     assert_int_equal(dbe_send(peer, out, len), DBE_OK);
 }
 
+/* spec 11.12 */
 static void test_answers_are_checked(void **state)
 {
     static const struct dbe_node_ops ops = {.on_message = liar_on_message};
@@ -403,7 +414,7 @@ static void test_own_call(void **state)
     assert_int_equal(worker->handled, 1);
 }
 
-/* What nobody waits for is handled or dropped, and never answered. */
+/* spec 9.5: what nobody waits for is handled or dropped, and never answered. */
 static void test_one_way(void **state)
 {
     struct mesh *m = *state;

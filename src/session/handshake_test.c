@@ -268,6 +268,7 @@ static void expect_alert(struct base_buf *wire, struct sess *hearer, struct base
     assert_dead(hearer);
 }
 
+/* spec 6.15 */
 static void test_registry(void **state)
 {
     struct fake_pair p;
@@ -281,6 +282,7 @@ static void test_registry(void **state)
     fake_pair_free(&p);
 }
 
+/* spec 6.16 */
 static void test_policy_epoch(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
@@ -295,6 +297,7 @@ static void test_policy_epoch(void **state)
     fake_pair_free(&p);
 }
 
+/* spec 6.17 */
 static void test_version(void **state)
 {
     struct fake_pair p;
@@ -325,6 +328,7 @@ static void insert_offer(struct base_buf *wire, uint16_t id, size_t share)
     base_put_u32(wire->data, (uint32_t)(wire->len - HEAD));
 }
 
+/* spec 6.10 */
 static void test_downgrade(void **state)
 {
     struct fake_pair p;
@@ -355,6 +359,7 @@ static void test_downgrade(void **state)
     fake_pair_free(&p);
 }
 
+/* spec 6.11 */
 static void test_bad_shares(void **state)
 {
     struct fake_pair p;
@@ -379,6 +384,7 @@ static void test_bad_shares(void **state)
     fake_pair_free(&p);
 }
 
+/* spec 6.13 */
 static void test_reflection(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &alice);
@@ -459,7 +465,7 @@ static void test_wrong_mesh(void **state)
     fake_pair_free(&p);
 }
 
-/* The owner's rule refuses the peer; the initiator, up already, learns of it by the alert. */
+/* spec 6.14: the owner's rule refuses the peer; the initiator, up already, learns of it by the alert. */
 static void test_refused(void **state)
 {
     struct fake_pair p;
@@ -483,6 +489,7 @@ static void test_refused(void **state)
     fake_pair_free(&p);
 }
 
+/* spec 6.12 */
 static void test_wrong_signature(void **state)
 {
     struct fake_pair p;
@@ -510,6 +517,7 @@ static void test_wrong_signature(void **state)
     fake_pair_free(&p);
 }
 
+/* spec 6.12 */
 static void test_wrong_confirmation(void **state)
 {
     struct fake_pair p;
@@ -527,7 +535,7 @@ static void test_wrong_confirmation(void **state)
     fake_pair_free(&p);
 }
 
-/* Every record type in every state of the handshake in which it is not the one that is due. */
+/* spec 6.1: every record type in every state of the handshake in which it is not the one that is due. */
 static void test_out_of_state(void **state)
 {
     static const uint8_t types[] = {

@@ -417,6 +417,7 @@ static enum sess_event datagram(struct sess *s, const uint8_t *rec, size_t len)
     return ev;
 }
 
+/* spec 5.10 */
 static void test_datagrams(void **state)
 {
     struct sess_config like = {.datagram = true};
@@ -450,7 +451,7 @@ static void test_datagrams(void **state)
     fake_pair_free(&p);
 }
 
-/* A rekey that is overtaken in both directions, or whose notice is lost, loses no message. */
+/* spec 5.10: a rekey that is overtaken in both directions, or whose notice is lost, loses no message. */
 static void test_datagram_rekey(void **state)
 {
     struct sess_config like = {.datagram = true};
@@ -483,6 +484,7 @@ static void test_datagram_rekey(void **state)
 
 /* ---- the window alone ------------------------------------------------------------------------------------------ */
 
+/* spec 5.10 */
 static void test_window_table(void **state)
 {
     enum { W = DBE_REPLAY_WINDOW };

@@ -19,6 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "dbe/limits.h"
 
 enum { TURNS_MAX = 20000, RECV_MAX = 64 * 1024 };
@@ -176,6 +177,7 @@ static void dial(struct fixture *f)
 
 /* ---- cases for every transport --------------------------------------------------------------------------------- */
 
+/* spec 5.1 */
 static void bytes_arrive_in_order_and_in_units(void **state)
 {
     struct fixture *f = *state;
@@ -379,6 +381,62 @@ static void every_allocation_may_fail(void **state)
     free(data);
 }
 
+/* Both ways, in pieces, with the n-th write failing: what a write may do without the peer being gone costs no byte. */
+static bool talk_with_a_failing_write(struct fixture *f, const uint8_t *data, size_t len, uint64_t nth,
+                                      enum base_fail_how how)
+{
+    struct end *ends[2] = {&f->near, &f->far};
+    bool refused = false;
+
+    f->near.closed = f->far.closed = 0;
+    base_fail_send_at(nth, how);
+    dbe_err err = tp_connect(f->loop, f->address, &ops, &f->near, RECV_MAX, &f->near.conn, NULL);
+    turn(f, 3);
+    for (size_t i = 0; err == DBE_OK && i < 2; i++) {
+        for (size_t at = 0; at < len && ends[i]->conn != NULL && !refused; at += len / 4)
+            refused = tp_send(ends[i]->conn, data + at, len / 4) != DBE_OK;
+        turn(f, 3);
+    }
+    for (unsigned i = 0; i < 500 && (f->near.got.len < len || f->far.got.len < len); i++)
+        turn(f, 1);
+    bool failed = base_send_count() >= nth;
+    base_fail_send_at(0, how);
+    assert_int_equal(err, DBE_OK);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(ends[i]->got.len <= len); /* what did arrive is what was sent */
+        assert_memory_equal(ends[i]->got.data, data, ends[i]->got.len);
+        bool whole = ends[i]->got.len == len;
+        assert_true(whole || refused || f->near.closed + f->far.closed > 0);
+        tp_close(ends[i]->conn, false);
+        ends[i]->conn = NULL;
+        base_buf_free(&ends[i]->got);
+        end_init(ends[i]);
+    }
+    assert_true(how == BASE_FAIL_GONE || !refused);
+    turn(f, 3);
+    tp_close(f->far.conn, false);
+    f->far.conn = NULL;
+    return failed;
+}
+
+static void every_write_may_fail(void **state)
+{
+    struct fixture *f = *state;
+    const size_t len = 1024 * 1024;
+    uint8_t *data = malloc(len);
+
+    assert_non_null(data);
+    for (size_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(i * 7 + i / 256);
+    for (enum base_fail_how how = BASE_FAIL_AGAIN; how <= BASE_FAIL_GONE; how++) {
+        uint64_t n = 1;
+        while (talk_with_a_failing_write(f, data, len, n, how))
+            assert_true(n++ < 500);
+        assert_true(n > 8); /* there was something to fail */
+    }
+    free(data);
+}
+
 /* ---- Unix sockets alone ---------------------------------------------------------------------------------------- */
 
 static void socket_is_private(void **state)
@@ -528,6 +586,36 @@ static void out_of_descriptors_rests_and_recovers(void **state)
     base_clock_set(NULL);
 }
 
+/* No descriptor, no memory, no answer at the n-th step of a connection. */
+static void every_step_of_a_connection_may_fail(void **state)
+{
+    struct fixture *f = *state;
+    bool failed = true;
+
+    base_clock_set(&virtual_clock);
+    for (uint64_t n = 1; failed; n++) {
+        assert_true(n < 20);
+        f->near.closed = f->near.connected = 0;
+        base_fail_connect_at(n);
+        dbe_err err = tp_connect(f->loop, f->address, &ops, &f->near, RECV_MAX, &f->near.conn, NULL);
+        turn(f, 5);
+        virtual_ns += UINT64_C(200) * BASE_NS_PER_MS; /* a listener that rests comes back */
+        turn(f, 5);
+        failed = base_connect_count() >= n;
+        base_fail_connect_at(0);
+        if (err == DBE_OK)
+            TURN_UNTIL(f, f->near.closed == 1 || (f->near.connected == 1 && f->far.conn != NULL));
+        assert_true(failed || (err == DBE_OK && f->near.closed == 0));
+        tp_close(f->near.conn, false);
+        tp_close(f->far.conn, false);
+        f->near.conn = f->far.conn = NULL;
+        turn(f, 2);
+    }
+    f->near.connected = 0;
+    dial(f);
+    base_clock_set(NULL);
+}
+
 static void lingering_ends_when_nobody_reads(void **state)
 {
     struct fixture *f = *state;
@@ -575,6 +663,8 @@ int main(void)
         ALL(nobody_listens),
         ALL(second_listener_is_refused),
         ALL(every_allocation_may_fail),
+        SOCKETS(every_write_may_fail),
+        SOCKETS(every_step_of_a_connection_may_fail),
         SOCKETS(socket_is_private),
         SOCKETS(bad_addresses_say_what_is_wrong),
         SOCKETS(stale_socket_is_replaced),

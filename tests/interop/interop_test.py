@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C decoder and the reference say the same of every message: of good ones each field, of bad ones error and clause.
 
+The order in which rules are asked (spec 3.12, 4.11) is part of what is compared.
+
 In:   argv[1], the program that mutates messages (mutate.c); INTEROP_MESSAGES (200000), INTEROP_SEED (1)
 Out:  how often each clause was the verdict; exit 1 at the first messages of which the two think differently
 Does: also asks that every clause that a message can break was broken, so that the mutations are known to reach it.
