@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -165,6 +166,57 @@ static void test_keys(void **state)
         base_wipe(sk, sizeof sk);
         base_buf_free(&pem);
         crypto_key_free(made);
+    }
+    crypto_key_use(crypto_suite(CRYPTO_SUITE_1)->sig);
+}
+
+/* ---- threads ---------------------------------------------------------------------------------------------------- */
+
+static struct crypto_key *shared_private, *shared_public;
+
+/* Everything that a key's users in several threads may do at once. */
+static void *use_keys(void *arg)
+{
+    uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES], msg[32];
+    void *native = crypto_key_native(shared_public);
+
+    memset(msg, (int)(uintptr_t)arg, sizeof msg);
+    for (int i = 0; i < 20; i++) {
+        struct crypto_key *own = crypto_key_ref(shared_private);
+        bool ok = crypto_sign(own, "threads", msg, sizeof msg, sig) == DBE_OK &&
+                  crypto_verify(shared_public, "threads", msg, sizeof msg, sig, sizeof sig) == DBE_OK &&
+                  crypto_key_native(shared_public) == native && native != NULL;
+
+        crypto_key_free(own);
+        if (!ok)
+            return arg;
+    }
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
+        pthread_t threads[4];
+
+        if (all[i]->sig[0] == NULL)
+            continue;
+        crypto_key_use(all[i]->sig[0]);
+        OK(crypto_key_generate(&shared_private));
+        OK(crypto_key_public(shared_private, pk));
+        OK(crypto_key_from_public(pk, &shared_public));
+        for (uintptr_t t = 0; t < BASE_ARRAY_LEN(threads); t++)
+            assert_int_equal(pthread_create(&threads[t], NULL, use_keys, (void *)(t + 1)), 0);
+        for (size_t t = 0; t < BASE_ARRAY_LEN(threads); t++) {
+            void *failed = NULL;
+
+            assert_int_equal(pthread_join(threads[t], &failed), 0);
+            assert_null(failed);
+        }
+        crypto_key_free(shared_private);
+        crypto_key_free(shared_public);
     }
     crypto_key_use(crypto_suite(CRYPTO_SUITE_1)->sig);
 }
@@ -361,8 +413,8 @@ int main(void)
 {
     const struct CMUnitTest unstarted[] = {cmocka_unit_test(test_choices)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cross),        cmocka_unit_test(test_keys),          cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_parse_errors), cmocka_unit_test(test_backends_text),
+        cmocka_unit_test(test_cross), cmocka_unit_test(test_keys),         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_parse), cmocka_unit_test(test_parse_errors), cmocka_unit_test(test_backends_text),
     };
 
     count = crypto_backends(&all);
