@@ -36,7 +36,7 @@ enum {
 struct dbe_claim {
     char     tenant[DBE_TENANT_MAX_BYTES + 1];
     char     client[DBE_CLAIM_CLIENT_MAX_BYTES + 1];
-    uint8_t  roe_levels;         /* bit (1 << enum dbe_roe_level) for each level that the client may use; at least one */
+    uint8_t  roe_levels;         /* bit (1 << enum dbe_roe_level) for each level it may use; at least one */
     uint8_t  classification_max; /* enum dbe_classification, UNCLAS to EXEC */
     bool     exercise;           /* of an exercise: carries TS_SIM and nothing else */
     uint32_t compartments;       /* mask of enum dbe_compartment; never KINETIC */

@@ -38,10 +38,14 @@ struct dbe_verdict {
     struct dbe_labels labels;                       /* as decided, when allowed */
 };
 
+/* Epoch of the built-in policy, for dbe_node_config.policy_epoch: services of the mesh accept no peer with another. */
+uint64_t dbe_policy_epoch(void);
+
 struct dbe_gate;
 
 /* A gate at the channel of `peer`, for the node that owns `self`. Takes what it needs from both: it may outlive the
- * peer. E_ARGUMENT: the peer is not authenticated. E_NOMEM, E_CRYPTO. */
+ * peer. When the channel switched to a renewed certificate (on_switched), make a new one. E_ARGUMENT: the peer is not
+ * authenticated. E_NOMEM, E_CRYPTO. */
 dbe_err dbe_gate_new(const struct dbe_peer *peer, const struct dbe_credential *self, struct dbe_gate **ret)
     DBE_MUST_CHECK;
 void    dbe_gate_free(struct dbe_gate *gate); /* takes NULL */

@@ -48,6 +48,14 @@ static dbe_err verdict_to(const struct pol_verdict *from, struct dbe_verdict *to
     return from->code;
 }
 
+uint64_t dbe_policy_epoch(void)
+{
+    struct pol_policy policy;
+
+    pol_policy_default(&policy);
+    return policy.epoch;
+}
+
 dbe_err dbe_gate_new(const struct dbe_peer *peer, const struct dbe_credential *self, struct dbe_gate **ret)
 {
     const struct dbe_identity *id = dbe_peer_identity(peer);
