@@ -47,22 +47,21 @@ size_t crypto_suites(const struct crypto_suite *const **ret)
     return BASE_ARRAY_LEN(suites);
 }
 
-/* Put that of `ops` which does the same algorithm as *slot in its place; an algorithm that `ops` lacks stays. */
-#define REPLACE(slot, ops)                                                                                             \
-    for (size_t at_ = 0; (ops)[at_] != NULL; at_++)                                                                    \
-        if (strcmp((slot)->name, (ops)[at_]->name) == 0)                                                               \
-    (slot) = (ops)[at_]
+/* Put that of a backend's ops which does the same algorithm as `slot` in its place; what the backend lacks stays. */
+#define REPLACE(slot, backend, ops)                                                                                    \
+    do {                                                                                                               \
+        for (size_t at_ = 0; (backend) != NULL && (backend)->ops[at_] != NULL; at_++) {                                \
+            if (strcmp((slot)->name, (backend)->ops[at_]->name) == 0)                                                  \
+                (slot) = (backend)->ops[at_];                                                                          \
+        }                                                                                                              \
+    } while (0)
 
 void crypto_suites_resolve(const struct crypto_choice *choice)
 {
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
-        if (choice->ecdh != NULL)
-            REPLACE(rows[i].ecdh, choice->ecdh->ecdh);
-        if (choice->kem != NULL)
-            REPLACE(rows[i].kem, choice->kem->kem);
-        if (choice->sig != NULL)
-            REPLACE(rows[i].sig, choice->sig->sig);
-        if (choice->aead != NULL)
-            REPLACE(rows[i].aead, choice->aead->aead);
+        REPLACE(rows[i].ecdh, choice->ecdh, ecdh);
+        REPLACE(rows[i].kem, choice->kem, kem);
+        REPLACE(rows[i].sig, choice->sig, sig);
+        REPLACE(rows[i].aead, choice->aead, aead);
     }
 }
