@@ -42,7 +42,7 @@ dbe_err dbe_peer_rekey(struct dbe_peer *p)
         err = out_reserve(p, NODE_SEAL_EXTRA_BYTES);
     if (err == DBE_OK)
         err = sess_rekey(p->sess, node_now_ns(p->node), &p->out);
-    out_dirty(p);
+    err = out_result(p, err);
     node_leave(p->node);
     return err;
 }
@@ -59,7 +59,7 @@ dbe_err dbe_peer_rehandshake(struct dbe_peer *p, const uint16_t *suites, size_t 
         err = sess_rehandshake(p->sess, suites, count, node_now_ns(p->node), &p->out);
         p->out.err = DBE_OK; /* an append that found no memory changed nothing */
     }
-    out_dirty(p);
+    err = out_result(p, err);
     node_leave(p->node);
     return err;
 }

@@ -392,6 +392,52 @@ static void renewed_certificate_reaches_open_channels(void **state)
     dbe_credential_free(fresh);
 }
 
+/* ---- failures ------------------------------------------------------------------------------------------------------ */
+
+/* Switch with the n-th allocation failing: it switches, or says that it did not, or the channel ends; every call is
+ * answered or ends. True if nothing was left to fail. */
+static bool try_failing(struct fx *f, uint64_t n)
+{
+    struct fx_call call = {0};
+    unsigned calls = 0;
+
+    FX_UNTIL(f, dbe_link_peer(f->link) != NULL && f->server.peer != NULL);
+    struct dbe_peer *peer = dbe_link_peer(f->link);
+    const unsigned downs = f->client.downs;
+    const uint16_t to = dbe_peer_suite_id(peer) == CRYPTO_SUITE_1 ? CRYPTO_SUITE_2 : CRYPTO_SUITE_1;
+    base_fail_alloc_at(n);
+    dbe_err err = dbe_peer_rehandshake(peer, &to, 1);
+    for (uint64_t id = 1; id <= 8; id++) {
+        if (f->client.downs == downs && fx_call(peer, id, 60000, &call) == DBE_OK)
+            calls++;
+        fx_turn(f, 4);
+    }
+    const bool failed = base_alloc_count() >= n;
+    base_fail_alloc_at(0);
+    FX_UNTIL(f, call.ends == calls);
+    if (!failed) {
+        assert_int_equal(err, DBE_OK);
+        assert_int_equal(call.answers, 8);
+        FX_UNTIL(f, dbe_peer_suite_id(peer) == to);
+    }
+    for (int i = 0; i < 40 && dbe_link_peer(f->link) == NULL; i++) { /* a channel that ended comes back */
+        fx_pass_ms(NODE_LINK_LAST_MS);
+        fx_turn(f, 10);
+    }
+    return !failed;
+}
+
+static void every_allocation_of_a_switch_may_fail(void **state)
+{
+    struct fx *f = *state;
+    uint64_t n = 1;
+
+    fx_up(f);
+    while (n < 500 && !try_failing(f, n))
+        n++;
+    assert_in_range(n, 5, 499);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +455,7 @@ int main(void)
         FX_BOTH(both_ends_may_change_at_once),
         FX_BOTH(late_comers_follow_the_node),
         FX_BOTH(renewed_certificate_reaches_open_channels),
+        FX_UDS(every_allocation_of_a_switch_may_fail),
     };
     return cmocka_run_group_tests_name("control", tests, fx_world_up, fx_world_down);
 }

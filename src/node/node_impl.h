@@ -216,6 +216,9 @@ dbe_err out_message(struct dbe_peer *peer, const void *bytes, size_t len, bool f
 dbe_err out_seal(struct dbe_peer *peer) DBE_MUST_CHECK;
 /* Room for `len` more bytes in peer->out, so that the session's appending cannot fail for want of memory. */
 dbe_err out_reserve(struct dbe_peer *peer, size_t len) DBE_MUST_CHECK;
+/* What a call into the session said, which appended to peer->out: it goes out when the turn ends, and a session that
+ * died takes its channel with it. Returns `err`. Never calls back. */
+dbe_err out_result(struct dbe_peer *peer, dbe_err err);
 /* Append what the session owes the peer. Never calls back. */
 void out_owed(struct dbe_peer *peer);
 /* Something was appended to peer->out: it goes out when the turn ends. */

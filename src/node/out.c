@@ -126,6 +126,14 @@ void out_flush(struct dbe_peer *p)
         peer_soon(p); /* the transport took all of it: nobody else would say so */
 }
 
+dbe_err out_result(struct dbe_peer *p, dbe_err err)
+{
+    if (err != DBE_OK && !sess_is_up(p->sess))
+        doom(p, err); /* it died of this: keys or the library failed */
+    out_dirty(p);
+    return err;
+}
+
 void out_owed(struct dbe_peer *p)
 {
     dbe_err err = out_seal(p);
@@ -154,10 +162,9 @@ dbe_err out_message(struct dbe_peer *p, const void *bytes, size_t len, bool fram
         p->full = true;
         return DBE_E_LIMIT;
     }
-    DBE_TRY(framed && len <= NODE_GATHER_MSG_BYTES ? gather(p, bytes, len) : seal_alone(p, bytes, len));
+    DBE_TRY(out_result(p, framed && len <= NODE_GATHER_MSG_BYTES ? gather(p, bytes, len) : seal_alone(p, bytes, len)));
     p->node->stats.messages_out++;
     p->node->stats.bytes_out += len;
-    out_dirty(p);
     if (p->out.len >= NODE_FLUSH_BYTES)
         out_flush(p);
     return DBE_OK;

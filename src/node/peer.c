@@ -167,7 +167,12 @@ static void forget_soon(struct dbe_peer *p)
 
 void peer_run_soon(struct dbe_node *node)
 {
-    while (node->soon != NULL) {
+    size_t left = 0;
+
+    for (const struct dbe_peer *p = node->soon; p != NULL; p = p->next_soon)
+        left++;
+    /* An owner who fills the queue again in on_drained gets another turn, not this one for ever: peer_soon armed it. */
+    while (node->soon != NULL && left-- > 0) {
         struct dbe_peer *p = node->soon;
         forget_soon(p);
         if (p->doom != DBE_OK)

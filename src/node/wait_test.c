@@ -317,6 +317,27 @@ static void loop_turns_inside_another(void **state)
     close(fds[1]);
 }
 
+/* Two nodes in a loop that somebody else polls, as a program with a loop of its own does. */
+static void nodes_live_in_a_loop_that_is_driven(void **state)
+{
+    struct fx *f = *state;
+    struct fx_call call = {0};
+    uint64_t id = 0;
+
+    assert_int_equal(dbe_node_listen(f->server.node, f->address, NULL), DBE_OK);
+    assert_int_equal(dbe_node_link(f->client.node, f->address, 0, -1, &f->link), DBE_OK);
+    while (call.ends < 200) {
+        struct pollfd p = {.fd = dbe_loop_fd(f->loop), .events = POLLIN};
+        const uint64_t ns = dbe_loop_next_ns(f->loop);
+        struct dbe_peer *peer = dbe_link_peer(f->link);
+        if (peer != NULL && call.ends == id)
+            assert_int_equal(fx_call(peer, ++id, 60000, &call), DBE_OK);
+        assert_true(poll(&p, 1, ns == 0 ? 0 : 10000) > 0 || ns == 0); /* nothing is forgotten while it sleeps */
+        assert_int_equal(dbe_loop_turn(f->loop, 0), DBE_OK);
+    }
+    assert_int_equal(call.answers, 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +349,7 @@ int main(void)
         FX_BOTH(deadlines_are_kept_to_the_millisecond),
         FX_BOTH(answered_calls_allocate_nothing),
         cmocka_unit_test(loop_turns_inside_another),
+        FX_UDS(nodes_live_in_a_loop_that_is_driven),
     };
     return cmocka_run_group_tests_name("waiting", tests, fx_world_up, fx_world_down);
 }
