@@ -251,6 +251,29 @@ static void every_kind_has_its_reader(void **state)
     assert_int_equal(dbe_msg_layers(&msg, layers), 0);
 }
 
+/* Two types above the index that share their hint are still two. */
+static void hints_are_only_hints(void **state)
+{
+    struct dbe_builder b;
+    struct dbe_msg msg;
+    size_t len = 0;
+
+    (void)state;
+    start(&b, sizeof mem);
+    dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, 1);
+    dbe_build_u8(&b, 0x1000, 1);
+    dbe_build_u8(&b, 0x0041, 1);
+    assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
+    assert_int_equal(dbe_msg_decode(mem, len, &msg, NULL), DBE_OK);
+    assert_non_null(dbe_tlv_find(&msg, 0x0041));
+    start(&b, sizeof mem);
+    dbe_build_u8(&b, 0x1000, 1);
+    dbe_build_u8(&b, 0x0041, 1);
+    dbe_build_u8(&b, 0x0041, 1);
+    assert_int_equal(dbe_build_end(&b, &len), DBE_E_DUPLICATE);
+    assert_int_equal(b.err_type, 0x0041);
+}
+
 /* The builder says which TLV its error is about. */
 static void the_first_error_has_its_type(void **state)
 {
@@ -322,7 +345,7 @@ int main(void)
         cmocka_unit_test(bad_steps_are_refused),         cmocka_unit_test(an_alias_becomes_its_type),
         cmocka_unit_test(forwarding_keeps_unknown_tlvs), cmocka_unit_test(a_full_path_is_refused),
         cmocka_unit_test(every_kind_has_its_reader),     cmocka_unit_test(the_first_error_has_its_type),
-        cmocka_unit_test(messages_back_to_back),
+        cmocka_unit_test(messages_back_to_back),         cmocka_unit_test(hints_are_only_hints),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

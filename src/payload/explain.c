@@ -252,7 +252,7 @@ static void explain_body(struct explain *x, size_t at, const struct codec_header
                       BASE_MIN(end - payload, (size_t)h->payload_len), h->payload_len,
                       row == NULL ? " of an unknown message" : "");
     else
-        explain_payload(x, row->type, payload, h->payload_len);
+        explain_payload(x, payload_desc_of(row->type), payload, h->payload_len);
 }
 
 size_t explain_message(struct explain *x, size_t at, size_t left)

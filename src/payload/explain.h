@@ -46,8 +46,8 @@ size_t explain_message(struct explain *x, size_t at, size_t left);
 size_t explain_record(struct explain *x, size_t at, size_t left);
 /* TLVs of an area; returns where it stopped. */
 size_t explain_tlvs(struct explain *x, size_t at, size_t end);
-/* A payload of a known type, broken or not. */
-void explain_payload(struct explain *x, uint8_t msg_type, size_t at, size_t len);
+/* A payload that is a message of `desc`, broken or not. */
+void explain_payload(struct explain *x, const payload_desc *desc, size_t at, size_t len);
 
 /* Everything in `bytes`, messages and records as they come. True if nothing is wrong with any of it. */
 bool explain_all(const uint8_t *bytes, size_t len, bool json, struct payload_out *out);

@@ -107,9 +107,8 @@ static bool explain_fields(struct explain *x, const payload_desc *desc, size_t a
     return true;
 }
 
-void explain_payload(struct explain *x, uint8_t msg_type, size_t at, size_t len)
+void explain_payload(struct explain *x, const payload_desc *desc, size_t at, size_t len)
 {
-    const payload_desc *desc = payload_desc_of(msg_type);
     struct dbe_diag diag = {0};
     dbe_err err = payload_form(desc, x->bytes + at, len, true, &diag);
 

@@ -103,11 +103,8 @@ static void body_msg1(struct explain *x, size_t at, size_t len)
     const uint8_t *p = x->bytes + at;
     size_t end = at + len, next = at + MSG1_FIXED_BYTES;
     size_t registry = 2 + NONCE_BYTES, epoch = registry + REGISTRY_BYTES;
+    unsigned shares = 0;
 
-    if (len < MSG1_FIXED_BYTES) {
-        cut(x, at, end, "message 1");
-        return;
-    }
     explain_field(x, at, 1, "version", "%u of the handshake", p[0]);
     explain_field(x, at + 1, 1, "suites", "%u offered", p[1]);
     explain_field(x, at + 2, NONCE_BYTES, "nonce", "of the initiator");
@@ -115,10 +112,10 @@ static void body_msg1(struct explain *x, size_t at, size_t len)
                   memcmp(p + registry, dbe_registry_hash, REGISTRY_BYTES) == 0 ? "the same as ours"
                                                                                : "another registry than ours");
     explain_field(x, at + epoch, 8, "policy epoch", "%" PRIu64, codec_u64(p + epoch));
-    for (unsigned i = 0; i < p[1] && i < DBE_SUITES_MAX && next < end; i++)
+    for (; shares < p[1] && next < end; shares++) /* a body of this length ends them, whatever p[1] says */
         next = share(x, next, end);
-    if (next < end)
-        cut(x, next, end, "what follows the shares");
+    if (next < end || shares < p[1])
+        cut(x, next, end, "the list of shares");
 }
 
 static void body_msg2(struct explain *x, size_t at, size_t len)

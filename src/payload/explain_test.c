@@ -11,6 +11,7 @@
 
 #include "crypto/crypto.h"
 #include "dbe/msg.h"
+#include "kinds.pb-c.h"
 #include "payload/explain.h"
 #include "payload/json.h"
 
@@ -166,7 +167,7 @@ static void every_clause(void **state)
         says(want);
         says(broken[i].understood);
     }
-    (void)explain(NULL, 0, false);
+    (void)explain(good, 0, false);
     says("spec 3.1");
 }
 
@@ -219,6 +220,37 @@ static void payloads(void **state)
         assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
         (void)explain(mem, len, rows[i].good);
         says(rows[i].words);
+    }
+}
+
+/* Kinds of fields that the schema does not use yet. */
+static void other_kinds(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        bool good;
+        const char *words;
+    } rows[] = {
+        {"\xA2\1\3\1\2\3", 6, true, "-1, 1, -2"},
+        {"\xA2\1\2\1\x80", 5, false, "spec 3.13"},
+        {"\xB8\1\5\xB8\1\1", 6, true, "\"RED\""},
+        {"\x8A\1\4\x8A\1\1\7", 7, false, "inner"},
+        {"\x6D\1\2\3\4", 5, false, "encoded as another type"},
+    };
+    static char many[300];
+
+    (void)state;
+    for (size_t i = 0; i <= BASE_ARRAY_LEN(rows); i++) {
+        bool last = i == BASE_ARRAY_LEN(rows);
+        struct payload_out o = {.out = (uint8_t *)text, .cap = sizeof text - 1};
+        struct explain x = {.out = &o, .bytes = (const uint8_t *)(last ? many : rows[i].bytes)};
+        memcpy(many, "\xA2\1\xA8\2", 4); /* 296 numbers: more than a line takes */
+        memset(many + 4, 8, sizeof many - 4);
+        explain_payload(&x, &kinds__all__descriptor, 0, last ? sizeof many : rows[i].len);
+        text[o.len] = '\0';
+        assert_true(x.broken == !(last || rows[i].good));
+        says(last ? "4, 4, 4" : rows[i].words);
     }
 }
 
@@ -338,6 +370,10 @@ static void handshakes(void **state)
     base_put_u16(mem + 16 + 76, (uint16_t)share);
     (void)explain(mem, len, true);
     says("the same as ours");
+    mem[17] = 2;
+    (void)explain(mem, len, false);
+    says("the list of shares is not all there");
+    mem[17] = 1;
     says("policy epoch     5");
     says(suite->name);
     says("key of ML-KEM-1024");
@@ -411,6 +447,7 @@ int main(void)
         cmocka_unit_test(lines_have_their_maximum), cmocka_unit_test(sealed_records),
         cmocka_unit_test(broken_records),       cmocka_unit_test(handshakes),
         cmocka_unit_test(every_bit_is_survived), cmocka_unit_test(room_is_kept),
+        cmocka_unit_test(other_kinds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,7 @@ static void every_kind(void **state)
         "\"i64\":-9223372036854775808,\"s64\":-9223372036854775808,\"sf64\":-9223372036854775808,"
         "\"u64\":18446744073709551615,\"f64\":18446744073709551615,\"real32\":3.4028235e+38,"
         "\"real64\":5e-324,\"truth\":true,\"colour\":\"BLUE\",\"text\":\"\xC3\xA9 \\\"\\\\\\n\\u0001/\","
-        "\"raw\":\"AAEC/w==\",\"maybe\":0,\"maybe_text\":\"x\",\"many\":[0,-1,1,-2147483648],"
+        "\"raw\":\"AAEC+/8=\",\"maybe\":0,\"maybe_text\":\"x\",\"many\":[0,-1,1,-2147483648],"
         "\"wide\":[1,18446744073709551615],\"texts\":[\"\",\"b\"],\"colours\":[\"RED\",5,\"BLUE\"],"
         "\"truths\":[true,false],\"named\":{\"a\":" ALL_ZERO ",\"\":" ALL_ZERO "},"
         "\"blobs\":{\"k\":\"aGk=\",\"e\":\"\"},"
@@ -388,6 +388,26 @@ static void every_capacity(void **state)
     assert_int_equal(need, 77);
 }
 
+/* A payload that would exceed its maximum is refused even where nothing is written. */
+static void a_payload_has_its_maximum(void **state)
+{
+    size_t len = DBE_PAYLOAD_MAX_BYTES + 100, need = 77;
+    char *json = malloc(len);
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    memset(json, 'a', len);
+    memcpy(json, "{\"model\":\"", 10);
+    memcpy(json + len - 2, "\"}", 2);
+    assert_int_equal(dbe_payload_from_json(DBE_MSG_L7_CHAT_REQ, json, len, NULL, 0, &need, &diag), DBE_E_TOO_LARGE);
+    assert_int_equal(need, 77);
+    memcpy(json + len - 200, "\"}", 2);
+    assert_int_equal(dbe_payload_from_json(DBE_MSG_L7_CHAT_REQ, json, len - 198, NULL, 0, &need, &diag),
+                     DBE_E_TOO_LARGE);
+    assert_int_equal(need, len - 210 + 5); /* the text, its tag and a length of four bytes */
+    free(json);
+}
+
 /* Fields out of order, unknown ones between them, and unpacked what could be packed. */
 static void any_order(void **state)
 {
@@ -411,6 +431,7 @@ int main(void)
         cmocka_unit_test(floats),          cmocka_unit_test(floats_come_back),    cmocka_unit_test(bad_json),
         cmocka_unit_test(the_first_users), cmocka_unit_test(json_has_its_limits), cmocka_unit_test(every_type),
         cmocka_unit_test(every_capacity),  cmocka_unit_test(any_order),
+        cmocka_unit_test(a_payload_has_its_maximum),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

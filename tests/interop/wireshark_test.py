@@ -88,7 +88,8 @@ class Dissector(unittest.TestCase):
         text.write_text(re.search(r"## Annex A.*?```\n(.*?)```", spec, re.S)[1], encoding="utf-8")
         subprocess.run([DSMIL, "dump", "--pcap", str(self.pcap), str(text)], check=True)
         names = ("dbe.type", "dbe.tenant", "dbe.compartments", "dbe.classification", "dbe.roe_level", "dbe.src",
-                 "dbe.dst", "dbe.request_id", "dbe.timeout_ms", "dbe.layer", "dbe.payload_len", "dbe.flags.replay_protected",
+                 "dbe.dst", "dbe.request_id", "dbe.timeout_ms", "dbe.layer", "dbe.payload_len",
+                 "dbe.flags.replay_protected",
                  "_ws.expert.message", "dbe.timestamp")
         row = fields(self.pcap, *names)[0]
         self.assertEqual(row[:13], ["0x41", "acme", "0x00000001", "2", "1", "0", "43",
