@@ -519,6 +519,7 @@ int cli_keys(int argc, char **argv)
                  {"show", keys_show}, {"renew", keys_renew}, {"revoke", keys_revoke}, {"verify", keys_verify},
                  {"seal", keys_seal},   {"bundle", keys_bundle}};
 
+    (void)setenv("TSS2_LOG", "all+NONE", 0); /* what the TSS has to say, we say */
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return usage(stdout, CLI_OK);

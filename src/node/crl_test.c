@@ -612,6 +612,55 @@ static void killed_renewal_leaves_a_usable_store(void **state)
     assert_int_equal(dbe_keys_verify(f->dir, "router-43", &left, &diag), DBE_OK);
 }
 
+/* What is half written goes with the next command; what only looks like it stays. */
+static void debris_is_swept(void **state)
+{
+    struct kf *f = *state;
+    static const char *const gone[] = {"a.key.a1B2c3", "a.crt.XXXXXX", "ca.crl.000000", "b.ak.zzzzzz",
+                                       "a.key.next.aaaaaa", "a.crt.next.aaaaaa"};
+    static const char *const kept[] = {"a.key", "a.crt.next", "notes.abcdef", ".key.abcdef", "a.key.abcde",
+                                       "a.key.abcdefg", "pcrs.policy", "keyabcdef"};
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(gone); i++)
+        kf_write(f, gone[i], "x", 1);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(kept); i++)
+        kf_write(f, kept[i], "x", 1);
+    assert_int_equal(dbe_keys_revoke(f->dir, "12", DBE_REVOKE_UNSPECIFIED, NULL), DBE_E_CONFIG); /* that policy */
+    for (size_t i = 0; i < BASE_ARRAY_LEN(gone); i++)
+        if (kf_there(f, gone[i]))
+            fail_msg("%s is there", gone[i]);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(kept); i++)
+        if (!kf_there(f, kept[i]))
+            fail_msg("%s is gone", kept[i]);
+}
+
+/* Who loads a credential while it is renewed gets the old pair or the new one, always. */
+static void loading_during_renewal_never_fails(void **state)
+{
+    struct kf *f = *state;
+    struct dbe_diag diag = {0};
+    int status = 0, done = 0;
+
+    assert_int_equal(dbe_keys_issue(f->dir, &kf_router, &diag), DBE_OK);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        int rc = 0;
+        for (int i = 0; i < 20 && rc == 0; i++)
+            rc = dbe_keys_renew(f->dir, "router-43", &(struct dbe_renew){.revoke_old = i % 2 == 1}, NULL) != DBE_OK;
+        _exit(rc);
+    }
+    while (done == 0) {
+        struct dbe_credential *cred = NULL;
+        if (dbe_credential_load(f->dir, "router-43", &cred, &diag) != DBE_OK)
+            fail_msg("%s", diag.text);
+        dbe_credential_free(cred);
+        done = waitpid(pid, &status, WNOHANG);
+        assert_true(done >= 0);
+    }
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void anything_may_be_verified(void **state)
 {
     struct kf *f = *state;
@@ -700,6 +749,8 @@ int main(void)
         KF(standard_tools_read_the_list),
         KF(renewal_changes_key_and_certificate),
         KF(killed_renewal_leaves_a_usable_store),
+        KF(debris_is_swept),
+        KF(loading_during_renewal_never_fails),
         KF(anything_may_be_verified),
         KF(every_failure_leaves_the_list_as_it_was),
     };

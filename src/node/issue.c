@@ -9,6 +9,7 @@
  */
 #include "dbe/identity.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -26,6 +27,37 @@
 
 static const char clause[] = "key store";
 
+/* "<anything>.key.a1B2c3": what base_file_write leaves of a file of ours when it is killed. */
+static bool is_debris(const char *file)
+{
+    static const char *const suffixes[] = {".key", ".crt", ".crl", ".ak", ".key.next", ".crt.next"};
+    enum { TEMP_CHARS = 6 };
+    size_t len = strlen(file);
+    const char *dot = strrchr(file, '.');
+
+    if (dot == NULL || (size_t)(file + len - dot) != 1 + TEMP_CHARS)
+        return false;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(suffixes); i++) {
+        size_t n = strlen(suffixes[i]);
+        if ((size_t)(dot - file) > n && memcmp(dot - n, suffixes[i], n) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* With the lock held nobody writes here: what half-written files are left, keys among them, go. */
+static void sweep(const char *dir)
+{
+    DIR *d = opendir(dir);
+
+    if (d == NULL)
+        return;
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+        if (is_debris(e->d_name))
+            (void)unlinkat(dirfd(d), e->d_name, 0);
+    (void)closedir(d);
+}
+
 dbe_err keys_lock(const char *dir, int *ret_fd, struct dbe_diag *diag)
 {
     int rc;
@@ -39,6 +71,7 @@ dbe_err keys_lock(const char *dir, int *ret_fd, struct dbe_diag *diag)
     while (rc != 0 && errno == EINTR);
     if (rc != 0)
         return dbe_fail(diag, DBE_E_IO, clause, 0, "cannot lock %.140s", dir);
+    sweep(dir);
     *ret_fd = fd;
     fd = -1;
     return DBE_OK;
