@@ -16,7 +16,10 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "crypto/backend/openssl.h"
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+
+#include "crypto/crypto.h"
 
 #define OK(expr) assert_int_equal((expr), DBE_OK)
 
@@ -289,26 +292,58 @@ static dbe_err key_from_der(const struct bytes *der, struct crypto_key **ret)
     return err;
 }
 
+/* The group's key by the way in that the key store uses, in whichever form the group has it. */
+static dbe_err key_of(const json_t *group, struct crypto_key **ret)
+{
+    static const uint8_t before_seed[] = {0x30, 0x34, 0x02, 0x01, 0x00, 0x30, 0x0b, 0x06, 0x09, 0x60, 0x86,
+                                          0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x13, 0x04, 0x22, 0x80, 0x20};
+    struct bytes der = hex_of(group, "privateKeyPkcs8"), seed = hex_of(group, "privateSeed");
+    struct bytes raw = hex_of(group, "privateKey");
+    uint8_t made[sizeof before_seed + CRYPTO_MLDSA_SEED_BYTES];
+    dbe_err err = DBE_E_MALFORMED;
+
+    if (der.len > 0) {
+        err = key_from_der(&der, ret);
+    } else if (seed.len == CRYPTO_MLDSA_SEED_BYTES) { /* RFC 9881 section 6: seed [0] */
+        memcpy(made, before_seed, sizeof before_seed);
+        memcpy(made + sizeof before_seed, seed.at, seed.len);
+        err = key_from_der(&(struct bytes){made, sizeof made}, ret);
+    } else if (raw.len > 0) { /* expandedKey: OpenSSL writes that form of a key whose seed it does not know */
+        EVP_PKEY *pkey = EVP_PKEY_new_raw_private_key_ex(NULL, "ML-DSA-87", NULL, raw.at, raw.len);
+        BIO *bio = BIO_new(BIO_s_mem());
+        char *text = NULL;
+
+        if (pkey != NULL && PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL) == 1) {
+            long len = BIO_get_mem_data(bio, &text);
+
+            err = crypto_key_from_pem(text, (size_t)len, ret);
+        }
+        BIO_free(bio);
+        EVP_PKEY_free(pkey);
+    }
+    base_free(der.at), base_free(seed.at), base_free(raw.at);
+    return err;
+}
+
 static void dsa_sign_vector(const json_t *group, const json_t *test, bool valid, struct counts *counts)
 {
-    static const uint8_t rnd[CRYPTO_MLDSA_RND_BYTES];
-    struct bytes der = hex_of(group, "privateKeyPkcs8"), pk = hex_of(group, "publicKey"), msg = hex_of(test, "msg");
-    struct bytes sig = hex_of(test, "sig"), ctx = hex_of(test, "ctx");
+    static const uint8_t zeros[CRYPTO_MLDSA_RND_BYTES]; /* deterministic, unless the vector says otherwise */
+    struct bytes msg = hex_of(test, "msg"), sig = hex_of(test, "sig"), ctx = hex_of(test, "ctx");
+    struct bytes rnd = hex_of(test, "rnd");
     struct crypto_key *key = NULL;
     uint8_t got[CRYPTO_MLDSA87_SIG_BYTES];
 
-    /* the vectors with a message (not only mu), signed deterministically */
-    if (der.len > 0 && json_object_get(test, "msg") != NULL && pk.len == CRYPTO_MLDSA87_PK_BYTES) {
-        dbe_err err = key_from_der(&der, &key);
+    if (json_object_get(test, "msg") != NULL) { /* not only mu, which is for other interfaces */
+        dbe_err err = key_of(group, &key);
 
         if (err == DBE_OK)
-            err = crypto_sign_rnd(key, ctx.at, ctx.len, msg.at, msg.len, rnd, got);
+            err = crypto_sign_rnd(key, ctx.at, ctx.len, msg.at, msg.len, rnd.len > 0 ? rnd.at : zeros, got);
         expect(test, (err == DBE_OK) == valid);
         expect(test, !valid || (sig.len == sizeof got && memcmp(got, sig.at, sizeof got) == 0));
         crypto_key_free(key);
         counts->run++;
     }
-    base_free(der.at), base_free(pk.at), base_free(msg.at), base_free(sig.at), base_free(ctx.at);
+    base_free(msg.at), base_free(sig.at), base_free(ctx.at), base_free(rnd.at);
 }
 
 #define VECTORS(name, file, fn)                                                                                        \
@@ -327,6 +362,7 @@ VECTORS(test_kem_encaps, "mlkem_1024_encaps_test.json", kem_encaps_vector)
 VECTORS(test_kem_dk, "mlkem_1024_semi_expanded_decaps_test.json", kem_dk_vector)
 VECTORS(test_dsa_verify, "mldsa_87_verify_test.json", dsa_verify_vector)
 VECTORS(test_dsa_sign, "mldsa_87_sign_seed_test.json", dsa_sign_vector)
+VECTORS(test_dsa_sign_expanded, "mldsa_87_sign_noseed_test.json", dsa_sign_vector)
 
 static int setup(void **state)
 {
@@ -339,10 +375,17 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gcm),        cmocka_unit_test(test_hmac),   cmocka_unit_test(test_p384),
-        cmocka_unit_test(test_x25519),     cmocka_unit_test(test_kem),    cmocka_unit_test(test_kem_keygen),
-        cmocka_unit_test(test_kem_encaps), cmocka_unit_test(test_kem_dk), cmocka_unit_test(test_dsa_verify),
+        cmocka_unit_test(test_gcm),
+        cmocka_unit_test(test_hmac),
+        cmocka_unit_test(test_p384),
+        cmocka_unit_test(test_x25519),
+        cmocka_unit_test(test_kem),
+        cmocka_unit_test(test_kem_keygen),
+        cmocka_unit_test(test_kem_encaps),
+        cmocka_unit_test(test_kem_dk),
+        cmocka_unit_test(test_dsa_verify),
         cmocka_unit_test(test_dsa_sign),
+        cmocka_unit_test(test_dsa_sign_expanded),
     };
     return cmocka_run_group_tests_name("wycheproof", tests, setup, NULL);
 }
