@@ -28,15 +28,24 @@ static void read_all(const struct dbe_msg *msg)
 {
     struct dbe_hop hops[DBE_HOPS_MAX];
     char text[DBE_TENANT_MAX_BYTES + 1];
+    uint8_t layers[DBE_LAYER_PATH_MAX], uuid[16];
+    const uint8_t *bytes;
+    size_t len;
     uint64_t u64;
     uint32_t u32;
+    uint16_t u16;
     uint8_t u8;
 
     BASE_INVARIANT(dbe_msg_hops(msg, hops) <= DBE_HOPS_MAX);
+    BASE_INVARIANT(dbe_msg_layers(msg, layers) <= DBE_LAYER_PATH_MAX);
     (void)(dbe_tlv_timestamp_ms(msg, &u64) == DBE_OK);
     for (uint16_t type = 0; type <= DBE_TLV_TYPE_LAST; type++) {
         (void)(dbe_tlv_u8(msg, type, &u8) == DBE_OK);
+        (void)(dbe_tlv_u16(msg, type, &u16) == DBE_OK);
         (void)(dbe_tlv_u32(msg, type, &u32) == DBE_OK);
+        (void)(dbe_tlv_uuid(msg, type, uuid) == DBE_OK);
+        if (dbe_tlv_bytes(msg, type, &bytes, &len) == DBE_OK)
+            BASE_INVARIANT(bytes >= msg->tlv_area && bytes + len <= msg->payload);
         (void)(dbe_tlv_u64(msg, type, &u64) == DBE_OK);
         if (dbe_tlv_text(msg, type, text, sizeof text) == DBE_OK)
             BASE_INVARIANT(strlen(text) < sizeof text);

@@ -40,7 +40,8 @@ struct dbe_msg {
     uint8_t        by_type[32];        /* known types below 32: index + 1 into tlvs, 0 absent    */
 };
 
-/* Decode exactly `len` bytes. On error `ret` is untouched and diag (may be NULL) names clause and byte offset.
+/* Decode exactly `len` bytes, from anywhere: nothing in them is trusted. `ret` points into `bytes`, which have to stay
+ * and stay the same while it is used. On error `ret` is untouched and diag (may be NULL) names clause and byte offset.
  * E_MALFORMED, E_UNSUPPORTED (version, type), E_RANGE, E_UTF8, E_DUPLICATE, E_CRITICAL_TLV, E_TOO_LARGE. */
 dbe_err dbe_msg_decode(const void *bytes, size_t len, struct dbe_msg *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
@@ -83,8 +84,10 @@ size_t dbe_msg_hops(const struct dbe_msg *msg, struct dbe_hop ret[DBE_HOPS_MAX])
 
 /* ---- building ------------------------------------------------------------------------------------------ */
 
-/* Writes one message into caller's memory. Errors stick: check once, at dbe_build_end. TLVs first, then the
- * payload, which ends the message. */
+/* Writes one message into caller's memory: dbe_build_begin, TLVs in any order, a payload, dbe_build_end. Nothing is
+ * allocated, and nothing beyond `cap` is touched. Errors stick: the first one is kept, later calls do nothing, and it is
+ * enough to ask once, at dbe_build_end. What was built up to an error is of no use. A builder needs no release; it may
+ * be begun again. Its fields are read-only for callers. */
 struct dbe_builder {
     uint8_t *out;
     size_t   cap, len;
@@ -95,8 +98,15 @@ struct dbe_builder {
     uint32_t seen;     /* types below 32 already written: a type occurs once */
     uint64_t others;   /* a hint of which types above that were */
 };
+/* Begin a message of `type` in the `cap` bytes at `out`, which stay the caller's. An alias is written as the type that it
+ * stands for (spec 3.5). For a request, `correlation_id` is dbe_correlation_of its REQUEST_ID (spec 3.7); an answer
+ * repeats that of its request. E_TOO_LARGE: not even a header fits. E_RANGE: no such type, or a flag without meaning. */
 void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type, uint16_t flags,
                      uint64_t correlation_id);
+/* Add one TLV. What the decoder would refuse is refused here: E_RANGE (type 0, a length that the type does not have, a
+ * date after the year 10889), E_UTF8 (dbe_build_text and any TEXT), E_DUPLICATE (the type stands there already),
+ * E_TOO_LARGE (room, 64 TLVs, 65536 bytes of TLVs), E_STATE (after the payload). Types that the registry does not have
+ * take any value. Values are copied at once. */
 void dbe_build_u8(struct dbe_builder *b, uint16_t type, uint8_t v);
 void dbe_build_u16(struct dbe_builder *b, uint16_t type, uint16_t v);
 void dbe_build_u32(struct dbe_builder *b, uint16_t type, uint32_t v);
@@ -108,10 +118,12 @@ void dbe_build_timestamp_ms(struct dbe_builder *b, uint64_t unix_ms);
 /* Copy every TLV of `msg` except the listed types (0-terminated; NULL: copy all). Unknown non-critical TLVs are
  * kept, as spec section 4 demands of forwarders. */
 void dbe_build_copy_tlvs(struct dbe_builder *b, const struct dbe_msg *msg, const uint16_t *except);
-/* HOP_TRACE of `msg` (may be NULL) plus one hop. */
+/* HOP_TRACE of `msg` (may be NULL) plus one hop. E_TOO_LARGE: it is full (spec 12.9). */
 void dbe_build_hops(struct dbe_builder *b, const struct dbe_msg *msg, const struct dbe_hop *hop);
-/* LAYER_PATH of `msg` (may be NULL) plus one layer. */
+/* LAYER_PATH of `msg` (may be NULL) plus one layer. E_TOO_LARGE: it is full, which ends a circle (spec 12.10). */
 void dbe_build_layer_path(struct dbe_builder *b, const struct dbe_msg *msg, uint8_t layer);
+/* The payload, of at most 16 MiB; after it no TLV can be added, and there is only one (E_STATE). A message without one
+ * has an empty payload. */
 void dbe_build_payload(struct dbe_builder *b, const void *data, size_t len);
 /* Room for a payload of `len` bytes that the caller then writes (protobuf packs straight into it); NULL on error. */
 void *dbe_build_payload_room(struct dbe_builder *b, size_t len);

@@ -21,6 +21,30 @@ void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type,
     b->len = DBE_HEADER_BYTES;
 }
 
+/* memcpy for values, most of which are short: without a call for those of 16 bytes and less. */
+static inline void copy_value(uint8_t *to, const uint8_t *from, size_t len)
+{
+    uint64_t a, b;
+    uint32_t c, d;
+
+    if (len > 16) {
+        memcpy(to, from, len);
+    } else if (len >= 8) { /* the first eight and the last eight, which may overlap */
+        memcpy(&a, from, 8);
+        memcpy(&b, from + len - 8, 8);
+        memcpy(to, &a, 8);
+        memcpy(to + len - 8, &b, 8);
+    } else if (len >= 4) {
+        memcpy(&c, from, 4);
+        memcpy(&d, from + len - 4, 4);
+        memcpy(to, &c, 4);
+        memcpy(to + len - 4, &d, 4);
+    } else {
+        for (size_t i = 0; i < len; i++)
+            to[i] = from[i];
+    }
+}
+
 /* Was `type`, which lies above the index, written already? */
 static bool build_has(const struct dbe_builder *b, uint16_t type)
 {
@@ -68,8 +92,7 @@ static inline void build_tlv(struct dbe_builder *b, uint16_t type, const void *v
     p = b->out + b->len;
     codec_put_u16(p, type);
     codec_put_u16(p + 2, (uint16_t)len);
-    if (len > 0)
-        memcpy(p + DBE_TLV_HEADER_BYTES, value, len);
+    copy_value(p + DBE_TLV_HEADER_BYTES, value, len);
     b->len += DBE_TLV_HEADER_BYTES + len;
     b->tlv_count++;
     if (type < CODEC_INDEXED_TYPES)

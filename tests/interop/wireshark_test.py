@@ -82,6 +82,17 @@ class Dissector(unittest.TestCase):
                               capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_suites_and_records_are_those_of_the_specification(self):
+        spec, text = (ROOT / "docs/spec/dbe-v1.md").read_text(encoding="utf-8"), LUA.read_text(encoding="utf-8")
+        suites = re.findall(r"^\| (0x\d{4}) \| [^|]+ \| (\d+)[^|]* \| [^|]+ \| (\d+), (\d+), 32 \|", spec, re.M)
+        self.assertGreaterEqual(len(suites), 1)
+        for number, public, ek, ct in suites:
+            self.assertRegex(text, rf"\[{number}\] = {{name = \"[^\"]+\", public = {public}, ek = {ek}, ct = {ct}}}")
+        names = {"message 1", "message 2", "message 3", "alert", "DATA", "REKEY", "CLOSE", "REHANDSHAKE", "SWITCH"}
+        for number, name in re.findall(r"^\| (0x\d\d) \| ([A-Za-z0-9 ]+) \| [^|]+ \| [0-9to ]+ \|", spec, re.M):
+            self.assertIn(name, names)
+            self.assertIn(f'[{number}] = {{name = "{name}"', text)
+
     def test_annex_a(self):
         spec = (ROOT / "docs/spec/dbe-v1.md").read_text(encoding="utf-8")
         text = self.dir / "annex.hex"
