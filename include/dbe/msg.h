@@ -85,9 +85,9 @@ size_t dbe_msg_hops(const struct dbe_msg *msg, struct dbe_hop ret[DBE_HOPS_MAX])
 /* ---- building ------------------------------------------------------------------------------------------ */
 
 /* Writes one message into caller's memory: dbe_build_begin, TLVs in any order, a payload, dbe_build_end. Nothing is
- * allocated, and nothing beyond `cap` is touched. Errors stick: the first one is kept, later calls do nothing, and it is
- * enough to ask once, at dbe_build_end. What was built up to an error is of no use. A builder needs no release; it may
- * be begun again. Its fields are read-only for callers. */
+ * allocated, and nothing beyond `cap` is touched. Errors stick: the first one is kept, later calls do nothing, and it
+ * is enough to ask once, at dbe_build_end. What was built up to an error is of no use. A builder needs no release; it
+ * may be begun again. Its fields are read-only for callers. */
 struct dbe_builder {
     uint8_t *out;
     size_t   cap, len;
@@ -98,9 +98,10 @@ struct dbe_builder {
     uint32_t seen;     /* types below 32 already written: a type occurs once */
     uint64_t others;   /* a hint of which types above that were */
 };
-/* Begin a message of `type` in the `cap` bytes at `out`, which stay the caller's. An alias is written as the type that it
- * stands for (spec 3.5). For a request, `correlation_id` is dbe_correlation_of its REQUEST_ID (spec 3.7); an answer
- * repeats that of its request. E_TOO_LARGE: not even a header fits. E_RANGE: no such type, or a flag without meaning. */
+/* Begin a message of `type` in the `cap` bytes at `out`, which stay the caller's. An alias is written as the type that
+ * it stands for (spec 3.5). For a request, `correlation_id` is dbe_correlation_of its REQUEST_ID (spec 3.7); an answer
+ * repeats that of its request. E_TOO_LARGE: not even a header fits. E_RANGE: no such type, or a flag that has no
+ * meaning. */
 void dbe_build_begin(struct dbe_builder *b, void *out, size_t cap, uint8_t type, uint16_t flags,
                      uint64_t correlation_id);
 /* Add one TLV. What the decoder would refuse is refused here: E_RANGE (type 0, a length that the type does not have, a
