@@ -241,7 +241,7 @@ static void others_evidence_is_refused(void **state)
     base_buf_free(&b);
 }
 
-/* ---- certificate -------------------------------------------------------------------------------------------------- */
+/* ---- certificate ------------------------------------------------------------------------------------------------- */
 
 /* A certificate with this extension, or with what `id` says where `value` is NULL; verified. */
 static dbe_err certified(const struct kf *f, const struct dbe_identity *id, int critical, const char *value, int len,

@@ -757,26 +757,6 @@ static void list_tells_what_is_wrong(void **state)
     assert_int_equal(l.broken, 2);
 }
 
-static void standard_tool_reads_the_certificate(void **state)
-{
-    struct fixture *f = *state;
-    struct dbe_diag diag = {0};
-    char command[PATH_MAX + 80], text[65536];
-
-    if (system("command -v openssl >/dev/null 2>&1") != 0)
-        skip();
-    assert_int_equal(dbe_keys_issue(f->dir, &router, &diag), DBE_OK);
-    (void)snprintf(command, sizeof command, "openssl x509 -in %s/router-43.crt -noout -text 2>&1", f->dir);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t n = fread(text, 1, sizeof text - 1, pipe);
-    text[n] = '\0';
-    assert_int_equal(pclose(pipe), 0);
-    assert_non_null(strstr(text, "URI:spiffe://mesh.test/l7/router/43"));
-    assert_non_null(strstr(text, PROFILE_CEILING_OID ": critical"));
-    assert_non_null(strstr(text, "CN = router-43"));
-}
-
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -801,7 +781,6 @@ int main(void)
         T(ephemeral_credential_leaves_no_file_and_ends),
         T(swapped_key_is_noticed),
         T(list_tells_what_is_wrong),
-        T(standard_tool_reads_the_certificate),
     };
     return cmocka_run_group_tests_name("identity", tests, NULL, NULL);
 }

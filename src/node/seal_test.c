@@ -189,6 +189,26 @@ static void standard_library_opens_it(void **state)
     assert_non_null(strstr(text, "aes-256-cbc"));
 }
 
+static void standard_tool_reads_the_certificate(void **state)
+{
+    struct kf *f = *state;
+    struct dbe_diag diag = {0};
+    char command[PATH_MAX + 80], text[65536];
+
+    if (system("command -v openssl >/dev/null 2>&1") != 0)
+        skip();
+    assert_int_equal(dbe_keys_issue(f->dir, &kf_router, &diag), DBE_OK);
+    (void)snprintf(command, sizeof command, "openssl x509 -in %s/router-43.crt -noout -text 2>&1", f->dir);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t n = fread(text, 1, sizeof text - 1, pipe);
+    text[n] = '\0';
+    assert_int_equal(pclose(pipe), 0);
+    assert_non_null(strstr(text, "URI:spiffe://mesh.test/l7/router/43"));
+    assert_non_null(strstr(text, PROFILE_CEILING_OID ": critical"));
+    assert_non_null(strstr(text, "CN = router-43"));
+}
+
 static dbe_err ask_says = DBE_OK;
 
 static dbe_err ask(void *ctx, const char *file, char *buf, size_t cap, size_t *ret_len)
@@ -416,6 +436,7 @@ int main(void)
         cmocka_unit_test(armour_has_one_spelling),
         T(passphrase_seals_and_opens),
         T(standard_library_opens_it),
+        T(standard_tool_reads_the_certificate),
         T(callback_gives_the_passphrase),
         T(wrong_requests_are_refused),
         T(every_failure_leaves_the_key_as_it_was),
