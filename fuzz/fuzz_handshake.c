@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fuzz_handshake.c - both roles of the handshake and the open channel against hostile bytes.
+ * fuzz_handshake.c - both roles of the handshake, over streams and datagrams, the open channel, and the handshake
+ * inside it, against hostile bytes and hostile orders of events.
  *
  * The first byte of the input chooses what the rest is:
  *   0  bytes to a responder                      1  bytes to an initiator that has sent message 1
@@ -8,8 +9,12 @@
  *   3  the auth block of message 3, sealed as a peer with the right keys would
  *   4  the auth block of message 2, likewise
  *   5  bytes to an open channel                  6  an authentic record: type u8, then its content
- * Trapped beside what the sanitizers see: a channel that comes up on changed bytes, a dead session with keys.
- * Every run is the same for the same input: base_random is replaced by a counter here.
+ *   7  how far a handshake inside the channel is, u8, then authentic records: (type u8, length u16, content) ...
+ *   8  what two owners and a wire do, a byte each: messages, rekeys, handshakes inside the channel, goodbye, deliveries
+ *   9  the same over datagrams: deliveries in any order, losses, repetitions, changed bytes, timers
+ * Trapped beside what the sanitizers see: a channel that comes up on changed bytes, a dead session with keys, two ends
+ * that do not agree when all is quiet, a message lost or doubled on a stream.
+ * Every run is the same for the same input: randomness is a counter here.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,10 +32,11 @@ enum { HEAD = DBE_RECORD_HEADER_BYTES };
 static struct fake alice, bob;
 static uint64_t random_state;
 
-dbe_err base_random(void *buf, size_t len)
+static dbe_err counted_random(void *ctx, void *buf, size_t len)
 {
     uint8_t *at = buf;
 
+    (void)ctx;
     for (size_t i = 0; i < len; i++) { /* SplitMix64, a byte a step */
         uint64_t z = random_state += 0x9e3779b97f4a7c15u;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -45,6 +51,7 @@ static void check_dead(const struct sess *s)
     static const struct sess_secrets none;
 
     MUST(s->state == SESS_DEAD && s->hs == NULL && s->send.keys.aead == NULL && s->recv.keys.aead == NULL);
+    MUST(s->renew == NULL && s->flight == NULL);
     MUST(memcmp(s->secrets, &none, sizeof none) == 0);
 }
 
@@ -127,7 +134,7 @@ static void fuzz_auth_block(struct fake_pair *p, unsigned n, const uint8_t *bloc
     struct base_buf rec;
 
     if (n == 2)
-        clear += SESS_MSG2_FIXED_BYTES + CRYPTO_P384_PUB_BYTES + CRYPTO_MLKEM1024_CT_BYTES;
+        clear += SESS_MSG2_FIXED_BYTES + with->suite->ecdh->pub_bytes + with->suite->kem->ct_bytes;
     base_buf_init(&rec, SIZE_MAX / 2);
     base_buf_bytes(&rec, wire->data, clear);
     base_put_u32(rec.data, (uint32_t)(clear - HEAD + len + DBE_RECORD_TAG_BYTES));
@@ -152,10 +159,218 @@ static void fuzz_record(struct fake_pair *p, const uint8_t *data, size_t len)
     free(rec);
 }
 
+/* ---- a handshake inside the channel -------------------------------------------------------------------------------
+ * */
+
+/* What both ends say is numbered; on a stream it must come in order. */
+struct ends {
+    struct fake_pair *p;
+    uint64_t said[2], heard[2];
+    bool over;
+};
+
+static struct sess *end_of(struct ends *e, unsigned side)
+{
+    return side == 0 ? e->p->i : e->p->r;
+}
+
+static struct base_buf *way_to(struct ends *e, unsigned side)
+{
+    return side == 0 ? &e->p->to_i : &e->p->to_r;
+}
+
+static void say(struct ends *e, unsigned side)
+{
+    uint8_t msg[8];
+
+    base_put_u64(msg, e->said[side]);
+    if (sess_seal(end_of(e, side), msg, sizeof msg, 1, way_to(e, 1 - side)) == DBE_OK)
+        e->said[side]++;
+}
+
+/* The next record to `side`. */
+static void deliver(struct ends *e, unsigned side)
+{
+    struct base_buf *in = way_to(e, side), none;
+    enum sess_event ev = SESS_NEED_MORE;
+    const uint8_t *msg = NULL;
+    size_t used = 0, len = 0;
+    dbe_err err;
+
+    if (in->len == 0 || e->over)
+        return;
+    base_buf_init(&none, 4096);
+    err = sess_feed(end_of(e, side), in->data, in->len, &used, &ev, &msg, &len, &none);
+    MUST(none.len == 0); /* an open channel appends nothing by itself */
+    base_buf_free(&none);
+    if (err != DBE_OK) {
+        e->over = true;
+        if (err != DBE_E_CLOSED)
+            check_dead(end_of(e, side));
+        return;
+    }
+    if (ev == SESS_MESSAGE && len == 8 && base_get_u64(msg) == e->heard[side])
+        e->heard[side]++;
+    base_buf_consume(in, used);
+    e->over = e->over || ev == SESS_PEER_CLOSED || ev == SESS_NEED_MORE;
+}
+
+static void flush(struct ends *e, unsigned side)
+{
+    (void)(sess_flush(end_of(e, side), 1, way_to(e, 1 - side)) == DBE_OK);
+}
+
+static void settle(struct ends *e)
+{
+    for (unsigned turn = 0; turn < 64 && !e->over; turn++)
+        for (unsigned side = 0; side < 2; side++) {
+            while (way_to(e, side)->len > 0 && !e->over)
+                deliver(e, side);
+            flush(e, side);
+        }
+}
+
+static void check_agree(struct ends *e)
+{
+    const struct sess *i = e->p->i, *r = e->p->r;
+
+    MUST(i->renew == NULL && r->renew == NULL && sess_suite(i) == sess_suite(r));
+    MUST(memcmp(i->secrets->send, r->secrets->recv, SESS_SECRET_BYTES) == 0);
+    MUST(memcmp(r->secrets->send, i->secrets->recv, SESS_SECRET_BYTES) == 0);
+    MUST(memcmp(i->secrets->binding, r->secrets->binding, 32) == 0);
+    MUST(i->send.epoch == r->recv.epoch && r->send.epoch == i->recv.epoch);
+}
+
+/* An authentic peer that says what it likes, at a point of the handshake that the first byte names. */
+static void fuzz_inside(struct fake_pair *p, const uint8_t *data, size_t len)
+{
+    struct ends e = {.p = p};
+    unsigned stage = len > 0 ? data[0] % 6 : 0;
+
+    for (unsigned n = 0; n < stage; n++) {
+        if (n == 0)
+            MUST(sess_rehandshake(p->i, NULL, 0, 1, &p->to_r) == DBE_OK);
+        else
+            deliver(&e, n % 2 == 1 ? 1 : 0), flush(&e, n % 2 == 1 ? 1 : 0);
+    }
+    while (p->to_r.len > 0)
+        deliver(&e, 1);
+    for (size_t at = 1; at + 3 <= len && sess_is_up(p->i) && !e.over;) {
+        size_t body = BASE_MIN((size_t)base_get_u16(data + at + 1), len - at - 3);
+        uint8_t *rec = base_buf_grow(&p->to_r, HEAD + body + DBE_RECORD_TAG_BYTES);
+
+        MUST(rec != NULL && sess_rec_seal(p->i, data[at], data + at + 3, body, rec) == DBE_OK);
+        deliver(&e, 1);
+        at += 3 + body;
+    }
+    MUST(p->r->stats.switches == 0 || stage >= 4); /* nothing that was made up gives new keys */
+}
+
+/* Only what two honest owners do: whatever the order, nothing is lost and both ends agree. */
+static void fuzz_orders(struct fake_pair *p, const uint8_t *data, size_t len)
+{
+    struct ends e = {.p = p};
+    bool closed = false;
+
+    for (size_t at = 0; at < BASE_MIN(len, (size_t)200) && !e.over; at++) {
+        unsigned side = data[at] & 1;
+        uint16_t suite = (data[at] & 2) != 0 ? CRYPTO_SUITE_2 : CRYPTO_SUITE_1;
+        dbe_err err = DBE_OK;
+
+        switch (data[at] >> 2 & 7) {
+        case 0:
+        case 1:
+        case 2: deliver(&e, side); break;
+        case 3: flush(&e, side); break;
+        case 4: say(&e, side); break;
+        case 5: err = sess_rekey(end_of(&e, side), 1, way_to(&e, 1 - side)); break;
+        case 6: err = sess_rehandshake(end_of(&e, side), &suite, 1, 1, way_to(&e, 1 - side)); break;
+        default:
+            if (data[at] >> 5 == 7) {
+                err = sess_close(end_of(&e, side), way_to(&e, 1 - side));
+                closed = true;
+            }
+        }
+        MUST(err == DBE_OK || err == DBE_E_AGAIN || err == DBE_E_CLOSED);
+    }
+    settle(&e);
+    if (closed)
+        return;
+    MUST(!e.over && e.heard[0] == e.said[1] && e.heard[1] == e.said[0]);
+    check_agree(&e);
+}
+
+/* ---- datagrams
+ * -------------------------------------------------------------------------------------------------------- */
+
+enum { WIRE_MAX = 32 };
+
+struct wire {
+    struct base_buf rec[WIRE_MAX];
+    size_t count;
+};
+
+static void wire_put(struct wire *w, struct base_buf *from)
+{
+    for (size_t at = 0; at < from->len;) {
+        size_t len = HEAD + base_get_u32(from->data + at);
+
+        if (w->count < WIRE_MAX) {
+            base_buf_init(&w->rec[w->count], 2 * DBE_HANDSHAKE_MAX_BYTES);
+            base_buf_bytes(&w->rec[w->count++], from->data + at, len);
+        }
+        at += len;
+    }
+    base_buf_clear(from);
+}
+
+static void fuzz_datagrams(struct fake_pair *p, const uint8_t *data, size_t len)
+{
+    struct wire wire[2] = {0};
+    struct ends e = {.p = p};
+    bool changed = false;
+
+    MUST(sess_start(p->i, &p->to_r) == DBE_OK);
+    wire_put(&wire[1], &p->to_r);
+    for (size_t at = 0; at + 2 <= BASE_MIN(len, (size_t)400) && !e.over; at += 2) {
+        unsigned side = data[at] & 1, what = data[at] >> 1 & 7;
+        struct wire *in = &wire[side];
+        struct base_buf *rec = in->count > 0 ? &in->rec[data[at + 1] % in->count] : NULL;
+        struct base_buf *out = way_to(&e, 1 - side);
+
+        if (what == 0)
+            (void)(sess_resend(end_of(&e, side), out) == DBE_OK);
+        else if (what == 1)
+            say(&e, side);
+        else if (what == 2 && rec != NULL)
+            rec->data[(size_t)data[at + 1] * 97 % rec->len] ^= 1, changed = true;
+        else if (rec != NULL && what > 3) {
+            dbe_err err = feed_all(end_of(&e, side), rec->data, rec->len, out);
+            MUST(err == DBE_OK || changed);
+            e.over = err != DBE_OK;
+            if (!e.over && sess_is_up(end_of(&e, side)))
+                flush(&e, side);
+        }
+        if (rec != NULL && (what == 3 || what > 5)) { /* lost, or delivered for good */
+            base_buf_free(rec);
+            *rec = in->rec[--in->count];
+        }
+        wire_put(&wire[1 - side], out);
+    }
+    if (sess_is_up(p->i) && sess_is_up(p->r))
+        check_agree(&e);
+    for (unsigned side = 0; side < 2; side++)
+        while (wire[side].count > 0)
+            base_buf_free(&wire[side].rec[--wire[side].count]);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+    static const struct base_random_ops ops = {.fill = counted_random};
+
     (void)argc, (void)argv;
+    base_random_set(&ops);
     MUST(crypto_init(NULL) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK);
     return 0;
 }
@@ -165,12 +380,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
     struct fake_pair p;
-    uint8_t mode = size > 0 ? data[0] % 7 : 0;
+    uint8_t mode = size > 0 ? data[0] % 10 : 0;
 
     if (size > 0)
         data++, size--;
     random_state = mode == 1 ? 2 : 1; /* the responder's answer in the corpus is one to another message 1 */
-    ci.datagram = cr.datagram = mode >= 5 && size > 0 && (data[size - 1] & 1) != 0;
+    ci.datagram = cr.datagram = mode == 9 || ((mode == 5 || mode == 6) && size > 0 && (data[size - 1] & 1) != 0);
+    fake_with_evidence(&ci);
+    fake_with_evidence(&cr);
     MUST(fake_pair_new(&p, &ci, &cr) == DBE_OK);
     if (mode == 0) {
         (void)feed_all(p.r, data, size, &p.to_i);
@@ -183,12 +400,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_changes(&p, data, size);
     } else if (mode == 3 || mode == 4) {
         fuzz_auth_block(&p, mode == 3 ? 3 : 2, data, size);
+    } else if (mode == 9) {
+        fuzz_datagrams(&p, data, size);
     } else {
         MUST(fake_handshake(&p) == DBE_OK);
+        base_buf_clear(&p.to_i);
+        base_buf_clear(&p.to_r);
         if (mode == 5)
             (void)feed_all(p.r, data, size, &p.to_i);
-        else
+        else if (mode == 6)
             fuzz_record(&p, data, size);
+        else if (mode == 7)
+            fuzz_inside(&p, data, size);
+        else
+            fuzz_orders(&p, data, size);
     }
     fake_pair_free(&p);
     return 0;
