@@ -98,6 +98,7 @@ class ClaimToken:
         self._credential = credential
         self._claim = _claim(data, credential) if data is not None and credential is not None else None
         self._request_id = str(data["request_id"]) if data is not None and data.get("request_id") else None
+        self._issued: Tuple[bytes, bytes] = (b"", b"")  # the last channel, and the bytes for it
         self._token = token
         self._origin = origin  # (issuer's public key, channel binding)
 
@@ -116,10 +117,13 @@ class ClaimToken:
             raise E_CLAIM_INVALID("the claim is signed with another key than the socket's: it would be refused")
         if self._request_id is not None and request_id is not None and uuid.UUID(self._request_id).bytes != request_id:
             raise E_CLAIM_INVALID("the claim names another request")
+        if self._issued[0] == binding:
+            return self._issued[1]
         out, length, diag = ctypes.create_string_buffer(TOKEN_MAX_BYTES), ctypes.c_size_t(), Diag()
         check(lib.dbe_claim_issue(ctypes.byref(self._claim), self._credential.ptr, binding, out, TOKEN_MAX_BYTES,
                                   ctypes.byref(length), ctypes.byref(diag)), diag)
-        return out.raw[:length.value]
+        self._issued = (binding, out.raw[:length.value])
+        return self._issued[1]
 
     def verify(self, now: Optional[float] = None) -> ClaimInfo:
         """What the token says, if it is genuine, of this channel and in time; else E_CLAIM_INVALID, E_CLAIM_EXPIRED."""

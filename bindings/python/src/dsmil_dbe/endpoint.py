@@ -77,7 +77,7 @@ class Request:
     """A request that was received and waits for its answer."""
 
     def __init__(self, peer: Peer, message: DBEMessage) -> None:
-        timeout_s = min(message.tlv_get("TIMEOUT_MS", TIMEOUT_DEFAULT_S * 1000) / 1000, TIMEOUT_MAX_S)
+        timeout_s = min(float(message.tlv_get("TIMEOUT_MS", TIMEOUT_DEFAULT_S * 1000)) / 1000, TIMEOUT_MAX_S)
         self.peer = peer
         self.correlation_id = message.correlation_id
         self.request_id = message._tlvs.get(TlvType.REQUEST_ID)
@@ -369,7 +369,7 @@ class Endpoint:
         call_id = ctypes.c_uint64()
         deadline_ns = time.monotonic_ns() + int(timeout_s * _NS_PER_S)
         _calls[call.key] = (self, call)
-        err = lib.dbe_call(peer.ptr, wire, len(wire), deadline_ns, _on_reply, call.key, ctypes.byref(call_id))
+        err = lib.dbe_call(peer.ptr, wire, len(wire), deadline_ns, _ON_REPLY, call.key, ctypes.byref(call_id))
         if err != 0:
             del _calls[call.key]
             self._unsent(peer, err)
@@ -423,7 +423,7 @@ class Endpoint:
 
     def _answer_wire(self, message: DBEMessage, request: Request, last: bool) -> bytes:
         stamps = self._stamps(request.peer)
-        labels = {number: bytes(value) for number, value in request.labels.items()}
+        labels: Dict[int, bytes] = {number: bytes(value) for number, value in request.labels.items()}
         own = {number: bytes(value) for number, value in message._tlvs.items() if number != TlvType.L7_CLAIM_TOKEN}
         tlvs = {**labels, **own, **stamps} if message._arrived else {**labels, **stamps, **own}
         if request.request_id is not None:
@@ -483,38 +483,31 @@ def _guard(key: Any, what: Callable[["Endpoint"], None]) -> None:
         endpoint.last_problem = problem
 
 
-@ON_MESSAGE
 def _on_message(key: Any, peer: Any, view: Any) -> None:
     _guard(key, lambda endpoint: endpoint._message(peer, view))
 
 
-@ON_MALFORMED
 def _on_malformed(key: Any, _peer: Any, _err: int, _diag: Any) -> None:
     _guard(key, lambda endpoint: endpoint.counters.update({"malformed": endpoint.counters["malformed"] + 1}))
 
 
-@ON_UP
 def _on_up(key: Any, peer: Any) -> None:
     _guard(key, lambda endpoint: endpoint._up(peer))
 
 
-@ON_DOWN
 def _on_down(key: Any, peer: Any, why: int, diag: Any) -> None:
     text = text_of(diag.contents.text) if diag else ""
     _guard(key, lambda endpoint: endpoint._down(peer, why, text))
 
 
-@ON_DRAINED
 def _on_drained(key: Any, peer: Any) -> None:
     _guard(key, lambda endpoint: endpoint._drained(peer))
 
 
-@ON_SWITCHED
 def _on_switched(key: Any, peer: Any, err: int, _diag: Any) -> None:
     _guard(key, lambda endpoint: endpoint._switched(peer, err))
 
 
-@ON_REPLY
 def _on_reply(key: Any, view: Any, last: bool, err: int) -> None:
     found = _calls.get(key or 0)
     if found is not None:
@@ -525,8 +518,10 @@ def _on_reply(key: Any, view: Any, last: bool, err: int) -> None:
             call.sink(problem, True)
 
 
-_OPS = NodeOps(on_message=_on_message, on_malformed=_on_malformed, on_up=_on_up, on_down=_on_down,
-               on_drained=_on_drained, on_switched=_on_switched)
+# ctypes must find these alive for as long as the library may call them.
+_OPS = NodeOps(on_message=ON_MESSAGE(_on_message), on_malformed=ON_MALFORMED(_on_malformed), on_up=ON_UP(_on_up),
+               on_down=ON_DOWN(_on_down), on_drained=ON_DRAINED(_on_drained), on_switched=ON_SWITCHED(_on_switched))
+_ON_REPLY = ON_REPLY(_on_reply)
 
 
 def address_of(path: Union[str, "os.PathLike[str]"]) -> str:

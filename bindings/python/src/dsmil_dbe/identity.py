@@ -117,7 +117,6 @@ def find(folder: str, device: int, role: Optional[Role]) -> str:
     found: List[Tuple[str, IdentityInfo]] = []
     broken: List[str] = []
 
-    @ON_KEY
     def on_key(_ctx: Any, name: bytes, identity: Any, err: int, problem: Optional[bytes]) -> None:
         path = pathlib.Path(folder, name.decode() + ".key")
         if err == 0 and identity and path.exists():
@@ -126,7 +125,7 @@ def find(folder: str, device: int, role: Optional[Role]) -> str:
             broken.append(f"{name.decode()}: {text_of(problem)}")
 
     diag = Diag()
-    check(lib.dbe_keys_list(os.fsencode(folder), on_key, None, ctypes.byref(diag)), diag)
+    check(lib.dbe_keys_list(os.fsencode(folder), ON_KEY(on_key), None, ctypes.byref(diag)), diag)
     fitting = [name for name, who in found if name != "ca" and who.device == device and role in (None, who.role)]
     if len(fitting) > 1:
         raise E_CONFIG(f"{folder} holds {', '.join(sorted(fitting))} for device {device}: DSMIL_ROLE says which")
