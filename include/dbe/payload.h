@@ -29,7 +29,8 @@ DBE_BEGIN_DECLS
 
 enum {
     DBE_PAYLOAD_DEPTH_MAX = 16,    /* messages within messages, and brackets within brackets of JSON */
-    DBE_PAYLOAD_MAP_MAX = 1024,    /* entries of one map */
+    DBE_PAYLOAD_MAP_MAX = 1024,    /* entries of the maps of one message */
+    DBE_PAYLOAD_KEY_MAX = 256,     /* bytes of a map's key */
     DBE_PAYLOAD_NUMBER_MAX = 128,  /* characters of one number in JSON */
     DBE_PAYLOAD_JSON_MAX_BYTES = 6 * DBE_PAYLOAD_MAX_BYTES + 65536, /* every byte of a text escaped */
 };

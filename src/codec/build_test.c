@@ -251,6 +251,20 @@ static void every_kind_has_its_reader(void **state)
     assert_int_equal(dbe_msg_layers(&msg, layers), 0);
 }
 
+/* Neither direction allocates. */
+static void nothing_is_allocated(void **state)
+{
+    struct dbe_msg msg;
+    size_t len = 0;
+
+    (void)state;
+    base_fail_alloc_at(1);
+    assert_int_equal(build_rich(sizeof mem, &len), DBE_OK);
+    assert_int_equal(dbe_msg_decode(mem, len, &msg, NULL), DBE_OK);
+    assert_int_equal(base_alloc_count(), 0);
+    base_fail_alloc_at(0);
+}
+
 /* Two types above the index that share their hint are still two. */
 static void hints_are_only_hints(void **state)
 {
@@ -346,6 +360,7 @@ int main(void)
         cmocka_unit_test(forwarding_keeps_unknown_tlvs), cmocka_unit_test(a_full_path_is_refused),
         cmocka_unit_test(every_kind_has_its_reader),     cmocka_unit_test(the_first_error_has_its_type),
         cmocka_unit_test(messages_back_to_back),         cmocka_unit_test(hints_are_only_hints),
+        cmocka_unit_test(nothing_is_allocated),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,8 @@ struct form {
     size_t seen[PAYLOAD_FIELDS_MAX];       /* elements of each field so far */
     struct payload_item last[PAYLOAD_FIELDS_MAX];
     const uint8_t *bytes;
+    uint32_t *entries; /* offsets of the entries of its maps, one behind the other; NULL: it has none */
+    size_t entries_count;
     bool rules;
     unsigned depth;
     struct dbe_diag *diag;
@@ -100,39 +102,37 @@ static dbe_err form_packed(const struct form *f, const struct payload_item *item
     return DBE_OK;
 }
 
-/* Bytes of the key of a map's entry, whose form is good. */
-static const uint8_t *entry_key(const uint8_t *bytes, const struct payload_item *entry, size_t *ret_len)
+/* The key of a map's entry, whose form is good; one that is absent is empty. */
+static struct payload_item entry_key(const uint8_t *bytes, const struct payload_item *entry)
 {
     struct payload_reader r = {.bytes = bytes, .at = entry->data, .end = entry->data + entry->len};
     struct payload_item item;
 
-    *ret_len = 0;
     while (r.at < r.end && payload_next(&r, &item, NULL) == DBE_OK)
-        if (item.id == 1) {
-            *ret_len = item.len;
-            return bytes + item.data;
-        }
-    return bytes + entry->data;
+        if (item.id == 1)
+            return item;
+    return (struct payload_item){.data = entry->data};
 }
 
-/* Is the key of `entry` that of an entry before it? Entries are few: DBE_PAYLOAD_MAP_MAX. */
-static dbe_err form_map(const struct form *f, size_t start, const struct payload_item *entry)
+/* Is the key of `entry` that of an entry before it? The entries' places are kept, and both their number and the length
+ * of a key are bounded, so that no payload makes this slow. */
+static dbe_err form_map(struct form *f, const struct payload_item *entry)
 {
-    struct payload_reader r = {.bytes = f->bytes, .at = start, .end = entry->at};
-    struct payload_item before;
-    size_t len, other_len;
-    const uint8_t *key = entry_key(f->bytes, entry, &len);
+    struct payload_item key = entry_key(f->bytes, entry), before, other;
 
-    if (f->seen[f->field - f->desc->fields] >= DBE_PAYLOAD_MAP_MAX)
-        return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", entry->at, "more entries than a map may have");
-    while (r.at < r.end && payload_next(&r, &before, NULL) == DBE_OK) {
-        const uint8_t *other;
-        if (before.id != f->field->id)
-            continue;
-        other = entry_key(f->bytes, &before, &other_len);
-        if (other_len == len && memcmp(other, key, len) == 0)
+    if (f->entries_count == DBE_PAYLOAD_MAP_MAX)
+        return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", entry->at, "more entries than the maps of a message may have");
+    if (key.len > DBE_PAYLOAD_KEY_MAX)
+        return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", key.at, "a key that is too long");
+    for (size_t i = 0; i < f->entries_count; i++) {
+        struct payload_reader r = {.bytes = f->bytes, .at = f->entries[i], .end = entry->at};
+        if (payload_next(&r, &before, NULL) != DBE_OK || before.id != f->field->id)
+            continue; /* of another map */
+        other = entry_key(f->bytes, &before);
+        if (other.len == key.len && memcmp(f->bytes + other.data, f->bytes + key.data, key.len) == 0)
             return form_fail(f, DBE_E_DUPLICATE, "spec 3.14", entry->at, "the key stands twice");
     }
+    f->entries[f->entries_count++] = (uint32_t)entry->at; /* a payload is far below 4 GiB */
     return DBE_OK;
 }
 
@@ -146,8 +146,8 @@ static dbe_err form_nested(struct form *f, const struct payload_item *item)
     return form_message(&in, item->data, item->data + item->len);
 }
 
-/* One field of the message, whose descriptor is f->field; the message started at `start`. */
-static dbe_err form_item(struct form *f, const struct payload_item *item, size_t start)
+/* One field of the message, whose descriptor is f->field. */
+static dbe_err form_item(struct form *f, const struct payload_item *item)
 {
     const payload_field *field = f->field;
     size_t i = (size_t)(field - f->desc->fields);
@@ -165,7 +165,7 @@ static dbe_err form_item(struct form *f, const struct payload_item *item, size_t
     else
         DBE_TRY(form_number(f, item->num, item->at));
     if (payload_is_map(field))
-        DBE_TRY(form_map(f, start, item));
+        DBE_TRY(form_map(f, item));
     f->seen[i]++;
     f->last[i] = *item;
     return DBE_OK;
@@ -222,7 +222,7 @@ static dbe_err form_rules(struct form *f, size_t start)
     return DBE_OK;
 }
 
-static dbe_err form_message(struct form *f, size_t at, size_t end)
+static dbe_err form_fields(struct form *f, size_t at, size_t end)
 {
     struct payload_reader r = {.bytes = f->bytes, .at = at, .end = end};
     struct payload_item item;
@@ -235,9 +235,26 @@ static dbe_err form_message(struct form *f, size_t at, size_t end)
             return form_fail(f, DBE_E_MALFORMED, "spec 3.13", r.at, why);
         f->field = payload_find(f->desc, item.id, &index);
         if (f->field != NULL) /* protobuf ignores what it does not know, and so do we */
-            DBE_TRY(form_item(f, &item, at));
+            DBE_TRY(form_item(f, &item));
     }
     return f->rules ? form_rules(f, at) : DBE_OK;
+}
+
+/* A message with maps takes room for their entries on the stack, and only that one does: noinline keeps it there. */
+__attribute__((noinline)) static dbe_err form_with_maps(struct form *f, size_t at, size_t end)
+{
+    uint32_t entries[DBE_PAYLOAD_MAP_MAX];
+
+    f->entries = entries;
+    return form_fields(f, at, end);
+}
+
+static dbe_err form_message(struct form *f, size_t at, size_t end)
+{
+    for (unsigned i = 0; i < f->desc->n_fields; i++)
+        if (payload_is_map(&f->desc->fields[i]))
+            return form_with_maps(f, at, end);
+    return form_fields(f, at, end);
 }
 
 dbe_err payload_form(const payload_desc *desc, const void *payload, size_t len, bool with_rules,

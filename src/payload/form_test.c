@@ -148,6 +148,47 @@ static void maps_have_their_maximum(void **state)
     assert_int_equal(judge(&kinds__all__descriptor, bytes, full, false, &diag), DBE_OK);
     assert_int_equal(judge(&kinds__all__descriptor, bytes, len, false, &diag), DBE_E_TOO_LARGE);
     assert_int_equal(diag.offset, full);
+    bytes[full] = 0xCA; /* an entry of another map counts as well, with a key of its own */
+    assert_int_equal(judge(&kinds__all__descriptor, bytes, len, false, &diag), DBE_E_TOO_LARGE);
+}
+
+/* spec 3.14: the length of a key; and two maps may have the same one. */
+static void keys_have_their_maximum(void **state)
+{
+    static uint8_t bytes[7 + DBE_PAYLOAD_KEY_MAX + 1];
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    for (size_t len = DBE_PAYLOAD_KEY_MAX - 1; len <= DBE_PAYLOAD_KEY_MAX + 1; len++) {
+        size_t entry = 3 + len; /* tag, and a length of two bytes */
+        memcpy(bytes, (const uint8_t[]){0xD2, 1, (uint8_t)(entry | 0x80), (uint8_t)(entry >> 7), 0x0A,
+                                        (uint8_t)(len | 0x80), (uint8_t)(len >> 7)}, 7);
+        memset(bytes + 7, 'k', len);
+        assert_int_equal(payload_form(&kinds__all__descriptor, bytes, 7 + len, false, &diag),
+                         len <= DBE_PAYLOAD_KEY_MAX ? DBE_OK : DBE_E_TOO_LARGE);
+    }
+    assert_int_equal(diag.offset, 4);
+    memcpy(bytes, "\xCA\1\3\x0A\1k\xD2\1\3\x0A\1k", 12);
+    assert_int_equal(judge(&kinds__all__descriptor, bytes, 12, false, &diag), DBE_OK);
+}
+
+/* However the entries lie, a large payload is judged in one pass; looking back over all of it takes minutes. */
+static void junk_between_entries_costs_nothing(void **state)
+{
+    size_t len = DBE_PAYLOAD_MAX_BYTES, at = 0;
+    uint8_t *bytes = malloc(len);
+
+    (void)state;
+    for (; at + 16 < len - DBE_PAYLOAD_MAP_MAX * 16; at += 3)
+        memcpy(bytes + at, "\xF8\7\1", 3); /* an unknown field, five million times */
+    for (size_t i = 0; i < DBE_PAYLOAD_MAP_MAX; i++, at += 9) {
+        char key[8];
+        snprintf(key, sizeof key, "%04zx", i);
+        memcpy(bytes + at, "\xD2\1\6\x0A\4", 5);
+        memcpy(bytes + at + 5, key, 4);
+    }
+    assert_int_equal(payload_form(&kinds__all__descriptor, bytes, at, false, NULL), DBE_OK);
+    free(bytes);
 }
 
 static size_t pack_chat(float temperature, float top_p, size_t stops, uint8_t out[256])
@@ -320,6 +361,8 @@ int main(void)
         cmocka_unit_test(good_forms),
         cmocka_unit_test(depth_has_its_maximum),
         cmocka_unit_test(maps_have_their_maximum),
+        cmocka_unit_test(keys_have_their_maximum),
+        cmocka_unit_test(junk_between_entries_costs_nothing),
         cmocka_unit_test(chat_ranges),
         cmocka_unit_test(other_ranges),
         cmocka_unit_test(rules_are_the_schema_s),

@@ -78,7 +78,7 @@ static void long_texts(void **state)
     for (size_t len = 120; len < sizeof text; len += 3) {
         memset(text, 'a', len);
         text[len] = '\0';
-        snprintf(json, sizeof json, "{\"inner\":{\"text\":\"%s\",\"texts\":[\"%s\"]},\"blobs\":{\"%s\":\"aGk=\"}}",
+        snprintf(json, sizeof json, "{\"inner\":{\"text\":\"%s\",\"texts\":[\"%s\"]},\"blobs\":{\"%.256s\":\"aGk=\"}}",
                  text, text, text);
         assert_non_null(strstr(there_and_back(&kinds__all__descriptor, json), text));
     }
@@ -388,6 +388,25 @@ static void every_capacity(void **state)
     assert_int_equal(need, 77);
 }
 
+/* Neither direction allocates, whatever stands in the payload. */
+static void nothing_is_allocated(void **state)
+{
+    static const char json[] = "{\"event_id\":\"e\",\"signals\":{\"a\":0.5,\"b\":1},\"score\":0.25}";
+    uint8_t bytes[256];
+    char out[4096];
+    size_t len = 0, out_len = 0;
+
+    (void)state;
+    base_fail_alloc_at(1);
+    assert_int_equal(dbe_payload_from_json(DBE_MSG_SOC_EVENT, json, strlen(json), bytes, sizeof bytes, &len, NULL),
+                     DBE_OK);
+    assert_int_equal(dbe_payload_to_json(DBE_MSG_SOC_EVENT, bytes, len, out, sizeof out, &out_len, NULL), DBE_OK);
+    assert_int_equal(dbe_payload_check(DBE_MSG_SOC_EVENT, bytes, len, NULL), DBE_OK);
+    assert_int_equal(dbe_msg_explain(bytes, len, out, sizeof out, &out_len), DBE_OK);
+    assert_int_equal(base_alloc_count(), 0);
+    base_fail_alloc_at(0);
+}
+
 /* A payload that would exceed its maximum is refused even where nothing is written. */
 static void a_payload_has_its_maximum(void **state)
 {
@@ -432,6 +451,7 @@ int main(void)
         cmocka_unit_test(the_first_users), cmocka_unit_test(json_has_its_limits), cmocka_unit_test(every_type),
         cmocka_unit_test(every_capacity),  cmocka_unit_test(any_order),
         cmocka_unit_test(a_payload_has_its_maximum),
+        cmocka_unit_test(nothing_is_allocated),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
