@@ -56,6 +56,7 @@ struct tp_listener {
 extern const struct tp_impl tp_uds;
 extern const struct tp_impl tp_shm;
 extern const struct tp_impl tp_inproc;
+extern const struct tp_impl tp_sim;
 
 /* Make room for more input. E_TOO_LARGE when the owner left recv_max_bytes unconsumed, E_NOMEM. */
 dbe_err tp_in_room(struct tp_conn *conn, size_t *ret_room) DBE_MUST_CHECK;

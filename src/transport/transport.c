@@ -13,7 +13,7 @@
 
 enum { QUEUE_CHUNK_BYTES = 64 * 1024 };
 
-static const struct tp_impl *const impls[] = {&tp_uds, &tp_shm, &tp_inproc};
+static const struct tp_impl *const impls[] = {&tp_uds, &tp_shm, &tp_inproc, &tp_sim};
 
 static const struct tp_impl *impl_of(const char *address, const char **ret_rest, struct dbe_diag *diag)
 {
