@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * shm_test.c - rings with every wrong position, memory that is not what it must be, hostile and killed processes at
- * the other end, threads that sleep and wake. What every transport must do is in transport_test.c.
+ * shm_test.c - shared memory that is not what it must be, hostile and killed processes at the other end, threads that
+ * sleep and wake. What every transport must do is in transport_test.c, the rings alone are in shm_ring_test.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,152 +27,7 @@
 #include "transport/shm.h"
 #include "transport/transport.h"
 
-enum { SMALL = 64, TURNS_MAX = 200000, RECV_MAX = 64 * 1024, SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
-
-/* ---- the ring ---------------------------------------------------------------------------------------------------- */
-
-struct ring {
-    struct shm_dir dir;
-    uint8_t guard_before[SMALL], data[SMALL], guard_after[SMALL];
-    struct shm_writer w;
-    struct shm_reader r;
-};
-
-static void ring_init(struct ring *ring, uint64_t at)
-{
-    memset(ring, 0, sizeof *ring);
-    memset(ring->guard_before, 0xA5, SMALL);
-    memset(ring->guard_after, 0xA5, SMALL);
-    ring->w = (struct shm_writer){.dir = &ring->dir, .data = ring->data, .size = SMALL, .head = at, .tail = at};
-    ring->r = (struct shm_reader){.dir = &ring->dir, .data = ring->data, .size = SMALL, .tail = at};
-    atomic_store(&ring->dir.head, at);
-    atomic_store(&ring->dir.tail, at);
-}
-
-static void guards_are_whole(const struct ring *ring)
-{
-    for (size_t i = 0; i < SMALL; i++)
-        assert_true(ring->guard_before[i] == 0xA5 && ring->guard_after[i] == 0xA5);
-}
-
-/* Every size at every place, over the end of the ring and over the end of the positions. */
-static void bytes_wrap_around_at_every_size(void **state)
-{
-    (void)state;
-    for (size_t size = 1; size <= SMALL; size++) {
-        for (uint64_t start = 0; start < SMALL; start++) {
-            struct ring ring;
-            uint8_t in[SMALL], out[SMALL];
-            size_t n = 0;
-            ring_init(&ring, UINT64_MAX - SMALL - 5 + start);
-            for (unsigned round = 0; round < 5; round++) {
-                for (size_t i = 0; i < size; i++)
-                    in[i] = (uint8_t)(round * 31 + i + size);
-                assert_int_equal(shm_write(&ring.w, in, size, &n), DBE_OK);
-                assert_int_equal(n, size);
-                assert_int_equal(shm_read(&ring.r, out, sizeof out, &n), DBE_OK);
-                assert_int_equal(n, size);
-                assert_memory_equal(in, out, size);
-            }
-            guards_are_whole(&ring);
-        }
-    }
-}
-
-static void a_full_ring_takes_nothing_and_says_when_there_is_room(void **state)
-{
-    struct ring ring;
-    uint8_t bytes[SMALL * 2] = {0};
-    size_t n = 0;
-
-    (void)state;
-    ring_init(&ring, 7);
-    assert_int_equal(shm_write(&ring.w, bytes, sizeof bytes, &n), DBE_OK);
-    assert_int_equal(n, SMALL);
-    assert_int_equal(shm_write(&ring.w, bytes, 1, &n), DBE_OK);
-    assert_int_equal(n, 0);
-    assert_false(shm_writer_waits(&ring.w));
-    assert_int_equal(shm_read(&ring.r, bytes, 3, &n), DBE_OK);
-    assert_int_equal(n, 3);
-    assert_true(shm_wake_writer(&ring.r));
-    assert_false(shm_wake_writer(&ring.r)); /* once */
-    assert_true(shm_writer_waits(&ring.w)); /* there is room: do not wait */
-    assert_int_equal(shm_write(&ring.w, bytes, SMALL, &n), DBE_OK);
-    assert_int_equal(n, 3);
-}
-
-static void who_sleeps_is_woken_once(void **state)
-{
-    struct ring ring;
-    uint8_t byte = 1;
-    size_t n = 0;
-
-    (void)state;
-    ring_init(&ring, 0);
-    assert_false(shm_wake_reader(&ring.w)); /* it is awake */
-    assert_false(shm_reader_sleeps(&ring.r));
-    assert_int_equal(shm_write(&ring.w, &byte, 1, &n), DBE_OK);
-    assert_true(shm_wake_reader(&ring.w));
-    assert_false(shm_wake_reader(&ring.w));
-    assert_true(shm_reader_sleeps(&ring.r)); /* there is something: do not sleep */
-    shm_reader_looks(&ring.r);
-    assert_false(shm_wake_reader(&ring.w));
-    atomic_store(&ring.dir.gone, 1);
-    assert_int_equal(shm_write(&ring.w, &byte, 1, &n), DBE_E_CLOSED);
-}
-
-static void a_wild_position_is_an_error_and_moves_nothing(void **state)
-{
-    static const uint64_t starts[] = {0, 1, SMALL - 1, SMALL, 1000, UINT64_MAX - 10, UINT64_MAX};
-    static const uint64_t off[] = {SMALL + 1, SMALL * 2, 1 << 20, UINT64_C(1) << 63, UINT64_MAX - 1, UINT64_MAX - SMALL};
-
-    (void)state;
-    for (size_t s = 0; s < BASE_ARRAY_LEN(starts); s++) {
-        for (size_t i = 0; i < BASE_ARRAY_LEN(off); i++) {
-            struct ring ring;
-            uint8_t bytes[SMALL + 1] = {0};
-            size_t n = 99;
-            ring_init(&ring, starts[s]);
-            atomic_store(&ring.dir.head, starts[s] + off[i]);
-            assert_int_equal(shm_read(&ring.r, bytes, sizeof bytes, &n), DBE_E_PROTOCOL);
-            assert_true(shm_readable(&ring.r)); /* so that somebody looks, and sees that it is wild */
-            assert_int_equal(n, 99);
-            assert_true(ring.r.tail == starts[s]);
-
-            if (off[i] == UINT64_MAX - 1)
-                continue; /* two bytes before the head: an honest reader can be there */
-            ring_init(&ring, starts[s]);
-            assert_int_equal(shm_write(&ring.w, bytes, 10, &n), DBE_OK);
-            atomic_store(&ring.dir.tail, starts[s] + 10 + off[i]);
-            assert_int_equal(shm_write(&ring.w, bytes, SMALL, &n), DBE_E_PROTOCOL);
-            assert_true(shm_writer_waits(&ring.w));
-            assert_true(ring.w.head == starts[s] + 10);
-            guards_are_whole(&ring);
-        }
-    }
-}
-
-static void a_position_that_goes_back_is_wild(void **state)
-{
-    struct ring ring;
-    uint8_t bytes[SMALL] = {0};
-    size_t n = 0;
-
-    (void)state;
-    ring_init(&ring, 100);
-    assert_int_equal(shm_write(&ring.w, bytes, SMALL, &n), DBE_OK);
-    atomic_store(&ring.dir.tail, 110);
-    assert_int_equal(shm_write(&ring.w, bytes, SMALL, &n), DBE_OK);
-    assert_int_equal(n, 10);
-    atomic_store(&ring.dir.tail, 111);
-    assert_int_equal(shm_write(&ring.w, bytes, SMALL, &n), DBE_OK);
-    atomic_store(&ring.dir.tail, 110); /* still within a ring's length of the head, but it was further */
-    assert_int_equal(shm_write(&ring.w, bytes, SMALL, &n), DBE_E_PROTOCOL);
-    ring.r.tail = 111;
-    assert_int_equal(shm_read(&ring.r, bytes, 20, &n), DBE_OK);
-    atomic_store(&ring.dir.head, 120);
-    assert_int_equal(shm_read(&ring.r, bytes, 20, &n), DBE_E_PROTOCOL);
-}
+enum { TURNS_MAX = 200000, RECV_MAX = 64 * 1024, SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 
 /* ---- the memory -------------------------------------------------------------------------------------------------- */
 
@@ -617,6 +473,7 @@ static void a_killed_process_is_noticed_and_what_it_wrote_arrives(void **state)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* whatever becomes of this test */
         struct dbe_loop *loop = NULL;
         struct end e = {0};
         bool fine = base_loop_new(&loop) == DBE_OK &&
@@ -642,22 +499,27 @@ static void a_process_killed_while_the_ring_is_full_is_noticed(void **state)
 {
     struct fixture *f = *state;
     uint8_t *bytes = numbered(0, SHM_RING_BYTES * 2);
-    int status;
-    pid_t pid = fork();
+    int ready[2], status;
+    char byte;
 
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* whatever becomes of this test */
         struct dbe_loop *loop = NULL;
         struct end e = {0};
         bool fine = base_loop_new(&loop) == DBE_OK &&
                     tp_connect(loop, f->address, &ops, &e, RECV_MAX, &e.conn, NULL) == DBE_OK;
         while (fine && e.connected == 0)
             fine = base_loop_turn(loop, -1) == DBE_OK;
+        fine = fine && write(ready[1], "r", 1) == 1;
         for (;;)
             (void)pause(); /* connected, and never reads */
     }
     for (int i = 0; i < TURNS_MAX && f->far.conn == NULL; i++)
         assert_int_equal(base_loop_turn(f->loop, 1), DBE_OK);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
     assert_int_equal(tp_send(f->far.conn, bytes, SHM_RING_BYTES * 2), DBE_OK);
     for (int i = 0; i < 10; i++)
         assert_int_equal(base_loop_turn(f->loop, 0), DBE_OK);
@@ -666,6 +528,8 @@ static void a_process_killed_while_the_ring_is_full_is_noticed(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     until_count(f, &f->far.closed, 1);
     assert_int_equal(f->far.why, DBE_E_CLOSED);
+    (void)close(ready[0]);
+    (void)close(ready[1]);
     free(bytes);
 }
 
@@ -827,11 +691,6 @@ static void no_wake_up_is_lost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_wrap_around_at_every_size),
-        cmocka_unit_test(a_full_ring_takes_nothing_and_says_when_there_is_room),
-        cmocka_unit_test(who_sleeps_is_woken_once),
-        cmocka_unit_test(a_wild_position_is_an_error_and_moves_nothing),
-        cmocka_unit_test(a_position_that_goes_back_is_wild),
         cmocka_unit_test(the_memory_cannot_shrink_and_idle_pages_go_back),
         cmocka_unit_test(every_failed_step_of_an_offer_is_reported),
         HOSTILE(an_offer_that_is_not_what_it_must_be_is_refused),
