@@ -96,9 +96,33 @@ static dbe_err gather(struct dbe_peer *p, const void *bytes, size_t len)
     return DBE_OK;
 }
 
+/* Where the peer reads more slowly than we write, a large message is sealed straight into what waits. True if it was
+ * tried; *ret says how it went. */
+static bool seal_into_queue(struct dbe_peer *p, const void *bytes, size_t len, dbe_err *ret)
+{
+    const size_t record = DBE_RECORD_HEADER_BYTES + len + NODE_SEAL_EXTRA_BYTES;
+    struct base_buf room;
+
+    if (p->conn == NULL || len <= NODE_GATHER_MSG_BYTES || tp_queued_bytes(p->conn) == 0)
+        return false;
+    out_flush(p); /* what was said before goes before */
+    void *at = p->doom == DBE_OK ? tp_send_room(p->conn, record) : NULL;
+    if (at == NULL)
+        return false;
+    base_buf_init_fixed(&room, at, record);
+    *ret = sess_seal(p->sess, bytes, len, node_now_ns(p->node), &room);
+    if (*ret == DBE_OK)
+        tp_send_room_used(p->conn, room.len);
+    return *ret != DBE_E_TOO_LARGE; /* more is owed than the room was made for: it is still owed */
+}
+
 static dbe_err seal_alone(struct dbe_peer *p, const void *bytes, size_t len)
 {
+    dbe_err err = DBE_OK;
+
     DBE_TRY(out_seal(p));
+    if (seal_into_queue(p, bytes, len, &err))
+        return err;
     DBE_TRY(out_reserve(p, DBE_RECORD_HEADER_BYTES + len + NODE_SEAL_EXTRA_BYTES));
     return sess_seal(p->sess, bytes, len, node_now_ns(p->node), &p->out);
 }

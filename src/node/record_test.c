@@ -173,6 +173,60 @@ static void any_mixture_arrives_in_order(void **state)
     free(text);
 }
 
+static unsigned in_order, sizes_seen;
+
+/* Message n has n as its id, and n in every byte of its payload. */
+static void expect_next(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
+{
+    (void)ctx, (void)peer;
+    assert_int_equal(msg->correlation_id, ++in_order);
+    for (size_t i = 0; i < msg->payload_len; i++)
+        if (msg->payload[i] != (uint8_t)in_order)
+            fail_msg("message %u was changed", in_order);
+    sizes_seen += (unsigned)msg->payload_len;
+}
+
+/* Large ones are sealed straight into what waits for a slow peer, small ones are gathered: order and bytes stay. */
+static void what_waits_keeps_its_order(void **state)
+{
+    enum { COUNT = 400, CAP = 90000 };
+    static const struct dbe_node_ops ops = {.on_message = expect_next};
+    struct fx *f = *state;
+    struct dbe_node_config c = fx_config(&f->server, fx_world.router, fx_world.ours);
+    uint8_t *msg = malloc(CAP);
+    uint32_t seed = 11;
+    unsigned sent = 0;
+
+    assert_non_null(msg);
+    c.ops = &ops;
+    fx_member_again(f, &f->server, &c);
+    c = fx_config(&f->client, fx_world.shim, fx_world.ours);
+    c.rekey_records = 50; /* notices among them */
+    fx_member_again(f, &f->client, &c);
+    assert_int_equal(dbe_node_listen(f->server.node, f->address, NULL), DBE_OK);
+    assert_int_equal(dbe_node_link(f->client.node, f->address, 0, -1, &f->link), DBE_OK);
+    FX_UNTIL(f, dbe_link_peer(f->link) != NULL);
+    in_order = sizes_seen = 0;
+    for (unsigned n = 1; n <= COUNT; n++) {
+        const size_t payload = n % 3 == 0 ? draw(&seed) % 200 : draw(&seed) % (CAP - 100);
+        struct dbe_builder b;
+        size_t len = 0;
+        dbe_build_begin(&b, msg, CAP, DBE_MSG_L7_CHAT_REQ, 0, n);
+        memset(dbe_build_payload_room(&b, payload), (int)(n & 0xFF), payload);
+        assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
+        assert_int_equal(dbe_send(dbe_link_peer(f->link), msg, len), DBE_OK);
+        sent += (unsigned)payload;
+        if (n % 100 == 99)
+            assert_true(dbe_peer_queued_bytes(dbe_link_peer(f->link)) > 0);
+        if (n % 100 == 0)
+            fx_turn(f, 1); /* the peer reads a little */
+    }
+    FX_UNTIL(f, in_order == COUNT);
+    assert_int_equal(sizes_seen, sent);
+    assert_int_equal(dbe_peer_queued_bytes(dbe_link_peer(f->link)), 0);
+    free(msg);
+}
+
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
 /* Between turns a channel holds no buffer; the node keeps a few for whoever speaks next. */
@@ -202,6 +256,7 @@ int main(void)
         FX_BOTH(broken_message_costs_only_itself),
         FX_BOTH(messages_of_a_turn_share_a_record),
         FX_BOTH(any_mixture_arrives_in_order),
+        FX_BOTH(what_waits_keeps_its_order),
         FX_BOTH(idle_channel_keeps_no_buffer),
     };
     return cmocka_run_group_tests_name("records of a node", tests, fx_world_up, fx_world_down);

@@ -15,6 +15,8 @@ enum {
     TP_LINGER_MS = 5000,              /* how long a closed connection may still write what was queued            */
 };
 
+struct tp_queue;
+
 struct tp_impl {
     const char *scheme; /* "uds:", with the colon */
     dbe_err (*listen)(struct dbe_loop *loop, const char *rest, tp_accept_fn *fn, void *ctx, struct tp_listener **ret,
@@ -25,6 +27,8 @@ struct tp_impl {
     dbe_err (*start)(struct tp_conn *conn);
     dbe_err (*send)(struct tp_conn *conn, const void *data, size_t len);
     size_t (*queued_bytes)(const struct tp_conn *conn);
+    /* The queue that will be written by itself because something is in it, else NULL. The slot may be NULL. */
+    struct tp_queue *(*queue)(struct tp_conn *conn);
     void (*close)(struct tp_conn *conn, bool after_drain);
     dbe_err (*peer_cred)(const struct tp_conn *conn, uint32_t *ret_uid, int32_t *ret_pid);
 };
@@ -77,6 +81,9 @@ struct tp_queue {
     size_t           bytes;
 };
 dbe_err tp_queue_add(struct tp_queue *q, const uint8_t *data, size_t len) DBE_MUST_CHECK; /* all or nothing */
+/* Room for `len` bytes in one piece at the end, and how many of them were used. NULL: no memory. */
+void   *tp_queue_room(struct tp_queue *q, size_t len);
+void    tp_queue_used(struct tp_queue *q, size_t len);
 void    tp_queue_consume(struct tp_queue *q, size_t len);
 void    tp_queue_free(struct tp_queue *q);
 

@@ -106,6 +106,23 @@ void tp_in_free(struct tp_conn *conn)
 
 /* ---- send queue ------------------------------------------------------------------------------------------------ */
 
+/* An empty chunk for at least `len` bytes, the last of the queue. NULL: no memory. */
+static struct tp_chunk *queue_grow(struct tp_queue *q, size_t len)
+{
+    size_t cap = BASE_MAX(len, (size_t)QUEUE_CHUNK_BYTES);
+    struct tp_chunk *chunk = base_realloc(NULL, 1, sizeof *chunk + cap); /* not zeroed: it is written at once */
+
+    if (chunk == NULL)
+        return NULL;
+    *chunk = (struct tp_chunk){.cap = cap};
+    if (q->tail == NULL)
+        q->head = chunk;
+    else
+        q->tail->next = chunk;
+    q->tail = chunk;
+    return chunk;
+}
+
 dbe_err tp_queue_add(struct tp_queue *q, const uint8_t *data, size_t len)
 {
     struct tp_chunk *tail = q->tail;
@@ -113,17 +130,11 @@ dbe_err tp_queue_add(struct tp_queue *q, const uint8_t *data, size_t len)
     size_t rest = len - fits;
 
     if (rest > 0) {
-        size_t cap = BASE_MAX(rest, (size_t)QUEUE_CHUNK_BYTES);
-        struct tp_chunk *chunk = base_realloc(NULL, 1, sizeof *chunk + cap); /* not zeroed: it is written at once */
+        struct tp_chunk *chunk = queue_grow(q, rest);
         if (chunk == NULL)
             return DBE_E_NOMEM;
-        *chunk = (struct tp_chunk){.cap = cap, .len = rest};
         memcpy(chunk->data, data + fits, rest);
-        if (tail == NULL)
-            q->head = chunk;
-        else
-            tail->next = chunk;
-        q->tail = chunk;
+        chunk->len = rest;
     }
     if (fits > 0) {
         memcpy(tail->data + tail->len, data, fits);
@@ -131,6 +142,22 @@ dbe_err tp_queue_add(struct tp_queue *q, const uint8_t *data, size_t len)
     }
     q->bytes += len;
     return DBE_OK;
+}
+
+void *tp_queue_room(struct tp_queue *q, size_t len)
+{
+    struct tp_chunk *tail = q->tail;
+
+    if (tail == NULL || tail->cap - tail->len < len)
+        tail = queue_grow(q, len);
+    return tail == NULL ? NULL : tail->data + tail->len;
+}
+
+void tp_queue_used(struct tp_queue *q, size_t len)
+{
+    BASE_INVARIANT(q->tail != NULL && len <= q->tail->cap - q->tail->len);
+    q->tail->len += len;
+    q->bytes += len;
 }
 
 void tp_queue_consume(struct tp_queue *q, size_t len)
@@ -205,6 +232,18 @@ dbe_err tp_conn_start(struct tp_conn *conn, const struct tp_conn_ops *ops, void 
 dbe_err tp_send(struct tp_conn *conn, const void *data, size_t len)
 {
     return len == 0 ? DBE_OK : conn->impl->send(conn, data, len);
+}
+
+void *tp_send_room(struct tp_conn *conn, size_t len)
+{
+    struct tp_queue *q = conn->impl->queue != NULL ? conn->impl->queue(conn) : NULL;
+
+    return q == NULL ? NULL : tp_queue_room(q, len);
+}
+
+void tp_send_room_used(struct tp_conn *conn, size_t len)
+{
+    tp_queue_used(conn->impl->queue(conn), len);
 }
 
 size_t tp_queued_bytes(const struct tp_conn *conn)

@@ -283,6 +283,13 @@ static dbe_err uds_send(struct tp_conn *conn, const void *data, size_t len)
     return DBE_OK;
 }
 
+static struct tp_queue *uds_queue(struct tp_conn *conn)
+{
+    struct uds_conn *c = uds_of(conn);
+
+    return c->queue.bytes > 0 && !c->broken && !c->lingering ? &c->queue : NULL;
+}
+
 static size_t uds_queued_bytes(const struct tp_conn *conn)
 {
     return ((const struct uds_conn *)conn)->queue.bytes;
@@ -340,6 +347,7 @@ const struct tp_impl tp_uds = {
     .start = uds_start,
     .send = uds_send,
     .queued_bytes = uds_queued_bytes,
+    .queue = uds_queue,
     .close = uds_close,
     .peer_cred = uds_peer_cred,
 };
