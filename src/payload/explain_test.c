@@ -26,7 +26,7 @@ static const char *explain(const uint8_t *bytes, size_t len, bool good)
     static char json[TEXT * 2];
     struct payload_out o = {.out = (uint8_t *)json, .cap = sizeof json};
     struct json j = {.text = (const uint8_t *)json};
-    uint8_t *exact = malloc(len > 0 ? len : 1);
+    uint8_t *exact = calloc(1, len > 0 ? len : 1);
     size_t text_len = 0;
 
     memcpy(exact, bytes, len);

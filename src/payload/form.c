@@ -121,7 +121,7 @@ static dbe_err form_map(struct form *f, const struct payload_item *entry)
     struct payload_item key = entry_key(f->bytes, entry), before, other;
 
     if (f->entries_count == DBE_PAYLOAD_MAP_MAX)
-        return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", entry->at, "more entries than the maps of a message may have");
+        return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", entry->at, "more entries than maps of a message may have");
     if (key.len > DBE_PAYLOAD_KEY_MAX)
         return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", key.at, "a key that is too long");
     for (size_t i = 0; i < f->entries_count; i++) {

@@ -18,7 +18,7 @@
 /* Judge an exact copy, so that a sanitizer sees one byte too many. */
 static dbe_err judge(const payload_desc *desc, const uint8_t *bytes, size_t len, bool rules, struct dbe_diag *diag)
 {
-    uint8_t *exact = malloc(len > 0 ? len : 1);
+    uint8_t *exact = calloc(1, len > 0 ? len : 1);
     dbe_err err;
 
     memcpy(exact, bytes, len);
