@@ -235,7 +235,8 @@ static dbe_err take(struct sess *s, const struct rule *rule, uint8_t *rec, size_
         return rule->take(s, rec, len, out);
     DBE_TRY(crypto_sha3_512(rec, len, digest)); /* taking opens it in place */
     DBE_TRY(rule->take(s, rec, len, out));
-    return sess_flight_keep(s, out->buf->data + start, out->buf->len - start, digest);
+    /* message 3 is answered by nothing, into a buffer that may not even exist */
+    return sess_flight_keep(s, out->buf->len > start ? out->buf->data + start : NULL, out->buf->len - start, digest);
 }
 
 /* Judge what is at `in`, and take it. `ret_told`: it was an alert, which is not answered. */
