@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """AsyncDBESocket: the same conversations inside one asyncio loop, and with a threaded socket at the other end."""
 import asyncio
+import gc
+import os
 import threading
 import unittest
 
@@ -106,6 +108,29 @@ class Async(unittest.IsolatedAsyncioTestCase):
         self.assertFalse(await router.send(answer(message, "for nobody")))
         await shim.close()
         await router.close()
+
+
+class Loops(unittest.TestCase):
+    """Loops that come and go leave no descriptors behind."""
+
+    def test_many_loops(self):
+        mesh = Mesh()
+        self.addCleanup(mesh.close)
+
+        async def once():
+            socket = AsyncDBESocket(bind_path=mesh.path("x"), keys=mesh.keys, device_id=43)
+            await socket.receive(timeout=0.001)
+            return socket
+
+        def descriptors():
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        asyncio.run(once())
+        before = descriptors()
+        for _ in range(5):
+            asyncio.run(once())
+        self.assertLessEqual(descriptors(), before)
 
 
 if __name__ == "__main__":

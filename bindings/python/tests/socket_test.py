@@ -290,11 +290,13 @@ class Ends(Case):
             except errors.E_CLOSED:
                 ended.append(True)
 
-        thread = threading.Thread(target=wait)
-        thread.start()
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
         socket.close()
-        thread.join(10)
-        self.assertEqual(ended, [True])
+        for thread in threads:
+            thread.join(10)
+        self.assertEqual(ended, [True] * 3)
         with self.assertRaises(errors.E_CLOSED):
             socket.receive(timeout=1)
         socket.close()

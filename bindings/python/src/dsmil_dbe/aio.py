@@ -52,7 +52,11 @@ class _AsyncPort(Port):
                 return False
             waiter: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
-            await asyncio.wait([waiter], timeout=left)
+            try:
+                await asyncio.wait([waiter], timeout=left)
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
         return True
 
 
@@ -77,6 +81,8 @@ class AsyncDBESocket:
                 return None
             outcome = port.inbox.popleft()
             if isinstance(outcome, DBEError):
+                if port.left:
+                    port.put(outcome)  # for the next who waits
                 raise outcome
             if outcome._request is None or not outcome._request.over:
                 return outcome

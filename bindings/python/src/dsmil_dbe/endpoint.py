@@ -132,6 +132,7 @@ class Endpoint:
         self._deliver = deliver
         self._changed = changed
         self._ended: Deque[int] = collections.deque(maxlen=ENDED_KEEP)
+        self._sweep_at = float("inf")
         self._key = next(_keys)
         self._node: Optional[ctypes.c_void_p] = ctypes.c_void_p()
         config = NodeConfig(credential=credential.ptr, trust=trust.ptr, ops=ctypes.pointer(_OPS), ctx=self._key,
@@ -261,8 +262,7 @@ class Endpoint:
             self._end(request)
             self._refuse(peer, message, problem)
             return
-        self.driver.call_later(max(0.0, request.left_s()), lambda: self._expire(request))
-        self.driver.kick()
+        self._watch_deadline(request.deadline)
 
     def _find(self, correlation_id: int) -> Optional[Request]:
         for peer in self.peers.values():
@@ -275,13 +275,26 @@ class Endpoint:
         if request.peer.requests.pop(request.correlation_id, None) is not None:
             self._ended.append(request.correlation_id)
 
-    def _expire(self, request: Request) -> None:
-        if request.over:
-            return
-        self._end(request)
-        self.counters["expired"] += 1
-        problem = E_TIMEOUT("the deadline passed here")
-        self._send_error(request.peer, request.correlation_id, request.request_id, problem)
+    def _watch_deadline(self, deadline: float) -> None:
+        """Look at the deadlines when the first of them passes: one task, however many requests wait."""
+        if deadline < self._sweep_at:
+            self._sweep_at = deadline
+            self.driver.call_later(max(0.0, deadline - time.monotonic()), self._sweep)
+            self.driver.kick()
+
+    def _sweep(self) -> None:
+        if time.monotonic() < self._sweep_at or self.closed:
+            return  # of an earlier plan
+        self._sweep_at = float("inf")
+        waiting = [request for peer in self.peers.values() for request in peer.requests.values()]
+        for request in waiting:
+            if request.left_s() > 0:
+                self._watch_deadline(request.deadline)
+            else:
+                self._end(request)
+                self.counters["expired"] += 1
+                self._send_error(request.peer, request.correlation_id, request.request_id,
+                                 E_TIMEOUT("the deadline passed here"))
 
     def _cancelled(self, peer: Peer, message: DBEMessage) -> None:
         request = peer.requests.get(message.correlation_id)

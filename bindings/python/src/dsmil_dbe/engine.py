@@ -19,7 +19,6 @@ import os
 import select
 import threading
 import time
-import weakref
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from ._lib import check, lib
@@ -145,47 +144,45 @@ class AsyncDriver(Driver):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self._loop = weakref.ref(loop)
+        self._loop = loop
         self._timer: Optional[asyncio.TimerHandle] = None
         self._soon = False
         loop.add_reader(self._fd, self._ready)
 
     def _ready(self) -> None:
         self._soon = False
-        loop = self._loop()
         with self.lock:
             wait_s = self._turn()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if wait_s is not None and loop is not None and not loop.is_closed():
-            self._timer = loop.call_later(wait_s, self._ready)
+        if wait_s is not None and not self._loop.is_closed():
+            self._timer = self._loop.call_later(wait_s, self._ready)
 
     def kick(self) -> None:
-        loop = self._loop()
-        if not self._soon and loop is not None and not loop.is_closed():
+        if not self._soon and not self._loop.is_closed():
             self._soon = True
-            loop.call_soon(self._ready)
+            self._loop.call_soon(self._ready)
 
     def _wake(self) -> None:
-        loop = self._loop()
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._ready)
+        if self._loop.is_closed():
+            self.stop()
+        else:
+            self._loop.call_soon_threadsafe(self._ready)
 
     def stop(self) -> None:
         """Close every channel and leave the loop."""
-        loop = self._loop()
         if self._timer is not None:
             self._timer.cancel()
-        if loop is not None and not loop.is_closed():
-            loop.remove_reader(self._fd)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
         with self.lock:
             self._free()
 
 
 _lock = threading.Lock()
 _thread_driver: Optional[ThreadDriver] = None
-_async_drivers: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDriver]" = weakref.WeakKeyDictionary()
+_async_drivers: "Dict[asyncio.AbstractEventLoop, AsyncDriver]" = {}  # those of closed loops end with the next one
 _leaked: Dict[int, Any] = {}
 
 
@@ -203,6 +200,8 @@ def async_driver() -> AsyncDriver:
     loop = asyncio.get_running_loop()
     with _lock:
         if loop not in _async_drivers:
+            for old in [old for old in _async_drivers if old.is_closed()]:
+                _async_drivers.pop(old).stop()
             _async_drivers[loop] = AsyncDriver(loop)
         return _async_drivers[loop]
 

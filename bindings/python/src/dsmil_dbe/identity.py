@@ -20,6 +20,15 @@ from .errors import E_ARGUMENT, E_CONFIG, E_NOT_FOUND
 from .registry import Role
 
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A thread of the parent may have held it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 _loaded: "Dict[str, Tuple[int, Credential]]" = {}
 
 

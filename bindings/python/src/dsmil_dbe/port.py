@@ -89,6 +89,7 @@ class Port:
         self.driver = driver
         self.bound = where.bind
         self.identity: IdentityInfo = where.credential.identity
+        self.left = False
         self._shared: Optional[_Shared] = None
         self._endpoint: Optional[Endpoint] = None
         with driver.lock:
@@ -174,6 +175,7 @@ class Port:
 
     def leave(self) -> None:
         """End what is this port's own, let go of what is shared."""
+        self.left = True
         endpoint, self._endpoint = self._endpoint, None
         shared, self._shared = self._shared, None
         if shared is not None:

@@ -79,6 +79,8 @@ class DBESocket:
             except queue.Empty:
                 return None
             if isinstance(outcome, DBEError):
+                if port.left:
+                    port.put(outcome)  # for the next thread that waits
                 raise outcome
             if outcome._request is None or not outcome._request.over:  # else nobody waits for its answer any more
                 return outcome
