@@ -9,11 +9,10 @@
 #include "keys_fixture.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -42,6 +41,30 @@ static inline int tf_run(char *const argv[])
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* What a test that failed left running. */
+static pid_t tf_running[16];
+
+static inline void tf_at_exit(void)
+{
+    for (size_t i = 0; i < BASE_ARRAY_LEN(tf_running); i++)
+        if (tf_running[i] > 0)
+            (void)kill(tf_running[i], SIGKILL);
+}
+
+static inline void tf_note(pid_t from, pid_t to)
+{
+    static bool registered;
+
+    if (!registered)
+        registered = atexit(tf_at_exit) == 0;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(tf_running); i++) {
+        if (tf_running[i] == from) {
+            tf_running[i] = to;
+            return;
+        }
+    }
+}
+
 /* swtpm as a daemon: when its parent ends, its sockets are there. False: it is not installed. */
 static inline bool tf_start(struct tf *t)
 {
@@ -56,12 +79,14 @@ static inline bool tf_start(struct tf *t)
     char *argv[] = {(char[]){"swtpm"}, (char[]){"socket"}, (char[]){"--tpm2"}, (char[]){"--tpmstate"}, state,
                     (char[]){"--server"}, server, (char[]){"--ctrl"}, ctrl, (char[]){"--flags"},
                     (char[]){"not-need-init,startup-clear"}, (char[]){"--pid"}, pid, (char[]){"--daemon"}, NULL};
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* the daemon becomes our child */
     if (tf_run(argv) != 0)
         return false;
     base_buf_init(&b, 64);
     assert_int_equal(base_file_read(pid_path, 63, &b, NULL), DBE_OK);
     t->pid = (pid_t)strtol(base_buf_cstr(&b), NULL, 10);
     base_buf_free(&b);
+    tf_note(0, t->pid);
     (void)snprintf(t->tcti, sizeof t->tcti, "swtpm:path=%s/s", t->dir);
     return true;
 }
@@ -73,11 +98,9 @@ static inline void tf_stop(struct tf *t)
 
     if (t->pid <= 0)
         return;
-    int fd = (int)syscall(SYS_pidfd_open, t->pid, 0U); /* it is not our child: waitpid cannot wait for it */
-    assert_true(fd >= 0);
     (void)kill(t->pid, SIGKILL);
-    assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1), 1);
-    (void)close(fd);
+    assert_int_equal(waitpid(t->pid, NULL, 0), t->pid);
+    tf_note(t->pid, 0);
     t->pid = 0;
     (void)snprintf(path, sizeof path, "%s/s", t->dir);
     (void)unlink(path);
