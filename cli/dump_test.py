@@ -71,6 +71,23 @@ class Dump(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertTrue(json.loads(out)["broken"])
 
+    def test_records_are_those_of_the_specification(self):
+        """spec 5.3, 5.4: each type at its shortest and longest, and one byte beyond both."""
+        spec = (ROOT / "docs/spec/dbe-v1.md").read_text(encoding="utf-8")
+        table = re.search(r"^\*\*5\.3\*\*.*?(?=^\*\*5\.4\*\*)", spec, re.S | re.M)[0]
+        rows = re.findall(r"^\| (0x\d\d) \| ([^|]+) \| [^|]+ \| (\d+)(?: to (\d+))? \|", table, re.M)
+        self.assertGreaterEqual(len(rows), 9)
+        for number, name, least, most in rows:
+            kind, least, most = int(number, 16), int(least), int(most or least)
+            for length, want in ((least, 0), (least - 1, 1), (most + 1, 1)):
+                head = struct.pack(">IBBHQ", length, kind, 0, 0, 0)
+                code, out, _ = dump("-", stdin=head + (bytes(length) if length <= least else b""))
+                self.assertEqual(code, want, f"{name} of {length} bytes: {out}")
+                self.assertIn(name, out)
+                self.assertEqual("spec 5.4" in out, want == 1)
+            code, out, _ = dump("-", stdin=struct.pack(">IBBHQ", most, kind, 0, 0, 0))
+            self.assertIn("spec 5.12", out)  # as long as may be, and cut
+
     def test_capture(self):
         pcap = self.dir / "out.pcap"
         self.assertEqual(dump("--pcap", pcap, self.put(ERROR + RECORD + ERROR[:20]))[:2], (0, ""))
