@@ -352,6 +352,12 @@ static void test_downgrade(void **state)
     ERR(DBE_E_DUPLICATE, feed(p.r, wire, &p.to_i));
     fake_pair_free(&p);
 
+    wire = until(&p, 1); /* spec 6.10: a share of another length than its suite's */
+    base_put_u16(wire->data + HEAD + SESS_MSG1_FIXED_BYTES, CRYPTO_SUITE_2);
+    ERR(DBE_E_MALFORMED, feed(p.r, wire, &p.to_i));
+    assert_string_equal(sess_diag(p.r)->clause, "message 1 share");
+    fake_pair_free(&p);
+
     wire = until(&p, 1); /* nothing in common */
     base_put_u16(wire->data + HEAD + SESS_MSG1_FIXED_BYTES, 0x7777);
     ERR(DBE_E_UNSUPPORTED, feed(p.r, wire, &p.to_i));
@@ -360,6 +366,58 @@ static void test_downgrade(void **state)
 }
 
 /* spec 6.11 */
+/* spec 6.10: the responder's list decides, among what was offered; a default initiator offers the first suite alone. */
+static void test_choice(void **state)
+{
+    static const struct {
+        uint16_t offer[2], accept[2];
+        size_t offers, accepts;
+        uint16_t chosen; /* 0: none */
+    } cases[] = {
+        {{0}, {0}, 0, 0, 1},    {{2}, {0}, 1, 0, 2}, {{2, 1}, {0}, 2, 0, 1}, {{1, 2}, {2, 1}, 2, 2, 2},
+        {{1, 2}, {2}, 2, 1, 2}, {{0}, {2}, 0, 1, 0}, {{2}, {1}, 1, 1, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++) {
+        struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
+        struct fake_pair p;
+
+        memcpy(ci.suites, cases[i].offer, sizeof cases[i].offer), ci.suites_count = cases[i].offers;
+        memcpy(cr.suites, cases[i].accept, sizeof cases[i].accept), cr.suites_count = cases[i].accepts;
+        OK(fake_pair_new(&p, &ci, &cr));
+        if (cases[i].chosen == 0) {
+            ERR(DBE_E_UNSUPPORTED, fake_handshake(&p));
+        } else {
+            OK(fake_handshake(&p));
+            assert_int_equal(sess_suite(p.i)->id, cases[i].chosen);
+            assert_int_equal(sess_suite(p.r)->id, cases[i].chosen);
+        }
+        fake_pair_free(&p);
+    }
+}
+
+/* spec 6.11: X25519 values that give the secret zero. */
+static void test_bad_x25519(void **state)
+{
+    struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
+    struct fake_pair p;
+
+    (void)state;
+    ci.suites[0] = CRYPTO_SUITE_2, ci.suites_count = 1;
+    OK(fake_pair_new(&p, &ci, &cr));
+    OK(sess_start(p.i, &p.to_r));
+    memset(p.to_r.data + HEAD + SESS_MSG1_FIXED_BYTES + 4, 0, CRYPTO_X25519_BYTES);
+    ERR(DBE_E_MALFORMED, feed(p.r, &p.to_r, &p.to_i));
+    fake_pair_free(&p);
+    OK(fake_pair_new(&p, &ci, &cr));
+    OK(sess_start(p.i, &p.to_r));
+    OK(feed(p.r, &p.to_r, &p.to_i));
+    memset(p.to_i.data + HEAD + SESS_MSG2_FIXED_BYTES, 0, CRYPTO_X25519_BYTES);
+    ERR(DBE_E_MALFORMED, feed(p.i, &p.to_i, &p.to_r));
+    fake_pair_free(&p);
+}
+
 static void test_bad_shares(void **state)
 {
     struct fake_pair p;
@@ -779,6 +837,8 @@ int main(void)
         cmocka_unit_test(test_policy_epoch),
         cmocka_unit_test(test_version),
         cmocka_unit_test(test_downgrade),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_bad_x25519),
         cmocka_unit_test(test_bad_shares),
         cmocka_unit_test(test_reflection),
         cmocka_unit_test(test_recorded),

@@ -308,6 +308,20 @@ static void test_nonce_invariant(void **state)
     assert_int_equal(p.i->state, SESS_DEAD);
     ERR(DBE_E_STATE, sess_seal(p.i, "x", 1, 1, &p.to_r));
     fake_pair_free(&p);
+
+    open_pair(&p, NULL); /* spec 5.7: not even for a goodbye, nor for what a rehandshake owes */
+    p.i->send.next_seq = UINT64_MAX;
+    before = p.to_r.len;
+    ERR(DBE_E_LIMIT, sess_close(p.i, &p.to_r));
+    assert_int_equal(p.to_r.len, before);
+    assert_int_equal(p.i->state, SESS_DEAD);
+    fake_pair_free(&p);
+    open_pair(&p, NULL);
+    p.i->send.next_seq = UINT64_MAX;
+    ERR(DBE_E_LIMIT, sess_rehandshake(p.i, NULL, 0, 1, &p.to_r));
+    assert_int_equal(p.i->state, SESS_DEAD);
+    assert_null(p.i->renew);
+    fake_pair_free(&p);
 }
 
 static void test_bad_notice(void **state)
