@@ -3,14 +3,16 @@
 # The front door: each target prepares the machine, configures and builds as far as it needs, then does its one thing.
 # The build itself is Meson's (meson.build); what is here could be typed by hand.
 #
-# Variables: ARGS (for `dsmil up`), MODEL, PREFIX, DESTDIR, T, FUZZ_SECONDS, FUZZ_TARGETS, DSMIL_DEPS, DSMIL_JOBS, CC
+# Variables: ARGS (for `dsmil up`), MODEL, PREFIX, DESTDIR, T, RUNS, SEED, FUZZ_SECONDS, FUZZ_TARGETS, COVERAGE_MIN,
+# DSMIL_DEPS, DSMIL_JOBS, CC
 
 PREFIX ?= /usr/local
 SANITIZER_OPTIONS = -Dwerror=false -Dbuildtype=debugoptimized
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all run test bench fuzz lint sanitize asan tsan clients install setup setup-dev build help clean distclean
+.PHONY: all run test sim model coverage valgrind bench fuzz lint sanitize asan tsan clients install setup setup-dev \
+	build help clean distclean
 
 all: build ## build everything (the default)
 
@@ -19,6 +21,21 @@ run: build ## build, make keys, start the mesh, show its first light and stay up
 
 test: build ## run all tests (T="name ..." runs some)
 	@scripts/test build
+
+sim: setup ## simulate RUNS (200000) channels from SEED (1000000), then whole nodes in virtual time
+	@NINJA_TARGETS="tests/sim/sim_session_fake tests/sim/sim_session_real tests/sim/sim_node" scripts/build build
+	@build/tests/sim/sim_session_fake --runs $(or $(RUNS),200000) --seed $(or $(SEED),1000000)
+	@build/tests/sim/sim_session_real --runs 3000 --seed $(or $(SEED),1000000)
+	@build/tests/sim/sim_node --runs 12 --seed $(or $(SEED),1000000)
+
+model: setup-dev ## check the models of the handshake and the channel with spin
+	@tests/model/run build-model
+
+coverage: setup-dev ## which lines of codec, session and crypto the tests run; fails below COVERAGE_MIN (95) percent
+	@scripts/coverage build-coverage
+
+valgrind: setup-dev ## run the unit tests of the protocol's core under memcheck
+	@scripts/valgrind build
 
 sanitize: asan tsan ## run all tests under AddressSanitizer + UBSan, then under ThreadSanitizer
 
@@ -37,6 +54,7 @@ fuzz: setup-dev ## run each fuzz target for FUZZ_SECONDS (20)
 bench: setup ## measure, in a release build
 	@scripts/build build-bench -Dbuildtype=release -Dtests=false
 	@meson test -C build-bench --no-rebuild --benchmark --verbose
+	@mkdir -p build/bench && cp build-bench/bench/*.json build/bench/
 
 lint: setup-dev ## check the rules of the tree: include direction, banned calls, lengths, registries, layout
 	@python3 -B tools/lint/lint_test.py
@@ -60,7 +78,7 @@ build: setup
 	@[ -e build/dsmil ] || ln -sf cli/dsmil build/dsmil
 
 clean: ## remove what these targets built
-	rm -rf build build-asan build-tsan build-fuzz build-bench
+	rm -rf build build-asan build-tsan build-fuzz build-bench build-coverage build-model build-ci
 
 distclean: clean ## the same and the private OpenSSL
 	rm -rf .deps

@@ -92,12 +92,14 @@ struct sess_config sim_config(struct sim *w, enum sess_role role)
 }
 
 /* The simulator's own memory comes from the C library: the n-th allocation that fails is one of the code under test. */
-static void own_buf(struct base_buf *b, size_t cap)
-{
-    void *mem = malloc(cap);
+static uint8_t own_mem[2][2][PARTIAL_MAX + 2 * HS_MAX]; /* of the run, and of the other channel inside it */
+static size_t own_depth;
 
-    BASE_INVARIANT(mem != NULL);
-    base_buf_init_fixed(b, mem, cap);
+static void own_bufs(struct sim_side *d, uint8_t *mem)
+{
+    base_buf_init_fixed(&d->partial, mem, PARTIAL_MAX);
+    base_buf_init_fixed(&d->hs_said, mem + PARTIAL_MAX, HS_MAX);
+    base_buf_init_fixed(&d->hs_heard, mem + PARTIAL_MAX + HS_MAX, HS_MAX);
 }
 
 void sim_begin(struct sim *w, uint64_t seed, const char *scenario, const struct sim_cred *creds)
@@ -112,12 +114,12 @@ void sim_begin(struct sim *w, uint64_t seed, const char *scenario, const struct 
     w->mem_before = sim_mem_live();
     sim_crypto_reset();
     base_random_set(&(const struct base_random_ops){sim_fill_random, &w->fill});
+    BASE_INVARIANT(own_depth < BASE_ARRAY_LEN(own_mem));
     for (size_t k = 0; k < 2; k++) {
         w->side[k].cred = &w->creds[k];
-        own_buf(&w->side[k].partial, PARTIAL_MAX);
-        own_buf(&w->side[k].hs_said, HS_MAX);
-        own_buf(&w->side[k].hs_heard, HS_MAX);
+        own_bufs(&w->side[k], own_mem[own_depth][k]);
     }
+    own_depth++;
 }
 
 void sim_open(struct sim *w, const struct sess_config *ci, const struct sess_config *cr)
@@ -157,13 +159,11 @@ void sim_end(struct sim *w)
             rec_free(&d->in[i]);
         for (size_t i = 0; i < BASE_MIN(d->history_count, (size_t)SIM_HISTORY_MAX); i++)
             rec_free(&d->history[i]);
-        free(d->partial.data);
-        free(d->hs_said.data);
-        free(d->hs_heard.data);
         free(d->seen);
     }
     for (size_t i = 0; i < w->splice_count; i++)
         rec_free(&w->splice[i]);
+    own_depth--;
     base_random_set(NULL);
     SIM_CHECK(w, sim_mem_live() == w->mem_before);
     SIM_CHECK(w, sim_crypto_clean());
@@ -497,7 +497,7 @@ void sim_drain(struct sim *w)
             (w->side[1].in_count == 0 || !sim_lives(&w->side[1])))
             return;
     }
-    SIM_CHECK(w, !"the two never fall silent");
+    sim_fail(w, "the two never fall silent", __FILE__, __LINE__);
 }
 
 /* ---- what is always true ----------------------------------------------------------------------------------------- */
