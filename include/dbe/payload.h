@@ -31,8 +31,9 @@ enum {
     DBE_PAYLOAD_DEPTH_MAX = 16,    /* messages within messages, and brackets within brackets of JSON */
     DBE_PAYLOAD_MAP_MAX = 1024,    /* entries of the maps of one message */
     DBE_PAYLOAD_KEY_MAX = 256,     /* bytes of a map's key */
+    DBE_PAYLOAD_ELEMENTS_MAX = 65536, /* of repeated fields, in the whole payload: memory that two bytes can ask for */
     DBE_PAYLOAD_NUMBER_MAX = 128,  /* characters of one number in JSON */
-    DBE_PAYLOAD_JSON_MAX_BYTES = 6 * DBE_PAYLOAD_MAX_BYTES + 65536, /* every byte of a text escaped */
+    DBE_PAYLOAD_JSON_MAX_BYTES = 8 * DBE_PAYLOAD_MAX_BYTES, /* every byte of a text escaped takes six */
 };
 
 /* The payload of a message of `msg_type` as JSON, without white space, into `out`.
@@ -42,9 +43,9 @@ enum {
  * use. On every other error *ret_len is untouched.
  *
  * E_UNSUPPORTED: no such message type. E_MALFORMED: no valid protobuf encoding of the type's message (spec 3.13).
- * E_UTF8, E_DUPLICATE, E_RANGE (a float that is no number), E_TOO_LARGE with *ret_len untouched (depth, entries of a
- * map): the form that clause 3.14 asks for is broken. `diag` (may be NULL) names the field by its path and the offset
- * in the payload. */
+ * E_UTF8, E_DUPLICATE, E_RANGE (a float that is no number), E_TOO_LARGE with *ret_len untouched (depth, elements,
+ * entries of maps): the form that clause 3.14 asks for is broken. `diag` (may be NULL) names the field by its path and
+ * the offset in the payload. */
 dbe_err dbe_payload_to_json(uint8_t msg_type, const void *payload, size_t len, char *out, size_t cap, size_t *ret_len,
                             struct dbe_diag *diag) DBE_MUST_CHECK;
 
@@ -60,7 +61,10 @@ dbe_err dbe_payload_to_json(uint8_t msg_type, const void *payload, size_t len, c
 dbe_err dbe_payload_from_json(uint8_t msg_type, const char *json, size_t len, void *out, size_t cap, size_t *ret_len,
                               struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* Does the payload have its form (as dbe_payload_to_json demands) and its values the ranges that the schema states
+/* Ask this before a payload from a peer is unpacked: protobuf-c takes tens of bytes for each element, and a payload of
+ * nothing but elements would cost a hundred times its size.
+ *
+ * Does the payload have its form (as dbe_payload_to_json demands) and its values the ranges that the schema states
  * (clause 3.15)? Errors as dbe_payload_to_json, and E_RANGE for a value outside its range. */
 dbe_err dbe_payload_check(uint8_t msg_type, const void *payload, size_t len, struct dbe_diag *diag) DBE_MUST_CHECK;
 

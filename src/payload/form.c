@@ -43,6 +43,7 @@ struct form {
     const uint8_t *bytes;
     uint32_t *entries; /* offsets of the entries of its maps, one behind the other; NULL: it has none */
     size_t entries_count;
+    size_t *elements; /* of repeated fields, of the whole payload */
     bool rules;
     unsigned depth;
     struct dbe_diag *diag;
@@ -138,8 +139,8 @@ static dbe_err form_map(struct form *f, const struct payload_item *entry)
 
 static dbe_err form_nested(struct form *f, const struct payload_item *item)
 {
-    struct form in = {.up = f, .desc = f->field->descriptor, .bytes = f->bytes, .rules = f->rules,
-                      .depth = f->depth + 1, .diag = f->diag};
+    struct form in = {.up = f, .desc = f->field->descriptor, .bytes = f->bytes, .elements = f->elements,
+                      .rules = f->rules, .depth = f->depth + 1, .diag = f->diag};
 
     if (in.depth > DBE_PAYLOAD_DEPTH_MAX)
         return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", item->at, "messages are nested too deeply");
@@ -152,6 +153,8 @@ static dbe_err form_item(struct form *f, const struct payload_item *item)
     const payload_field *field = f->field;
     size_t i = (size_t)(field - f->desc->fields);
 
+    if (field->label == PROTOBUF_C_LABEL_REPEATED && ++*f->elements > DBE_PAYLOAD_ELEMENTS_MAX)
+        return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", item->at, "more elements than a payload may have");
     if (payload_is_packed(field, item))
         DBE_TRY(form_packed(f, item));
     else if (item->wire != payload_wire_of(field))
@@ -261,8 +264,9 @@ dbe_err payload_form(const payload_desc *desc, const void *payload, size_t len, 
                      struct dbe_diag *diag)
 {
     static const uint8_t none[1];
-    struct form f = {.desc = desc, .bytes = payload != NULL ? payload : none, .rules = with_rules, .depth = 1,
-                     .diag = diag};
+    size_t elements = 0;
+    struct form f = {.desc = desc, .bytes = payload != NULL ? payload : none, .elements = &elements,
+                     .rules = with_rules, .depth = 1, .diag = diag};
 
     if (len > DBE_PAYLOAD_MAX_BYTES)
         return dbe_fail(diag, DBE_E_TOO_LARGE, "spec 3.8", 0, "%zu bytes of payload", len);

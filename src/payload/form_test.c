@@ -152,6 +152,24 @@ static void maps_have_their_maximum(void **state)
     assert_int_equal(judge(&kinds__all__descriptor, bytes, len, false, &diag), DBE_E_TOO_LARGE);
 }
 
+/* spec 3.14: elements of repeated fields, wherever they are. */
+static void elements_have_their_maximum(void **state)
+{
+    static uint8_t bytes[3 * (DBE_PAYLOAD_ELEMENTS_MAX + 2)];
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    for (size_t i = 0; i < DBE_PAYLOAD_ELEMENTS_MAX + 2; i++)
+        memcpy(bytes + 3 * i, "\xB2\1\0", 3); /* an empty text */
+    assert_int_equal(judge(&kinds__all__descriptor, bytes, 3 * DBE_PAYLOAD_ELEMENTS_MAX, false, &diag), DBE_OK);
+    assert_int_equal(judge(&kinds__all__descriptor, bytes, 3 * DBE_PAYLOAD_ELEMENTS_MAX + 3, false, &diag),
+                     DBE_E_TOO_LARGE);
+    assert_int_equal(diag.offset, 3 * DBE_PAYLOAD_ELEMENTS_MAX);
+    memcpy(bytes, "\x8A\1\3", 3); /* one of them in a message of its own counts as well, the message does not */
+    assert_int_equal(judge(&kinds__all__descriptor, bytes, 3 * DBE_PAYLOAD_ELEMENTS_MAX + 3, false, &diag), DBE_OK);
+    assert_int_equal(judge(&kinds__all__descriptor, bytes, sizeof bytes, false, &diag), DBE_E_TOO_LARGE);
+}
+
 /* spec 3.14: the length of a key; and two maps may have the same one. */
 static void keys_have_their_maximum(void **state)
 {
@@ -361,6 +379,7 @@ int main(void)
         cmocka_unit_test(good_forms),
         cmocka_unit_test(depth_has_its_maximum),
         cmocka_unit_test(maps_have_their_maximum),
+        cmocka_unit_test(elements_have_their_maximum),
         cmocka_unit_test(keys_have_their_maximum),
         cmocka_unit_test(junk_between_entries_costs_nothing),
         cmocka_unit_test(chat_ranges),
