@@ -4,8 +4,9 @@
  *
  * In:   nothing   Out: one line a kind of failure; or what is not as it must be, and the end
  * Does: each time the whole life of a channel: listen, link, handshake, calls, rekey, a new handshake inside, close,
- *       connect again. Whatever fails, and whoever it fails for: calls end, by a name; nothing is delivered that was not
- *       sent; nothing leaks; and as the failure is the only one, the link is up again in the end and a call is answered.
+ *       connect again. Whatever fails, and whoever it fails for: calls end, by a name; nothing is delivered that was
+ *       not sent; nothing leaks; and as the failure is the only one, the link is up again in the end and a call is
+ *       answered.
  * Not:  the cryptographic library's own allocations; src/node's tests fail those.
  */
 #include <ftw.h>
