@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the Python packages share: a key store of the three roles, and messages.
 
-Out:  Mesh (a folder with keys and room for sockets), request(), answer()
+Out:  Mesh (a folder with keys and room for sockets), revoke(), request(), answer()
 Not:  no test.
 """
 import ctypes
@@ -31,6 +31,14 @@ def _issue(folder, name, device, role, layer):
     issue = lib.dbe_keys_issue
     issue.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p]
     check(issue(str(folder).encode(), ctypes.byref(what), ctypes.byref(diag)), diag)
+
+
+def revoke(name, folder):
+    """Put a certificate on the mesh's list."""
+    diag = Diag()
+    call = lib.dbe_keys_revoke
+    call.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p]
+    check(call(str(folder).encode(), name.encode(), 1, ctypes.byref(diag)), diag)
 
 
 class Mesh:

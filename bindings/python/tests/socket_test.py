@@ -13,7 +13,7 @@ import unittest
 from dsmil_dbe import DBEMessage, DBESocket, MessageFlag, MessageType, errors
 from dsmil_dbe import port as port_module
 from dsmil_pqc import MLDSASigner
-from fixture import Mesh, answer, request
+from fixture import Mesh, answer, request, revoke
 
 CLAIM = {"tenant_id": "LOCAL_TOOL_USER", "client_id": "test", "roles": ["SOC_ASSIST"]}
 
@@ -370,6 +370,35 @@ class Ends(Case):
         message.payload["model"] = text
         reply = self.connect().send_and_receive(message, timeout=20)
         self.assertEqual(reply.payload["choices"][0]["message"]["content"], text)
+
+    def test_shared_memory(self):
+        """The same over a ring of shared memory, small and larger than the ring's first step."""
+        path = f"shm:{self.mesh.path('router')}"
+        router = DBESocket(bind_path=path, keys=self.mesh.keys, device_id=43)
+        self.addCleanup(router.close)
+        Server(router, lambda m: router.send(answer(m, m.payload["model"])))
+        client = DBESocket(connect_path=path, keys=self.mesh.keys, device_id=0)
+        self.addCleanup(client.close)
+        for size in (1, 1000, 300_000):
+            message = self.request()
+            message.payload["model"] = "x" * size
+            reply = client.send_and_receive(message, timeout=20)
+            self.assertEqual(len(reply.payload["choices"][0]["message"]["content"]), size)
+
+    def test_revoked(self):
+        """Spec 8.13: a node that is revoked loses its channels, and gets no new one."""
+        server = self.serve(lambda m: answer(m, "ok"))
+        client = self.connect()
+        client.send_and_receive(self.request())
+        revoke("shim-0", self.mesh.keys)
+        end = time.monotonic() + 20
+        while server.socket.peers and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assertEqual(server.socket.peers, [])
+        with self.assertRaises(errors.DBEError) as caught:
+            client.send_and_receive(self.request(), timeout=5)
+        self.assertIn(caught.exception.name, ("E_REVOKED", "E_CLOSED", "E_UNAVAILABLE", "E_CERT"))
+        self.assertEqual(len(server.seen), 1)
 
     def test_after_fork(self):
         """A child makes channels of its own."""
