@@ -242,8 +242,9 @@ dbe_err dbe_keys_bundle_import(const char *dir, const char *path, const uint8_t 
     dbe_err err = base_file_read(path, DBE_BUNDLE_MAX_BYTES, &im.text, diag);
     if (err == DBE_OK && fingerprint != NULL)
         err = base_mkdirs(dir, 0700, diag);
-    if (err == DBE_OK)
-        err = keys_lock(dir, &lock, diag);
+    if (err == DBE_OK && (err = keys_lock(dir, &lock, diag)) == DBE_E_NOT_FOUND)
+        err = dbe_fail(diag, err, clause, 0, "there is no key store in %.80s: to make it, give the CA's fingerprint "
+                       "(--fingerprint)", dir);
     if (err == DBE_OK)
         err = believe(&im, fingerprint, diag);
     if (err == DBE_OK)

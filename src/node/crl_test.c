@@ -594,6 +594,7 @@ static void killed_renewal_leaves_a_usable_store(void **state)
             renew_and_be_killed(f, &what, at);
             if (dbe_credential_load(f->dir, "router-43", &cred, &diag) != DBE_OK)
                 fail_msg("killed at step %d: %s", at, diag.text);
+            assert_int_equal(dbe_keys_verify(f->dir, "router-43", NULL, &diag), DBE_OK);
             bool same = memcmp(dbe_credential_identity(cred)->serial, before.serial, before.serial_len) == 0;
             assert_int_equal(same, at < 4 || (at == 4 && revoke == 0));
             dbe_credential_free(cred);

@@ -119,8 +119,6 @@ static dbe_err load_parts(const char *dir, const char *name, const struct dbe_tr
         for (size_t k = 1; k < BASE_ARRAY_LEN(pairs); k++)
             if (load_pair(dir, name, trust, pairs[k], cred, der, NULL) == DBE_OK)
                 return DBE_OK;
-        if (err != DBE_E_CERT)
-            return err;
     }
     return err;
 }
