@@ -392,7 +392,8 @@ static void renewed_certificate_reaches_open_channels(void **state)
     dbe_credential_free(fresh);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------ */
+/* ---- failures
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Switch with the n-th allocation failing: it switches, or says that it did not, or the channel ends; every call is
  * answered or ends. True if nothing was left to fail. */

@@ -42,8 +42,8 @@ dbe_err tp_conn_start(struct tp_conn *conn, const struct tp_conn_ops *ops, void 
 dbe_err tp_send(struct tp_conn *conn, const void *data, size_t len) DBE_MUST_CHECK;
 size_t  tp_queued_bytes(const struct tp_conn *conn);
 /* Where bytes wait already, what follows them may be written behind them in place instead of being copied there: room
- * for `len` bytes in one piece, until anything else is done with `conn`. NULL: nothing waits, there is no memory, or this
- * transport keeps no queue; then tp_send is the way. The caller keeps DBE_SEND_QUEUE_MAX_BYTES. */
+ * for `len` bytes in one piece, until anything else is done with `conn`. NULL: nothing waits, there is no memory, or
+ * this transport keeps no queue; then tp_send is the way. The caller keeps DBE_SEND_QUEUE_MAX_BYTES. */
 void *tp_send_room(struct tp_conn *conn, size_t len);
 /* So many bytes of that room were written and are to be sent. */
 void tp_send_room_used(struct tp_conn *conn, size_t len);
