@@ -392,6 +392,13 @@ static dbe_err shm_send(struct tp_conn *conn, const void *data, size_t len)
     return DBE_OK;
 }
 
+static struct tp_queue *shm_queue(struct tp_conn *conn)
+{
+    struct shm_conn *c = shm_of(conn);
+
+    return c->queue.bytes > 0 && !c->broken && !c->lingering ? &c->queue : NULL;
+}
+
 static size_t shm_queued_bytes(const struct tp_conn *conn)
 {
     return ((const struct shm_conn *)conn)->queue.bytes;
@@ -442,6 +449,7 @@ const struct tp_impl tp_shm = {
     .start = shm_start,
     .send = shm_send,
     .queued_bytes = shm_queued_bytes,
+    .queue = shm_queue,
     .close = shm_close,
     .peer_cred = shm_peer_cred,
 };

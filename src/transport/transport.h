@@ -2,7 +2,8 @@
  *
  * transport.h - bytes between two ends; what carries them is behind ops. Framing and sealing live above, once.
  *
- * Addresses: "uds:/path/to.sock" (stream socket, mode 0600, peer's uid checked), "inproc:name" and "sim:name" (tests).
+ * Addresses: "uds:/path/to.sock" (stream socket, mode 0600, peer's uid checked), "shm:/path/to.sock" (shared
+ * memory, met for on such a socket), "inproc:name" and "sim:name" (tests).
  * Threads: on the loop's thread.
  */
 #ifndef TRANSPORT_TRANSPORT_H
