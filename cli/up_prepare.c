@@ -190,12 +190,13 @@ static dbe_err prepare_spec(struct up *u, size_t i, struct dbe_diag *diag)
         .name = row->program, .program = u->at[i].program, .log_path = u->at[i].log, .device = row->device};
     add(s, "--keys", u->paths.keys);
     add(s, "--name", row->credential);
+    snprintf(u->at[i].metrics, sizeof u->at[i].metrics, "%.3900s/%s.http", u->paths.run,
+             row->socket != NULL ? row->socket : row->program);
+    s->metrics_socket = u->at[i].metrics;
+    add(s, "--metrics-socket", u->at[i].metrics);
     if (row->socket != NULL) {
         snprintf(u->at[i].listen, sizeof u->at[i].listen, "uds:%.3900s/%s.sock", u->paths.run, row->socket);
-        snprintf(u->at[i].metrics, sizeof u->at[i].metrics, "%.3900s/%s.http", u->paths.run, row->socket);
-        s->metrics_socket = u->at[i].metrics;
         add(s, "--listen", u->at[i].listen);
-        add(s, "--metrics-socket", u->at[i].metrics);
     }
     return DBE_OK;
 }

@@ -20,7 +20,7 @@ struct cache_entry {
 };
 
 struct pol_claim_cache {
-    struct crypto_key *issuer;
+    struct crypto_key *issuer, *former; /* former: of the certificate before the channel's last switch, or NULL */
     uint8_t binding[32];
     size_t next; /* the entry that gives way: the oldest, as they are filled in turn */
     struct cache_entry entries[POL_CLAIM_CACHE];
@@ -48,7 +48,30 @@ void pol_claim_cache_free(struct pol_claim_cache *cache)
     if (cache == NULL)
         return;
     crypto_key_free(cache->issuer);
+    crypto_key_free(cache->former);
     base_free(cache);
+}
+
+dbe_err pol_claim_cache_renew(struct pol_claim_cache *cache, const uint8_t issuer_pk[CRYPTO_MLDSA87_PK_BYTES])
+{
+    struct crypto_key *fresh = NULL;
+
+    DBE_TRY(crypto_key_from_public(issuer_pk, &fresh));
+    crypto_key_free(cache->former);
+    cache->former = cache->issuer;
+    cache->issuer = fresh;
+    return DBE_OK;
+}
+
+/* By the present key, else by the one before: the peer may have signed just before it changed. */
+static dbe_err cache_verify(const struct pol_claim_cache *cache, const uint8_t *token, size_t len, uint64_t now_ms,
+                            struct pol_claim *ret, struct dbe_diag *diag)
+{
+    dbe_err err = pol_claim_verify(token, len, cache->issuer, cache->binding, now_ms, ret, diag);
+
+    if (err != DBE_E_CLAIM_INVALID || cache->former == NULL)
+        return err;
+    return pol_claim_verify(token, len, cache->former, cache->binding, now_ms, ret, diag);
 }
 
 static struct cache_entry *cache_find(struct pol_claim_cache *cache, const uint8_t *token, size_t len)
@@ -72,7 +95,7 @@ dbe_err pol_claim_cached(struct pol_claim_cache *cache, const uint8_t *token, si
             *ret_hit = true;
         return DBE_OK;
     }
-    DBE_TRY(pol_claim_verify(token, len, cache->issuer, cache->binding, now_ms, &claim, diag));
+    DBE_TRY(cache_verify(cache, token, len, now_ms, &claim, diag));
     e = &cache->entries[cache->next];
     cache->next = (cache->next + 1) % POL_CLAIM_CACHE;
     e->claim = claim;

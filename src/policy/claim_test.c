@@ -277,6 +277,37 @@ static void test_cache(void **state)
     pol_claim_cache_free(NULL);
 }
 
+/* After a renewal the key before is good once more, the one before that is not. */
+static void test_cache_renewed(void **state)
+{
+    struct pol_claim in = sample();
+    uint8_t token[POL_CLAIM_TOKEN_MAX];
+    size_t len = issue(&in, token);
+    struct pol_claim_cache *cache = NULL;
+    const struct pol_claim *got = NULL;
+    uint8_t stranger_pk[CRYPTO_MLDSA87_PK_BYTES];
+
+    (void)state;
+    assert_int_equal(crypto_key_public(stranger.key, stranger_pk), DBE_OK);
+    assert_int_equal(pol_claim_cache_new(stranger_pk, binding, &cache), DBE_OK);
+    assert_int_equal(pol_claim_cached(cache, token, len, NOW, &got, NULL, NULL), DBE_E_CLAIM_INVALID);
+    base_fail_alloc_at(1);
+    dbe_err err = pol_claim_cache_renew(cache, issuer_pk);
+    base_fail_alloc_at(0);
+    if (err != DBE_OK) /* nothing changed */
+        assert_int_equal(pol_claim_cached(cache, token, len, NOW, &got, NULL, NULL), DBE_E_CLAIM_INVALID);
+    assert_int_equal(pol_claim_cache_renew(cache, issuer_pk), DBE_OK);
+    assert_int_equal(pol_claim_cache_renew(cache, stranger_pk), DBE_OK);
+    assert_int_equal(pol_claim_cached(cache, token, len, NOW, &got, NULL, NULL), DBE_OK); /* by the former key */
+    pol_claim_cache_free(cache);
+
+    assert_int_equal(pol_claim_cache_new(issuer_pk, binding, &cache), DBE_OK);
+    assert_int_equal(pol_claim_cache_renew(cache, stranger_pk), DBE_OK);
+    assert_int_equal(pol_claim_cache_renew(cache, stranger_pk), DBE_OK);
+    assert_int_equal(pol_claim_cached(cache, token, len, NOW, &got, NULL, NULL), DBE_E_CLAIM_INVALID);
+    pol_claim_cache_free(cache);
+}
+
 static void test_cache_without_memory(void **state)
 {
     struct pol_claim_cache *cache = NULL;
@@ -317,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_window),
         cmocka_unit_test(test_other_channel_other_issuer),
         cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_renewed),
         cmocka_unit_test(test_cache_without_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -48,6 +48,11 @@ struct pol_claim_cache;
 dbe_err pol_claim_cache_new(const uint8_t issuer_pk[CRYPTO_MLDSA87_PK_BYTES], const uint8_t binding[32],
                             struct pol_claim_cache **ret) DBE_MUST_CHECK;
 void    pol_claim_cache_free(struct pol_claim_cache *cache);
+/* The channel switched to a renewed certificate with this key. Claims of the key before are taken as well, until the
+ * next renewal: the binding keeps them on this channel, and what the peer signed before it changed is still on its way.
+ * On error nothing changed. */
+dbe_err pol_claim_cache_renew(struct pol_claim_cache *cache, const uint8_t issuer_pk[CRYPTO_MLDSA87_PK_BYTES])
+    DBE_MUST_CHECK;
 /* Verified view of `token`, valid until the next call. `ret_hit` (may be NULL): came from the cache. */
 dbe_err pol_claim_cached(struct pol_claim_cache *cache, const uint8_t *token, size_t len, uint64_t now_ms,
                          const struct pol_claim **ret, bool *ret_hit, struct dbe_diag *diag) DBE_MUST_CHECK;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * http_admin.c - GET /metrics and /healthz on a Unix socket (mode 0600), on a loopback port, or on both.
+ * http_admin.c - GET /metrics and /healthz on a Unix socket (mode 0600), on a loopback port, or on both; on the Unix
+ * socket, which is the owner's alone, also GET /channels and POST /channels/rekey, /channels/renew and
+ * /channels/suite?name=LIST.
  *
  * In:   HTTP requests of whoever may open the socket
- * Out:  the two pages; 404 for another path, 405 for another method, 403 for another name of this host
- * Not:  no request body is read, nothing can be changed from here. A name check of Host keeps web pages out
- *       that resolve their own name to 127.0.0.1.
+ * Out:  the pages; 404 for another path, 405 for another method, 403 for another name of this host, 409 with the
+ *       reason for an order that cannot be carried out
+ * Not:  no request body is read, and nothing can be changed over TCP. A name check of Host keeps web pages out that
+ *       resolve their own name to 127.0.0.1.
  */
 #include "runtime/priv.h"
 
@@ -22,8 +25,15 @@
 
 enum { HTTP_CONNECTIONS_MAX = 16, HTTP_TIMEOUT_S = 10, HTTP_MEMORY_BYTES = 16384, HTTP_BACKLOG = 16, HTTP_DAEMONS = 2 };
 
+/* One daemon, and who comes in by it. */
+struct door {
+    struct svc *svc;
+    bool owner; /* the Unix socket, which nobody but the service's own user can open */
+};
+
 struct svc_http {
     struct svc *svc;
+    struct door doors[HTTP_DAEMONS];
     struct MHD_Daemon *daemons[HTTP_DAEMONS];
     struct svc_mhd *attached[HTTP_DAEMONS];
     size_t count;
@@ -51,32 +61,65 @@ static enum MHD_Result reply_text(struct MHD_Connection *c, unsigned status, con
     return reply(c, status, "text/plain", text, strlen(text));
 }
 
-static enum MHD_Result reply_page(struct svc *svc, struct MHD_Connection *c, bool metrics)
+static dbe_err render_metrics(struct svc *svc, struct base_buf *out, unsigned *ret_status)
+{
+    (void)ret_status;
+    return svc_metrics_render(svc, out);
+}
+
+static dbe_err render_channels(struct svc *svc, struct base_buf *out, unsigned *ret_status)
+{
+    (void)ret_status;
+    return svc_channels_render(svc, out);
+}
+
+static const struct page {
+    const char *path, *type;
+    size_t max_bytes;
+    bool owner_only; /* not over TCP */
+    dbe_err (*render)(struct svc *svc, struct base_buf *out, unsigned *ret_status);
+} pages[] = {
+    {"/metrics", SVC_METRICS_CONTENT_TYPE, SVC_METRICS_MAX_BYTES, false, render_metrics},
+    {"/healthz", SVC_HEALTH_CONTENT_TYPE, SVC_HEALTH_MAX_BYTES, false, svc_health_render},
+    {"/channels", SVC_HEALTH_CONTENT_TYPE, SVC_METRICS_MAX_BYTES, true, render_channels},
+};
+
+static enum MHD_Result reply_page(struct svc *svc, struct MHD_Connection *c, const struct page *page)
 {
     struct base_buf out;
     unsigned status = 200;
     enum MHD_Result ok;
     dbe_err err;
 
-    base_buf_init(&out, metrics ? (size_t)SVC_METRICS_MAX_BYTES : (size_t)SVC_HEALTH_MAX_BYTES);
-    err = metrics ? svc_metrics_render(svc, &out) : svc_health_render(svc, &out, &status);
+    base_buf_init(&out, page->max_bytes);
+    err = page->render(svc, &out, &status);
     if (err != DBE_OK)
         ok = reply_text(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory\n");
     else
-        ok = reply(c, status, metrics ? SVC_METRICS_CONTENT_TYPE : SVC_HEALTH_CONTENT_TYPE, out.data, out.len);
+        ok = reply(c, status, page->type, out.data, out.len);
     base_buf_free(&out);
     return ok;
 }
 
-/* Host must be a name of the loopback interface; over a Unix socket clients say what they like. */
+static enum MHD_Result obey(struct svc *svc, struct MHD_Connection *c, const char *what)
+{
+    const char *value = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "name");
+    struct dbe_diag diag = {0};
+    dbe_err err = svc_channels_do(svc, what, value != NULL ? value : "", &diag);
+    char text[sizeof diag.text + 2];
+
+    if (err == DBE_OK)
+        return reply_text(c, MHD_HTTP_OK, "done\n");
+    (void)snprintf(text, sizeof text, "%s\n", diag.text[0] != '\0' ? diag.text : dbe_err_text(err));
+    return reply_text(c, err == DBE_E_NOT_FOUND ? MHD_HTTP_NOT_FOUND : MHD_HTTP_CONFLICT, text);
+}
+
+/* Host must be a name of the loopback interface. */
 static bool host_ok(struct MHD_Connection *c)
 {
     static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
 
-    if (info == NULL || info->client_addr == NULL || info->client_addr->sa_family == AF_UNIX)
-        return true;
     for (size_t i = 0; host != NULL && i < BASE_ARRAY_LEN(names); i++) {
         size_t len = strlen(names[i]);
         if (strncasecmp(host, names[i], len) == 0 && (host[len] == '\0' || host[len] == ':'))
@@ -89,7 +132,9 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
                                   const char *version, const char *upload, size_t *upload_size, void **connection_ctx)
 {
     static char seen; /* its address marks a request whose headers were announced already */
-    struct svc_http *http = ctx;
+    static const char orders[] = "/channels/";
+    const struct door *door = ctx;
+    const bool post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
 
     (void)version;
     (void)upload;
@@ -101,14 +146,16 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         *upload_size = 0;
         return MHD_YES;
     }
+    if (post && door->owner && strncmp(url, orders, sizeof orders - 1) == 0)
+        return obey(door->svc, c, url + sizeof orders - 1);
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return reply_text(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only\n");
-    if (!host_ok(c))
+    if (!door->owner && !host_ok(c)) /* over the Unix socket clients say what they like */
         return reply_text(c, MHD_HTTP_FORBIDDEN, "this host is called localhost\n");
-    bool metrics = strcmp(url, "/metrics") == 0;
-    if (!metrics && strcmp(url, "/healthz") != 0)
-        return reply_text(c, MHD_HTTP_NOT_FOUND, "there are /metrics and /healthz\n");
-    return reply_page(http->svc, c, metrics);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(pages); i++)
+        if (strcmp(url, pages[i].path) == 0 && (door->owner || !pages[i].owner_only))
+            return reply_page(door->svc, c, &pages[i]);
+    return reply_text(c, MHD_HTTP_NOT_FOUND, door->owner ? "there are /metrics, /healthz and /channels\n" : "there are /metrics and /healthz\n");
 }
 
 /* Make the socket's file ours: a dead one of an earlier run gives way, anything else does not. */
@@ -155,10 +202,13 @@ static int listen_loopback(uint16_t port, struct dbe_diag *diag)
 }
 
 /* The daemon owns `fd` from here on, also on error. */
-static dbe_err add_daemon(struct svc_http *http, int fd, struct dbe_diag *diag)
+static dbe_err add_daemon(struct svc_http *http, int fd, bool owner, struct dbe_diag *diag)
 {
+    struct door *door = &http->doors[http->count];
+
+    *door = (struct door){http->svc, owner};
     struct MHD_Daemon *daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ITC, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_USE_EPOLL | MHD_USE_ITC, 0, NULL, NULL, on_request, door, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY_BYTES, MHD_OPTION_END);
 
@@ -179,13 +229,13 @@ static dbe_err open_all(struct svc_http *http, const struct svc_config *cfg, str
         if (fd < 0)
             return DBE_E_CONFIG;
         snprintf(http->socket_path, sizeof http->socket_path, "%s", cfg->metrics_socket);
-        DBE_TRY(add_daemon(http, fd, diag));
+        DBE_TRY(add_daemon(http, fd, true, diag));
     }
     if (cfg->metrics_port != 0) {
         fd = listen_loopback((uint16_t)cfg->metrics_port, diag);
         if (fd < 0)
             return DBE_E_CONFIG;
-        DBE_TRY(add_daemon(http, fd, diag));
+        DBE_TRY(add_daemon(http, fd, false, diag));
     }
     return DBE_OK;
 }

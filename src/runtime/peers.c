@@ -35,6 +35,16 @@ static struct svc_link *link_of(struct svc *svc, const struct dbe_peer *peer)
     return NULL;
 }
 
+/* A renewed credential signs claims as soon as a channel knows it, and not before: its receiver could not verify them. */
+static void adopt_renewed(struct svc *svc)
+{
+    if (svc->renewed == NULL)
+        return;
+    svc->former[svc->former_count++] = svc->credential; /* svc_channels_do saw to it that there is room */
+    svc->credential = svc->renewed;
+    svc->renewed = NULL;
+}
+
 static void on_up(void *ctx, struct dbe_peer *peer)
 {
     struct svc *svc = ctx;
@@ -57,6 +67,7 @@ static void on_up(void *ctx, struct dbe_peer *peer)
         sp->next->prev = &sp->next;
     svc->peers = sp;
     dbe_peer_set_user(peer, sp);
+    adopt_renewed(svc);
     count_handshake(svc, sp->node, "ok");
     log_channel(svc, SVC_INFO, "channel_up", id->spiffe_id, "channel is up", dbe_peer_suite(peer));
     if (sp->link != NULL) {
@@ -105,6 +116,26 @@ static void on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const struct 
     peer_free(sp);
 }
 
+/* A handshake inside the channel is over. */
+static void on_switched(void *ctx, struct dbe_peer *peer, dbe_err err, const struct dbe_diag *diag)
+{
+    struct svc *svc = ctx;
+    struct svc_peer *sp = dbe_peer_user(peer);
+    const char *who = dbe_peer_identity(peer)->spiffe_id;
+
+    if (err != DBE_OK) {
+        log_channel(svc, SVC_WARN, "channel_kept", who, dbe_err_name(err),
+                    diag != NULL && diag->text[0] != '\0' ? diag->text : dbe_err_text(err));
+        return;
+    }
+    if (sp != NULL && sp->cache != NULL && pol_claim_cache_renew(sp->cache, dbe_peer_public_key(peer)) != DBE_OK) {
+        pol_claim_cache_free(sp->cache); /* made anew with the next claim */
+        sp->cache = NULL;
+    }
+    adopt_renewed(svc);
+    log_channel(svc, SVC_INFO, "channel_switched", who, "channel has new keys", dbe_peer_suite(peer));
+}
+
 /* A list of revoked certificates was adopted, or one could not be. */
 static void on_revocations(void *ctx, uint64_t number, dbe_err err, const struct dbe_diag *diag)
 {
@@ -130,5 +161,6 @@ const struct dbe_node_ops svc_node_ops = {
     .on_malformed = svc_on_malformed,
     .on_up = on_up,
     .on_down = on_down,
+    .on_switched = on_switched,
     .on_revocations = on_revocations,
 };

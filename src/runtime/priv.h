@@ -15,6 +15,7 @@
 
 enum {
     SVC_LINKS_MAX = 16,
+    SVC_RENEWALS_MAX = 64,        /* credentials that one process can follow; then it wants a restart */
     SVC_REQS_MAX = 4096,          /* requests being served, all peers together */
     SVC_CALLS_MAX = 8192,         /* calls to neighbours in flight */
     SVC_DRAIN_MS = 5000,
@@ -22,6 +23,7 @@ enum {
     SVC_TICK_MS = 1000,
     SVC_TICK_STARTING_MS = 100, /* until ready: what a device waits for, it asks for in its tick */
     SVC_PATH_MAX = 1024,
+    SVC_SUITES_TEXT_MAX = 256,    /* a list of suites by name or number */
     SVC_ADDRESS_MAX = 200,
     SVC_NAME_MAX = 64,
     SVC_LOG_LINE_MAX = 4096,      /* bytes of one line */
@@ -42,6 +44,7 @@ enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2, SVC_EX
 
 struct svc_config {
     char     keys[SVC_PATH_MAX], name[SVC_NAME_MAX], listen[SVC_ADDRESS_MAX], metrics_socket[SVC_PATH_MAX];
+    char     suites[SVC_SUITES_TEXT_MAX];
     char     config_file[SVC_PATH_MAX], log_level[16];
     uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
     char     links[SVC_LINKS_MAX][SVC_ADDRESS_MAX]; /* in the order of dev->neighbours; "": not configured */
@@ -151,6 +154,9 @@ struct svc {
     struct svc_config        cfg;
     struct dbe_loop        *loop; /* borrowed */
     struct dbe_credential   *credential;
+    struct dbe_credential   *renewed;                  /* shown in handshakes already; NULL mostly */
+    struct dbe_credential   *former[SVC_RENEWALS_MAX]; /* a handshake may still be using one */
+    size_t                   former_count;
     struct dbe_trust        *trust;
     struct dbe_node         *node;
     struct pol_policy        policy;
@@ -192,6 +198,18 @@ void    svc_close(struct svc *svc); /* takes NULL */
 void    svc_drain(struct svc *svc, void (*on_stopped)(void *ctx), void *ctx);
 void    svc_check_ready(struct svc *svc);
 bool    svc_links_up_once(const struct svc *svc);
+
+/* ---- channels (channels.c) -------------------------------------------------------------------- */
+
+/* "2,1" or names, best first. E_CONFIG; diag says which entry is wrong. An empty text is an empty list. */
+dbe_err svc_suites_parse(const char *text, uint16_t ret[DBE_SUITES_MAX], size_t *ret_count, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+/* The open channels as JSON: peer, suite, microseconds of the handshake, bytes that wait. */
+dbe_err svc_channels_render(struct svc *svc, struct base_buf *out) DBE_MUST_CHECK;
+/* What an operator may have done to all channels, none of it losing a message: "rekey"; "renew" (the credential is
+ * loaded again, and shown in a handshake inside each channel); "suite" (`value`: a list, whose first is used from now
+ * on). E_NOT_FOUND: no such thing. */
+dbe_err svc_channels_do(struct svc *svc, const char *what, const char *value, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* ---- messages (build.c) ---------------------------------------------------------------------- */
 

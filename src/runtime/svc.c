@@ -178,12 +178,15 @@ static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
 
 static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
 {
-    const struct dbe_node_config config = {.credential = svc->credential,
-                                           .trust = svc->trust,
-                                           .ops = &svc_node_ops,
-                                           .ctx = svc,
-                                           .policy_epoch = svc->policy.epoch};
+    uint16_t suites[DBE_SUITES_MAX];
+    struct dbe_node_config config = {.credential = svc->credential,
+                                     .trust = svc->trust,
+                                     .ops = &svc_node_ops,
+                                     .ctx = svc,
+                                     .policy_epoch = svc->policy.epoch,
+                                     .suites = suites};
 
+    DBE_TRY(svc_suites_parse(svc->cfg.suites, suites, &config.suites_count, diag));
     DBE_TRY(open_timers(svc));
     DBE_TRY(dbe_node_new(svc->loop, &config, &svc->node));
     DBE_TRY(dbe_node_watch_keys(svc->node, svc->cfg.keys, diag));
@@ -275,6 +278,9 @@ void svc_close(struct svc *svc)
     if (svc->wake_fd >= 0)
         close(svc->wake_fd);
     dbe_credential_free(svc->credential);
+    dbe_credential_free(svc->renewed);
+    for (size_t i = 0; i < svc->former_count; i++)
+        dbe_credential_free(svc->former[i]);
     dbe_trust_free(svc->trust);
     svc_metrics_free(&svc->metrics);
     if (svc->scratch != NULL)

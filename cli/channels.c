@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * channels.c - `dsmil channels`: the sealed channels of the running mesh, and what can be done to them under traffic.
+ *
+ * In:   the supervisor's list of services, each one's own Unix socket
+ * Out:  a row a channel and end; new keys, renewed certificates or another suite for all of them
+ * Not:  it opens and closes none; no message waits or is lost for it.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+enum { ORDER_TIMEOUT_MS = 5000, PATH_BYTES = 512 };
+
+/* `path` of one service. E_UNAVAILABLE, or E_STATE where the service says no: diag has its words. */
+static dbe_err ask(const json_t *service, const char *path, bool post, struct base_buf *ret, struct dbe_diag *diag)
+{
+    const char *socket = json_string_value(json_object_get(service, "metrics_socket"));
+    struct cli_http req = {
+        .unix_path = socket, .path = path, .body = post ? "" : NULL, .timeout_ms = ORDER_TIMEOUT_MS};
+    struct cli_http_result res = {0};
+
+    if (socket == NULL)
+        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "it has no socket of its own; start the mesh again");
+    DBE_TRY(cli_http(&req, &res, diag));
+    if (res.status == 200) {
+        *ret = res.body;
+        return DBE_OK;
+    }
+    const char *why = base_buf_cstr(&res.body);
+    dbe_err err = dbe_fail(diag, DBE_E_STATE, NULL, 0, "%.*s", (int)strcspn(why, "\n"), why);
+    base_buf_free(&res.body);
+    return err;
+}
+
+static void print_channels(const char *service, const json_t *channels)
+{
+    json_t *c;
+    size_t i;
+
+    json_array_foreach(channels, i, c)
+    {
+        printf("%-18s %-46s %-46s %8lld us %8lld B\n", service, json_string_value(json_object_get(c, "peer")),
+               json_string_value(json_object_get(c, "suite")),
+               (long long)json_integer_value(json_object_get(c, "handshake_us")),
+               (long long)json_integer_value(json_object_get(c, "queued_bytes")));
+    }
+}
+
+/* List: into `all` where JSON is wanted, else printed. */
+static dbe_err list_one(const json_t *service, json_t *all, struct dbe_diag *diag)
+{
+    const char *name = json_string_value(json_object_get(service, "name"));
+    struct base_buf body = {0};
+
+    DBE_TRY(ask(service, "/channels", false, &body, diag));
+    json_t *got = json_loadb((const char *)body.data, body.len, 0, NULL);
+    base_buf_free(&body);
+    const json_t *channels = json_object_get(got, "channels");
+    if (!json_is_array(channels)) {
+        json_decref(got);
+        return dbe_fail(diag, DBE_E_MALFORMED, NULL, 0, "its answer is no list of channels");
+    }
+    if (all != NULL)
+        json_object_set(all, name, (json_t *)(uintptr_t)channels);
+    else
+        print_channels(name, channels);
+    json_decref(got);
+    return DBE_OK;
+}
+
+static dbe_err order_one(const json_t *service, const char *path, struct dbe_diag *diag)
+{
+    struct base_buf body = {0};
+
+    DBE_TRY(ask(service, path, true, &body, diag));
+    base_buf_free(&body);
+    printf("%-18s done\n", json_string_value(json_object_get(service, "name")));
+    return DBE_OK;
+}
+
+static int usage(FILE *out, int code)
+{
+    fputs("usage: dsmil channels [--json]       the channels of each service\n"
+          "       dsmil channels rekey          new keys for every direction\n"
+          "       dsmil channels renew          show renewed certificates (after `dsmil keys renew`), new keys\n"
+          "       dsmil channels suite NAME     use this suite, by name or number, where both ends have it\n"
+          "The last three work under traffic; no message waits or is lost.\n",
+          out);
+    return code;
+}
+
+/* What is asked for: the path of an order, or "" for the list. False: it makes no sense. */
+static bool parse(int argc, char **argv, char path[PATH_BYTES], bool *ret_json)
+{
+    path[0] = '\0';
+    *ret_json = argc == 2 && strcmp(argv[1], "--json") == 0;
+    if (argc == 1 || *ret_json)
+        return true;
+    if (argc == 2 && (strcmp(argv[1], "rekey") == 0 || strcmp(argv[1], "renew") == 0))
+        return snprintf(path, PATH_BYTES, "/channels/%s", argv[1]) < PATH_BYTES;
+    if (argc != 3 || strcmp(argv[1], "suite") != 0)
+        return false;
+    if (argv[2][strspn(argv[2], "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_,.")] != '\0')
+        return false;
+    return snprintf(path, PATH_BYTES, "/channels/suite?name=%s", argv[2]) < PATH_BYTES;
+}
+
+static int each(const json_t *mesh, const char *path, bool json)
+{
+    json_t *all = json ? json_object() : NULL, *service;
+    int code = CLI_OK;
+    size_t i;
+
+    json_array_foreach(json_object_get(mesh, "services"), i, service)
+    {
+        struct dbe_diag diag = {0};
+        dbe_err err = path[0] != '\0' ? order_one(service, path, &diag) : list_one(service, all, &diag);
+        if (err != DBE_OK)
+            code = cli_fail(CLI_FAILED, json_string_value(json_object_get(service, "name")), err, &diag);
+    }
+    if (!json)
+        return code;
+    int printed = cli_print_json(all);
+    return code != CLI_OK ? code : printed;
+}
+
+int cli_channels(int argc, char **argv)
+{
+    static struct cli_paths paths;
+    struct dbe_diag diag = {0};
+    char path[PATH_BYTES];
+    bool json = false;
+    dbe_err err;
+
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout, CLI_OK);
+    if (!parse(argc, argv, path, &json))
+        return usage(stderr, CLI_USAGE);
+    if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
+        return cli_fail(CLI_USAGE, "state", err, &diag);
+    json_t *mesh = cli_supervisor_pid(&paths) != 0 ? json_load_file(paths.mesh_json, 0, NULL) : NULL;
+    if (mesh == NULL) {
+        fprintf(stderr, "dsmil: the mesh is down; start it with `%s up`\n", cli_self);
+        return CLI_NOT_UP;
+    }
+    if (!json && path[0] == '\0')
+        printf("%-18s %-46s %-46s %11s %10s\n", "service", "peer", "suite", "handshake", "waiting");
+    int code = each(mesh, path, json);
+    json_decref(mesh);
+    return code;
+}
