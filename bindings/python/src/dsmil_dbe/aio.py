@@ -18,7 +18,7 @@ from .engine import Driver, async_driver
 from .errors import E_CLOSED, E_LIMIT, E_PROTOCOL, DBEError
 from .identity import IdentityInfo
 from .message import DBEMessage
-from .port import CONNECT_S, SEND_S, TIMEOUT_S, PathLike, Port, Where
+from .port import CONNECT_S, HANDSHAKE_S, SEND_S, TIMEOUT_S, PathLike, Port, Where
 from .registry import Role
 
 
@@ -92,7 +92,7 @@ class AsyncDBESocket:
         port = self._port
         if port.bound and peer is None:
             return bool(await self._when_room(lambda: port.endpoint().answer(message)))
-        target = peer or await self._connected(CONNECT_S)
+        target = peer or await self._connected(HANDSHAKE_S)
         if peer is None and message.correlation_id in target.requests:
             return bool(await self._when_room(lambda: port.endpoint().answer(message)))
         if wants_answer(message) and not message._arrived:
@@ -128,7 +128,7 @@ class AsyncDBESocket:
 
     async def _outcomes(self, message: DBEMessage, timeout: float) -> AsyncIterator[Tuple[Outcome, bool]]:
         answers: "asyncio.Queue[Tuple[Outcome, bool]]" = asyncio.Queue()
-        target = await self._connected(min(timeout, CONNECT_S))
+        target = await self._connected(min(timeout, HANDSHAKE_S))
         call = await self._when_room(lambda: self._port.endpoint().call(
             target, message, timeout, lambda *answer: answers.put_nowait(answer)))
         assert isinstance(call, Call)
@@ -144,7 +144,9 @@ class AsyncDBESocket:
                 call.endpoint.abort(call)
 
     async def _connected(self, wait_s: float) -> Peer:
-        await self._port.wait_for(self._port.settled, wait_s)
+        await self._port.wait_for(self._port.settled, min(wait_s, CONNECT_S))
+        if self._port.trying():
+            await self._port.wait_for(self._port.settled, max(0.0, wait_s - CONNECT_S))
         return self._port.peer()
 
     async def _when_room(self, attempt: "Callable[[], object]") -> object:

@@ -25,6 +25,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 TIMEOUT_S = 60.0  # of a call that does not say
 CONNECT_S = 2.0  # how long a call waits for a channel that is down
+HANDSHAKE_S = 10.0  # how long it waits while nothing says that there will be none
 SEND_S = 30.0  # how long send() waits while too much waits to be written
 LINGER_S = 60.0
 RECEIVE_MAX = 1024  # messages that wait for receive()
@@ -158,6 +159,10 @@ class Port:
         """There is a channel, or there will be none, so that waiting ends."""
         return self._endpoint is None or self._endpoint.closed or bool(self._endpoint.peers) or (
             fatal_for_link(self._reason()))
+
+    def trying(self) -> bool:
+        """There is no channel, and no attempt has failed so far."""
+        return not self.settled() and self.endpoint().link_problem() is None
 
     def _reason(self) -> Optional[DBEError]:
         endpoint = self.endpoint()

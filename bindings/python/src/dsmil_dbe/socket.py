@@ -19,7 +19,7 @@ from .engine import Driver, thread_driver
 from .errors import E_CLOSED, E_LIMIT, E_PROTOCOL, E_TIMEOUT, DBEError
 from .identity import IdentityInfo
 from .message import DBEMessage
-from .port import CONNECT_S, SEND_S, TIMEOUT_S, PathLike, Port, Where
+from .port import CONNECT_S, HANDSHAKE_S, SEND_S, TIMEOUT_S, PathLike, Port, Where
 from .registry import Role
 
 
@@ -100,7 +100,7 @@ class DBESocket:
         if wants_answer(message) and not message._arrived:
             self._when_room(lambda: self._start(message, TIMEOUT_S, lambda outcome, last: port.put(outcome), peer))
             return True
-        target = peer or self._connected(CONNECT_S)
+        target = peer or self._connected(HANDSHAKE_S)
         if peer is None and message.correlation_id in target.requests:
             return bool(self._when_room(lambda: port.endpoint().answer(message)))
         self._when_room(lambda: port.endpoint().send(target, message))
@@ -147,13 +147,15 @@ class DBESocket:
     def _connected(self, wait_s: float) -> Peer:
         """The peer, after waiting for the channel. Takes the lock."""
         with self._port.driver.lock:
-            self._port.condition.wait_for(self._port.settled, wait_s)
+            self._port.condition.wait_for(self._port.settled, min(wait_s, CONNECT_S))
+            if self._port.trying():
+                self._port.condition.wait_for(self._port.settled, max(0.0, wait_s - CONNECT_S))
             return self._port.peer()
 
     def _start(self, message: DBEMessage, timeout: float, sink: Callable[[Outcome, bool], None],
                peer: Optional[Peer]) -> Call:
         with self._port.driver.lock:
-            target = peer or self._connected(min(timeout, CONNECT_S))
+            target = peer or self._connected(min(timeout, HANDSHAKE_S))
             return self._port.endpoint().call(target, message, timeout, sink)
 
     def _when_room(self, attempt: "Callable[[], object]") -> "Call":
