@@ -346,12 +346,17 @@ void sim_say(struct sim *w, size_t side)
 void sim_rekey(struct sim *w, size_t side)
 {
     struct sim_side *d = &w->side[side];
+    uint8_t before[SESS_SECRET_BYTES];
     struct base_buf out;
+    dbe_err err;
 
     if (!sim_lives(d) || !sess_is_up(d->s))
         return;
     base_buf_init(&out, SIZE_MAX / 2);
-    note_call(w, side, sess_rekey(d->s, w->now_ns, &out));
+    memcpy(before, d->s->secrets->send, sizeof before);
+    err = sess_rekey(d->s, w->now_ns, &out);
+    note_call(w, side, err);
+    SIM_CHECK(w, err != DBE_OK || memcmp(before, d->s->secrets->send, sizeof before) != 0); /* who has it has no more */
     sim_post(w, side, &out);
 }
 
