@@ -13,6 +13,7 @@
 
 #include "base/loop.h"
 #include "dbe/node.h"
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 #include "policy/policy.h"
 
@@ -112,8 +113,10 @@ static void finish(struct probe *p, dbe_err code, const char *rule, const char *
 
 static void take_refusal(struct probe *p, const struct dbe_msg *msg)
 {
-    Dsmil__ErrorReply *e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
+    Dsmil__ErrorReply *e = NULL;
 
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
     if (e == NULL) {
         p->err = DBE_E_MALFORMED;
         p->done = true;

@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     BASE_INVARIANT(count.len == text.len);
     BASE_INVARIANT(explain_all(data, size, true, &json) == good);
     j.len = json.len;
-    BASE_INVARIANT(json.len <= sizeof room && json_begin(&j) == DBE_OK);
-    BASE_INVARIANT(json_skip(&j, 4 * EXPLAIN_DEPTH_MAX) == DBE_OK);
+    BASE_INVARIANT(json.len <= sizeof room && payload_json_begin(&j) == DBE_OK);
+    BASE_INVARIANT(payload_json_skip(&j, 4 * EXPLAIN_DEPTH_MAX) == DBE_OK);
     return 0;
 }

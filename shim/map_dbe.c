@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
 enum {
@@ -195,8 +196,10 @@ static void fail(struct shim_chat *chat, dbe_err err, const char *reason, const 
 
 static void take_error(struct shim_chat *chat, const struct dbe_msg *msg)
 {
-    Dsmil__ErrorReply *e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
+    Dsmil__ErrorReply *e = NULL;
 
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
     if (e == NULL) {
         fail(chat, DBE_E_MALFORMED, "the router sent an error that cannot be read", NULL, 0);
         return;
@@ -209,9 +212,11 @@ static void take_error(struct shim_chat *chat, const struct dbe_msg *msg)
 
 static void take_response(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
 {
-    Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
+    Dsmil__L7ChatResponse *r = NULL;
     struct shim_trace trace;
 
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        r = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
     if (r == NULL || r->n_choices != 1 || r->choices[0]->message == NULL) {
         if (!last)
             svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
@@ -338,7 +343,8 @@ static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     (void)last;
     (void)err;
     mesh->asking = false;
-    if (msg != NULL && msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= MODELS_MAX_BYTES)
+    if (msg != NULL && msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= MODELS_MAX_BYTES &&
+        dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
         status = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
     if (status == NULL)
         return;

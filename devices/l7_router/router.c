@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
 /* A worker answers from its loop whatever its model is doing: one question missed takes it off the list for new
@@ -53,7 +54,8 @@ static void take_status(struct svc *svc, struct router *r, size_t row, const str
     struct router_worker *w = &r->workers[row];
     Dsmil__L7ModelStatus *status = NULL;
 
-    if (msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= STATUS_MAX_BYTES)
+    if (msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= STATUS_MAX_BYTES &&
+        dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
         status = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
     if (status == NULL) {
         w->ready = false;

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
 /* What the engine's chat points into. */
@@ -98,6 +99,12 @@ dbe_err worker_request_read(const void *payload, size_t len, const struct worker
     if (len > WORKER_REQUEST_MAX_BYTES)
         return DBE_E_TOO_LARGE;
     *ret_reason = "the payload is no L7ChatRequest";
+    static struct dbe_diag diag;
+    dbe_err sound = dbe_payload_check(DBE_MSG_L7_CHAT_REQ, payload, len, &diag);
+    if (sound != DBE_OK) { /* before memory is asked for; protobuf-c asks for much */
+        *ret_reason = sound == DBE_E_RANGE ? diag.text : *ret_reason;
+        return sound;
+    }
     Dsmil__L7ChatRequest *request = dsmil__l7_chat_request__unpack(NULL, len, payload);
     if (request == NULL)
         return DBE_E_MALFORMED;

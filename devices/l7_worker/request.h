@@ -20,7 +20,8 @@ struct worker_defaults { /* for what a request leaves open */
 };
 
 /* Decode and check. `ret->owned` holds the decoded request; whoever submits it hands it on. An absent seed is drawn.
- * E_TOO_LARGE, E_MALFORMED, E_RANGE, E_UTF8, E_NOMEM, E_RANDOM; `ret_reason` (static) names the field. */
+ * E_TOO_LARGE, E_MALFORMED, E_RANGE, E_UTF8, E_NOMEM, E_RANDOM; `ret_reason` (valid until the next
+ * call) names the field. */
 dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
                             struct engine_chat *ret, const char **ret_reason) DBE_MUST_CHECK;
 

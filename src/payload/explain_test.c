@@ -33,8 +33,8 @@ static const char *explain(const uint8_t *bytes, size_t len, bool good)
     assert_true(explain_all(exact, len, true, &o) == good);
     assert_true(o.len < sizeof json);
     j.len = o.len;
-    assert_int_equal(json_begin(&j), DBE_OK);
-    assert_int_equal(json_skip(&j, 4 * EXPLAIN_DEPTH_MAX), DBE_OK);
+    assert_int_equal(payload_json_begin(&j), DBE_OK);
+    assert_int_equal(payload_json_skip(&j, 4 * EXPLAIN_DEPTH_MAX), DBE_OK);
     assert_int_equal(dbe_msg_explain(exact, len, text, sizeof text, &text_len), DBE_OK);
     assert_int_equal(text_len, strlen(text));
     free(exact);

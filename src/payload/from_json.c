@@ -24,7 +24,7 @@ struct parse {
 
 static dbe_err fail(const struct parse *p, dbe_err err, const char *what)
 {
-    return json_fail(&p->json, err, p->field, what);
+    return payload_json_fail(&p->json, err, p->field, what);
 }
 
 /* ---- lengths ------------ */
@@ -60,7 +60,7 @@ static dbe_err read_integer(struct parse *p, bool is_signed, unsigned bits, uint
     uint64_t magnitude, most;
     bool negative;
 
-    DBE_TRY(json_number(&p->json, p->field, text));
+    DBE_TRY(payload_json_number(&p->json, p->field, text));
     negative = text[0] == '-';
     if (strpbrk(text, ".eE") != NULL || (negative && !is_signed))
         return fail(p, DBE_E_RANGE, is_signed ? "takes an integer" : "takes an integer that is not negative");
@@ -83,7 +83,7 @@ static dbe_err read_real(struct parse *p, bool is_float, uint64_t *ret)
     float f;
     uint32_t low;
 
-    DBE_TRY(json_number(&p->json, p->field, text));
+    DBE_TRY(payload_json_number(&p->json, p->field, text));
     was = uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0)); /* the static one, see out.c */
     d = strtod(text, NULL);
     f = strtof(text, NULL);
@@ -102,9 +102,9 @@ static dbe_err read_enum(struct parse *p, const payload_field *f, uint64_t *ret)
     char name[NAME_BYTES];
     const ProtobufCEnumValue *value;
 
-    if (json_peek(&p->json) != '"')
+    if (payload_json_peek(&p->json) != '"')
         return read_integer(p, true, 32, ret);
-    DBE_TRY(json_name(&p->json, name, sizeof name));
+    DBE_TRY(payload_json_name(&p->json, name, sizeof name));
     value = protobuf_c_enum_descriptor_get_value_by_name(f->descriptor, name);
     if (value == NULL)
         return fail(p, DBE_E_RANGE, "has no such name");
@@ -122,7 +122,7 @@ static dbe_err read_bits(struct parse *p, const payload_field *f, uint64_t *ret)
     case PROTOBUF_C_TYPE_DOUBLE: return read_real(p, false, ret);
     case PROTOBUF_C_TYPE_ENUM: return read_enum(p, f, ret);
     case PROTOBUF_C_TYPE_BOOL:
-        if (!json_bool(&p->json, &is_true))
+        if (!payload_json_bool(&p->json, &is_true))
             return fail(p, DBE_E_RANGE, "takes true or false");
         *ret = is_true;
         return DBE_OK;
@@ -186,9 +186,9 @@ static dbe_err parse_value(struct parse *p, const payload_field *f, bool keep_ze
     if (f->type == PROTOBUF_C_TYPE_MESSAGE)
         DBE_TRY(parse_message(p, f->descriptor));
     else if (f->type == PROTOBUF_C_TYPE_STRING)
-        DBE_TRY(json_string(&p->json, f->name, p->out));
+        DBE_TRY(payload_json_string(&p->json, f->name, p->out));
     else
-        DBE_TRY(json_base64(&p->json, f->name, p->out));
+        DBE_TRY(payload_json_base64(&p->json, f->name, p->out));
     if (p->out->len == start && !keep_zero && f->type != PROTOBUF_C_TYPE_MESSAGE)
         p->out->len = before; /* an empty text is as good as absent */
     else
@@ -196,7 +196,7 @@ static dbe_err parse_value(struct parse *p, const payload_field *f, bool keep_ze
     return DBE_OK;
 }
 
-/* After json_more has said that there is no more. */
+/* After payload_json_more has said that there is no more. */
 static dbe_err closed(const struct parse *p)
 {
     return p->json.broken ? fail(p, DBE_E_MALFORMED, "a comma or a bracket is missing") : DBE_OK;
@@ -208,11 +208,11 @@ static dbe_err parse_array(struct parse *p, const payload_field *f)
     size_t before = p->out->len, start = 0;
     uint64_t bits;
 
-    if (!json_take(&p->json, '['))
+    if (!payload_json_take(&p->json, '['))
         return fail(p, DBE_E_RANGE, "takes an array");
     if (packed)
         start = open_length(p, f);
-    for (bool first = true; json_more(&p->json, ']', &first);) {
+    for (bool first = true; payload_json_more(&p->json, ']', &first);) {
         if (packed) {
             DBE_TRY(read_bits(p, f, &bits));
             put_bits(p->out, f, bits);
@@ -233,19 +233,19 @@ static dbe_err parse_map(struct parse *p, const payload_field *f)
     const payload_desc *entry = f->descriptor;
     size_t start, text, count = 0;
 
-    if (!json_take(&p->json, '{'))
+    if (!payload_json_take(&p->json, '{'))
         return fail(p, DBE_E_RANGE, "takes an object");
-    for (bool first = true; json_more(&p->json, '}', &first);) {
+    for (bool first = true; payload_json_more(&p->json, '}', &first);) {
         if (count++ == DBE_PAYLOAD_MAP_MAX)
             return fail(p, DBE_E_TOO_LARGE, "has more entries than a map may have");
         start = open_length(p, f);
         text = open_length(p, &entry->fields[0]);
-        DBE_TRY(json_string(&p->json, f->name, p->out));
+        DBE_TRY(payload_json_string(&p->json, f->name, p->out));
         if (p->out->len == text)
             p->out->len = start; /* an empty key is not written, as any empty text */
         else
             close_length(p, text);
-        if (!json_take(&p->json, ':'))
+        if (!payload_json_take(&p->json, ':'))
             return fail(p, DBE_E_MALFORMED, "has a name without a value");
         DBE_TRY(parse_value(p, &entry->fields[1], false));
         p->field = f->name;
@@ -257,7 +257,7 @@ static dbe_err parse_map(struct parse *p, const payload_field *f)
 static dbe_err parse_field(struct parse *p, const payload_field *f)
 {
     p->field = f->name;
-    if (json_null(&p->json))
+    if (payload_json_null(&p->json))
         return DBE_OK;
     if (payload_is_map(f))
         return parse_map(p, f);
@@ -272,23 +272,23 @@ static dbe_err find_fields(struct parse *p, const payload_desc *desc, size_t val
     char name[NAME_BYTES];
 
     memset(values, 0, PAYLOAD_FIELDS_MAX * sizeof values[0]);
-    if (!json_take(&p->json, '{'))
+    if (!payload_json_take(&p->json, '{'))
         return fail(p, DBE_E_RANGE, "takes an object");
-    for (bool first = true; json_more(&p->json, '}', &first);) {
+    for (bool first = true; payload_json_more(&p->json, '}', &first);) {
         const payload_field *f;
         size_t at = p->json.at;
-        DBE_TRY(json_name(&p->json, name, sizeof name));
+        DBE_TRY(payload_json_name(&p->json, name, sizeof name));
         f = protobuf_c_message_descriptor_get_field_by_name(desc, name);
         if (f == NULL)
             return dbe_fail(p->json.diag, DBE_E_RANGE, NULL, at, "%s has no field \"%s\"", desc->short_name, name);
         p->field = f->name;
         if (values[f - desc->fields] != 0)
             return fail(p, DBE_E_DUPLICATE, "stands twice");
-        if (!json_take(&p->json, ':'))
+        if (!payload_json_take(&p->json, ':'))
             return fail(p, DBE_E_MALFORMED, "has no value");
-        json_space(&p->json);
+        payload_json_space(&p->json);
         values[f - desc->fields] = p->json.at;
-        DBE_TRY(json_skip(&p->json, BRACKETS_MAX));
+        DBE_TRY(payload_json_skip(&p->json, BRACKETS_MAX));
     }
     return closed(p);
 }
@@ -317,9 +317,9 @@ dbe_err payload_parse(struct payload_out *o, const payload_desc *desc, const cha
 {
     struct parse p = {.json = {.text = (const uint8_t *)json, .len = len, .diag = diag}, .out = o};
 
-    DBE_TRY(json_begin(&p.json));
+    DBE_TRY(payload_json_begin(&p.json));
     DBE_TRY(parse_message(&p, desc));
-    json_space(&p.json);
+    payload_json_space(&p.json);
     p.field = NULL;
     if (p.json.at != p.json.len)
         return fail(&p, DBE_E_MALFORMED, "something follows the object");

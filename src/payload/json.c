@@ -9,16 +9,16 @@
 
 #include "payload/wire.h"
 
-dbe_err json_fail(const struct json *j, dbe_err err, const char *field, const char *what)
+dbe_err payload_json_fail(const struct json *j, dbe_err err, const char *field, const char *what)
 {
     return dbe_fail(j->diag, err, field != NULL ? field : "RFC 8259", j->token, "%s: %s",
                     field != NULL ? field : "JSON", what);
 }
 
-dbe_err json_begin(struct json *j)
+dbe_err payload_json_begin(struct json *j)
 {
     if (j->len > DBE_PAYLOAD_JSON_MAX_BYTES)
-        return json_fail(j, DBE_E_TOO_LARGE, NULL, "the text is too large");
+        return payload_json_fail(j, DBE_E_TOO_LARGE, NULL, "the text is too large");
     if (base_utf8_valid(j->text, j->len))
         return DBE_OK;
     for (size_t step = 1; step <= BASE_MIN(j->len - j->token, 4);) /* character by character to the bad one */
@@ -28,10 +28,10 @@ dbe_err json_begin(struct json *j)
         } else {
             step++;
         }
-    return json_fail(j, DBE_E_UTF8, NULL, "is not UTF-8, or holds a zero byte");
+    return payload_json_fail(j, DBE_E_UTF8, NULL, "is not UTF-8, or holds a zero byte");
 }
 
-void json_space(struct json *j)
+void payload_json_space(struct json *j)
 {
     while (j->at < j->len && (j->text[j->at] == ' ' || j->text[j->at] == '\n' || j->text[j->at] == '\t' ||
                               j->text[j->at] == '\r'))
@@ -39,30 +39,30 @@ void json_space(struct json *j)
     j->token = j->at;
 }
 
-char json_peek(struct json *j)
+char payload_json_peek(struct json *j)
 {
-    json_space(j);
+    payload_json_space(j);
     return j->at < j->len ? (char)j->text[j->at] : '\0';
 }
 
-bool json_take(struct json *j, char c)
+bool payload_json_take(struct json *j, char c)
 {
-    if (json_peek(j) != c)
+    if (payload_json_peek(j) != c)
         return false;
     j->at++;
     return true;
 }
 
-bool json_more(struct json *j, char close, bool *first)
+bool payload_json_more(struct json *j, char close, bool *first)
 {
-    if (json_take(j, close))
+    if (payload_json_take(j, close))
         return false;
     if (*first) {
         *first = false;
         return true;
     }
-    if (json_take(j, ',')) {
-        if (json_peek(j) != close) /* no comma before the end */
+    if (payload_json_take(j, ',')) {
+        if (payload_json_peek(j) != close) /* no comma before the end */
             return true;
     }
     j->broken = true;
@@ -112,16 +112,16 @@ static dbe_err put_unicode(struct json *j, const char *field, struct payload_out
     uint32_t c = hex4(j), low;
 
     if (c > 0xFFFF)
-        return json_fail(j, DBE_E_MALFORMED, field, "\\u takes four hex digits");
+        return payload_json_fail(j, DBE_E_MALFORMED, field, "\\u takes four hex digits");
     if (c == 0)
-        return json_fail(j, DBE_E_UTF8, field, "text cannot hold U+0000");
+        return payload_json_fail(j, DBE_E_UTF8, field, "text cannot hold U+0000");
     if (c >= 0xD800 && c <= 0xDFFF) {
         if (c > 0xDBFF || j->len - j->at < 2 || memcmp(j->text + j->at, "\\u", 2) != 0)
-            return json_fail(j, DBE_E_UTF8, field, "half a surrogate pair");
+            return payload_json_fail(j, DBE_E_UTF8, field, "half a surrogate pair");
         j->at += 2;
         low = hex4(j);
         if (low < 0xDC00 || low > 0xDFFF)
-            return json_fail(j, DBE_E_UTF8, field, "half a surrogate pair");
+            return payload_json_fail(j, DBE_E_UTF8, field, "half a surrogate pair");
         c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
     }
     put_utf8(out, c);
@@ -134,23 +134,23 @@ static dbe_err put_escaped(struct json *j, const char *field, struct payload_out
     const char *at;
 
     if (j->at == j->len)
-        return json_fail(j, DBE_E_MALFORMED, field, "a string does not end");
+        return payload_json_fail(j, DBE_E_MALFORMED, field, "a string does not end");
     if (j->text[j->at] == 'u') {
         j->at++;
         return put_unicode(j, field, out);
     }
     at = strchr(from, (char)j->text[j->at]);
     if (at == NULL)
-        return json_fail(j, DBE_E_MALFORMED, field, "an escape that JSON does not have");
+        return payload_json_fail(j, DBE_E_MALFORMED, field, "an escape that JSON does not have");
     payload_put_u8(out, (uint8_t)to[at - from]);
     j->at++;
     return DBE_OK;
 }
 
-dbe_err json_string(struct json *j, const char *field, struct payload_out *out)
+dbe_err payload_json_string(struct json *j, const char *field, struct payload_out *out)
 {
-    if (!json_take(j, '"'))
-        return json_fail(j, DBE_E_RANGE, field, "takes a text");
+    if (!payload_json_take(j, '"'))
+        return payload_json_fail(j, DBE_E_RANGE, field, "takes a text");
     while (j->at < j->len) {
         size_t run = j->at;
         while (j->at < j->len && j->text[j->at] >= 0x20 && j->text[j->at] != '"' && j->text[j->at] != '\\')
@@ -161,19 +161,19 @@ dbe_err json_string(struct json *j, const char *field, struct payload_out *out)
         switch (j->text[j->at++]) {
         case '"': return DBE_OK;
         case '\\': DBE_TRY(put_escaped(j, field, out)); break;
-        default: return json_fail(j, DBE_E_MALFORMED, field, "a control character in a string");
+        default: return payload_json_fail(j, DBE_E_MALFORMED, field, "a control character in a string");
         }
     }
-    return json_fail(j, DBE_E_MALFORMED, field, "a string does not end");
+    return payload_json_fail(j, DBE_E_MALFORMED, field, "a string does not end");
 }
 
-dbe_err json_name(struct json *j, char *ret, size_t cap)
+dbe_err payload_json_name(struct json *j, char *ret, size_t cap)
 {
     struct payload_out out = {.out = (uint8_t *)ret, .cap = cap - 1};
 
-    if (json_peek(j) != '"')
-        return json_fail(j, DBE_E_MALFORMED, NULL, "a name in quotes is missing");
-    DBE_TRY(json_string(j, NULL, &out));
+    if (payload_json_peek(j) != '"')
+        return payload_json_fail(j, DBE_E_MALFORMED, NULL, "a name in quotes is missing");
+    DBE_TRY(payload_json_string(j, NULL, &out));
     ret[BASE_MIN(out.len, cap - 1)] = '\0';
     return DBE_OK;
 }
@@ -217,23 +217,23 @@ static size_t base64_four(const uint8_t *p, uint8_t bytes[3])
     return 3;
 }
 
-dbe_err json_base64(struct json *j, const char *field, struct payload_out *out)
+dbe_err payload_json_base64(struct json *j, const char *field, struct payload_out *out)
 {
     uint8_t bytes[3];
 
-    if (!json_take(j, '"'))
-        return json_fail(j, DBE_E_RANGE, field, "takes base64 in quotes");
+    if (!payload_json_take(j, '"'))
+        return payload_json_fail(j, DBE_E_RANGE, field, "takes base64 in quotes");
     while (j->len - j->at >= 4 && j->text[j->at] != '"') {
         size_t got = base64_four(j->text + j->at, bytes);
         if (got == 0)
-            return json_fail(j, DBE_E_RANGE, field, "is not base64");
+            return payload_json_fail(j, DBE_E_RANGE, field, "is not base64");
         payload_put(out, bytes, got);
         j->at += 4;
         if (got < 3)
             break;
     }
     if (j->at == j->len || j->text[j->at] != '"')
-        return json_fail(j, DBE_E_RANGE, field, "is not base64");
+        return payload_json_fail(j, DBE_E_RANGE, field, "is not base64");
     j->at++;
     return DBE_OK;
 }
@@ -278,16 +278,16 @@ static size_t number_len(const struct json *j)
     return at - j->at;
 }
 
-dbe_err json_number(struct json *j, const char *field, char ret[DBE_PAYLOAD_NUMBER_MAX + 1])
+dbe_err payload_json_number(struct json *j, const char *field, char ret[DBE_PAYLOAD_NUMBER_MAX + 1])
 {
     size_t len;
 
-    json_space(j);
+    payload_json_space(j);
     len = number_len(j);
     if (len == 0)
-        return json_fail(j, DBE_E_RANGE, field, "takes a number");
+        return payload_json_fail(j, DBE_E_RANGE, field, "takes a number");
     if (len > DBE_PAYLOAD_NUMBER_MAX)
-        return json_fail(j, DBE_E_RANGE, field, "has a number of too many characters");
+        return payload_json_fail(j, DBE_E_RANGE, field, "has a number of too many characters");
     memcpy(ret, j->text + j->at, len);
     ret[len] = '\0';
     j->at += len;
@@ -298,20 +298,20 @@ static bool word(struct json *j, const char *text)
 {
     size_t len = strlen(text);
 
-    json_space(j);
+    payload_json_space(j);
     if (j->len - j->at < len || memcmp(j->text + j->at, text, len) != 0)
         return false;
     j->at += len;
     return true;
 }
 
-bool json_bool(struct json *j, bool *ret)
+bool payload_json_bool(struct json *j, bool *ret)
 {
     *ret = word(j, "true");
     return *ret || word(j, "false");
 }
 
-bool json_null(struct json *j)
+bool payload_json_null(struct json *j)
 {
     return word(j, "null");
 }
@@ -322,34 +322,34 @@ static dbe_err skip_inside(struct json *j, char close, unsigned depth)
     struct payload_out nowhere = {0};
 
     if (depth == 0)
-        return json_fail(j, DBE_E_TOO_LARGE, NULL, "brackets are nested too deeply");
-    for (bool first = true; json_more(j, close, &first);) {
+        return payload_json_fail(j, DBE_E_TOO_LARGE, NULL, "brackets are nested too deeply");
+    for (bool first = true; payload_json_more(j, close, &first);) {
         if (close == '}') {
-            if (json_peek(j) != '"')
-                return json_fail(j, DBE_E_MALFORMED, NULL, "a name in quotes is missing");
-            DBE_TRY(json_string(j, NULL, &nowhere));
-            if (!json_take(j, ':'))
-                return json_fail(j, DBE_E_MALFORMED, NULL, "a name has no value");
+            if (payload_json_peek(j) != '"')
+                return payload_json_fail(j, DBE_E_MALFORMED, NULL, "a name in quotes is missing");
+            DBE_TRY(payload_json_string(j, NULL, &nowhere));
+            if (!payload_json_take(j, ':'))
+                return payload_json_fail(j, DBE_E_MALFORMED, NULL, "a name has no value");
         }
-        DBE_TRY(json_skip(j, depth - 1));
+        DBE_TRY(payload_json_skip(j, depth - 1));
     }
-    return j->broken ? json_fail(j, DBE_E_MALFORMED, NULL, "a comma or a bracket is missing") : DBE_OK;
+    return j->broken ? payload_json_fail(j, DBE_E_MALFORMED, NULL, "a comma or a bracket is missing") : DBE_OK;
 }
 
-dbe_err json_skip(struct json *j, unsigned depth)
+dbe_err payload_json_skip(struct json *j, unsigned depth)
 {
     struct payload_out nowhere = {0};
     bool is_true;
     size_t len;
 
-    switch (json_peek(j)) {
+    switch (payload_json_peek(j)) {
     case '{': j->at++; return skip_inside(j, '}', depth);
     case '[': j->at++; return skip_inside(j, ']', depth);
-    case '"': return json_string(j, NULL, &nowhere);
+    case '"': return payload_json_string(j, NULL, &nowhere);
     case 't':
     case 'f':
     case 'n':
-        if (json_bool(j, &is_true) || json_null(j))
+        if (payload_json_bool(j, &is_true) || payload_json_null(j))
             return DBE_OK;
         break;
     default:
@@ -359,5 +359,5 @@ dbe_err json_skip(struct json *j, unsigned depth)
             return DBE_OK;
         break;
     }
-    return json_fail(j, DBE_E_MALFORMED, NULL, "no value");
+    return payload_json_fail(j, DBE_E_MALFORMED, NULL, "no value");
 }

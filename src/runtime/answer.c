@@ -7,6 +7,7 @@
  */
 #include "runtime/priv.h"
 
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
 const struct pol_labels *svc_req_labels(const struct svc_req *req)
@@ -84,7 +85,9 @@ static dbe_err status_of(const struct dbe_msg *answer)
 
     if (answer->type != DBE_MSG_ERROR)
         return DBE_OK;
-    Dsmil__ErrorReply *e = dsmil__error_reply__unpack(NULL, answer->payload_len, answer->payload);
+    Dsmil__ErrorReply *e = NULL;
+    if (dbe_payload_check(answer->type, answer->payload, answer->payload_len, NULL) == DBE_OK)
+        e = dsmil__error_reply__unpack(NULL, answer->payload_len, answer->payload);
     if (e == NULL)
         return code;
     const struct dbe_err_row *row = e->code <= INT32_MAX ? dbe_reg_err((int)e->code) : NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * channels_test.c - lists of suites; new keys, suites and certificates of a running mesh, with requests answered before,
- * meanwhile and after.
+ * channels_test.c - lists of suites; new keys, suites and certificates of a running mesh, with requests answered
+ * before, meanwhile and after.
  */
 #include "runtime/mesh_fixture.h"
 

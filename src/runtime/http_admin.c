@@ -155,7 +155,9 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
     for (size_t i = 0; i < BASE_ARRAY_LEN(pages); i++)
         if (strcmp(url, pages[i].path) == 0 && (door->owner || !pages[i].owner_only))
             return reply_page(door->svc, c, &pages[i]);
-    return reply_text(c, MHD_HTTP_NOT_FOUND, door->owner ? "there are /metrics, /healthz and /channels\n" : "there are /metrics and /healthz\n");
+    return reply_text(c, MHD_HTTP_NOT_FOUND,
+                      door->owner ? "there are /metrics, /healthz and /channels\n"
+                                  : "there are /metrics and /healthz\n");
 }
 
 /* Make the socket's file ours: a dead one of an earlier run gives way, anything else does not. */

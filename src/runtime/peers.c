@@ -35,7 +35,7 @@ static struct svc_link *link_of(struct svc *svc, const struct dbe_peer *peer)
     return NULL;
 }
 
-/* A renewed credential signs claims as soon as a channel knows it, and not before: its receiver could not verify them. */
+/* A renewed credential signs claims as soon as a channel knows it, not before: the receiver could not verify them. */
 static void adopt_renewed(struct svc *svc)
 {
     if (svc->renewed == NULL)

@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
 /* ---- list and counters ----------------------------------------------------------------------- */
@@ -340,8 +341,10 @@ static void handle(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg 
 /* L7_CANCEL: of this peer's own requests only. Nothing is answered, the caller has forgotten the call. */
 static void cancel(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg)
 {
-    Dsmil__L7Cancel *payload = dsmil__l7_cancel__unpack(NULL, msg->payload_len, msg->payload);
+    Dsmil__L7Cancel *payload = NULL;
 
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        payload = dsmil__l7_cancel__unpack(NULL, msg->payload_len, msg->payload);
     for (struct svc_req *r = svc->reqs; payload != NULL && r != NULL; r = r->next)
         if (r->peer == peer && !r->gone && payload->request_id.len == sizeof r->id &&
             memcmp(r->id, payload->request_id.data, sizeof r->id) == 0) {
