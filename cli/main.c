@@ -31,7 +31,7 @@ static const struct verb verbs[] = {
     {"down", cli_down, "", "stop the mesh"},
     {"status", cli_status, "[--json]", "what runs, how healthy it is"},
     {"ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway"},
-    {"keys", cli_keys, "init | issue | list | renew | revoke ...", "the mesh's certificate authority and node identities"},
+    {"keys", cli_keys, "init | issue | list | renew | revoke ...", "the mesh's certificate authority and identities"},
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
