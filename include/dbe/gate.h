@@ -45,8 +45,7 @@ struct dbe_gate;
 
 /* A gate at the channel of `peer`, for the node that owns `self`. Takes what it needs from both: it may outlive the
  * peer. When the channel switched to a renewed certificate (on_switched), make a new one. E_ARGUMENT: the peer is not
- * authenticated. E_NOMEM, E_CRYPTO. It holds what the peer was then: make another in on_switched, for a renewed
- * certificate has another key, and claims are verified with it. */
+ * authenticated. E_NOMEM, E_CRYPTO. */
 dbe_err dbe_gate_new(const struct dbe_peer *peer, const struct dbe_credential *self, struct dbe_gate **ret)
     DBE_MUST_CHECK;
 void    dbe_gate_free(struct dbe_gate *gate); /* takes NULL */
