@@ -42,7 +42,9 @@ struct rule {
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...) DBE_PRINTF(3, 4);
+/* Out of the way of the rules, which mostly refuse nothing. */
+static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...) DBE_PRINTF(3, 4)
+    __attribute__((cold, noinline));
 static dbe_err refuse(const struct facts *f, dbe_err code, const char *fmt, ...)
 {
     va_list args;
@@ -174,10 +176,9 @@ static dbe_err rule_exec(const struct facts *f)
     return DBE_OK;
 }
 
-/* Exercise data moves between exercise nodes under an exercise claim; those carry nothing else. */
-static dbe_err rule_sim_mix(const struct facts *f)
+/* Which party of the message does not fit; DBE_OK if all are of the exercise. */
+static dbe_err sim_mix_refuse(const struct facts *f, bool sim)
 {
-    bool sim = f->has_classification && f->labels.classification == DBE_CLSF_TS_SIM;
     const struct {
         const char *who;
         bool exercise;
@@ -196,6 +197,16 @@ static dbe_err rule_sim_mix(const struct facts *f)
                           f->has_classification ? classification_name(f->labels.classification) : "unlabelled content");
     }
     return DBE_OK;
+}
+
+/* Exercise data moves between exercise nodes under an exercise claim; those carry nothing else. */
+static dbe_err rule_sim_mix(const struct facts *f)
+{
+    const bool sim = f->has_classification && f->labels.classification == DBE_CLSF_TS_SIM;
+
+    if (!sim && !f->subject->peer->exercise && !f->subject->self->exercise && (f->claim == NULL || !f->claim->exercise))
+        return DBE_OK; /* nearly always */
+    return sim_mix_refuse(f, sim);
 }
 
 static dbe_err rule_roe_level(const struct facts *f)
@@ -261,11 +272,11 @@ static size_t ceilings(const struct facts *f, struct ceiling out[3])
     return n;
 }
 
-static dbe_err rule_compartment(const struct facts *f)
+/* Why it is not within all ceilings. */
+static dbe_err compartment_refuse(const struct facts *f, uint32_t mask)
 {
     struct ceiling c[3];
     size_t n = ceilings(f, c);
-    uint32_t mask = f->labels.compartments;
 
     if (!f->has_compartments)
         return refuse(f, DBE_E_COMPARTMENT, "COMPARTMENT_MASK is missing");
@@ -275,14 +286,36 @@ static dbe_err rule_compartment(const struct facts *f)
         if ((mask & ~c[i].compartments) != 0)
             return refuse(f, DBE_E_COMPARTMENT, "compartment %s is above the ceiling of %s",
                           compartment_name(mask & ~c[i].compartments), c[i].of);
-    return DBE_OK;
+    return DBE_E_COMPARTMENT; /* fail closed, should the two ever disagree */
+}
+
+static dbe_err rule_compartment(const struct facts *f)
+{
+    const uint32_t mask = f->labels.compartments;
+    const uint32_t within = f->subject->peer->compartments & f->subject->self->compartments &
+                            (f->claim != NULL ? f->claim->compartments : UINT32_MAX) & (uint32_t)DBE_COMPARTMENT_ALL;
+
+    if (f->has_compartments && (mask & ~within) == 0)
+        return DBE_OK;
+    return compartment_refuse(f, mask);
+}
+
+/* Whose ceiling it is above. */
+static dbe_err classification_refuse(const struct facts *f, uint8_t level)
+{
+    struct ceiling c[3];
+    size_t n = ceilings(f, c);
+
+    for (size_t i = 0; i < n; i++)
+        if (level > c[i].classification)
+            return refuse(f, DBE_E_CLASSIFICATION, "classification %s is above %s, the ceiling of %s",
+                          classification_name(level), classification_name(c[i].classification), c[i].of);
+    return DBE_E_CLASSIFICATION; /* fail closed, as above */
 }
 
 static dbe_err rule_classification(const struct facts *f)
 {
-    struct ceiling c[3];
-    size_t n = ceilings(f, c);
-    uint8_t level = f->labels.classification;
+    const uint8_t level = f->labels.classification;
 
     if (!f->has_classification)
         return refuse(f, DBE_E_CLASSIFICATION, "CLASSIFICATION is missing");
@@ -290,11 +323,10 @@ static dbe_err rule_classification(const struct facts *f)
         return refuse(f, DBE_E_CLASSIFICATION, "classification %u is unknown", level);
     if (level == DBE_CLSF_TS_SIM)
         return DBE_OK; /* compares with nothing but itself: rule sim-mix has decided */
-    for (size_t i = 0; i < n; i++)
-        if (level > c[i].classification)
-            return refuse(f, DBE_E_CLASSIFICATION, "classification %s is above %s, the ceiling of %s",
-                          classification_name(level), classification_name(c[i].classification), c[i].of);
-    return DBE_OK;
+    if (level <= f->subject->peer->classification_max && level <= f->subject->self->classification_max &&
+        (f->claim == NULL || level <= f->claim->classification_max))
+        return DBE_OK;
+    return classification_refuse(f, level);
 }
 
 /* Nothing here verifies an ROE token, so one that is present earns nothing: fail closed. */
