@@ -44,7 +44,7 @@ int keys_renew(int argc, char **argv)
     keys_print_identity(o.name, dbe_credential_identity(cred));
     printf("  new           key and certificate%s\n",
            what.revoke_old ? "; the old certificate is on the revocation list" : "");
-    printf("  next          restart the service that uses them\n");
+    printf("  next          dsmil channels renew, for services that are up\n");
     dbe_credential_free(cred);
     return CLI_OK;
 }
