@@ -566,7 +566,10 @@ static void out_of_descriptors_rests_and_recovers(void **state)
 {
     struct fixture *f = *state;
     struct rlimit before, none;
+    const char *preloaded = getenv("LD_PRELOAD");
 
+    if (preloaded != NULL && strstr(preloaded, "vgpreload") != NULL)
+        skip(); /* memcheck keeps descriptors for itself, so the limit means another thing to it */
     base_clock_set(&virtual_clock);
     assert_int_equal(tp_connect(f->loop, f->address, &ops, &f->near, RECV_MAX, &f->near.conn, NULL), DBE_OK);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
