@@ -343,7 +343,10 @@ static double median(double *values, size_t count)
 
 static void report(const char *what, const char *kind, const char *unit, double value, double bare)
 {
-    printf("%-34s %-5s %10.2f %-7s %6.3fx\n", what, kind, value, unit, bare > 0 ? value / bare : 0);
+    printf("%-34s %-5s %10.2f %-7s", what, kind, value, unit);
+    if (bare > 0)
+        printf(" %6.3fx", value / bare);
+    printf("\n");
     if (json != NULL)
         fprintf(json, "%s\n  {\"what\": \"%s\", \"kind\": \"%s\", \"unit\": \"%s\", \"value\": %.4f, \"ratio\": %.4f}",
                 json_comma, what, kind, unit, value, bare > 0 ? value / bare : 0);

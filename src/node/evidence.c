@@ -133,7 +133,7 @@ static size_t signature_der(const uint8_t *r, const uint8_t *s, uint8_t out[ECDS
     if (sig == NULL || a == NULL || b == NULL || ECDSA_SIG_set0(sig, a, b) != 1) {
         BN_free(a);
         BN_free(b);
-    } else if (i2d_ECDSA_SIG(sig, NULL) <= ECDSA_DER_MAX_BYTES) {
+    } else if (i2d_ECDSA_SIG(sig, NULL) <= (int)ECDSA_DER_MAX_BYTES) {
         n = i2d_ECDSA_SIG(sig, &at);
     }
     ECDSA_SIG_free(sig);
