@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/median.h"
 #include "base/base.h"
 #include "dbe/msg.h"
 
@@ -121,13 +122,6 @@ static struct row rows[] = {
     {"labels", "read five labels", run_labels, 0},
 };
 
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
 /* Slices of all rows in turn, so that they drift together. */
 static void measure(void)
 {
@@ -143,8 +137,7 @@ static void measure(void)
             slices[i][s] = (double)(base_mono_ns() - start) / ROUNDS;
         }
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
-        qsort(slices[i], SLICES, sizeof slices[i][0], by_value);
-        rows[i].ns = slices[i][SLICES / 2];
+        rows[i].ns = median(slices[i], SLICES);
     }
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/median.h"
 #include "crypto/backend/backend.h"
 #include "crypto/secret.h"
 
@@ -30,13 +31,6 @@ static FILE *json;
 static const char *json_comma = "";
 
 /* ---- the table -------------------------------------------------------------------------------------------------- */
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
 
 static void row(const char *what, const char *backend, const char *unit, double value, double reference)
 {
@@ -100,8 +94,8 @@ static void measure(const char *what, call_fn *call, struct subject *subjects, s
         }
     }
     for (size_t k = 0; k < count; k++) {
-        qsort(ns[k], SLICES, sizeof ns[k][0], by_value);
-        row(what, subjects[k].backend->name, "ns", ns[k][SLICES / 2], ns[0][SLICES / 2]);
+        double ours = median(ns[k], SLICES); /* the reference first: it is sorted by then */
+        row(what, subjects[k].backend->name, "ns", ours, ns[0][SLICES / 2]);
     }
 }
 

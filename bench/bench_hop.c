@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/median.h"
 #include "policy/policy.h"
 #include "session/session_priv.h"
 
@@ -94,13 +95,6 @@ static const struct part {
     {"decide answer", decide_answer, 1},
 };
 
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
 static double median_ns(const struct part *p)
 {
     double ns[SLICES];
@@ -111,8 +105,7 @@ static double median_ns(const struct part *p)
             p->run();
         ns[i] = (double)(base_mono_ns() - start) / COUNT;
     }
-    qsort(ns, SLICES, sizeof *ns, by_value);
-    return ns[SLICES / 2];
+    return median(ns, SLICES);
 }
 
 int main(int argc, char *argv[])

@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/median.h"
 #include "base/base.h"
 #include "dbe/loop.h"
 #include "dbe/node.h"
@@ -291,19 +292,6 @@ static double per_channel(const struct memory *before, const struct memory *afte
     const uint64_t anon = after->anon_bytes - BASE_MIN(before->anon_bytes, after->anon_bytes);
 
     return (double)BASE_MAX(heap, anon) / (double)opt.channels;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *values, size_t count)
-{
-    qsort(values, count, sizeof *values, by_value);
-    return values[count / 2];
 }
 
 static void report(double client_bytes, double server_bytes, double alone, double beside, double slower)

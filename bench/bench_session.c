@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/median.h"
 #include "session/session_fake.h"
 
 #define MUST(expr)                                                                                                     \
@@ -26,19 +27,6 @@
 enum { SLICES = 60, HANDSHAKES = 400, REKEYS = 2000 };
 
 static struct fake alice, bob;
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *values, size_t count)
-{
-    qsort(values, count, sizeof *values, by_value);
-    return values[count / 2];
-}
 
 static FILE *json;
 static const char *json_comma = "";

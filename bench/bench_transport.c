@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/median.h"
 #include "crypto/crypto.h"
 #include "dbe/limits.h"
 #include "transport/transport.h"
@@ -327,19 +328,6 @@ static double slice_ns(struct lane *l)
 }
 
 /* ---- figures --------------------------------------------------------------------------------------------------- */
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *values, size_t count)
-{
-    qsort(values, count, sizeof *values, by_value);
-    return values[count / 2];
-}
 
 static void report(const char *what, const char *kind, const char *unit, double value, double bare)
 {
