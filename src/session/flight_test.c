@@ -5,14 +5,12 @@
  */
 #include "base/test.h"
 
-#include "session/session_fake.h"
+#include "session/two_fixture.h"
 
 #define OK(expr) assert_int_equal((expr), DBE_OK)
 #define ERR(err, expr) assert_int_equal((expr), (err))
 
 enum { HEAD = DBE_RECORD_HEADER_BYTES };
-
-static struct fake alice, bob;
 
 static void start(struct fake_pair *p, bool datagram)
 {
@@ -311,20 +309,6 @@ static void nth_allocation(void **state)
         }
         fake_pair_free(&p);
     }
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return crypto_init(NULL) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_fini(&alice);
-    fake_fini(&bob);
-    return 0;
 }
 
 int main(void)

@@ -4,9 +4,7 @@
  */
 #include "base/test.h"
 
-#include "session/session_fake.h"
-
-static struct fake alice, bob;
+#include "session/two_fixture.h"
 
 /* Messages 1 and 2 of a handshake, left in the pair's buffers. */
 static void two_messages(struct fake_pair *p, struct base_buf *first)
@@ -45,20 +43,6 @@ static void everything_is_fresh(void **state)
     base_buf_free(&b);
     fake_pair_free(&p);
     fake_pair_free(&q);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return crypto_init(NULL) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_fini(&alice);
-    fake_fini(&bob);
-    return 0;
 }
 
 int main(void)

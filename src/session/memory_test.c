@@ -9,11 +9,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "session/session_fake.h"
+#include "session/two_fixture.h"
 
 enum { WARM = 20, PAIRS = 300, MOST_BYTES = 8192 };
 
-static struct fake alice, bob;
 static struct fake_pair pairs[WARM + PAIRS];
 
 static size_t resident_bytes(void)
@@ -63,20 +62,6 @@ static void idle_channels(void **state)
         assert_true(each < MOST_BYTES);
     for (size_t i = 0; i < WARM + PAIRS; i++)
         fake_pair_free(&pairs[i]);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return crypto_init(NULL) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_fini(&alice);
-    fake_fini(&bob);
-    return 0;
 }
 
 int main(void)

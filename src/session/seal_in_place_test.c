@@ -11,12 +11,10 @@
 
 #include <cmocka.h>
 
-#include "session/session_fake.h"
+#include "session/two_fixture.h"
 
 #define OK(expr) assert_int_equal((expr), DBE_OK)
 #define ERR(err, expr) assert_int_equal((expr), (err))
-
-static struct fake alice, bob;
 
 static void open_pair(struct fake_pair *p, uint64_t rekey_records)
 {
@@ -181,20 +179,6 @@ static void states_that_seal_nothing(void **state)
     OK(sess_close(p.i, &p.to_r));
     ERR(DBE_E_CLOSED, sess_seal_in_place(p.i, gather(&p.to_r, 8, 0), 1, &p.to_r));
     fake_pair_free(&p);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return crypto_init(NULL) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_fini(&alice);
-    fake_fini(&bob);
-    return 0;
 }
 
 int main(void)
