@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * forward.c - the LLaMA transformer over a batch of rows, and the KV cache.
+ * forward.c - the LLaMA transformer over a batch of rows.
  *
  * In:   rows (token, position, cache). Out: cache entries and logits of the rows that want them.
- * Not:  no sampling, no text, no allocation but for the caches.
+ * Not:  no sampling, no text, no allocation.
  *
  * Reading order: llm_forward -> layer_attention, layer_ffn. Rows of several sequences may share a pass: all products
  * with weights run over the whole batch, only attention looks at a row's own cache.
@@ -44,42 +44,6 @@ void llm_work_free(struct llm_work *w)
     for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++)
         base_free(all[i]);
     *w = (struct llm_work){0};
-}
-
-dbe_err llm_kv_init(struct llm_model *m, uint32_t capacity, struct llm_kv *out, struct dbe_diag *diag)
-{
-    const uint64_t bytes = llm_session_kv_bytes(m, capacity);
-    uint64_t used = atomic_load(&m->kv_used);
-
-    do {
-        if (bytes > m->info.kv_budget_bytes - used)
-            return dbe_fail(diag, DBE_E_LIMIT, "kv budget", 0,
-                            "%u tokens need %llu bytes of KV cache, %llu of %llu are free", capacity,
-                            (unsigned long long)bytes, (unsigned long long)(m->info.kv_budget_bytes - used),
-                            (unsigned long long)m->info.kv_budget_bytes);
-    } while (!atomic_compare_exchange_weak(&m->kv_used, &used, used + bytes));
-    struct llm_kv kv = {.capacity = capacity, .bytes = bytes};
-    kv.k = base_alloc((size_t)bytes / 2, 1);
-    kv.v = base_alloc((size_t)bytes / 2, 1);
-    if (!kv.k || !kv.v) {
-        llm_kv_free(m, &kv);
-        return dbe_fail(diag, DBE_E_NOMEM, "kv budget", 0, "no memory for %llu bytes of KV cache",
-                        (unsigned long long)bytes);
-    }
-    *out = kv;
-    return DBE_OK;
-}
-
-void llm_kv_free(struct llm_model *m, struct llm_kv *kv)
-{
-    if (kv->k)
-        base_wipe(kv->k, (size_t)kv->bytes / 2);
-    if (kv->v)
-        base_wipe(kv->v, (size_t)kv->bytes / 2);
-    base_free(kv->k);
-    base_free(kv->v);
-    atomic_fetch_sub(&m->kv_used, kv->bytes);
-    *kv = (struct llm_kv){0};
 }
 
 /* ---- small steps ------------------------------------------------------------------------------------------------- */
@@ -130,94 +94,18 @@ static void fill_rope(struct llm_model *m, const struct llm_row *rows, size_t co
     }
 }
 
-/* Rotate adjacent pairs (2i, 2i + 1), as GGUF stores LLaMA's queries and keys. */
-static void rotate(float *head, const float *cs, size_t dims)
-{
-    for (size_t i = 0; i < dims; i += 2) {
-        const float a = head[i], b = head[i + 1];
-        head[i] = a * cs[i] - b * cs[i + 1];
-        head[i + 1] = a * cs[i + 1] + b * cs[i];
-    }
-}
-
 /* ---- attention --------------------------------------------------------------------------------------------------- */
-
-struct attention {
-    struct llm_model *m;
-    const struct llm_row *rows;
-    uint32_t layer;
-};
-
-static size_t kv_at(const struct llm_shape *s, const struct llm_kv *kv, uint32_t layer, uint32_t head)
-{
-    return ((size_t)layer * s->n_kv_heads + head) * kv->capacity * s->head_dim;
-}
-
-/* Rotate a row's queries and keys and put its keys and values into the cache. */
-static void store_row(void *ctx, size_t begin, size_t end, unsigned thread)
-{
-    const struct attention *at = ctx;
-    const struct llm_model *m = at->m;
-    const struct llm_shape *s = &m->shape;
-    const size_t d = s->head_dim;
-
-    (void)thread;
-    for (size_t r = begin; r < end; r++) {
-        const struct llm_row *row = &at->rows[r];
-        const float *cs = m->work.rope + r * s->rope_dims;
-        for (uint32_t h = 0; h < s->n_heads; h++)
-            rotate(m->work.q + (r * s->n_heads + h) * d, cs, s->rope_dims);
-        for (uint32_t h = 0; h < s->n_kv_heads; h++) {
-            float *k = m->work.k + (r * s->n_kv_heads + h) * d;
-            const size_t to = kv_at(s, row->kv, at->layer, h) + row->pos * d;
-            rotate(k, cs, s->rope_dims);
-            m->kernels->to_f16(k, d, row->kv->k + to);
-            m->kernels->to_f16(m->work.v + (r * s->n_kv_heads + h) * d, d, row->kv->v + to);
-        }
-    }
-}
-
-/* One item is one head of one row. */
-static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
-{
-    const struct attention *at = ctx;
-    const struct llm_model *m = at->m;
-    const struct llm_shape *s = &m->shape;
-    const struct llm_kernels *kern = m->kernels;
-    const size_t d = s->head_dim;
-    const float scale = 1.0f / sqrtf((float)d);
-    float *scores = m->work.scores + (size_t)thread * s->n_ctx;
-
-    for (size_t i = begin; i < end; i++) {
-        const size_t r = i / s->n_heads, h = i % s->n_heads;
-        const struct llm_row *row = &at->rows[r];
-        const size_t from = kv_at(s, row->kv, at->layer, (uint32_t)(h / (s->n_heads / s->n_kv_heads)));
-        const float *q = m->work.q + i * d;
-        float *out = m->work.a + i * d;
-        const size_t seen = (size_t)row->pos + 1;
-        kern->scores_f16(row->kv->k + from, q, seen, d, scale, scores);
-        kern->softmax(scores, seen);
-        kern->mix_f16(row->kv->v + from, scores, seen, d, out);
-    }
-}
 
 static void layer_attention(struct llm_model *m, const struct llm_row *rows, size_t count, uint32_t layer)
 {
     const struct llm_shape *s = &m->shape;
     const struct llm_layer *l = &m->layers[layer];
     struct llm_work *w = &m->work;
-    struct attention at = {m, rows, layer};
-    size_t work = 0;
 
     norm_rows(m, l->attn_norm, count);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3},
             &(struct llm_acts){w->h, w->q8, count, s->n_embd});
-    llm_pool_run(m->pool, count, 16, store_row, &at);
-    for (size_t r = 0; r < count; r++)
-        work += (size_t)(rows[r].pos + 1) * s->head_dim;
-    /* one piece where the whole is too little to share out */
-    const size_t items = count * s->n_heads;
-    llm_pool_run(m->pool, items, work * s->n_heads < 16384 ? items : BASE_MAX(items / 64, (size_t)1), attend, &at);
+    llm_attend(m, rows, count, layer);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->o}, {w->h}, 1},
             &(struct llm_acts){w->a, w->q8, count, (size_t)s->n_heads * s->head_dim});
     add_rows(w->x, w->h, count * s->n_embd);

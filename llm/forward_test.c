@@ -269,8 +269,8 @@ static void chunks_and_neighbours_change_nothing(void **state)
         struct llm_row rows[16];
         n = BASE_MIN(at % 7 + 1, TOKENS - at);
         for (uint32_t i = 0; i < n; i++) {
-            rows[i] = (struct llm_row){&a, at + i, tokens[at + i], got + (at + i) * TG_SPM_COUNT};
-            rows[n + i] = (struct llm_row){&b, at + i, tokens[TOKENS - 1 - at - i], NULL};
+            rows[i] = (struct llm_row){&a, at + i, tokens[at + i], got + (at + i) * TG_SPM_COUNT, false};
+            rows[n + i] = (struct llm_row){&b, at + i, tokens[TOKENS - 1 - at - i], NULL, false};
         }
         assert_int_equal(llm_forward(m, rows, 2 * n, NULL), DBE_OK);
     }
@@ -291,8 +291,8 @@ static void cancel_and_bounds(void **state)
 
     (void)state;
     assert_int_equal(llm_kv_init(m, 4, &kv, NULL), DBE_OK);
-    assert_int_equal(llm_forward(m, &(struct llm_row){&kv, 0, 1, NULL}, 1, &cancel), DBE_E_CANCELLED);
-    assert_int_equal(llm_forward(m, &(struct llm_row){&kv, 4, 1, NULL}, 1, NULL), DBE_E_STATE);
+    assert_int_equal(llm_forward(m, &(struct llm_row){&kv, 0, 1, NULL, false}, 1, &cancel), DBE_E_CANCELLED);
+    assert_int_equal(llm_forward(m, &(struct llm_row){&kv, 4, 1, NULL, false}, 1, NULL), DBE_E_STATE);
     llm_kv_free(m, &kv);
     llm_model_free(m);
 }

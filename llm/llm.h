@@ -27,9 +27,12 @@
 /* Named maxima of the public interface. */
 enum {
     LLM_THREADS_MAX = 64,
-    LLM_STOPS_MAX = 16,          /* stop strings a session          */
-    LLM_STOP_BYTES_MAX = 256,    /* bytes of one stop string        */
-    LLM_MESSAGES_MAX = 1024,     /* messages of one chat            */
+    LLM_STOPS_MAX = 16,       /* stop strings a session          */
+    LLM_STOP_BYTES_MAX = 256, /* bytes of one stop string        */
+    LLM_MESSAGES_MAX = 1024,  /* messages of one chat            */
+    LLM_BIASES_MAX = 1024,    /* logit biases a session          */
+    LLM_LOGPROBS_MAX = 21,    /* the chosen token and 20 others  */
+    LLM_SALT_BYTES = 32,
     LLM_TEXT_BYTES_MAX = 2 << 20 /* bytes of text tokenised at once */
 };
 
@@ -112,6 +115,14 @@ dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message 
 
 /* ---- session ----------------------------------------------------------------------------------------------------- */
 
+/* Added to a token's logit; -100 forbids it. */
+struct llm_logit_bias {
+    int32_t id;
+    float bias; /* in [-100, 100] */
+};
+
+struct llm_grammar; /* see grammar.h */
+
 struct llm_session_params {
     uint32_t max_tokens;      /* new tokens at most; 0: as many as the context leaves                      */
     float temperature;        /* 0: greedy; in [0, 2]                                                      */
@@ -120,8 +131,19 @@ struct llm_session_params {
     uint64_t seed;            /* same model, prompt, parameters and seed: same text                        */
     const char *const *stops; /* stop strings; text ends before the first of them                          */
     size_t stop_count;
-    uint32_t prefill_chunk; /* prompt tokens a step; 0: 128                                             */
+    uint32_t prefill_chunk; /* prompt tokens a step; 0: the scheduler's choice                          */
     bool ignore_eos;        /* benches: generate on past the end token                                   */
+
+    float min_p;              /* 0: off; keeps tokens at least this share as likely as the likeliest; in [0, 1] */
+    float repetition_penalty; /* 0 or 1: off; in (0, 2]: divides positive logits of seen tokens, multiplies others */
+    float presence_penalty;   /* in [-2, 2]: subtracted once from tokens of the answer so far                 */
+    float frequency_penalty;  /* in [-2, 2]: subtracted for each time a token stands in the answer            */
+    const struct llm_logit_bias *biases;
+    size_t bias_count;                 /* at most LLM_BIASES_MAX                                              */
+    uint32_t logprobs;                 /* 0: none; n: the n - 1 likeliest beside the chosen, at most LLM_LOGPROBS_MAX */
+    const struct llm_grammar *grammar; /* constrains the answer; NULL: none. Must outlive the session         */
+    uint32_t lookup_tokens;            /* speculation by prompt look-up: drafts a step; 0: off                */
+    const uint8_t *salt;               /* LLM_SALT_BYTES: who may share cached prefixes; NULL: nobody         */
 };
 
 enum llm_finish {

@@ -77,11 +77,14 @@ struct llm_row {
     uint32_t pos;
     int32_t token;
     float *logits; /* [n_vocab], or NULL: not wanted */
+    bool prefill;  /* of a prompt: may be computed by other kernels than a decode row, but never by either at random */
 };
-/* At most LLM_BATCH_MAX rows; the caller holds model->step. `cancel` (may be NULL) is looked at between layers:
+/* At most LLM_BATCH_MAX rows, decode rows before prefill rows; the caller holds model->step. `cancel` (may be NULL) is looked at between layers:
  * E_CANCELLED. Pure but for the caches and the model's working memory. */
 dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t count,
                     const atomic_bool *cancel) DBE_MUST_CHECK;
+/* Rotate and store the rows' queries, keys and values of a layer, and attend: work.q, k, v -> caches, work.a. */
+void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t count, uint32_t layer);
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
 void llm_work_free(struct llm_work *work);
 

@@ -240,7 +240,7 @@ static dbe_err prefill_chunk(struct llm_session *s)
 
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t pos = s->prefilled + i;
-        rows[i] = (struct llm_row){&s->kv, pos, s->prompt[pos], pos + 1 == s->prompt_count ? s->logits : NULL};
+        rows[i] = (struct llm_row){&s->kv, pos, s->prompt[pos], pos + 1 == s->prompt_count ? s->logits : NULL, true};
     }
     DBE_TRY(llm_forward(s->model, rows, n, &s->cancel));
     s->prefilled += n;
@@ -249,7 +249,7 @@ static dbe_err prefill_chunk(struct llm_session *s)
 
 static dbe_err decode_one(struct llm_session *s)
 {
-    const struct llm_row row = {&s->kv, s->prompt_count + s->answered - 1, s->last, s->logits};
+    const struct llm_row row = {&s->kv, s->prompt_count + s->answered - 1, s->last, s->logits, false};
 
     return llm_forward(s->model, &row, 1, &s->cancel);
 }
@@ -308,7 +308,7 @@ static dbe_err logits_batches(struct llm_model *m, struct llm_kv *kv, const int3
     for (size_t at = 0; at < count; at += LLM_BATCH_MAX) {
         const size_t n = BASE_MIN(count - at, (size_t)LLM_BATCH_MAX);
         for (size_t i = 0; i < n; i++)
-            rows[i] = (struct llm_row){kv, (uint32_t)(at + i), tokens[at + i], out + (at + i) * m->shape.n_vocab};
+            rows[i] = (struct llm_row){kv, (uint32_t)(at + i), tokens[at + i], out + (at + i) * m->shape.n_vocab, true};
         DBE_TRY(llm_forward(m, rows, n, NULL));
     }
     return DBE_OK;
