@@ -1,22 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * attention.c - rotary positions, the write into the KV cache, and attention of each row over its own cache.
+ * attention.c - the write into the KV cache, and attention of each row over its own cache.
  *
- * In:   work.q, work.k, work.v of the rows. Out: cache entries at the rows' positions, work.a.
+ * In:   work.q and work.k (both rotated) and work.v of the rows. Out: cache entries at the rows' positions, work.a.
  */
-#include <math.h>
-
 #include "model.h"
-
-/* Rotate adjacent pairs (2i, 2i + 1), as GGUF stores LLaMA's queries and keys. */
-static void rotate(float *head, const float *cs, size_t dims)
-{
-    for (size_t i = 0; i < dims; i += 2) {
-        const float a = head[i], b = head[i + 1];
-        head[i] = a * cs[i] - b * cs[i + 1];
-        head[i + 1] = a * cs[i + 1] + b * cs[i];
-    }
-}
 
 struct attention {
     struct llm_model *m;
@@ -29,7 +17,7 @@ static size_t kv_at(const struct llm_shape *s, const struct llm_kv *kv, uint32_t
     return ((size_t)layer * s->n_kv_heads + head) * kv->capacity * s->head_dim;
 }
 
-/* Rotate a row's queries and keys and put its keys and values into the cache. */
+/* Put a row's keys and values into the cache. */
 static void store_row(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     const struct attention *at = ctx;
@@ -40,14 +28,9 @@ static void store_row(void *ctx, size_t begin, size_t end, unsigned thread)
     (void)thread;
     for (size_t r = begin; r < end; r++) {
         const struct llm_row *row = &at->rows[r];
-        const float *cs = m->work.rope + r * s->rope_dims;
-        for (uint32_t h = 0; h < s->n_heads; h++)
-            rotate(m->work.q + (r * s->n_heads + h) * d, cs, s->rope_dims);
         for (uint32_t h = 0; h < s->n_kv_heads; h++) {
-            float *k = m->work.k + (r * s->n_kv_heads + h) * d;
             const size_t to = kv_at(s, row->kv, at->layer, h) + row->pos * d;
-            rotate(k, cs, s->rope_dims);
-            m->kernels->to_f16(k, d, row->kv->k + to);
+            m->kernels->to_f16(m->work.k + (r * s->n_kv_heads + h) * d, d, row->kv->k + to);
             m->kernels->to_f16(m->work.v + (r * s->n_kv_heads + h) * d, d, row->kv->v + to);
         }
     }
@@ -61,7 +44,6 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
     const struct llm_shape *s = &m->shape;
     const struct llm_kernels *kern = m->kernels;
     const size_t d = s->head_dim;
-    const float scale = 1.0f / sqrtf((float)d);
     float *scores = m->work.scores + (size_t)thread * s->n_ctx;
 
     for (size_t i = begin; i < end; i++) {
@@ -71,7 +53,7 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
         const float *q = m->work.q + i * d;
         float *out = m->work.a + i * d;
         const size_t seen = (size_t)row->pos + 1;
-        kern->scores_f16(row->kv->k + from, q, seen, d, scale, scores);
+        kern->scores_f16(row->kv->k + from, q, seen, d, s->attn_scale, scores);
         kern->softmax(scores, seen);
         kern->mix_f16(row->kv->v + from, scores, seen, d, out);
     }

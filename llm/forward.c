@@ -29,7 +29,7 @@ dbe_err llm_work_init(struct llm_model *m)
     w->a = base_alloc(heads * LLM_BATCH_MAX, sizeof(float));
     w->gate = base_alloc((size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
     w->up = base_alloc((size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
-    w->rope = base_alloc((size_t)s->rope_dims * LLM_BATCH_MAX, sizeof(float));
+    w->rope = base_alloc((size_t)m->rope.dims * LLM_BATCH_MAX, sizeof(float));
     w->scores = base_alloc((size_t)s->n_ctx * llm_pool_threads(m->pool), sizeof(float));
     w->q8 = base_alloc((widest / LLM_Q8_BLOCK + 1) * LLM_BATCH_MAX, sizeof(struct llm_q8));
     if (!w->x || !w->h || !w->q || !w->k || !w->v || !w->a || !w->gate || !w->up || !w->rope || !w->scores || !w->q8)
@@ -82,15 +82,24 @@ static void add_rows(float *x, const float *y, size_t n)
 
 static void fill_rope(struct llm_model *m, const struct llm_row *rows, size_t count)
 {
-    const size_t half = m->shape.rope_dims / 2;
+    for (size_t r = 0; r < count; r++)
+        llm_rope_fill(&m->rope, rows[r].pos, m->work.rope + r * m->rope.dims);
+}
 
-    for (size_t r = 0; r < count; r++) {
-        float *cs = m->work.rope + r * half * 2;
-        for (size_t i = 0; i < half; i++) {
-            const double angle = (double)rows[r].pos * m->inv_freq[i];
-            cs[2 * i] = (float)cos(angle);
-            cs[2 * i + 1] = (float)sin(angle);
-        }
+/* Rotate the queries and keys of rows by their positions. */
+static void rotate_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct llm_model *m = ctx;
+    const struct llm_shape *s = &m->shape;
+    const size_t d = s->head_dim;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        const float *cs = m->work.rope + r * m->rope.dims;
+        for (uint32_t h = 0; h < s->n_heads; h++)
+            llm_rope_rotate(&m->rope, m->work.q + (r * s->n_heads + h) * d, cs);
+        for (uint32_t h = 0; h < s->n_kv_heads; h++)
+            llm_rope_rotate(&m->rope, m->work.k + (r * s->n_kv_heads + h) * d, cs);
     }
 }
 
@@ -105,6 +114,7 @@ static void layer_attention(struct llm_model *m, const struct llm_row *rows, siz
     norm_rows(m, l->attn_norm, count);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3},
             &(struct llm_acts){w->h, w->q8, count, s->n_embd});
+    llm_pool_run(m->pool, count, 16, rotate_rows, m);
     llm_attend(m, rows, count, layer);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->o}, {w->h}, 1},
             &(struct llm_acts){w->a, w->q8, count, (size_t)s->n_heads * s->head_dim});

@@ -84,9 +84,11 @@ static dbe_err load_heads(struct loader *l)
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0,
                         "key llama.attention.value_length: %u differs from the key length %u", value_length,
                         s->head_dim);
-    DBE_TRY(bounded_or(l, "llama.rope.dimension_count", s->head_dim, s->head_dim, &s->rope_dims));
-    if (s->rope_dims % 2 != 0)
-        return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key llama.rope.dimension_count: %u is odd", s->rope_dims);
+    DBE_TRY(bounded_or(l, "llama.rope.dimension_count", s->head_dim, s->head_dim, &l->m->rope.dims));
+    if (l->m->rope.dims % 2 != 0)
+        return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key llama.rope.dimension_count: %u is odd", l->m->rope.dims);
+    s->attn_scale = 1.0f / sqrtf((float)s->head_dim);
+    s->embd_scale = 1;
     return DBE_OK;
 }
 
@@ -219,8 +221,8 @@ static dbe_err rope_scale(struct loader *l, float *ret)
 
 static dbe_err load_rope(struct loader *l)
 {
-    const struct llm_shape *s = &l->m->shape;
-    const size_t half = s->rope_dims / 2;
+    struct llm_rope *rope = &l->m->rope;
+    const size_t half = rope->dims / 2;
     float base, factor;
     BASE_AUTO_FREE float *freqs = NULL;
 
@@ -231,14 +233,15 @@ static dbe_err load_rope(struct loader *l)
                         (double)base, (double)factor);
     if (gguf_tensor_find(l->g, "rope_freqs.weight"))
         DBE_TRY(load_vector(l, "rope_freqs.weight", half, &freqs));
-    l->m->inv_freq = base_alloc(half, sizeof *l->m->inv_freq);
-    if (!l->m->inv_freq)
+    rope->inv_freq = base_alloc(half, sizeof *rope->inv_freq);
+    if (!rope->inv_freq)
         return dbe_fail(l->diag, DBE_E_NOMEM, "model", 0, "no memory");
+    rope->scale = 1;
     for (size_t i = 0; i < half; i++) {
         const double divide = freqs ? (double)freqs[i] * (double)factor : (double)factor;
         if (!(divide >= 1e-6 && divide <= 1e9))
             return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "tensor rope_freqs.weight: value %zu is out of range", i);
-        l->m->inv_freq[i] = pow((double)base, -2.0 * (double)i / (double)s->rope_dims) / divide;
+        rope->inv_freq[i] = pow((double)base, -2.0 * (double)i / (double)rope->dims) / divide;
     }
     return DBE_OK;
 }
@@ -401,7 +404,7 @@ void llm_model_free(struct llm_model *m)
     }
     base_free(m->layers);
     base_free(m->output_norm);
-    base_free(m->inv_freq);
+    base_free(m->rope.inv_freq);
     llm_matrix_free(&m->embd);
     llm_matrix_free(&m->output);
     llm_work_free(&m->work);

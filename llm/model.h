@@ -10,6 +10,7 @@
 
 #include "llm.h"
 #include "matrix.h"
+#include "rope.h"
 #include "vocab.h"
 
 /* Bounds on the shape that a file may ask for. */
@@ -25,14 +26,19 @@ enum {
 };
 
 struct llm_shape {
-    uint32_t n_ctx, n_vocab, n_embd, n_layers, n_heads, n_kv_heads, head_dim, n_ff, rope_dims;
+    uint32_t n_ctx, n_vocab, n_embd, n_layers, n_heads, n_kv_heads, head_dim, n_ff;
     float rms_eps;
+    float attn_scale;    /* of query times key */
+    float attn_softcap;  /* scores become cap * tanh(score / cap); 0: they do not */
+    float final_softcap; /* the same of logits */
+    float embd_scale;    /* of the tokens' embeddings */
 };
 
 struct llm_layer {
     float *attn_norm, *ffn_norm;      /* [n_embd] */
     struct llm_matrix q, k, v, o;     /* [n_heads * head_dim][n_embd], kv: [n_kv_heads * head_dim][n_embd] */
     struct llm_matrix gate, up, down; /* [n_ff][n_embd], down: [n_embd][n_ff] */
+    uint32_t window;                  /* a query sees this many positions, its own among them; 0: all before it */
 };
 
 /* Working memory of one forward pass; every array is [LLM_BATCH_MAX][...]. */
@@ -40,7 +46,7 @@ struct llm_work {
     float *x, *h;         /* [n_embd] residual stream; normalised input or a block's output */
     float *q, *k, *v, *a; /* heads; a: attention's output, [n_heads * head_dim] */
     float *gate, *up;     /* [n_ff] */
-    float *rope;          /* [rope_dims / 2][2] cosine and sine of the row's position */
+    float *rope;          /* [rope.dims / 2][2] cosine and sine of the row's position */
     float *scores;        /* [threads][n_ctx] */
     struct llm_q8 *q8;    /* [widest / 32] */
 };
@@ -54,7 +60,7 @@ struct llm_model {
     struct llm_vocab vocab;
     struct llm_matrix embd, output; /* output.data is NULL: tied, embd is used */
     float *output_norm;
-    double *inv_freq; /* [rope_dims / 2] */
+    struct llm_rope rope;
     struct llm_layer *layers;
     struct llm_work work;
     _Atomic uint64_t kv_used;
@@ -83,7 +89,7 @@ struct llm_row {
  * E_CANCELLED. Pure but for the caches and the model's working memory. */
 dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t count,
                     const atomic_bool *cancel) DBE_MUST_CHECK;
-/* Rotate and store the rows' queries, keys and values of a layer, and attend: work.q, k, v -> caches, work.a. */
+/* Store the rows' keys and values of a layer, and attend: work.q, k (both rotated), v -> caches, work.a. */
 void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t count, uint32_t layer);
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
 void llm_work_free(struct llm_work *work);
