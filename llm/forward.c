@@ -14,6 +14,12 @@
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
+static void *take(struct llm_work *w, size_t count, size_t size)
+{
+    w->bytes += (uint64_t)count * size;
+    return base_alloc(count, size);
+}
+
 dbe_err llm_work_init(struct llm_model *m)
 {
     const struct llm_shape *s = &m->shape;
@@ -21,17 +27,17 @@ dbe_err llm_work_init(struct llm_model *m)
     const size_t heads = (size_t)s->n_heads * s->head_dim, kv = (size_t)s->n_kv_heads * s->head_dim;
     const size_t widest = BASE_MAX(BASE_MAX((size_t)s->n_embd, (size_t)s->n_ff), heads);
 
-    w->x = base_alloc((size_t)s->n_embd * LLM_BATCH_MAX, sizeof(float));
-    w->h = base_alloc((size_t)s->n_embd * LLM_BATCH_MAX, sizeof(float));
-    w->q = base_alloc(heads * LLM_BATCH_MAX, sizeof(float));
-    w->k = base_alloc(kv * LLM_BATCH_MAX, sizeof(float));
-    w->v = base_alloc(kv * LLM_BATCH_MAX, sizeof(float));
-    w->a = base_alloc(heads * LLM_BATCH_MAX, sizeof(float));
-    w->gate = base_alloc((size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
-    w->up = base_alloc((size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
-    w->rope = base_alloc((size_t)m->rope.dims * LLM_BATCH_MAX, sizeof(float));
-    w->scores = base_alloc((size_t)s->n_ctx * llm_pool_threads(m->pool), sizeof(float));
-    w->q8 = base_alloc((widest / LLM_Q8_BLOCK + 1) * LLM_BATCH_MAX, sizeof(struct llm_q8));
+    w->x = take(w, (size_t)s->n_embd * LLM_BATCH_MAX, sizeof(float));
+    w->h = take(w, (size_t)s->n_embd * LLM_BATCH_MAX, sizeof(float));
+    w->q = take(w, heads * LLM_BATCH_MAX, sizeof(float));
+    w->k = take(w, kv * LLM_BATCH_MAX, sizeof(float));
+    w->v = take(w, kv * LLM_BATCH_MAX, sizeof(float));
+    w->a = take(w, heads * LLM_BATCH_MAX, sizeof(float));
+    w->gate = take(w, (size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
+    w->up = take(w, (size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
+    w->rope = take(w, (size_t)m->rope.dims * LLM_BATCH_MAX, sizeof(float));
+    w->scores = take(w, (size_t)s->n_ctx * llm_pool_threads(m->pool), sizeof(float));
+    w->q8 = take(w, (widest / LLM_Q8_BLOCK + 1) * LLM_BATCH_MAX, sizeof(struct llm_q8));
     if (!w->x || !w->h || !w->q || !w->k || !w->v || !w->a || !w->gate || !w->up || !w->rope || !w->scores || !w->q8)
         return DBE_E_NOMEM;
     return DBE_OK;

@@ -45,7 +45,9 @@ struct llm_model_params {
     unsigned threads;       /* 0: one a CPU that this process may run on                                     */
     size_t kv_budget_bytes; /* KV caches of all sessions together; 0: 1 GiB                                  */
     uint32_t n_ctx_max;     /* cap on the context of a session; 0: what the model was trained for            */
-    const char *kernel;     /* "portable", "avx2", "avx-vnni", "avx512-vnni"; NULL: the best of this CPU     */
+    /* Weights, working memory and the KV budget together must fit, or nothing is loaded (E_LIMIT); 0: no limit. */
+    uint64_t memory_budget_bytes;
+    const char *kernel; /* "portable", "avx2", "avx-vnni", "avx512-vnni"; NULL: the best of this CPU     */
 };
 
 /* What a loaded model is. Strings are UTF-8, owned by the model. */
@@ -63,11 +65,15 @@ struct llm_model_info {
     uint64_t weights_bytes; /* resident, repacked */
     uint64_t kv_bytes_per_token;
     uint64_t kv_budget_bytes;
+    uint64_t workspace_bytes; /* working memory of forward passes */
+    float retention_top1;     /* share of greedy answers that quantisation kept, measured when the file was made and
+                                 written in it; NaN: nobody measured */
 };
 
 /* Read and check a GGUF file (v2 or v3) and repack its weights into memory of our own: a file that changes
  * afterwards cannot harm. `params` may be NULL for defaults. The file is hostile input; the diag names the field.
- * DBE_E_NOT_FOUND, E_IO, E_MODEL (malformed or not supported), E_TOO_LARGE, E_NOMEM, E_ARGUMENT (unknown kernel). */
+ * DBE_E_NOT_FOUND, E_IO, E_MODEL (malformed or not supported), E_TOO_LARGE, E_NOMEM, E_ARGUMENT (unknown kernel),
+ * E_LIMIT (over the memory budget). */
 dbe_err llm_model_load(const char *path, const struct llm_model_params *params, struct llm_model **ret,
                        struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The same from bytes in memory; they are not needed afterwards. */

@@ -14,8 +14,6 @@
 
 #include "chat.h"
 
-#define KV_BUDGET_DEFAULT (UINT64_C(1) << 30)
-
 struct loader {
     const struct gguf *g;
     struct llm_model *m;
@@ -322,7 +320,9 @@ static void fill_info(struct loader *l, const struct llm_model_params *params)
     i->head_dim = s->head_dim;
     i->n_ff = s->n_ff;
     i->kv_bytes_per_token = (uint64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 * sizeof(uint16_t);
-    i->kv_budget_bytes = params->kv_budget_bytes ? params->kv_budget_bytes : KV_BUDGET_DEFAULT;
+    i->kv_budget_bytes = llm_kv_budget(params);
+    i->workspace_bytes = l->m->work.bytes;
+    i->retention_top1 = llm_retention_of(l->g);
 }
 
 static dbe_err load_all(const struct gguf *g, const struct llm_model_params *params, struct llm_model *m,
@@ -339,12 +339,13 @@ static dbe_err load_all(const struct gguf *g, const struct llm_model_params *par
     DBE_TRY(check_arch(&l));
     DBE_TRY(llm_vocab_load(g, &m->vocab, diag));
     DBE_TRY(load_shape(&l, params->n_ctx_max));
-    DBE_TRY(load_weights(&l));
     dbe_err err = llm_pool_new(params->threads ? params->threads : llm_pool_cpus(), &m->pool);
     if (err == DBE_OK)
         err = llm_work_init(m);
     if (err != DBE_OK)
         return dbe_fail(diag, err, "model", 0, "no memory or threads to run the model");
+    DBE_TRY(llm_budget_check(m, g, params, diag));
+    DBE_TRY(load_weights(&l));
     fill_info(&l, params);
     return DBE_OK;
 }

@@ -49,6 +49,7 @@ struct llm_work {
     float *rope;          /* [rope.dims / 2][2] cosine and sine of the row's position */
     float *scores;        /* [threads][n_ctx] */
     struct llm_q8 *q8;    /* [widest / 32] */
+    uint64_t bytes;       /* of all of these */
 };
 
 struct llm_model {
@@ -93,5 +94,12 @@ dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t 
 void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t count, uint32_t layer);
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
 void llm_work_free(struct llm_work *work);
+/* budget.c: do the file's weights, the working memory (which must stand) and the KV budget fit into the memory that the
+ * caller grants? Asked before a weight is read. E_LIMIT says the numbers. */
+dbe_err llm_budget_check(const struct llm_model *model, const struct gguf *g, const struct llm_model_params *params,
+                         struct dbe_diag *diag) DBE_MUST_CHECK;
+uint64_t llm_kv_budget(const struct llm_model_params *params); /* with the default where none is given */
+/* The share of answers that quantisation kept, as the file says; NaN where it says nothing that can be true. */
+float llm_retention_of(const struct gguf *g);
 
 #endif
