@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * forward.c - the LLaMA transformer over a batch of rows.
+ * forward.c - the transformer of every family (arch.h) over a batch of rows.
  *
  * In:   rows (token, position, cache). Out: cache entries and logits of the rows that want them.
  * Not:  no sampling, no text, no allocation.
  *
- * Reading order: llm_forward -> layer_attention, layer_ffn. Rows of several sequences may share a pass: all products
- * with weights run over the whole batch, only attention looks at a row's own cache.
+ * Reading order: llm_forward -> layers -> layer_attention, layer_ffn. Rows of several sequences may share a pass: all
+ * products with weights run over the whole batch, only attention looks at a row's own cache. What lies between two
+ * products works on each row by itself (a struct rows_job), shared out over the pool.
  */
 #include <math.h>
 
+#include "kern_math.h"
 #include "model.h"
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
@@ -52,9 +54,9 @@ void llm_work_free(struct llm_work *w)
     *w = (struct llm_work){0};
 }
 
-/* ---- small steps ------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
 
-/* out = x / rms(x) * weight; eight partial sums so that it is fast and the order is fixed. */
+/* out = x / rms(x) * weight, in place if need be; eight partial sums so that it is fast and the order is fixed. */
 static void rms_norm(const float *x, const float *weight, size_t n, float eps, float *out)
 {
     enum { LANES = 8 };
@@ -73,70 +75,158 @@ static void rms_norm(const float *x, const float *weight, size_t n, float eps, f
         out[i] = x[i] * scale * weight[i];
 }
 
-static void norm_rows(const struct llm_model *m, const float *weight, size_t count)
-{
-    for (size_t r = 0; r < count; r++)
-        rms_norm(m->work.x + r * m->shape.n_embd, weight, m->shape.n_embd, m->shape.rms_eps,
-                 m->work.h + r * m->shape.n_embd);
-}
-
-static void add_rows(float *x, const float *y, size_t n)
+static void add(float *restrict x, const float *restrict y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         x[i] += y[i];
 }
 
-static void fill_rope(struct llm_model *m, const struct llm_row *rows, size_t count)
+/* gate = GELU(gate) * up, GELU in its form with tanh: x * sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 x^3)). */
+static void gelu_mul(float *restrict gate, const float *restrict up, size_t n)
 {
-    for (size_t r = 0; r < count; r++)
-        llm_rope_fill(&m->rope, rows[r].pos, m->work.rope + r * m->rope.dims);
+    for (size_t i = 0; i < n; i++) {
+        const float x = gate[i], inner = 1.5957691216f * (x + 0.044715f * x * x * x);
+        gate[i] = x / (1.0f + kern_exp(-inner)) * up[i];
+    }
 }
 
-/* Rotate the queries and keys of rows by their positions. */
-static void rotate_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+struct rows_job {
+    struct llm_model *m;
+    const struct llm_row *rows;
+    const struct llm_layer *layer;
+    const float *norm; /* of the block's input, or what comes after it */
+    const float *bias, *post_norm;
+    float *out; /* [count][n_embd] */
+};
+
+static void run_rows(struct rows_job *job, size_t count, llm_pool_fn *fn)
 {
-    const struct llm_model *m = ctx;
-    const struct llm_shape *s = &m->shape;
-    const size_t d = s->head_dim;
+    enum { GRAIN_VALUES = 16384 }; /* less is not worth a hand-over to another thread */
+
+    llm_pool_run(job->m->pool, count, GRAIN_VALUES / job->m->shape.n_embd, fn, job);
+}
+
+/* The rows' embeddings and the angles of their positions, and the first layer's input. */
+static void begin_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct rows_job *job = ctx;
+    struct llm_model *m = job->m;
+    const size_t n = m->shape.n_embd;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float *x = m->work.x + r * n;
+        llm_matrix_row(&m->embd, m->kernels, (size_t)job->rows[r].token, x);
+        for (size_t i = 0; i < n; i++)
+            x[i] *= m->shape.embd_scale;
+        rms_norm(x, job->norm, n, m->shape.rms_eps, m->work.h + r * n);
+        llm_rope_fill(&m->rope, job->rows[r].pos, m->work.rope + r * m->rope.dims);
+    }
+}
+
+/* Add a block's output in work.h to the residual stream, and normalise that: the next block's input. */
+static void end_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct rows_job *job = ctx;
+    const struct llm_model *m = job->m;
+    const size_t n = m->shape.n_embd;
+    const float eps = m->shape.rms_eps;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float *x = m->work.x + r * n, *h = m->work.h + r * n;
+        if (job->bias)
+            add(h, job->bias, n);
+        if (job->post_norm)
+            rms_norm(h, job->post_norm, n, eps, h);
+        add(x, h, n);
+        if (job->norm)
+            rms_norm(x, job->norm, n, eps, h);
+    }
+}
+
+static void norm_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct rows_job *job = ctx;
+    const struct llm_model *m = job->m;
+    const size_t n = m->shape.n_embd;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++)
+        rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, job->out + r * n);
+}
+
+/* ---- attention --------------------------------------------------------------------------------------------------- */
+
+static void prepare_heads(const struct llm_model *m, float *heads, size_t count, const float *norm, const float *cs)
+{
+    const size_t d = m->shape.head_dim;
+
+    for (size_t h = 0; h < count; h++) {
+        if (norm)
+            rms_norm(heads + h * d, norm, d, m->shape.rms_eps, heads + h * d);
+        llm_rope_rotate(&m->rope, heads + h * d, cs);
+    }
+}
+
+/* What is done to the rows' queries, keys and values between their products and attention. */
+static void prepare_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct rows_job *job = ctx;
+    const struct llm_model *m = job->m;
+    const struct llm_layer *l = job->layer;
+    const size_t heads = (size_t)m->shape.n_heads * m->shape.head_dim;
+    const size_t kv = (size_t)m->shape.n_kv_heads * m->shape.head_dim;
 
     (void)thread;
     for (size_t r = begin; r < end; r++) {
         const float *cs = m->work.rope + r * m->rope.dims;
-        for (uint32_t h = 0; h < s->n_heads; h++)
-            llm_rope_rotate(&m->rope, m->work.q + (r * s->n_heads + h) * d, cs);
-        for (uint32_t h = 0; h < s->n_kv_heads; h++)
-            llm_rope_rotate(&m->rope, m->work.k + (r * s->n_kv_heads + h) * d, cs);
+        if (l->qkv_bias) {
+            add(m->work.q + r * heads, l->qkv_bias, heads);
+            add(m->work.k + r * kv, l->qkv_bias + heads, kv);
+            add(m->work.v + r * kv, l->qkv_bias + heads + kv, kv);
+        }
+        prepare_heads(m, m->work.q + r * heads, m->shape.n_heads, l->q_norm, cs);
+        prepare_heads(m, m->work.k + r * kv, m->shape.n_kv_heads, l->k_norm, cs);
     }
 }
-
-/* ---- attention --------------------------------------------------------------------------------------------------- */
 
 static void layer_attention(struct llm_model *m, const struct llm_row *rows, size_t count, uint32_t layer)
 {
     const struct llm_shape *s = &m->shape;
     const struct llm_layer *l = &m->layers[layer];
     struct llm_work *w = &m->work;
+    struct rows_job job = {.m = m, .layer = l, .bias = l->o_bias, .post_norm = l->attn_post_norm, .norm = l->ffn_norm};
 
-    norm_rows(m, l->attn_norm, count);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3},
             &(struct llm_acts){w->h, w->q8, count, s->n_embd});
-    llm_pool_run(m->pool, count, 16, rotate_rows, m);
+    run_rows(&job, count, prepare_rows);
     llm_attend(m, rows, count, layer);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->o}, {w->h}, 1},
             &(struct llm_acts){w->a, w->q8, count, (size_t)s->n_heads * s->head_dim});
-    add_rows(w->x, w->h, count * s->n_embd);
+    run_rows(&job, count, end_rows);
 }
 
 /* ---- feed-forward ------------------------------------------------------------------------------------------------ */
 
-static void swiglu_rows(void *ctx, size_t begin, size_t end, unsigned thread)
+static void activate_rows(void *ctx, size_t begin, size_t end, unsigned thread)
 {
-    const struct llm_model *m = ctx;
+    const struct rows_job *job = ctx;
+    const struct llm_model *m = job->m;
     const size_t n = m->shape.n_ff;
 
     (void)thread;
-    for (size_t r = begin; r < end; r++)
-        m->kernels->silu_mul(m->work.gate + r * n, m->work.up + r * n, n);
+    for (size_t r = begin; r < end; r++) {
+        float *gate = m->work.gate + r * n, *up = m->work.up + r * n;
+        if (job->layer->gate_bias)
+            add(gate, job->layer->gate_bias, n);
+        if (job->layer->up_bias)
+            add(up, job->layer->up_bias, n);
+        if (m->arch->activation == LLM_ACT_GELU)
+            gelu_mul(gate, up, n);
+        else
+            m->kernels->silu_mul(gate, up, n);
+    }
 }
 
 static void layer_ffn(struct llm_model *m, size_t count, uint32_t layer)
@@ -144,54 +234,90 @@ static void layer_ffn(struct llm_model *m, size_t count, uint32_t layer)
     const struct llm_shape *s = &m->shape;
     const struct llm_layer *l = &m->layers[layer];
     struct llm_work *w = &m->work;
+    struct rows_job job = {.m = m, .layer = l, .bias = l->down_bias, .post_norm = l->ffn_post_norm};
 
-    norm_rows(m, l->ffn_norm, count);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->gate, &l->up}, {w->gate, w->up}, 2},
             &(struct llm_acts){w->h, w->q8, count, s->n_embd});
-    llm_pool_run(m->pool, count, 4, swiglu_rows, m);
+    run_rows(&job, count, activate_rows);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->down}, {w->h}, 1},
             &(struct llm_acts){w->gate, w->q8, count, s->n_ff});
-    add_rows(w->x, w->h, count * s->n_embd);
+    if (layer + 1 < s->n_layers)
+        job.norm = m->layers[layer + 1].attn_norm;
+    run_rows(&job, count, end_rows);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
+struct logits_job {
+    const struct llm_model *m;
+    float *logits;
+};
+
+/* Items are logits of all rows of a run. */
+static void finish_logits(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct logits_job *job = ctx;
+    const float cap = job->m->shape.final_softcap, *bias = job->m->output_bias;
+
+    (void)thread;
+    for (size_t i = begin; bias && i < end; i++)
+        job->logits[i] += bias[i % job->m->shape.n_vocab];
+    for (size_t i = begin; cap > 0 && i < end; i++)
+        job->logits[i] = cap * tanhf(job->logits[i] / cap);
+}
+
 static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t count)
 {
     const struct llm_matrix *out = m->output.data ? &m->output : &m->embd;
-    const size_t n = m->shape.n_embd;
+    const size_t n = m->shape.n_embd, n_vocab = m->shape.n_vocab;
 
     for (size_t r = 0; r < count; r++) {
         if (!rows[r].logits)
             continue;
         /* rows whose logits follow each other in memory go through the weights together */
         size_t run = 1;
-        while (r + run < count && rows[r + run].logits == rows[r].logits + run * m->shape.n_vocab)
+        while (r + run < count && rows[r + run].logits == rows[r].logits + run * n_vocab)
             run++;
         for (size_t i = 0; i < run; i++)
             rms_norm(m->work.x + (r + i) * n, m->output_norm, n, m->shape.rms_eps, m->work.h + i * n);
         llm_mul(m->kernels, m->pool, &(struct llm_mul){{out}, {rows[r].logits}, 1},
                 &(struct llm_acts){m->work.h, m->work.q8, run, n});
+        if (m->output_bias || m->shape.final_softcap > 0)
+            llm_pool_run(m->pool, run * n_vocab, 4096, finish_logits, &(struct logits_job){m, rows[r].logits});
         r += run - 1;
     }
 }
 
-dbe_err llm_forward(struct llm_model *m, const struct llm_row *rows, size_t count, const atomic_bool *cancel)
+/* All layers: leaves the rows' states in work.x. */
+static dbe_err layers(struct llm_model *m, const struct llm_row *rows, size_t count, const atomic_bool *cancel)
 {
+    struct rows_job job = {.m = m, .rows = rows, .norm = m->layers[0].attn_norm};
+
     if (count > LLM_BATCH_MAX)
         return DBE_E_STATE;
-    for (size_t r = 0; r < count; r++) {
+    for (size_t r = 0; r < count; r++)
         if (rows[r].pos >= rows[r].kv->capacity || rows[r].pos >= m->shape.n_ctx)
             return DBE_E_STATE;
-        llm_matrix_row(&m->embd, m->kernels, (size_t)rows[r].token, m->work.x + r * m->shape.n_embd);
-    }
-    fill_rope(m, rows, count);
+    run_rows(&job, count, begin_rows);
     for (uint32_t layer = 0; layer < m->shape.n_layers; layer++) {
         if (cancel && atomic_load(cancel))
             return DBE_E_CANCELLED;
         layer_attention(m, rows, count, layer);
         layer_ffn(m, count, layer);
     }
+    return DBE_OK;
+}
+
+dbe_err llm_forward(struct llm_model *m, const struct llm_row *rows, size_t count, const atomic_bool *cancel)
+{
+    DBE_TRY(layers(m, rows, count, cancel));
     rows_logits(m, rows, count);
+    return DBE_OK;
+}
+
+dbe_err llm_forward_states(struct llm_model *m, const struct llm_row *rows, size_t count, float *out)
+{
+    DBE_TRY(layers(m, rows, count, NULL));
+    run_rows(&(struct rows_job){.m = m, .out = out}, count, norm_rows);
     return DBE_OK;
 }

@@ -168,13 +168,13 @@ static void what_is_not_supported_is_said(void **state)
     struct base_buf f;
 
     (void)state;
-    s.arch = "qwen2";
+    s.arch = "mamba";
     tg_build(&s, &f, NULL);
-    expect_refused(&f, "\"qwen2\" is not supported; llama is");
+    expect_refused(&f, "\"mamba\" is not supported; llama, qwen2");
     s = small();
-    s.extra_tensor = "blk.0.attn_q.bias";
+    s.extra_tensor = "blk.0.attn_q_norm.weight";
     tg_build(&s, &f, NULL);
-    expect_refused(&f, "tensor blk.0.attn_q.bias: unknown");
+    expect_refused(&f, "tensor blk.0.attn_q_norm.weight: unknown");
 }
 
 static void weights_must_be_finite(void **state)

@@ -100,7 +100,7 @@ static dbe_err matrix_alloc(struct llm_matrix *m, const char *name, struct dbe_d
     return DBE_OK;
 }
 
-static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
+static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, size_t first, const struct llm_kernels *k,
                         struct llm_matrix *m, struct dbe_diag *diag)
 {
     const size_t bytes = row_bytes(m);
@@ -111,12 +111,13 @@ static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, const
     for (size_t p = 0; p < m->panels; p++) {
         const size_t rows = BASE_MIN(m->rows - p * k->rows, (size_t)k->rows);
         uint8_t *panel = m->data + p * m->panel_bytes;
-        DBE_TRY(gguf_read(g, t, (uint64_t)p * k->rows * bytes, buf, rows * bytes, diag));
+        DBE_TRY(gguf_read(g, t, ((uint64_t)p * k->rows + first) * bytes, buf, rows * bytes, diag));
         for (size_t r = 0; r < rows; r++) {
             const uint8_t *src = buf + r * bytes;
             if (!(m->type == GGUF_TENSOR_Q8_0 ? pack_row_q8(m, k, panel, r, src) : pack_row_f(m, k, panel, r, src)))
                 return dbe_fail(diag, DBE_E_MODEL, "model", (size_t)t->offset,
-                                "tensor %s: row %zu holds a value that is not finite", t->name, p * k->rows + r);
+                                "tensor %s: row %zu holds a value that is not finite", t->name,
+                                first + p * k->rows + r);
         }
         for (size_t r = rows; r < k->rows; r++)
             pack_padding(m, k, panel, r);
@@ -124,10 +125,10 @@ static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, const
     return DBE_OK;
 }
 
-dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
-                        struct llm_matrix *out, struct dbe_diag *diag)
+dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
+                             const struct llm_kernels *k, struct llm_matrix *out, struct dbe_diag *diag)
 {
-    struct llm_matrix m = {.type = t->type, .rows = (size_t)t->dims[1], .columns = (size_t)t->dims[0]};
+    struct llm_matrix m = {.type = t->type, .rows = rows, .columns = (size_t)t->dims[0]};
     dbe_err err;
 
     m.panels = (m.rows + k->rows - 1) / k->rows;
@@ -135,13 +136,19 @@ dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const
                                                 : llm_panel_bytes_f(k, m.columns, value_bytes(t->type));
     err = matrix_alloc(&m, t->name, diag);
     if (err == DBE_OK)
-        err = pack_all(g, t, k, &m, diag);
+        err = pack_all(g, t, first_row, k, &m, diag);
     if (err != DBE_OK) {
         llm_matrix_free(&m);
         return err;
     }
     *out = m;
     return DBE_OK;
+}
+
+dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
+                        struct llm_matrix *out, struct dbe_diag *diag)
+{
+    return llm_matrix_load_rows(g, t, 0, (size_t)t->dims[1], k, out, diag);
 }
 
 void llm_matrix_free(struct llm_matrix *m)

@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "arch.h"
 #include "llm.h"
 #include "matrix.h"
-#include "rope.h"
 #include "vocab.h"
 
 /* Bounds on the shape that a file may ask for. */
@@ -22,7 +22,7 @@ enum {
     LLM_HEAD_DIM_MAX = 1024,
     LLM_VOCAB_MAX = 1 << 20,
     LLM_CTX_MAX = 1 << 20,
-    LLM_BATCH_MAX = 128 /* rows of one forward pass */
+    LLM_BATCH_MAX = 512 /* rows of one forward pass */
 };
 
 struct llm_shape {
@@ -34,11 +34,17 @@ struct llm_shape {
     float embd_scale;    /* of the tokens' embeddings */
 };
 
+/* What a family does not have is NULL. */
 struct llm_layer {
-    float *attn_norm, *ffn_norm;      /* [n_embd] */
-    struct llm_matrix q, k, v, o;     /* [n_heads * head_dim][n_embd], kv: [n_kv_heads * head_dim][n_embd] */
-    struct llm_matrix gate, up, down; /* [n_ff][n_embd], down: [n_embd][n_ff] */
-    uint32_t window;                  /* a query sees this many positions, its own among them; 0: all before it */
+    float *attn_norm, *ffn_norm;           /* [n_embd] */
+    float *attn_post_norm, *ffn_post_norm; /* [n_embd] */
+    float *q_norm, *k_norm;                /* [head_dim], of each head */
+    float *qkv_bias;                       /* [(n_heads + 2 * n_kv_heads) * head_dim] */
+    float *o_bias, *down_bias;             /* [n_embd] */
+    float *gate_bias, *up_bias;            /* [n_ff] */
+    struct llm_matrix q, k, v, o;          /* [n_heads * head_dim][n_embd], kv: [n_kv_heads * head_dim][n_embd] */
+    struct llm_matrix gate, up, down;      /* [n_ff][n_embd], down: [n_embd][n_ff] */
+    uint32_t window;                       /* a query sees this many positions, its own among them; 0: all before it */
 };
 
 /* Working memory of one forward pass; every array is [LLM_BATCH_MAX][...]. */
@@ -54,13 +60,14 @@ struct llm_work {
 
 struct llm_model {
     struct llm_model_info info;
+    const struct llm_arch *arch;
     struct llm_shape shape;
     const struct llm_kernels *kernels;
     struct llm_pool *pool;
     pthread_mutex_t step; /* one forward pass at a time */
     struct llm_vocab vocab;
-    struct llm_matrix embd, output; /* output.data is NULL: tied, embd is used */
-    float *output_norm;
+    struct llm_matrix embd, output;   /* output.data is NULL: tied, embd is used */
+    float *output_norm, *output_bias; /* [n_embd], [n_vocab] */
     struct llm_rope rope;
     struct llm_layer *layers;
     struct llm_work work;
@@ -90,6 +97,9 @@ struct llm_row {
  * E_CANCELLED. Pure but for the caches and the model's working memory. */
 dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t count,
                     const atomic_bool *cancel) DBE_MUST_CHECK;
+/* The same, giving each row's last state, normalised, instead of logits: out[count][n_embd]. */
+dbe_err llm_forward_states(struct llm_model *model, const struct llm_row *rows, size_t count,
+                           float *out) DBE_MUST_CHECK;
 /* Store the rows' keys and values of a layer, and attend: work.q, k (both rotated), v -> caches, work.a. */
 void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t count, uint32_t layer);
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
