@@ -42,12 +42,17 @@ dbe_err llm_work_init(struct llm_model *m)
     w->q8 = take(w, (widest / LLM_Q8_BLOCK + 1) * LLM_BATCH_MAX, sizeof(struct llm_q8));
     if (!w->x || !w->h || !w->q || !w->k || !w->v || !w->a || !w->gate || !w->up || !w->rope || !w->scores || !w->q8)
         return DBE_E_NOMEM;
+    if (m->kernels->prefill) {
+        w->bf16 = take(w, widest * LLM_BATCH_MAX, sizeof(uint16_t));
+        if (!w->bf16)
+            return DBE_E_NOMEM;
+    }
     return DBE_OK;
 }
 
 void llm_work_free(struct llm_work *w)
 {
-    void *all[] = {w->x, w->h, w->q, w->k, w->v, w->a, w->gate, w->up, w->rope, w->scores, w->q8};
+    void *all[] = {w->x, w->h, w->q, w->k, w->v, w->a, w->gate, w->up, w->rope, w->scores, w->q8, w->bf16};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++)
         base_free(all[i]);
@@ -199,11 +204,11 @@ static void layer_attention(struct llm_model *m, const struct llm_row *rows, siz
     struct rows_job job = {.m = m, .layer = l, .bias = l->o_bias, .post_norm = l->attn_post_norm, .norm = l->ffn_norm};
 
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3},
-            &(struct llm_acts){w->h, w->q8, count, s->n_embd});
+            &(struct llm_acts){w->h, w->q8, count, s->n_embd, w->bf16, w->decode});
     run_rows(&job, count, prepare_rows);
     llm_attend(m, rows, count, layer);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->o}, {w->h}, 1},
-            &(struct llm_acts){w->a, w->q8, count, (size_t)s->n_heads * s->head_dim});
+            &(struct llm_acts){w->a, w->q8, count, (size_t)s->n_heads * s->head_dim, w->bf16, w->decode});
     run_rows(&job, count, end_rows);
 }
 
@@ -237,10 +242,10 @@ static void layer_ffn(struct llm_model *m, size_t count, uint32_t layer)
     struct rows_job job = {.m = m, .layer = l, .bias = l->down_bias, .post_norm = l->ffn_post_norm};
 
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->gate, &l->up}, {w->gate, w->up}, 2},
-            &(struct llm_acts){w->h, w->q8, count, s->n_embd});
+            &(struct llm_acts){w->h, w->q8, count, s->n_embd, w->bf16, w->decode});
     run_rows(&job, count, activate_rows);
     llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->down}, {w->h}, 1},
-            &(struct llm_acts){w->gate, w->q8, count, s->n_ff});
+            &(struct llm_acts){w->gate, w->q8, count, s->n_ff, w->bf16, w->decode});
     if (layer + 1 < s->n_layers)
         job.norm = m->layers[layer + 1].attn_norm;
     run_rows(&job, count, end_rows);
@@ -281,7 +286,7 @@ static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t 
         for (size_t i = 0; i < run; i++)
             rms_norm(m->work.x + (r + i) * n, m->output_norm, n, m->shape.rms_eps, m->work.h + i * n);
         llm_mul(m->kernels, m->pool, &(struct llm_mul){{out}, {rows[r].logits}, 1},
-                &(struct llm_acts){m->work.h, m->work.q8, run, n});
+                &(struct llm_acts){m->work.h, m->work.q8, run, n, NULL, run});
         if (m->output_bias || m->shape.final_softcap > 0)
             llm_pool_run(m->pool, run * n_vocab, 4096, finish_logits, &(struct logits_job){m, rows[r].logits});
         r += run - 1;
@@ -298,6 +303,8 @@ static dbe_err layers(struct llm_model *m, const struct llm_row *rows, size_t co
     for (size_t r = 0; r < count; r++)
         if (rows[r].pos >= rows[r].kv->capacity || rows[r].pos >= m->shape.n_ctx)
             return DBE_E_STATE;
+    for (m->work.decode = 0; m->work.decode < count && !rows[m->work.decode].prefill;)
+        m->work.decode++;
     run_rows(&job, count, begin_rows);
     for (uint32_t layer = 0; layer < m->shape.n_layers; layer++) {
         if (cancel && atomic_load(cancel))

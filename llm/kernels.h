@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LLM_Q8_BLOCK = 32, LLM_PANEL_ALIGN = 64, LLM_PANEL_ROWS_MAX = 16 };
+enum { LLM_Q8_BLOCK = 32, LLM_PANEL_ALIGN = 64, LLM_PANEL_ROWS_MAX = 16, LLM_SCRATCH_BYTES = 64 << 10 };
 
 /* One block of quantised activations. */
 struct llm_q8 {
@@ -33,6 +33,14 @@ typedef void llm_gemm_q8_fn(const uint8_t *w, size_t panels, size_t rows_left, s
 typedef void llm_gemm_f_fn(const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x,
                            size_t tokens, float *y, size_t y_stride);
 
+struct llm_kernels;
+/* The same of rows of a prompt, where a table has another way for many tokens at once: activations are bfloat16,
+ * x[tokens][columns]; `type` is the weights' (enum gguf_tensor_type) in this table's packed form. `scratch` has
+ * LLM_SCRATCH_BYTES, aligned to 64. A result must not depend on `tokens` or on the other tokens. */
+typedef void llm_prefill_fn(const struct llm_kernels *k, uint32_t type, const uint8_t *w, size_t panels,
+                            size_t rows_left, size_t columns, const uint16_t *x, size_t tokens, float *y,
+                            size_t y_stride, void *scratch);
+
 struct llm_kernels {
     const char *name;
     unsigned rows;        /* of a panel */
@@ -41,6 +49,9 @@ struct llm_kernels {
     llm_gemm_q8_fn *gemm_q8;
     llm_gemm_f_fn *gemm_f16;
     llm_gemm_f_fn *gemm_f32;
+    uint64_t prefill_types;                                   /* bit `type`: `prefill` takes it */
+    llm_prefill_fn *prefill;                                  /* or NULL: prompts are computed as all else is */
+    void (*to_bf16)(const float *x, size_t n, uint16_t *out); /* not NULL where prefill is not */
     void (*quantise)(const float *x, size_t blocks, struct llm_q8 *out);
     /* attention of one head over `count` cached positions of `d` values each: out[p] = scale * (k[p] . q) ... */
     void (*scores_f16)(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);

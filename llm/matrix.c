@@ -194,16 +194,23 @@ struct job {
     const struct llm_kernels *k;
     const struct llm_mul *mul;
     const struct llm_acts *acts;
+    size_t prefill; /* tokens from here on go the table's own way of prefill, where it takes the matrix's type */
 };
 
+static bool takes_prefill(const struct llm_kernels *k, uint32_t type)
+{
+    return type < 64 && (k->prefill_types >> type & 1) != 0;
+}
+
+/* Tokens from `t` to `end`. */
 static void mul_panels(const struct llm_kernels *k, const struct llm_matrix *m, size_t first, size_t panels,
-                       const struct llm_acts *a, float *y)
+                       const struct llm_acts *a, size_t t, size_t end, float *y)
 {
     const uint8_t *w = m->data + first * m->panel_bytes;
     const size_t rows = m->rows - first * k->rows;
 
-    for (size_t t = 0; t < a->tokens; t += TOKEN_BLOCK) {
-        const size_t n = BASE_MIN(a->tokens - t, (size_t)TOKEN_BLOCK);
+    for (; t < end; t += TOKEN_BLOCK) {
+        const size_t n = BASE_MIN(end - t, (size_t)TOKEN_BLOCK);
         float *to = y + t * m->rows + first * k->rows;
         if (m->type == GGUF_TENSOR_Q8_0)
             k->gemm_q8(w, panels, rows, m->columns / LLM_Q8_BLOCK, a->q8 + t * (m->columns / LLM_Q8_BLOCK), n, to,
@@ -213,6 +220,17 @@ static void mul_panels(const struct llm_kernels *k, const struct llm_matrix *m, 
         else
             k->gemm_f32(w, panels, rows, m->columns, a->x + t * a->columns, n, to, m->rows);
     }
+}
+
+/* The tokens from j->prefill on. */
+static void prefill_panels(const struct job *j, const struct llm_matrix *m, size_t first, size_t panels, float *y)
+{
+    _Alignas(LLM_PANEL_ALIGN) uint8_t scratch[LLM_SCRATCH_BYTES];
+    const struct llm_acts *a = j->acts;
+
+    j->k->prefill(j->k, m->type, m->data + first * m->panel_bytes, panels, m->rows - first * j->k->rows, m->columns,
+                  a->bf16 + j->prefill * a->columns, a->tokens - j->prefill,
+                  y + j->prefill * m->rows + first * j->k->rows, m->rows, scratch);
 }
 
 /* Items are the panels of all matrices, one after the other. */
@@ -226,7 +244,10 @@ static void run_panels(void *ctx, size_t begin, size_t end, unsigned thread)
         const struct llm_matrix *m = j->mul->m[i];
         if (begin < base + m->panels) {
             const size_t first = begin - base, last = BASE_MIN(end - base, m->panels);
-            mul_panels(j->k, m, first, last - first, j->acts, j->mul->y[i]);
+            const size_t direct = takes_prefill(j->k, m->type) ? j->prefill : j->acts->tokens;
+            mul_panels(j->k, m, first, last - first, j->acts, 0, direct, j->mul->y[i]);
+            if (direct < j->acts->tokens)
+                prefill_panels(j, m, first, last - first, j->mul->y[i]);
             begin = base + last;
         }
         base += m->panels;
@@ -243,18 +264,33 @@ static void run_quantise(void *ctx, size_t begin, size_t end, unsigned thread)
         j->k->quantise(j->acts->x + t * j->acts->columns, blocks, j->acts->q8 + t * blocks);
 }
 
+/* Items are the tokens from j->prefill on. */
+static void run_to_bf16(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    const struct job *j = ctx;
+    const struct llm_acts *a = j->acts;
+    const size_t at = (j->prefill + begin) * a->columns;
+
+    (void)thread;
+    j->k->to_bf16(a->x + at, (end - begin) * a->columns, a->bf16 + at);
+}
+
 void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul, const struct llm_acts *acts)
 {
-    struct job j = {k, mul, acts};
-    size_t panels = 0;
-    bool q8 = false;
+    struct job j = {k, mul, acts, k->prefill && acts->bf16 ? BASE_MIN(acts->decode, acts->tokens) : acts->tokens};
+    size_t panels = 0, q8 = 0; /* q8: tokens that are wanted quantised */
+    bool bf16 = false;
 
     for (size_t i = 0; i < mul->count; i++) {
+        const bool prefill = takes_prefill(k, mul->m[i]->type);
         panels += mul->m[i]->panels;
-        q8 = q8 || mul->m[i]->type == GGUF_TENSOR_Q8_0;
+        bf16 = bf16 || prefill;
+        if (mul->m[i]->type == GGUF_TENSOR_Q8_0)
+            q8 = BASE_MAX(q8, prefill ? j.prefill : acts->tokens);
     }
-    if (q8)
-        llm_pool_run(pool, acts->tokens, 16, run_quantise, &j);
+    llm_pool_run(pool, q8, 16, run_quantise, &j);
+    if (bf16)
+        llm_pool_run(pool, acts->tokens - j.prefill, 16, run_to_bf16, &j);
     const size_t macs = panels * k->rows * acts->columns * acts->tokens;
     const size_t pieces = (size_t)llm_pool_threads(pool) * 4;
     const size_t grain = macs < SERIAL_MACS ? panels : BASE_MAX((panels + pieces - 1) / pieces, (size_t)1);

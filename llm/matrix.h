@@ -28,12 +28,15 @@ size_t llm_matrix_bytes(const struct llm_matrix *m);
 /* One row as floats (the embedding of a token). */
 void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out);
 
-/* Activations of a batch in both forms: x[tokens][columns], and q8[tokens][columns / 32] where a Q8_0 matrix of the
- * products wants it (llm_mul makes it). */
+/* Activations of a batch in all forms: x[tokens][columns], and q8[tokens][columns / 32] where a quantised matrix of the
+ * products wants it, and bf16[tokens][columns] where the table's way of prefill does (llm_mul makes both). The first
+ * `decode` tokens are computed as decode rows, the others as rows of prompts; bf16 may be NULL: all are as decode. */
 struct llm_acts {
     const float *x;
     struct llm_q8 *q8;
     size_t tokens, columns;
+    uint16_t *bf16;
+    size_t decode;
 };
 
 enum { LLM_MUL_MAX = 3 };
