@@ -34,6 +34,7 @@ struct tg_shape {
     const char *chat_template;
     const char *extra_tensor; /* one more tensor of this name */
     const char *arch;
+    float retention; /* as if measured when it was quantised; 0: not */
     tg_value_fn *value;
     const void *value_ctx;
 };
@@ -394,6 +395,10 @@ static inline void tg_shape_kvs(struct base_buf *b, const struct tg_shape *s, ui
     *count += 11;
     if (s->no_space_prefix) {
         tg_kv_bool(b, "tokenizer.ggml.add_space_prefix", false);
+        ++*count;
+    }
+    if (s->retention != 0) {
+        tg_kv_f32(b, "dsmil.retention.top1", s->retention);
         ++*count;
     }
     if (s->chat_template) {

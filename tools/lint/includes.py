@@ -23,7 +23,7 @@ ROOMS = {
     "fabric": ["codec"],
     "payload": ["codec", "crypto"],
     "runtime": ["node", "policy", "fabric"],
-    "platform": ["base"],
+    "platform": ["base", "llm"],
     "llm": ["base"],
     "shrink": ["runtime"],
     "devices": ["runtime", "llm", "platform"],
