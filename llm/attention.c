@@ -4,6 +4,8 @@
  *
  * In:   work.q and work.k (both rotated) and work.v of the rows. Out: cache entries at the rows' positions, work.a.
  */
+#include <math.h>
+
 #include "model.h"
 
 struct attention {
@@ -44,6 +46,7 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
     const struct llm_shape *s = &m->shape;
     const struct llm_kernels *kern = m->kernels;
     const size_t d = s->head_dim;
+    const uint32_t window = m->layers[at->layer].window;
     float *scores = m->work.scores + (size_t)thread * s->n_ctx;
 
     for (size_t i = begin; i < end; i++) {
@@ -52,10 +55,13 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
         const size_t from = kv_at(s, row->kv, at->layer, (uint32_t)(h / (s->n_heads / s->n_kv_heads)));
         const float *q = m->work.q + i * d;
         float *out = m->work.a + i * d;
-        const size_t seen = (size_t)row->pos + 1;
-        kern->scores_f16(row->kv->k + from, q, seen, d, s->attn_scale, scores);
+        const size_t first = window != 0 && row->pos >= window ? row->pos + 1 - window : 0, seen = row->pos + 1 - first;
+        kern->scores_f16(row->kv->k + from + first * d, q, seen, d, s->attn_scale, scores);
+        if (s->attn_softcap > 0)
+            for (size_t p = 0; p < seen; p++)
+                scores[p] = s->attn_softcap * tanhf(scores[p] / s->attn_softcap);
         kern->softmax(scores, seen);
-        kern->mix_f16(row->kv->v + from, scores, seen, d, out);
+        kern->mix_f16(row->kv->v + from + first * d, scores, seen, d, out);
     }
 }
 

@@ -29,6 +29,9 @@ dbe_err llm_load_rope_scaling(struct loader *l, struct llm_rope_scaling *how) DB
 /* Whether longrope's factors for long contexts are the ones to use. */
 dbe_err llm_load_rope_is_long(struct loader *l, bool *ret) DBE_MUST_CHECK;
 
+/* Are the largest tensors as the shape says? Asked before memory to work in is allocated by the shape: a file that asks
+ * for much must be large itself. */
+dbe_err llm_expect_weights(struct loader *l) DBE_MUST_CHECK;
 /* All tensors; one that nothing asked for is refused. */
 dbe_err llm_load_weights(struct loader *l) DBE_MUST_CHECK;
 void llm_layer_free(struct llm_layer *layer);

@@ -71,6 +71,7 @@ static dbe_err load_all(const struct gguf *g, const struct llm_model_params *par
     DBE_TRY(llm_load_arch(&l));
     DBE_TRY(llm_vocab_load(g, &m->vocab, diag));
     DBE_TRY(llm_load_shape(&l, params->n_ctx_max));
+    DBE_TRY(llm_expect_weights(&l));
     dbe_err err = llm_pool_new(params->threads ? params->threads : llm_pool_cpus(), &m->pool);
     if (err == DBE_OK)
         err = llm_work_init(m);

@@ -150,6 +150,9 @@ static dbe_err load_scales(struct loader *l)
 
 dbe_err llm_load_shape(struct loader *l, uint32_t n_ctx_max)
 {
+    enum {
+        WIDER_MAX = 64
+    }; /* than the residual stream; no model comes near. A small file must not ask for much memory */
     struct llm_shape *s = &l->m->shape;
 
     DBE_TRY(bounded(l, "context_length", UINT32_MAX, &s->n_ctx));
@@ -160,6 +163,10 @@ dbe_err llm_load_shape(struct loader *l, uint32_t n_ctx_max)
     DBE_TRY(bounded(l, "block_count", LLM_LAYERS_MAX, &s->n_layers));
     DBE_TRY(bounded(l, "feed_forward_length", LLM_FF_MAX, &s->n_ff));
     DBE_TRY(load_heads(l));
+    if (s->n_ff / WIDER_MAX > s->n_embd || (uint64_t)s->n_heads * s->head_dim / WIDER_MAX > s->n_embd)
+        return dbe_fail(l->diag, DBE_E_MODEL, "model", 0,
+                        "key %s: %u is too little for %u heads of %u and %u inner values",
+                        key_of(l, "embedding_length"), s->n_embd, s->n_heads, s->head_dim, s->n_ff);
     DBE_TRY(gguf_get_f32(l->g, key_of(l, "attention.layer_norm_rms_epsilon"), &s->rms_eps, l->diag));
     if (!(s->rms_eps > 0 && s->rms_eps < 1))
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key %s: %g is not between 0 and 1", l->key,

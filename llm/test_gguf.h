@@ -34,7 +34,16 @@ struct tg_shape {
     const char *chat_template;
     const char *extra_tensor; /* one more tensor of this name */
     const char *arch;
-    float retention; /* as if measured when it was quantised; 0: not */
+    float retention;                   /* as if measured when it was quantised; 0: not */
+    uint32_t head_dim, rope_dims;      /* 0: no key, n_embd / n_heads and all of a head */
+    uint32_t window, window_every;     /* 0: no key */
+    uint32_t n_ctx_orig;               /* 0: no key */
+    float attn_softcap, final_softcap; /* 0: no key */
+    const char *rope_type;             /* NULL: no key, and none of those below */
+    float rope_factor, rope_attn;      /* 0: no key */
+    float beta_fast, beta_slow;        /* 0: no key */
+    float yarn_ext, yarn_attn;         /* 0: no key */
+    bool biases, fused, rope_factors;  /* what the family may have; fused: attn_qkv */
     tg_value_fn *value;
     const void *value_ctx;
 };
@@ -290,7 +299,7 @@ static inline float tg_random(const void *ctx, const char *name, size_t row, siz
     const float u = (float)(h >> 40) * 0x1p-23f - 1.0f; /* [-1, 1) */
     if (strstr(name, "norm"))
         return 1.0f + 0.25f * u;
-    if (strcmp(name, "rope_freqs.weight") == 0)
+    if (strncmp(name, "rope_f", 6) == 0) /* rope_freqs, rope_factors_... */
         return 1.0f + 3.0f * (u + 1.0f);
     return u * (strstr(name, "embd") ? 1.0f : 0.3f);
 }
@@ -346,37 +355,156 @@ static inline void tg_put_tensor(struct base_buf *b, const struct tg_shape *s, c
         }
 }
 
+static inline uint32_t tg_head_dim(const struct tg_shape *s)
+{
+    return s->head_dim ? s->head_dim : s->n_embd / s->n_heads;
+}
+
+static inline uint32_t tg_rope_dims(const struct tg_shape *s)
+{
+    return s->rope_dims ? s->rope_dims : tg_head_dim(s);
+}
+
+static inline bool tg_is(const struct tg_shape *s, const char *arch)
+{
+    return strcmp(s->arch, arch) == 0;
+}
+
+static inline void tg_add(struct tg_tensor *out, size_t *n, uint32_t type, uint64_t columns, uint64_t rows,
+                          const char *fmt, ...)
+{
+    va_list args;
+
+    out[*n] = (struct tg_tensor){.columns = columns, .rows = rows, .type = rows ? type : GGUF_TENSOR_F32};
+    va_start(args, fmt);
+    vsnprintf(out[*n].name, sizeof out->name, fmt, args);
+    va_end(args);
+    ++*n;
+}
+
+static inline void tg_layer_attention(const struct tg_shape *s, uint32_t i, struct tg_tensor *out, size_t *n)
+{
+    const uint64_t d = s->n_embd, hd = tg_head_dim(s), q = hd * s->n_heads, kv = hd * s->n_kv_heads;
+
+    tg_add(out, n, 0, d, 0, "blk.%u.attn_norm.weight", i);
+    if (s->fused) {
+        tg_add(out, n, s->type, d, q + 2 * kv, "blk.%u.attn_qkv.weight", i);
+    } else {
+        tg_add(out, n, s->type, d, q, "blk.%u.attn_q.weight", i);
+        tg_add(out, n, s->type, d, kv, "blk.%u.attn_k.weight", i);
+        tg_add(out, n, s->type, d, kv, "blk.%u.attn_v.weight", i);
+    }
+    if (s->biases && s->fused) {
+        tg_add(out, n, 0, q + 2 * kv, 0, "blk.%u.attn_qkv.bias", i);
+    } else if (s->biases) {
+        tg_add(out, n, 0, q, 0, "blk.%u.attn_q.bias", i);
+        tg_add(out, n, 0, kv, 0, "blk.%u.attn_k.bias", i);
+        tg_add(out, n, 0, kv, 0, "blk.%u.attn_v.bias", i);
+    }
+    if (tg_is(s, "qwen3")) {
+        tg_add(out, n, 0, hd, 0, "blk.%u.attn_q_norm.weight", i);
+        tg_add(out, n, 0, hd, 0, "blk.%u.attn_k_norm.weight", i);
+    }
+    tg_add(out, n, s->type, q, d, "blk.%u.attn_output.weight", i);
+    if (tg_is(s, "gemma2"))
+        tg_add(out, n, 0, d, 0, "blk.%u.post_attention_norm.weight", i);
+}
+
+static inline void tg_layer_ffn(const struct tg_shape *s, uint32_t i, struct tg_tensor *out, size_t *n)
+{
+    const uint64_t d = s->n_embd;
+
+    tg_add(out, n, 0, d, 0, "blk.%u.ffn_norm.weight", i);
+    if (!tg_is(s, "phi3"))
+        tg_add(out, n, s->type, d, s->n_ff, "blk.%u.ffn_gate.weight", i);
+    tg_add(out, n, s->type, d, tg_is(s, "phi3") ? 2 * s->n_ff : s->n_ff, "blk.%u.ffn_up.weight", i);
+    tg_add(out, n, s->type, s->n_ff, d, "blk.%u.ffn_down.weight", i);
+    if (tg_is(s, "gemma2"))
+        tg_add(out, n, 0, d, 0, "blk.%u.post_ffw_norm.weight", i);
+    if (s->biases && tg_is(s, "llama")) {
+        tg_add(out, n, 0, d, 0, "blk.%u.attn_output.bias", i);
+        tg_add(out, n, 0, s->n_ff, 0, "blk.%u.ffn_gate.bias", i);
+        tg_add(out, n, 0, s->n_ff, 0, "blk.%u.ffn_up.bias", i);
+        tg_add(out, n, 0, d, 0, "blk.%u.ffn_down.bias", i);
+    }
+}
+
 static inline size_t tg_tensors(const struct tg_shape *s, uint32_t n_vocab, struct tg_tensor *out)
 {
-    const uint64_t d = s->n_embd, kv = d / s->n_heads * s->n_kv_heads;
+    const uint64_t d = s->n_embd;
     size_t n = 0;
 
-#define TG_ADD(cols, rws, ...)                                                                                         \
-    do {                                                                                                               \
-        out[n] = (struct tg_tensor){.columns = (cols), .rows = (rws), .type = (rws) ? s->type : GGUF_TENSOR_F32};      \
-        snprintf(out[n++].name, sizeof out->name, __VA_ARGS__);                                                        \
-    } while (0)
-    TG_ADD(d, n_vocab, "token_embd.weight");
+    tg_add(out, &n, s->type, d, n_vocab, "token_embd.weight");
     if (!s->tied)
-        TG_ADD(d, n_vocab, "output.weight");
-    TG_ADD(d, 0, "output_norm.weight");
+        tg_add(out, &n, s->type, d, n_vocab, "output.weight");
+    if (s->biases && tg_is(s, "qwen2"))
+        tg_add(out, &n, 0, n_vocab, 0, "output.bias");
+    tg_add(out, &n, 0, d, 0, "output_norm.weight");
     if (s->rope_freqs)
-        TG_ADD(d / s->n_heads / 2, 0, "rope_freqs.weight");
-    if (s->extra_tensor)
-        TG_ADD(d, 0, "%s", s->extra_tensor);
-    for (uint32_t i = 0; i < s->n_layers; i++) {
-        TG_ADD(d, 0, "blk.%u.attn_norm.weight", i);
-        TG_ADD(d, d, "blk.%u.attn_q.weight", i);
-        TG_ADD(d, kv, "blk.%u.attn_k.weight", i);
-        TG_ADD(d, kv, "blk.%u.attn_v.weight", i);
-        TG_ADD(d, d, "blk.%u.attn_output.weight", i);
-        TG_ADD(d, 0, "blk.%u.ffn_norm.weight", i);
-        TG_ADD(d, s->n_ff, "blk.%u.ffn_gate.weight", i);
-        TG_ADD(d, s->n_ff, "blk.%u.ffn_up.weight", i);
-        TG_ADD(s->n_ff, d, "blk.%u.ffn_down.weight", i);
+        tg_add(out, &n, 0, tg_rope_dims(s) / 2, 0, "rope_freqs.weight");
+    if (s->rope_factors) {
+        tg_add(out, &n, 0, tg_rope_dims(s) / 2, 0, "rope_factors_long.weight");
+        tg_add(out, &n, 0, tg_rope_dims(s) / 2, 0, "rope_factors_short.weight");
     }
-#undef TG_ADD
+    if (s->extra_tensor)
+        tg_add(out, &n, 0, d, 0, "%s", s->extra_tensor);
+    for (uint32_t i = 0; i < s->n_layers; i++) {
+        tg_layer_attention(s, i, out, &n);
+        tg_layer_ffn(s, i, out, &n);
+    }
     return n;
+}
+
+/* A key of the family. */
+static inline void tg_u32(struct base_buf *b, const struct tg_shape *s, const char *name, uint32_t v, uint32_t *count)
+{
+    char key[128];
+
+    snprintf(key, sizeof key, "%s.%s", s->arch, name);
+    tg_kv_u32(b, key, v);
+    ++*count;
+}
+
+static inline void tg_float(struct base_buf *b, const struct tg_shape *s, const char *name, float v, uint32_t *count)
+{
+    char key[128];
+
+    snprintf(key, sizeof key, "%s.%s", s->arch, name);
+    tg_kv_f32(b, key, v);
+    ++*count;
+}
+
+static inline void tg_optional_kvs(struct base_buf *b, const struct tg_shape *s, uint32_t *count)
+{
+    const struct {
+        const char *name;
+        uint32_t v;
+    } numbers[] = {{"attention.key_length", s->head_dim},
+                   {"attention.value_length", s->head_dim},
+                   {"rope.dimension_count", s->rope_dims},
+                   {"attention.sliding_window", s->window},
+                   {"attention.sliding_window_pattern", s->window_every},
+                   {"rope.scaling.original_context_length", s->n_ctx_orig}};
+    const struct {
+        const char *name;
+        float v;
+    } floats[] = {{"attn_logit_softcapping", s->attn_softcap},   {"final_logit_softcapping", s->final_softcap},
+                  {"rope.scaling.factor", s->rope_factor},       {"rope.scaling.attn_factor", s->rope_attn},
+                  {"rope.scaling.yarn_beta_fast", s->beta_fast}, {"rope.scaling.yarn_beta_slow", s->beta_slow},
+                  {"rope.scaling.yarn_ext_factor", s->yarn_ext}, {"rope.scaling.yarn_attn_factor", s->yarn_attn}};
+    char key[128];
+
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (numbers[i].v)
+            tg_u32(b, s, numbers[i].name, numbers[i].v, count);
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++)
+        if (floats[i].v > 0)
+            tg_float(b, s, floats[i].name, floats[i].v, count);
+    if (s->rope_type) {
+        snprintf(key, sizeof key, "%s.rope.scaling.type", s->arch);
+        tg_kv_str(b, key, s->rope_type);
+        ++*count;
+    }
 }
 
 static inline void tg_shape_kvs(struct base_buf *b, const struct tg_shape *s, uint32_t *count)
@@ -384,15 +512,16 @@ static inline void tg_shape_kvs(struct base_buf *b, const struct tg_shape *s, ui
     tg_kv_str(b, "general.architecture", s->arch);
     tg_kv_str(b, "general.name", "tiny");
     tg_kv_u32(b, "general.alignment", s->alignment);
-    tg_kv_u32(b, "llama.context_length", s->n_ctx);
-    tg_kv_u32(b, "llama.embedding_length", s->n_embd);
-    tg_kv_u32(b, "llama.block_count", s->n_layers);
-    tg_kv_u32(b, "llama.feed_forward_length", s->n_ff);
-    tg_kv_u32(b, "llama.attention.head_count", s->n_heads);
-    tg_kv_u32(b, "llama.attention.head_count_kv", s->n_kv_heads);
-    tg_kv_f32(b, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    tg_kv_f32(b, "llama.rope.freq_base", 10000.0f);
-    *count += 11;
+    *count += 3;
+    tg_u32(b, s, "context_length", s->n_ctx, count);
+    tg_u32(b, s, "embedding_length", s->n_embd, count);
+    tg_u32(b, s, "block_count", s->n_layers, count);
+    tg_u32(b, s, "feed_forward_length", s->n_ff, count);
+    tg_u32(b, s, "attention.head_count", s->n_heads, count);
+    tg_u32(b, s, "attention.head_count_kv", s->n_kv_heads, count);
+    tg_float(b, s, "attention.layer_norm_rms_epsilon", 1e-5f, count);
+    tg_float(b, s, "rope.freq_base", 10000.0f, count);
+    tg_optional_kvs(b, s, count);
     if (s->no_space_prefix) {
         tg_kv_bool(b, "tokenizer.ggml.add_space_prefix", false);
         ++*count;

@@ -271,6 +271,22 @@ static dbe_err refuse_unused(struct loader *l)
     return DBE_OK;
 }
 
+dbe_err llm_expect_weights(struct loader *l)
+{
+    const struct llm_shape *s = &l->m->shape;
+    const struct {
+        const char *name;
+        uint64_t columns, rows;
+    } largest[] = {{"token_embd.weight", s->n_embd, s->n_vocab},
+                   {"blk.0.attn_output.weight", (uint64_t)s->n_heads * s->head_dim, s->n_embd},
+                   {"blk.0.ffn_down.weight", s->n_ff, s->n_embd}};
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(largest); i++)
+        DBE_TRY(expect_dims(l, gguf_tensor_find(l->g, largest[i].name), largest[i].name, largest[i].columns,
+                            largest[i].rows));
+    return DBE_OK;
+}
+
 dbe_err llm_load_weights(struct loader *l)
 {
     struct llm_model *m = l->m;
