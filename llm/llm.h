@@ -194,10 +194,30 @@ uint32_t llm_session_answer_tokens(const struct llm_session *session);    /* new
 dbe_err llm_logits(struct llm_model *model, const int32_t *tokens, size_t count, float *out,
                    struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* Write the F16/F32 GGUF file `in` as Q8_0 to `out` (atomically; never onto `in`): matrices whose rows are a multiple
- * of 32 become Q8_0, vectors F32, other matrices stay as they are. DBE_E_ARGUMENT when out is in, else as
- * llm_model_load. */
-dbe_err llm_quantize_file(const char *in, const char *out, struct dbe_diag *diag) DBE_MUST_CHECK;
+struct llm_quantize_params {
+    const char *text; /* measured on; NULL: a text that is built in */
+    size_t text_len;
+    double min_top1; /* refuse below this share of greedy choices kept; 0: never refuse */
+    unsigned threads;
+};
+#define LLM_RETENTION_MIN 0.95
+
+/* What the quantised model kept of the original. */
+struct llm_retention {
+    size_t tokens;       /* compared; 0: the input was quantised already, so nothing was measured */
+    double top1;         /* share of positions at which both choose the same token */
+    double kl;           /* mean divergence of the original from the quantised, nats */
+    double ppl_original; /* the original's perplexity on the text */
+    double ppl_ratio;    /* the quantised model's perplexity divided by it */
+};
+
+/* Write the F32, F16 or BF16 GGUF file `in` as Q8_0 to `out` (atomically; never onto `in`): matrices whose rows are a
+ * multiple of 32 become Q8_0, vectors F32, other matrices stay as they are. Before the file gets its name both models
+ * run over a text; what was kept is written into the file's metadata (dsmil.retention.top1, .kl, .ppl_ratio) and to
+ * `ret_kept` (may be NULL; filled on refusal, too). `params` NULL: defaults, with LLM_RETENTION_MIN.
+ * DBE_E_RANGE: too little was kept, there is no output. DBE_E_ARGUMENT when out is in, else as llm_model_load. */
+dbe_err llm_quantize_file(const char *in, const char *out, const struct llm_quantize_params *params,
+                          struct llm_retention *ret_kept, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* `dsmil llm VERB ...`: argv[0] is the verb (run, info, logits, tokenize, perplexity, bench, quantize). Prints to
  * stdout and stderr; returns the exit status. */

@@ -2,9 +2,9 @@
  *
  * quantize.c - writes a GGUF file again with its matrices as Q8_0.
  *
- * In:   a checked GGUF file of F32, F16 or Q8_0 tensors. Out: a GGUF v3 file, written beside its final name and
- *       renamed when complete. Metadata are copied byte for byte but for general.file_type and
- *       general.quantization_version.
+ * In:   a checked GGUF file of F32, F16, BF16 or Q8_0 tensors. Out: a GGUF v3 file, written beside its final name,
+ *       measured against the input (retention.c) and renamed when it kept enough. Metadata are copied byte for byte
+ *       but for general.file_type, general.quantization_version and dsmil.retention.*.
  * Q8_0: blocks of 32; d = max|x| / 127 as binary16, q = round(x / d), halves away from zero.
  */
 #include <errno.h>
@@ -18,16 +18,20 @@
 
 #include "gguf.h"
 #include "half.h"
-#include "llm.h"
+#include "retention.h"
 
-enum { FILE_TYPE_Q8_0 = 7, QUANTIZATION_VERSION = 2, PATH_BYTES_MAX = 4096 };
+enum { TENSOR_BF16 = 30, FILE_TYPE_Q8_0 = 7, QUANTIZATION_VERSION = 2, PATH_BYTES_MAX = 4096 };
 
 static const char *const replaced_keys[] = {"general.file_type", "general.quantization_version"};
+static const char *const retention_keys[] = {"dsmil.retention.top1", "dsmil.retention.kl", "dsmil.retention.ppl_ratio"};
+enum { RETENTION_KEYS = BASE_ARRAY_LEN(retention_keys) };
 
 struct writer {
     const struct gguf *g;
     FILE *f;
     uint64_t at;
+    enum { KEPT_MEASURED, KEPT_COPIED, KEPT_DROPPED } kept; /* what becomes of dsmil.retention.* */
+    uint64_t kept_at[RETENTION_KEYS];                       /* where the measured values go */
     struct dbe_diag *diag;
 };
 
@@ -65,21 +69,39 @@ static dbe_err pad(struct writer *w)
 
 /* ---- metadata ---------------------------------------------------------------------------------------------------- */
 
-static bool is_replaced(const struct gguf *g, const struct gguf_kv *kv)
+static bool is_one_of(const struct gguf *g, const struct gguf_kv *kv, const char *const *keys, size_t count)
 {
-    for (size_t i = 0; i < BASE_ARRAY_LEN(replaced_keys); i++)
-        if (kv->key_len == strlen(replaced_keys[i]) && memcmp(g->meta + kv->key_at, replaced_keys[i], kv->key_len) == 0)
+    for (size_t i = 0; i < count; i++)
+        if (kv->key_len == strlen(keys[i]) && memcmp(g->meta + kv->key_at, keys[i], kv->key_len) == 0)
             return true;
     return false;
+}
+
+static bool is_replaced(const struct writer *w, const struct gguf_kv *kv)
+{
+    return is_one_of(w->g, kv, replaced_keys, BASE_ARRAY_LEN(replaced_keys)) ||
+           (w->kept != KEPT_COPIED && is_one_of(w->g, kv, retention_keys, RETENTION_KEYS));
+}
+
+/* Room for the values that are known only when the file can be loaded. */
+static dbe_err put_retention_room(struct writer *w)
+{
+    for (size_t i = 0; i < RETENTION_KEYS; i++) {
+        DBE_TRY(put_string(w, retention_keys[i]));
+        DBE_TRY(put_le(w, GGUF_F32, 4));
+        w->kept_at[i] = w->at;
+        DBE_TRY(put_le(w, 0, 4));
+    }
+    return DBE_OK;
 }
 
 static dbe_err put_metadata(struct writer *w)
 {
     const struct gguf *g = w->g;
-    uint64_t kept = BASE_ARRAY_LEN(replaced_keys);
+    uint64_t kept = BASE_ARRAY_LEN(replaced_keys) + (w->kept == KEPT_MEASURED ? RETENTION_KEYS : 0);
 
     for (size_t i = 0; i < g->kv_count; i++)
-        kept += !is_replaced(g, &g->kvs[i]);
+        kept += !is_replaced(w, &g->kvs[i]);
     DBE_TRY(put(w, "GGUF", 4));
     DBE_TRY(put_le(w, 3, 4));
     DBE_TRY(put_le(w, g->tensor_count, 8));
@@ -87,9 +109,11 @@ static dbe_err put_metadata(struct writer *w)
     for (size_t i = 0; i < g->kv_count; i++) {
         const struct gguf_kv *kv = &g->kvs[i];
         const size_t from = kv->key_at - 8; /* a pair is one run of bytes, from its key's length on */
-        if (!is_replaced(g, kv))
+        if (!is_replaced(w, kv))
             DBE_TRY(put(w, g->meta + from, kv->value_at + kv->value_len - from));
     }
+    if (w->kept == KEPT_MEASURED)
+        DBE_TRY(put_retention_room(w));
     const uint32_t values[] = {FILE_TYPE_Q8_0, QUANTIZATION_VERSION};
     for (size_t i = 0; i < BASE_ARRAY_LEN(values); i++) {
         DBE_TRY(put_string(w, replaced_keys[i]));
@@ -110,9 +134,9 @@ static uint32_t target_type(const struct gguf_tensor *t)
 
 static uint64_t row_bytes(uint32_t type, uint64_t columns)
 {
-    return type == GGUF_TENSOR_F32   ? columns * 4
-           : type == GGUF_TENSOR_F16 ? columns * 2
-                                     : columns / GGUF_Q8_0_VALUES * GGUF_Q8_0_BYTES;
+    return type == GGUF_TENSOR_F32                          ? columns * 4
+           : type == GGUF_TENSOR_F16 || type == TENSOR_BF16 ? columns * 2
+                                                            : columns / GGUF_Q8_0_VALUES * GGUF_Q8_0_BYTES;
 }
 
 static uint64_t row_count(const struct gguf_tensor *t)
@@ -147,7 +171,11 @@ static void row_to_f32(const struct gguf_tensor *t, const uint8_t *in, float *ou
         } else {
             uint16_t h;
             memcpy(&h, in + c * 2, 2);
-            out[c] = half_to_f32(h);
+            const uint32_t bits = (uint32_t)h << 16;
+            if (t->type == TENSOR_BF16)
+                memcpy(&out[c], &bits, 4);
+            else
+                out[c] = half_to_f32(h);
         }
     }
 }
@@ -204,40 +232,108 @@ static dbe_err put_tensor(struct writer *w, const struct gguf_tensor *t)
     return pad(w);
 }
 
+static bool is_plain(uint32_t type)
+{
+    return type == GGUF_TENSOR_F32 || type == GGUF_TENSOR_F16 || type == TENSOR_BF16;
+}
+
 static dbe_err check_types(const struct gguf *g, struct dbe_diag *diag)
 {
-    for (size_t i = 0; i < g->tensor_count; i++)
-        if (g->tensors[i].type == GGUF_TENSOR_Q8_0 && target_type(&g->tensors[i]) != GGUF_TENSOR_Q8_0)
-            return dbe_fail(diag, DBE_E_MODEL, "quantize", 0, "tensor %s: a vector as Q8_0", g->tensors[i].name);
+    for (size_t i = 0; i < g->tensor_count; i++) {
+        const struct gguf_tensor *t = &g->tensors[i];
+        if (!is_plain(t->type) && t->type != GGUF_TENSOR_Q8_0)
+            return dbe_fail(diag, DBE_E_MODEL, "quantize", 0,
+                            "tensor %s: is %s; quantise from the model's F32, F16 or BF16 form", t->name,
+                            gguf_type_name(t->type));
+        if (t->type == GGUF_TENSOR_Q8_0 && target_type(t) != GGUF_TENSOR_Q8_0)
+            return dbe_fail(diag, DBE_E_MODEL, "quantize", 0, "tensor %s: a vector as Q8_0", t->name);
+    }
     return DBE_OK;
+}
+
+/* Against a file that holds Q8_0 already, nothing can be measured: the original is not there. Its own measurement stays
+ * true if no weight changes. */
+static int what_of_retention(const struct gguf *g)
+{
+    bool quantised = false, changes = false;
+
+    for (size_t i = 0; i < g->tensor_count; i++) {
+        quantised = quantised || g->tensors[i].type == GGUF_TENSOR_Q8_0;
+        changes = changes || g->tensors[i].type != target_type(&g->tensors[i]);
+    }
+    return !quantised ? KEPT_MEASURED : changes ? KEPT_DROPPED : KEPT_COPIED;
 }
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
-static dbe_err write_all(const struct gguf *g, FILE *f, struct dbe_diag *diag)
+static dbe_err write_all(struct writer *w)
 {
-    struct writer w = {.g = g, .f = f, .diag = diag};
+    DBE_TRY(put_metadata(w));
+    DBE_TRY(put_tensor_table(w));
+    for (size_t i = 0; i < w->g->tensor_count; i++)
+        DBE_TRY(put_tensor(w, &w->g->tensors[i]));
+    return fflush(w->f) == 0 ? DBE_OK : dbe_fail(w->diag, DBE_E_IO, "quantize", 0, "write: %s", strerror(errno));
+}
 
-    DBE_TRY(check_types(g, diag));
-    DBE_TRY(put_metadata(&w));
-    DBE_TRY(put_tensor_table(&w));
-    for (size_t i = 0; i < g->tensor_count; i++)
-        DBE_TRY(put_tensor(&w, &g->tensors[i]));
-    if (fflush(f) != 0 || fsync(fileno(f)) != 0)
-        return dbe_fail(diag, DBE_E_IO, "quantize", 0, "write: %s", strerror(errno));
+static dbe_err put_measured(struct writer *w, const struct llm_retention *kept)
+{
+    const float values[RETENTION_KEYS] = {(float)kept->top1, (float)kept->kl, (float)kept->ppl_ratio};
+
+    for (size_t i = 0; i < RETENTION_KEYS; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        if (fseeko(w->f, (off_t)w->kept_at[i], SEEK_SET) != 0)
+            return dbe_fail(w->diag, DBE_E_IO, "quantize", 0, "seek: %s", strerror(errno));
+        DBE_TRY(put_le(w, bits, 4));
+    }
     return DBE_OK;
 }
 
-static dbe_err write_file(const struct gguf *g, const char *out, struct dbe_diag *diag)
+static dbe_err measure(struct writer *w, const char *in, const char *temp, const struct llm_quantize_params *params,
+                       struct llm_retention *kept)
 {
-    char temp[PATH_BYTES_MAX];
-    int n = snprintf(temp, sizeof temp, "%s.XXXXXX", out);
+    DBE_TRY(llm_retention_measure(in, temp, params, kept, w->diag));
+    if (!(kept->top1 >= params->min_top1))
+        return dbe_fail(w->diag, DBE_E_RANGE, "retention", 0,
+                        "kept %.2f %% of the greedy choices over %zu tokens (KL %.4f, perplexity ratio %.4f); %.2f %% "
+                        "are asked for",
+                        100 * kept->top1, kept->tokens, kept->kl, kept->ppl_ratio, 100 * params->min_top1);
+    return put_measured(w, kept);
+}
 
+/* The descriptor's temporary file becomes `out`, or goes. */
+static dbe_err write_file(struct writer *w, const char *in, const char *temp, const char *out,
+                          const struct llm_quantize_params *params, struct llm_retention *kept)
+{
+    dbe_err err = write_all(w);
+
+    if (err == DBE_OK && w->kept == KEPT_MEASURED)
+        err = measure(w, in, temp, params, kept);
+    if (err == DBE_OK && (fflush(w->f) != 0 || fsync(fileno(w->f)) != 0))
+        err = dbe_fail(w->diag, DBE_E_IO, "quantize", 0, "write: %s", strerror(errno));
+    (void)fchmod(fileno(w->f), 0644);
+    if (fclose(w->f) != 0 && err == DBE_OK)
+        err = dbe_fail(w->diag, DBE_E_IO, "quantize", 0, "%.120s: %s", temp, strerror(errno));
+    if (err == DBE_OK && rename(temp, out) != 0)
+        err = dbe_fail(w->diag, DBE_E_IO, "quantize", 0, "%.120s: %s", out, strerror(errno));
+    if (err != DBE_OK)
+        unlink(temp);
+    return err;
+}
+
+static dbe_err convert(const struct gguf *g, const char *in, const char *out, const struct llm_quantize_params *params,
+                       struct llm_retention *kept, struct dbe_diag *diag)
+{
+    struct writer w = {.g = g, .kept = what_of_retention(g), .diag = diag};
+    char temp[PATH_BYTES_MAX];
+    const int n = snprintf(temp, sizeof temp, "%s.XXXXXX", out);
+
+    DBE_TRY(check_types(g, diag));
     if (n < 0 || (size_t)n >= sizeof temp)
         return dbe_fail(diag, DBE_E_ARGUMENT, "quantize", 0, "the path of the output is too long");
     const int fd = mkostemp(temp, O_CLOEXEC);
-    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!f) {
+    w.f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    if (!w.f) {
         const int why = errno;
         if (fd >= 0) {
             close(fd);
@@ -245,27 +341,23 @@ static dbe_err write_file(const struct gguf *g, const char *out, struct dbe_diag
         }
         return dbe_fail(diag, DBE_E_IO, "quantize", 0, "%.120s: %s", temp, strerror(why));
     }
-    dbe_err err = write_all(g, f, diag);
-    (void)fchmod(fd, 0644);
-    if (fclose(f) != 0 && err == DBE_OK)
-        err = dbe_fail(diag, DBE_E_IO, "quantize", 0, "%.120s: %s", temp, strerror(errno));
-    if (err == DBE_OK && rename(temp, out) != 0)
-        err = dbe_fail(diag, DBE_E_IO, "quantize", 0, "%.120s: %s", out, strerror(errno));
-    if (err != DBE_OK)
-        unlink(temp);
-    return err;
+    return write_file(&w, in, temp, out, params, kept);
 }
 
-dbe_err llm_quantize_file(const char *in, const char *out, struct dbe_diag *diag)
+dbe_err llm_quantize_file(const char *in, const char *out, const struct llm_quantize_params *params,
+                          struct llm_retention *ret_kept, struct dbe_diag *diag)
 {
+    static const struct llm_quantize_params defaults = {.min_top1 = LLM_RETENTION_MIN};
+    struct llm_retention kept = {0};
     struct stat a, b;
     struct gguf *g;
-    dbe_err err;
 
     if (stat(in, &a) == 0 && stat(out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return dbe_fail(diag, DBE_E_ARGUMENT, "quantize", 0, "%.120s: is the input itself", out);
     DBE_TRY(gguf_open(in, &g, diag));
-    err = write_file(g, out, diag);
+    const dbe_err err = convert(g, in, out, params ? params : &defaults, &kept, diag);
     gguf_close(g);
+    if (ret_kept && (err == DBE_OK || err == DBE_E_RANGE))
+        *ret_kept = kept;
     return err;
 }

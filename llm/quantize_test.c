@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static const struct llm_quantize_params keep_all = {.threads = 1};
 static char dir[] = "/tmp/llm-quantize-XXXXXX";
 
 static const char *path_in(const char *name)
@@ -65,7 +66,7 @@ static void blocks_are_the_formats(void **state)
 
     (void)state;
     write_model(&s, "in.gguf");
-    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), NULL), DBE_OK);
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &keep_all, NULL, NULL), DBE_OK);
     assert_int_equal(files(), 2);
     q.type = GGUF_TENSOR_Q8_0;
     tg_build(&q, &want_file, NULL);
@@ -100,12 +101,12 @@ static void result_runs(void **state)
     (void)state;
     s.type = GGUF_TENSOR_F16;
     write_model(&s, "in.gguf");
-    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &diag), DBE_OK);
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &keep_all, NULL, &diag), DBE_OK);
     assert_int_equal(llm_model_load(path_in("out.gguf"), &one, &m, &diag), DBE_OK);
     assert_string_equal(llm_model_info(m)->quantisation, "Q8_0");
     llm_model_free(m);
     /* again: what is Q8_0 already stays to the byte */
-    assert_int_equal(llm_quantize_file(path_in("out.gguf"), path_in("bad.gguf"), &diag), DBE_OK);
+    assert_int_equal(llm_quantize_file(path_in("out.gguf"), path_in("bad.gguf"), &keep_all, NULL, &diag), DBE_OK);
     struct base_buf a, b;
     base_buf_init(&a, TG_MAX);
     base_buf_init(&b, TG_MAX);
@@ -132,21 +133,95 @@ static void failure_leaves_nothing(void **state)
     s.value = not_finite;
     write_model(&s, "in.gguf");
     unlink(path_in("out.gguf"));
-    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &diag), DBE_E_MODEL);
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &keep_all, NULL, &diag), DBE_E_MODEL);
     assert_non_null(strstr(diag.text, "blk.1.ffn_up.weight: row 3"));
     assert_int_equal(files(), 1);
-    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("in.gguf"), &diag), DBE_E_ARGUMENT);
-    assert_int_equal(llm_quantize_file(path_in("none.gguf"), path_in("out.gguf"), &diag), DBE_E_NOT_FOUND);
-    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("none/out.gguf"), &diag), DBE_E_IO);
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("in.gguf"), &keep_all, NULL, &diag), DBE_E_ARGUMENT);
+    assert_int_equal(llm_quantize_file(path_in("none.gguf"), path_in("out.gguf"), &keep_all, NULL, &diag),
+                     DBE_E_NOT_FOUND);
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("none/out.gguf"), &keep_all, NULL, &diag), DBE_E_IO);
     assert_int_equal(files(), 1);
+}
+
+/* What was measured is told, and stands in the file, and a copy of the file keeps it. */
+static void retention_is_measured(void **state)
+{
+    const struct llm_quantize_params p = {.min_top1 = LLM_RETENTION_MIN, .threads = 1};
+    const struct llm_model_params one = {.threads = 1};
+    struct tg_shape s = tg_defaults();
+    struct llm_retention kept = {0}, again = {.tokens = 9};
+    struct dbe_diag diag = {0};
+    struct llm_model *m;
+
+    (void)state;
+    write_model(&s, "in.gguf");
+    if (llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &p, &kept, &diag) != DBE_OK)
+        fail_msg("%s", diag.text);
+    assert_in_range(kept.tokens, 500, 1024);
+    assert_true(kept.top1 >= 0.95 && kept.top1 <= 1);
+    assert_true(kept.kl > 0 && kept.kl < 0.05);
+    assert_true(kept.ppl_ratio > 0.95 && kept.ppl_ratio < 1.05 && kept.ppl_original > 1);
+    assert_int_equal(llm_model_load(path_in("out.gguf"), &one, &m, &diag), DBE_OK);
+    assert_true(llm_model_info(m)->retention_top1 == (float)kept.top1);
+    llm_model_free(m);
+    assert_int_equal(llm_quantize_file(path_in("out.gguf"), path_in("bad.gguf"), &p, &again, &diag), DBE_OK);
+    assert_int_equal(again.tokens, 0);
+    assert_int_equal(llm_model_load(path_in("bad.gguf"), &one, &m, &diag), DBE_OK);
+    assert_true(llm_model_info(m)->retention_top1 == (float)kept.top1);
+    llm_model_free(m);
+    unlink(path_in("bad.gguf"));
+}
+
+/* One huge value in each block of 32: the scale that it asks for rounds the others to nothing. */
+static float outliers(const void *ctx, const char *name, size_t row, size_t column)
+{
+    const float f = tg_random(ctx, name, row, column);
+
+    return !strstr(name, "norm") && (row * 7 + column) % 32 == 5 ? 2000 * f : f;
+}
+
+static void outliers_are_refused(void **state)
+{
+    const struct llm_quantize_params p = {.min_top1 = LLM_RETENTION_MIN, .threads = 1};
+    struct tg_shape s = tg_defaults();
+    struct llm_retention kept = {0};
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    s.value = outliers;
+    write_model(&s, "in.gguf");
+    unlink(path_in("out.gguf"));
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &p, &kept, &diag), DBE_E_RANGE);
+    assert_int_equal(files(), 1);
+    assert_true(kept.tokens > 0 && kept.top1 < 0.95);
+    assert_non_null(strstr(diag.text, "95.00 % are asked for"));
+    /* whoever insists gets the file, and the file says what it is worth */
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &keep_all, &kept, &diag), DBE_OK);
+    assert_int_equal(files(), 2);
+}
+
+static void text_of_ones_own(void **state)
+{
+    const struct llm_quantize_params p = {.text = "hello world", .text_len = 11, .threads = 1},
+                                     none = {.text = "", .threads = 1};
+    struct tg_shape s = tg_defaults();
+    struct llm_retention kept = {0};
+
+    (void)state;
+    s.no_space_prefix = true;
+    write_model(&s, "in.gguf");
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &p, &kept, NULL), DBE_OK);
+    assert_in_range(kept.tokens, 2, 12);
+    assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &none, &kept, NULL), DBE_E_ARGUMENT);
+    assert_int_equal(files(), 2); /* the file of before is still there */
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks_are_the_formats),
-        cmocka_unit_test(result_runs),
-        cmocka_unit_test(failure_leaves_nothing),
+        cmocka_unit_test(blocks_are_the_formats), cmocka_unit_test(result_runs),
+        cmocka_unit_test(failure_leaves_nothing), cmocka_unit_test(retention_is_measured),
+        cmocka_unit_test(outliers_are_refused),   cmocka_unit_test(text_of_ones_own),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -23,8 +23,14 @@ static const char usage[] =
     "  tokenize   TEXT [--special]\n"
     "  perplexity FILE [--ctx TOKENS]\n"
     "  bench      [-p PROMPT_TOKENS] [-n TOKENS] [--json]\n"
-    "  quantize   IN.gguf OUT.gguf\n"
+    "  quantize   IN.gguf OUT.gguf [--min-retention 0.95] [--text FILE] [--json]   exit 3: too little kept\n"
     "common: -t THREADS, --kernel NAME\n";
+
+int tool_usage(void)
+{
+    fputs(usage, stderr);
+    return 2;
+}
 
 int tool_fail(dbe_err err, const struct dbe_diag *diag)
 {
@@ -237,18 +243,6 @@ static int tool_tokenize(const struct tool_args *a)
     return err == DBE_OK ? 0 : tool_fail(err, NULL);
 }
 
-static int tool_quantize(const struct tool_args *a)
-{
-    struct dbe_diag diag = {0};
-
-    if (a->rest_count != 2) {
-        fputs(usage, stderr);
-        return 2;
-    }
-    const dbe_err err = llm_quantize_file(a->rest[0], a->rest[1], &diag);
-    return err == DBE_OK ? 0 : tool_fail(err, &diag);
-}
-
 /* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static bool number(const char *text, double min, double max, double *ret)
@@ -267,7 +261,7 @@ static bool set_option(struct tool_args *a, const char *name, const char *value)
         const char *name;
         const char **to;
     } texts[] = {{"-m", &a->model},  {"--model", &a->model},   {"--system", &a->system}, {"--tokens", &a->tokens},
-                 {"--out", &a->out}, {"--kernel", &a->kernel}, {"--prompt", &a->prompt}};
+                 {"--out", &a->out}, {"--kernel", &a->kernel}, {"--prompt", &a->prompt}, {"--text", &a->text}};
     const struct {
         const char *name;
         uint32_t *to;
@@ -293,6 +287,8 @@ static bool set_option(struct tool_args *a, const char *name, const char *value)
         a->temperature = (float)v;
     else if (strcmp(name, "--top-p") == 0 && number(value, 0, 1, &v))
         a->top_p = (float)v;
+    else if (strcmp(name, "--min-retention") == 0 && number(value, 0, 1, &v))
+        a->min_retention = v;
     else
         return false;
     return true;
@@ -357,7 +353,7 @@ int llm_tool_main(int argc, char **argv)
     } verbs[] = {
         {"run", tool_run},     {"info", tool_info},         {"logits", tool_logits},        {"tokenize", tool_tokenize},
         {"bench", tool_bench}, {"quantize", tool_quantize}, {"perplexity", tool_perplexity}};
-    struct tool_args a = {0};
+    struct tool_args a = {.min_retention = LLM_RETENTION_MIN};
 
     for (size_t i = 0; argc > 0 && i < BASE_ARRAY_LEN(verbs); i++)
         if (strcmp(argv[0], verbs[i].verb) == 0)

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * tool_quantize.c - the verb quantize: says what the new file kept of the old, or why there is none.
+ */
+#include <stdio.h>
+
+#include "base/base.h"
+#include "tool.h"
+
+enum { REFUSED = 3 }; /* exit status: it works, but too little was kept */
+
+static void print(const struct tool_args *a, const struct llm_retention *kept, bool refused)
+{
+    if (a->json)
+        printf("{\"refused\":%s,\"tokens\":%zu,\"top1\":%.6f,\"kl\":%.6f,\"ppl_original\":%.4f,\"ppl_ratio\":%.6f}\n",
+               refused ? "true" : "false", kept->tokens, kept->top1, kept->kl, kept->ppl_original, kept->ppl_ratio);
+    else if (kept->tokens == 0)
+        printf("quantised already: nothing was measured\n");
+    else if (!refused)
+        printf("kept %.2f %% of the greedy choices over %zu tokens; KL %.4f; perplexity %.4f, times %.4f\n",
+               100 * kept->top1, kept->tokens, kept->kl, kept->ppl_original, kept->ppl_ratio);
+}
+
+int tool_quantize(const struct tool_args *a)
+{
+    struct llm_quantize_params params = {.min_top1 = a->min_retention, .threads = a->threads};
+    struct llm_retention kept = {0};
+    struct dbe_diag diag = {0};
+    struct base_buf text;
+    dbe_err err = DBE_OK;
+
+    if (a->rest_count != 2)
+        return tool_usage();
+    base_buf_init(&text, LLM_TEXT_BYTES_MAX);
+    if (a->text)
+        err = base_file_read(a->text, LLM_TEXT_BYTES_MAX, &text, &diag);
+    if (err == DBE_OK) {
+        params.text = a->text ? (const char *)text.data : NULL;
+        params.text_len = text.len;
+        err = llm_quantize_file(a->rest[0], a->rest[1], &params, &kept, &diag);
+    }
+    base_buf_free(&text);
+    if (err == DBE_OK || err == DBE_E_RANGE)
+        print(a, &kept, err != DBE_OK);
+    if (err != DBE_OK)
+        tool_fail(err, &diag);
+    return err == DBE_OK ? 0 : err == DBE_E_RANGE ? REFUSED : 1;
+}
