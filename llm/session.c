@@ -26,8 +26,8 @@ struct llm_session {
     uint32_t prompt_count, prefilled, answered, max_tokens, chunk;
     int32_t last; /* sampled, not computed yet */
     struct llm_sampler sampler;
-    struct sampler_candidate *scratch; /* [n_vocab] */
-    float *logits;                     /* [n_vocab] */
+    struct sampler_scratch scratch;
+    float *logits; /* [n_vocab] */
     struct stop stops[LLM_STOPS_MAX];
     size_t stop_count;
     struct base_buf held, out;
@@ -82,10 +82,12 @@ static dbe_err session_fill(struct llm_session *s, const int32_t *prompt, const 
 
     s->prompt = base_alloc(s->prompt_count, sizeof *s->prompt);
     s->logits = base_alloc(vocab, sizeof *s->logits);
-    s->scratch = base_alloc(vocab, sizeof *s->scratch);
-    if (!s->prompt || !s->logits || !s->scratch)
+    if (!s->prompt || !s->logits || llm_sampler_scratch_init(vocab, &s->scratch) != DBE_OK)
         return dbe_fail(diag, DBE_E_NOMEM, "session", 0, "no memory for a session");
     memcpy(s->prompt, prompt, s->prompt_count * sizeof *prompt);
+    DBE_TRY(llm_sampler_init(p, s->model->shape.n_vocab, (size_t)s->prompt_count + s->max_tokens, &s->sampler, diag));
+    for (uint32_t i = 0; i < s->prompt_count; i++)
+        llm_sampler_note(&s->sampler, prompt[i], true);
     for (size_t i = 0; i < p->stop_count; i++) {
         s->stops[i].len = strlen(p->stops[i]);
         memcpy(s->stops[i].text, p->stops[i], s->stops[i].len);
@@ -111,7 +113,6 @@ dbe_err llm_session_new(struct llm_model *m, const int32_t *prompt, size_t count
     s->prompt_count = (uint32_t)count;
     s->max_tokens = p->max_tokens ? p->max_tokens : m->shape.n_ctx - (uint32_t)count;
     s->chunk = p->prefill_chunk ? BASE_MIN(p->prefill_chunk, (uint32_t)LLM_BATCH_MAX) : CHUNK_DEFAULT;
-    s->sampler = (struct llm_sampler){p->temperature, p->top_p, p->top_k, p->seed};
     s->ignore_eos = p->ignore_eos;
     base_buf_init(&s->held, HELD_BYTES_MAX);
     base_buf_init(&s->out, HELD_BYTES_MAX);
@@ -133,7 +134,8 @@ void llm_session_free(struct llm_session *s)
         base_wipe(s->prompt, s->prompt_count * sizeof *s->prompt);
     base_free(s->prompt);
     base_free(s->logits);
-    base_free(s->scratch);
+    llm_sampler_scratch_fini(&s->scratch);
+    llm_sampler_fini(&s->sampler);
     base_buf_free(&s->held);
     base_buf_free(&s->out);
     base_free(s);
@@ -269,8 +271,12 @@ dbe_err llm_session_step(struct llm_session *s, struct llm_piece *out)
     pthread_mutex_unlock(&s->model->step);
     if (err != DBE_OK)
         return err;
-    if (s->prefilled == s->prompt_count)
-        accept_token(s, llm_sample(&s->sampler, s->logits, s->model->shape.n_vocab, s->scratch), &piece);
+    if (s->prefilled == s->prompt_count) {
+        struct llm_sampled sampled;
+        llm_sample(&s->sampler, s->logits, s->model->shape.n_vocab, NULL, &s->scratch, &sampled);
+        llm_sampler_note(&s->sampler, sampled.id, false);
+        accept_token(s, sampled.id, &piece);
+    }
     if (s->held.err != DBE_OK || s->out.err != DBE_OK)
         return s->held.err != DBE_OK ? s->held.err : s->out.err;
     piece.text_len = s->out.len;

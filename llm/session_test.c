@@ -7,8 +7,6 @@
  */
 #include "test_gguf.h"
 
-#include "sampler.h"
-
 /* ---- scripted models --------------------------------------------------------------------------------------------- */
 
 enum { WIDTH = 320 }; /* at least as many as tokens, a multiple of 32 */
@@ -360,42 +358,6 @@ static void no_memory_is_an_answer(void **state)
     llm_model_free(m);
 }
 
-/* ---- sampler ----------------------------------------------------------------------------------------------------- */
-
-static void sampler_follows_the_distribution(void **state)
-{
-    static const float logits[] = {0.0f, 1.0986123f, -INFINITY, NAN, 0.6931472f, 1.7917595f}; /* 1 3 0 0 2 6 of 12 */
-    struct sampler_candidate scratch[6];
-    struct llm_sampler s = {.temperature = 1, .state = 1};
-    unsigned count[6] = {0}, top[6] = {0}, nucleus[6] = {0};
-
-    (void)state;
-    for (int i = 0; i < 12000; i++)
-        count[llm_sample(&s, logits, 6, scratch)]++;
-    assert_in_range(count[0], 850, 1150);
-    assert_in_range(count[1], 2800, 3200);
-    assert_in_range(count[4], 1800, 2200);
-    assert_in_range(count[5], 5800, 6200);
-    assert_int_equal(count[2] + count[3], 0);
-    s.top_k = 2;
-    for (int i = 0; i < 9000; i++)
-        top[llm_sample(&s, logits, 6, scratch)]++;
-    assert_int_equal(top[1] + top[5], 9000);
-    assert_in_range(top[5], 5800, 6200);
-    s.top_k = 0;
-    s.top_p = 0.8f; /* 6 + 3 = 9 of 12 is less, 11 of 12 is enough */
-    for (int i = 0; i < 11000; i++)
-        nucleus[llm_sample(&s, logits, 6, scratch)]++;
-    assert_int_equal(nucleus[5] + nucleus[1] + nucleus[4], 11000);
-    assert_in_range(nucleus[4], 1800, 2200);
-    s.temperature = 0;
-    assert_int_equal(llm_sample(&s, logits, 6, scratch), 5);
-    const float nothing[] = {NAN, NAN};
-    assert_in_range(llm_sample(&s, nothing, 2, scratch), 0, 1);
-    s.temperature = 1;
-    assert_in_range(llm_sample(&s, nothing, 2, scratch), 0, 1);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,7 +366,7 @@ int main(void)
         cmocka_unit_test(budget_is_kept),           cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(context_end_is_length),    cmocka_unit_test(seeds_repeat),
         cmocka_unit_test(sessions_interleave),      cmocka_unit_test(cancel_ends_it),
-        cmocka_unit_test(no_memory_is_an_answer),   cmocka_unit_test(sampler_follows_the_distribution),
+        cmocka_unit_test(no_memory_is_an_answer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
