@@ -38,9 +38,9 @@ dbe_err llm_work_init(struct llm_model *m)
     w->gate = take(w, (size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
     w->up = take(w, (size_t)s->n_ff * LLM_BATCH_MAX, sizeof(float));
     w->rope = take(w, (size_t)m->rope.dims * LLM_BATCH_MAX, sizeof(float));
-    w->scores = take(w, (size_t)s->n_ctx * llm_pool_threads(m->pool), sizeof(float));
+    w->attn = take(w, llm_attend_floats(s) * llm_pool_threads(m->pool), sizeof(float));
     w->q8 = take(w, (widest / LLM_Q8_BLOCK + 1) * LLM_BATCH_MAX, sizeof(struct llm_q8));
-    if (!w->x || !w->h || !w->q || !w->k || !w->v || !w->a || !w->gate || !w->up || !w->rope || !w->scores || !w->q8)
+    if (!w->x || !w->h || !w->q || !w->k || !w->v || !w->a || !w->gate || !w->up || !w->rope || !w->attn || !w->q8)
         return DBE_E_NOMEM;
     if (m->kernels->prefill) {
         w->bf16 = take(w, widest * LLM_BATCH_MAX, sizeof(uint16_t));
@@ -52,7 +52,7 @@ dbe_err llm_work_init(struct llm_model *m)
 
 void llm_work_free(struct llm_work *w)
 {
-    void *all[] = {w->x, w->h, w->q, w->k, w->v, w->a, w->gate, w->up, w->rope, w->scores, w->q8, w->bf16};
+    void *all[] = {w->x, w->h, w->q, w->k, w->v, w->a, w->gate, w->up, w->rope, w->attn, w->q8, w->bf16};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++)
         base_free(all[i]);

@@ -47,6 +47,10 @@ struct llm_model_params {
     uint32_t n_ctx_max;     /* cap on the context of a session; 0: what the model was trained for            */
     /* Weights, working memory and the KV budget together must fit, or nothing is loaded (E_LIMIT); 0: no limit. */
     uint64_t memory_budget_bytes;
+    const char *kv_type; /* of the KV cache's values: "f16", "int8"; NULL: f16                                 */
+    /* Part of the KV budget that cached beginnings of prompts may keep while no session uses them (sessions that need
+     * it get it); 0: 50, below 0: none are cached. */
+    int prefix_percent;
     const char *kernel; /* "portable", "avx2", "avx-vnni", "avx512-vnni"; NULL: the best of this CPU     */
 };
 

@@ -38,7 +38,6 @@ static void fill_info(struct loader *l, const struct llm_model_params *params)
     i->n_kv_heads = s->n_kv_heads;
     i->head_dim = s->head_dim;
     i->n_ff = s->n_ff;
-    i->kv_bytes_per_token = (uint64_t)s->n_layers * s->n_kv_heads * s->head_dim * 2 * sizeof(uint16_t);
     i->kv_budget_bytes = llm_kv_budget(params);
     i->workspace_bytes = l->m->work.bytes;
     i->retention_top1 = llm_retention_of(l->g);
@@ -66,6 +65,7 @@ static dbe_err load_all(const struct gguf *g, const struct llm_model_params *par
     if (!m->kernels)
         return dbe_fail(diag, DBE_E_ARGUMENT, "kernel", 0, "kernel \"%.40s\" is not one of this machine",
                         params->kernel);
+    m->attn = llm_attn_pick(m->kernels);
     if (params->threads > LLM_THREADS_MAX)
         return dbe_fail(diag, DBE_E_ARGUMENT, "threads", 0, "%u threads, at most %d", params->threads, LLM_THREADS_MAX);
     DBE_TRY(llm_load_arch(&l));
@@ -80,6 +80,7 @@ static dbe_err load_all(const struct gguf *g, const struct llm_model_params *par
     DBE_TRY(llm_budget_check(m, g, params, diag));
     DBE_TRY(load_tensors(&l));
     fill_info(&l, params);
+    DBE_TRY(llm_kv_pool_init(m, params, diag));
     return DBE_OK;
 }
 
@@ -137,6 +138,7 @@ void llm_model_free(struct llm_model *m)
     llm_matrix_free(&m->embd);
     llm_matrix_free(&m->output);
     llm_work_free(&m->work);
+    llm_kv_pool_free(&m->kv_pool);
     llm_pool_free(m->pool);
     llm_vocab_free(&m->vocab);
     pthread_mutex_destroy(&m->step);
@@ -150,7 +152,7 @@ const struct llm_model_info *llm_model_info(const struct llm_model *m)
 
 uint64_t llm_model_kv_used_bytes(const struct llm_model *m)
 {
-    return atomic_load(&m->kv_used);
+    return atomic_load(&m->kv_pool.used) * m->kv_pool.page_bytes;
 }
 
 /* ---- the vocabulary's public face -------------------------------------------------------------------------------- */

@@ -9,6 +9,8 @@
 #include <stdatomic.h>
 
 #include "arch.h"
+#include "kern_attn.h"
+#include "kv.h"
 #include "llm.h"
 #include "matrix.h"
 #include "vocab.h"
@@ -53,7 +55,7 @@ struct llm_work {
     float *q, *k, *v, *a; /* heads; a: attention's output, [n_heads * head_dim] */
     float *gate, *up;     /* [n_ff] */
     float *rope;          /* [rope.dims / 2][2] cosine and sine of the row's position */
-    float *scores;        /* [threads][n_ctx] */
+    float *attn;          /* [threads][llm_attend_floats] */
     struct llm_q8 *q8;    /* [widest / 32] */
     uint16_t *bf16;       /* [widest]; NULL where the kernels want none */
     size_t decode;        /* leading decode rows of this pass */
@@ -65,6 +67,7 @@ struct llm_model {
     const struct llm_arch *arch;
     struct llm_shape shape;
     const struct llm_kernels *kernels;
+    const struct llm_attn_kernels *attn;
     struct llm_pool *pool;
     pthread_mutex_t step; /* one forward pass at a time */
     struct llm_vocab vocab;
@@ -73,19 +76,8 @@ struct llm_model {
     struct llm_rope rope;
     struct llm_layer *layers;
     struct llm_work work;
-    _Atomic uint64_t kv_used;
+    struct llm_kv_pool kv_pool;
 };
-
-/* KV cache of one sequence. Keys and values are binary16, [n_layers][n_kv_heads][capacity][head_dim]. */
-struct llm_kv {
-    uint16_t *k, *v;
-    uint32_t capacity; /* tokens */
-    uint64_t bytes;    /* taken from the model's budget */
-};
-/* E_LIMIT: over the model's budget. E_NOMEM. */
-dbe_err llm_kv_init(struct llm_model *model, uint32_t capacity, struct llm_kv *out,
-                    struct dbe_diag *diag) DBE_MUST_CHECK;
-void llm_kv_free(struct llm_model *model, struct llm_kv *kv);
 
 /* One row of a forward pass. Rows of one sequence are in order of position, each following what its cache holds. */
 struct llm_row {
@@ -104,6 +96,7 @@ dbe_err llm_forward_states(struct llm_model *model, const struct llm_row *rows, 
                            float *out) DBE_MUST_CHECK;
 /* Store the rows' keys and values of a layer, and attend: work.q, k (both rotated), v -> caches, work.a. */
 void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t count, uint32_t layer);
+size_t llm_attend_floats(const struct llm_shape *shape); /* of scratch memory, a thread */
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
 void llm_work_free(struct llm_work *work);
 /* budget.c: do the file's weights, the working memory (which must stand) and the KV budget fit into the memory that the

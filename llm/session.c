@@ -39,7 +39,7 @@ struct llm_session {
 
 uint64_t llm_session_kv_bytes(const struct llm_model *m, size_t n_tokens)
 {
-    return (uint64_t)n_tokens * m->info.kv_bytes_per_token;
+    return llm_kv_bytes(&m->kv_pool, n_tokens);
 }
 
 static dbe_err check_params(const struct llm_session_params *p, struct dbe_diag *diag)

@@ -174,23 +174,26 @@ static void characters_stay_whole(void **state)
 static void budget_is_kept(void **state)
 {
     struct tg_shape shape = tg_defaults();
-    const struct llm_model_params params = {.threads = 1, .kv_budget_bytes = 5000};
+    /* layers, kv heads, head size, keys and values, bytes: of a page of 32 tokens */
+    const uint64_t each = 2 * 2 * 8 * 2 * 2 * 32;
+    const struct llm_model_params params = {.threads = 1, .kv_budget_bytes = 3 * each + 100};
+
+    shape.n_ctx = 200;
     struct llm_model *m = tg_load(&shape, &params);
-    const uint64_t each = llm_session_kv_bytes(m, 1);
-    const uint32_t fit = (uint32_t)(5000 / each);
     static const int32_t prompt[] = {1, 270};
     struct llm_session *a, *b;
     struct dbe_diag diag = {0};
 
     (void)state;
-    assert_int_equal(each, 2 * 2 * 8 * 2 * 2); /* layers, kv heads, head size, keys and values, bytes */
-    assert_true(fit < 64);
-    const struct llm_session_params half = {.max_tokens = fit / 2}, all = {.max_tokens = fit - 2},
-                                    over = {.max_tokens = fit - 1};
+    assert_int_equal(llm_model_info(m)->kv_bytes_per_token, each / 32);
+    assert_int_equal(llm_session_kv_bytes(m, 1), each);
+    assert_int_equal(llm_session_kv_bytes(m, 32), each);
+    assert_int_equal(llm_session_kv_bytes(m, 33), 2 * each);
+    const struct llm_session_params half = {.max_tokens = 31}, all = {.max_tokens = 94}, over = {.max_tokens = 95};
     assert_int_equal(llm_session_new(m, prompt, 2, &over, &a, &diag), DBE_E_LIMIT);
     assert_non_null(strstr(diag.text, "bytes of KV cache"));
     assert_int_equal(llm_session_new(m, prompt, 2, &half, &a, &diag), DBE_OK);
-    assert_int_equal(llm_model_kv_used_bytes(m), (fit / 2 + 2) * each);
+    assert_int_equal(llm_model_kv_used_bytes(m), 2 * each);
     assert_int_equal(llm_session_new(m, prompt, 2, &half, &b, &diag), DBE_E_LIMIT);
     llm_session_free(a);
     assert_int_equal(llm_session_new(m, prompt, 2, &all, &b, &diag), DBE_OK);
