@@ -67,6 +67,7 @@ struct llm_model_info {
     uint32_t n_vocab, n_embd, n_layers, n_heads, n_kv_heads, head_dim, n_ff;
     uint64_t n_params;
     uint64_t weights_bytes; /* resident, repacked */
+    uint64_t pass_bytes;    /* of these, what one forward pass reads: not a table of embeddings of its own */
     uint64_t kv_bytes_per_token;
     uint64_t kv_budget_bytes;
     uint64_t workspace_bytes; /* working memory of forward passes */
@@ -222,6 +223,10 @@ struct llm_retention {
  * DBE_E_RANGE: too little was kept, there is no output. DBE_E_ARGUMENT when out is in, else as llm_model_load. */
 dbe_err llm_quantize_file(const char *in, const char *out, const struct llm_quantize_params *params,
                           struct llm_retention *ret_kept, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* Bytes a second that `threads` threads (0: one a CPU) can read of this machine's memory: the best of several passes
+ * within about `max_ms`, over a block of up to 1 GiB that is given back. 0: it could not be measured. */
+double llm_read_bandwidth(unsigned threads, unsigned max_ms);
 
 /* `dsmil llm VERB ...`: argv[0] is the verb (run, info, logits, tokenize, perplexity, bench, quantize). Prints to
  * stdout and stderr; returns the exit status. */

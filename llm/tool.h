@@ -5,27 +5,40 @@
 #ifndef LLM_TOOL_H
 #define LLM_TOOL_H
 
+#include "base/base.h"
 #include "llm.h"
+
+enum { TOOL_USAGE = 2, TOOL_BIASES_MAX = 64 };
 
 struct tool_args {
     const char *model, *prompt, *system, *tokens, *out, *kernel, *text;
     const char *rest[4]; /* what is no option */
     size_t rest_count;
-    uint32_t n, prompt_tokens, threads, top_k, ctx;
-    float temperature, top_p;
+    uint32_t n, prompt_tokens, threads, ctx;
+    struct llm_session_params sampling; /* stops and biases point into this struct */
+    const char *stops[LLM_STOPS_MAX];
+    struct llm_logit_bias biases[TOOL_BIASES_MAX];
     double min_retention;
-    uint64_t seed;
     bool raw, special, json;
 };
 
+/* tool_args.c: argv[0] is the verb. False after saying on stderr what was wrong. */
+bool tool_parse(struct tool_args *args, int argc, char **argv);
+
+/* tool.c */
+/* Prints the usage and returns TOOL_USAGE. */
+int tool_usage(void);
 /* Prints the diag and returns 1. */
 int tool_fail(dbe_err err, const struct dbe_diag *diag);
 /* Loads args->model; NULL after printing why not. */
 struct llm_model *tool_load(const struct tool_args *args);
+/* Prints the buffer and a newline, and frees it. Exit status. */
+int tool_print(struct base_buf *out);
 
-/* Prints the usage and returns 2. */
-int tool_usage(void);
-
+int tool_run(const struct tool_args *args);
+int tool_info(const struct tool_args *args);
+int tool_logits(const struct tool_args *args);
+int tool_tokenize(const struct tool_args *args);
 int tool_quantize(const struct tool_args *args);
 int tool_bench(const struct tool_args *args);
 int tool_perplexity(const struct tool_args *args);

@@ -1,211 +1,169 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tool_bench.c - measures: speed against the memory's read bandwidth in the same run, and perplexity of a text.
+ * tool_bench.c - the verb bench: speed and memory of a model, held against what the machine can do in the same run.
+ *
+ * Loading is held against reading the file (warm, by plain reads), decoding against the read bandwidth of the memory
+ * (bandwidth.c, the better of before and after, because machines are shared), memory against the file's size.
  */
+#include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#include "base/base.h"
-#include "pool.h"
 #include "tool.h"
 
-enum {
-    READ_BYTES = 512 << 20,
-    READ_PIECE = 1 << 20,
-    READ_TURNS = 5,
-    BENCH_PROMPT = 512,
-    BENCH_ANSWER = 128,
-    PERPLEXITY_CTX = 512,
-    TEXT_MAX = LLM_TEXT_BYTES_MAX
+enum { PROMPT_DEFAULT = 512, ANSWER_DEFAULT = 128, READ_CHUNK = 4 << 20, BANDWIDTH_MS = 1000, JSON_MAX = 1 << 16 };
+
+struct bench {
+    uint32_t prompt, answer;
+    double file_s, load_s, prefill_s, decode_s, read_bytes_per_s;
+    uint64_t file_bytes, rss_bytes, peak_bytes;
 };
 
-/* ---- read bandwidth ---------------------------------------------------------------------------------------------- */
-
-struct reading {
-    const uint64_t *data;
-    uint64_t sums[LLM_THREADS_MAX];
-};
-
-static void read_pieces(void *ctx, size_t begin, size_t end, unsigned thread)
+static double seconds_since(uint64_t ns)
 {
-    struct reading *r = ctx;
-    const size_t words = READ_PIECE / sizeof(uint64_t);
-    uint64_t sum[8] = {0};
-
-    for (size_t i = begin * words; i < end * words; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            sum[j] += r->data[i + j];
-    for (size_t j = 0; j < 8; j++)
-        r->sums[thread] += sum[j];
+    return (double)(base_mono_ns() - ns) / 1e9;
 }
 
-/* Best of a few passes of plain loads over a block far larger than the caches, in bytes a second; 0: no memory. */
-static double read_bandwidth(unsigned threads)
-{
-    struct reading r = {0};
-    struct llm_pool *pool;
-    uint64_t best = UINT64_MAX;
-    uint64_t *data = base_alloc(READ_BYTES, 1);
+/* ---- parts ------------------------------------------------------------------------------------------------------- */
 
-    if (!data || llm_pool_new(threads, &pool) != DBE_OK) {
-        base_free(data);
-        return 0;
-    }
-    memset(data, 1, READ_BYTES); /* pages that were never written would all be the one zero page */
-    r.data = data;
-    for (int i = 0; i < READ_TURNS; i++) {
+/* Read the whole file once to warm it, once to time it. */
+static dbe_err read_file(const char *path, struct bench *b, struct dbe_diag *diag)
+{
+    BASE_AUTO_FREE uint8_t *chunk = base_alloc(READ_CHUNK, 1);
+    BASE_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (!chunk)
+        return DBE_E_NOMEM;
+    if (fd < 0)
+        return dbe_fail(diag, DBE_E_NOT_FOUND, "model", 0, "%.120s: cannot be opened", path);
+    for (int turn = 0; turn < 2; turn++) {
         const uint64_t start = base_mono_ns();
-        llm_pool_run(pool, READ_BYTES / READ_PIECE, 4, read_pieces, &r);
-        best = BASE_MIN(best, base_mono_ns() - start);
+        b->file_bytes = 0;
+        for (off_t at = 0; (n = pread(fd, chunk, READ_CHUNK, at)) > 0; at += n)
+            b->file_bytes += (uint64_t)n;
+        b->file_s = seconds_since(start);
     }
-    llm_pool_free(pool);
-    base_free(data);
-    /* the sums are used, so that the loads are not removed */
-    return r.sums[0] == 1 ? 0 : (double)READ_BYTES / ((double)best / 1e9);
+    return DBE_OK;
 }
 
-/* ---- bench ------------------------------------------------------------------------------------------------------- */
-
-struct bench_result {
-    double prefill_s, decode_s, read_bytes_per_s;
-};
-
-static dbe_err bench_run(struct llm_model *m, uint32_t prompt, uint32_t answer, struct bench_result *out,
-                         struct dbe_diag *diag)
+/* A line of /proc/self/status such as "VmRSS:   123 kB", in bytes; 0: not there. */
+static uint64_t status_bytes(const char *key)
 {
-    const struct llm_session_params params = {.max_tokens = answer + 1, .ignore_eos = true};
-    BASE_AUTO_FREE int32_t *ids = base_alloc(prompt, sizeof *ids);
+    char line[256];
+    uint64_t kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+
+    while (f && kib == 0 && fgets(line, sizeof line, f))
+        if (strncmp(line, key, strlen(key)) == 0)
+            kib = strtoull(line + strlen(key), NULL, 10);
+    if (f)
+        (void)fclose(f);
+    return kib * 1024;
+}
+
+/* `sampling` brings look-up only: the rest is greedy, so that runs are alike. */
+static dbe_err generate(struct llm_model *m, const struct llm_session_params *sampling, struct bench *b,
+                        struct dbe_diag *diag)
+{
+    const struct llm_session_params params = {
+        .max_tokens = b->answer + 1, .ignore_eos = true, .lookup_tokens = sampling->lookup_tokens};
+    BASE_AUTO_FREE int32_t *ids = base_alloc(b->prompt, sizeof *ids);
     struct llm_session *s;
     struct llm_piece piece = {0};
     dbe_err err = DBE_OK;
 
     if (!ids)
         return DBE_E_NOMEM;
-    for (uint32_t i = 0; i < prompt; i++)
+    for (uint32_t i = 0; i < b->prompt; i++)
         ids[i] = (int32_t)(i * 7919u % llm_model_info(m)->n_vocab);
-    DBE_TRY(llm_session_new(m, ids, prompt, &params, &s, diag));
+    DBE_TRY(llm_session_new(m, ids, b->prompt, &params, &s, diag));
     const uint64_t start = base_mono_ns();
-    while (err == DBE_OK && llm_session_answer_tokens(s) == 0)
+    while (err == DBE_OK && !piece.done && llm_session_answer_tokens(s) == 0)
         err = llm_session_step(s, &piece);
+    b->prefill_s = seconds_since(start);
     const uint64_t prefilled = base_mono_ns();
     while (err == DBE_OK && !piece.done)
         err = llm_session_step(s, &piece);
-    out->prefill_s = (double)(prefilled - start) / 1e9;
-    out->decode_s = (double)(base_mono_ns() - prefilled) / 1e9;
+    b->decode_s = seconds_since(prefilled);
     llm_session_free(s);
     return err;
 }
 
-static void bench_print(const struct tool_args *a, const struct llm_model_info *i, uint32_t prompt, uint32_t answer,
-                        const struct bench_result *r)
-{
-    const double decode = answer / r->decode_s, moved = decode * (double)i->weights_bytes;
+/* ---- the result -------------------------------------------------------------------------------------------------- */
 
-    printf(a->json ? "{\"model\":\"%s\",\"kernel\":\"%s\",\"threads\":%u,\"prompt\":%u,\"answer\":%u,"
-                     "\"prefill_tokens_per_s\":%.2f,\"decode_tokens_per_s\":%.2f,\"decode_gb_per_s\":%.2f,"
-                     "\"read_gb_per_s\":%.2f}\n"
-                   : "model %s, kernel %s, %u threads\nprefill of %u, decode of %u\n"
-                     "prefill  %10.2f tokens/s\ndecode   %10.2f tokens/s, %.2f GB/s of weights\n"
-                     "reading  %10.2f GB/s, plain loads, same threads\n",
-           i->name, i->kernel, i->threads, prompt, answer, prompt / r->prefill_s, decode, moved / 1e9,
-           r->read_bytes_per_s / 1e9);
+static int print_json(const struct llm_model_info *i, const struct bench *b, double decode, double moved)
+{
+    struct base_buf out;
+
+    base_buf_init(&out, JSON_MAX);
+    base_buf_str(&out, "{\"model\":");
+    base_json_str(&out, i->name, strlen(i->name));
+    base_buf_fmt(&out, ",\"quantisation\":\"%s\",\"kernel\":\"%s\",\"threads\":%u,\"prompt\":%u,\"answer\":%u",
+                 i->quantisation, i->kernel, i->threads, b->prompt, b->answer);
+    base_buf_fmt(&out,
+                 ",\"prefill_tokens_per_s\":%.2f,\"first_token_s\":%.6f,\"decode_tokens_per_s\":%.2f"
+                 ",\"decode_gb_per_s\":%.3f,\"read_gb_per_s\":%.3f,\"decode_of_read\":%.4f",
+                 b->prompt / b->prefill_s, b->prefill_s, decode, moved / 1e9, b->read_bytes_per_s / 1e9,
+                 b->read_bytes_per_s > 0 ? moved / b->read_bytes_per_s : 0.0);
+    base_buf_fmt(&out,
+                 ",\"load_s\":%.6f,\"file_read_s\":%.6f,\"file_bytes\":%" PRIu64 ",\"weights_bytes\":%" PRIu64
+                 ",\"pass_bytes\":%" PRIu64 ",\"workspace_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64
+                 ",\"peak_bytes\":%" PRIu64 "}",
+                 b->load_s, b->file_s, b->file_bytes, i->weights_bytes, i->pass_bytes, i->workspace_bytes, b->rss_bytes,
+                 b->peak_bytes);
+    return tool_print(&out);
+}
+
+static int print(const struct tool_args *a, const struct llm_model_info *i, const struct bench *b)
+{
+    const double decode = b->decode_s > 0 ? b->answer / b->decode_s : 0, moved = decode * (double)i->pass_bytes;
+
+    if (a->json)
+        return print_json(i, b, decode, moved);
+    printf("model %s (%s), kernel %s, %u threads\n", i->name, i->quantisation, i->kernel, i->threads);
+    printf("load     %10.3f s, reading the file takes %.3f s\n", b->load_s, b->file_s);
+    printf("memory   %10.1f MB resident (peak %.1f), the file has %.1f\n", (double)b->rss_bytes / 1e6,
+           (double)b->peak_bytes / 1e6, (double)b->file_bytes / 1e6);
+    printf("prompt   %10.2f tokens/s over %u, first token after %.3f s\n", b->prompt / b->prefill_s, b->prompt,
+           b->prefill_s);
+    printf("decode   %10.2f tokens/s over %u, %.2f GB/s of weights\n", decode, b->answer, moved / 1e9);
+    printf("reading  %10.2f GB/s, of which decode uses %.1f %%\n", b->read_bytes_per_s / 1e9,
+           b->read_bytes_per_s > 0 ? 100 * moved / b->read_bytes_per_s : 0.0);
+    return 0;
 }
 
 int tool_bench(const struct tool_args *a)
 {
-    const uint32_t prompt = a->prompt_tokens ? a->prompt_tokens : BENCH_PROMPT, answer = a->n ? a->n : BENCH_ANSWER;
-    struct dbe_diag diag = {0};
-    struct bench_result r = {0};
-    struct llm_model *m = tool_load(a);
-    dbe_err err;
-
-    if (!m)
-        return 1;
-    err = bench_run(m, prompt, answer, &r, &diag);
-    if (err == DBE_OK) {
-        r.read_bytes_per_s = read_bandwidth(llm_model_info(m)->threads);
-        bench_print(a, llm_model_info(m), prompt, answer, &r);
-    }
-    llm_model_free(m);
-    return err == DBE_OK ? 0 : tool_fail(err, &diag);
-}
-
-/* ---- perplexity -------------------------------------------------------------------------------------------------- */
-
-/* -ln p(next) after softmax over the logits. */
-static double surprise(const float *logits, size_t n, int32_t next)
-{
-    double sum = 0;
-    float max = logits[0];
-
-    for (size_t i = 1; i < n; i++)
-        max = logits[i] > max ? logits[i] : max;
-    for (size_t i = 0; i < n; i++)
-        sum += exp((double)(logits[i] - max));
-    return log(sum) - (double)(logits[next] - max);
-}
-
-/* Windows of `ctx` tokens, each from an empty cache; all tokens but a window's first are scored. */
-static dbe_err score(struct llm_model *m, const struct llm_tokens *t, uint32_t ctx, double *total, size_t *count,
-                     struct dbe_diag *diag)
-{
-    const size_t n = llm_model_info(m)->n_vocab;
-    BASE_AUTO_FREE float *logits = base_alloc((size_t)ctx * n, sizeof *logits);
-
-    if (!logits)
-        return DBE_E_NOMEM;
-    for (size_t at = 0; at + 1 < t->count; at += ctx) {
-        const size_t window = BASE_MIN((size_t)ctx, t->count - at);
-        DBE_TRY(llm_logits(m, t->ids + at, window, logits, diag));
-        for (size_t i = 0; i + 1 < window; i++)
-            *total += surprise(logits + i * n, n, t->ids[at + i + 1]);
-        *count += window - 1;
-    }
-    return DBE_OK;
-}
-
-static dbe_err perplexity(struct llm_model *m, const char *path, uint32_t ctx, struct dbe_diag *diag)
-{
-    struct base_buf text;
-    struct llm_tokens t = {0};
-    double total = 0;
-    size_t count = 0;
-    dbe_err err;
-
-    base_buf_init(&text, TEXT_MAX);
-    err = base_file_read(path, TEXT_MAX, &text, diag);
-    if (err == DBE_OK)
-        err = llm_tokenize(m, (const char *)text.data, text.len, LLM_TOKENIZE_BOS, &t);
-    if (err == DBE_OK && t.count < 2)
-        err = dbe_fail(diag, DBE_E_ARGUMENT, "text", 0, "the text has fewer than two tokens");
-    if (err == DBE_OK)
-        err = score(m, &t, ctx, &total, &count, diag);
-    if (err == DBE_OK)
-        printf("perplexity %.4f, %.4f nats a token, %zu tokens in windows of %u\n", exp(total / (double)count),
-               total / (double)count, count, ctx);
-    llm_tokens_free(&t);
-    base_buf_free(&text);
-    return err;
-}
-
-int tool_perplexity(const struct tool_args *a)
-{
+    struct bench b = {.prompt = a->prompt_tokens ? a->prompt_tokens : PROMPT_DEFAULT,
+                      .answer = a->n ? a->n : ANSWER_DEFAULT};
     struct dbe_diag diag = {0};
     struct llm_model *m;
-    dbe_err err;
+    int status;
 
-    if (a->rest_count != 1) {
-        fputs("usage: dsmil llm perplexity -m MODEL.gguf FILE [--ctx TOKENS]\n", stderr);
-        return 2;
-    }
+    if (!a->model)
+        return tool_usage();
+    dbe_err err = read_file(a->model, &b, &diag);
+    if (err != DBE_OK)
+        return tool_fail(err, &diag);
+    const uint64_t start = base_mono_ns();
     m = tool_load(a);
+    b.load_s = seconds_since(start);
     if (!m)
         return 1;
-    const uint32_t n_ctx = llm_model_info(m)->n_ctx;
-    err = perplexity(m, a->rest[0], BASE_MIN(a->ctx >= 2 ? a->ctx : PERPLEXITY_CTX, n_ctx), &diag);
+    b.rss_bytes = status_bytes("VmRSS:");
+    b.peak_bytes = status_bytes("VmHWM:");
+    b.read_bytes_per_s = llm_read_bandwidth(llm_model_info(m)->threads, BANDWIDTH_MS);
+    err = generate(m, &a->sampling, &b, &diag);
+    if (err == DBE_OK) {
+        const double after = llm_read_bandwidth(llm_model_info(m)->threads, BANDWIDTH_MS);
+        b.read_bytes_per_s = BASE_MAX(b.read_bytes_per_s, after);
+    }
+    status = err == DBE_OK ? print(a, llm_model_info(m), &b) : tool_fail(err, &diag);
     llm_model_free(m);
-    return err == DBE_OK ? 0 : tool_fail(err, &diag);
+    return status;
 }
