@@ -75,23 +75,6 @@ static struct candidate heap_pop(struct merger *m)
 
 /* ---- pairs ------------------------------------------------------------------------------------------------------- */
 
-static const struct vocab_merge *find_merge(const struct llm_vocab *v, int32_t left, int32_t right)
-{
-    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t low = 0, high = v->merges_count;
-
-    while (low < high) {
-        const size_t mid = low + (high - low) / 2;
-        if (v->merges[mid].pair == pair)
-            return &v->merges[mid];
-        if (v->merges[mid].pair < pair)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return NULL;
-}
-
 static void consider(struct merger *m, int32_t left)
 {
     if (left < 0 || m->symbols[left].next < 0)
@@ -105,7 +88,7 @@ static void consider(struct merger *m, int32_t left)
             return;
         c.key = -m->v->tokens[c.merged].score;
     } else {
-        const struct vocab_merge *merge = a->id >= 0 && b->id >= 0 ? find_merge(m->v, a->id, b->id) : NULL;
+        const struct vocab_merge *merge = a->id >= 0 && b->id >= 0 ? llm_vocab_find_merge(m->v, a->id, b->id) : NULL;
         if (!merge)
             return;
         c.merged = merge->merged;
@@ -158,12 +141,12 @@ void llm_tokens_free(struct llm_tokens *t)
     *t = (struct llm_tokens){0};
 }
 
-/* What is no token becomes its bytes' tokens, or the unknown token. */
+/* What is no token becomes its bytes' tokens, or SentencePiece's unknown token. */
 static dbe_err push_bytes(const struct llm_vocab *v, const char *p, size_t len, struct llm_tokens *out)
 {
     for (size_t i = 0; i < len; i++) {
-        int32_t id = v->kind == VOCAB_SPM ? v->byte_ids[(uint8_t)p[i]] : llm_vocab_find(v, p + i, 1);
-        if (id < 0)
+        int32_t id = v->byte_ids[(uint8_t)p[i]];
+        if (id < 0 && v->kind == VOCAB_SPM)
             id = v->unk;
         if (id >= 0)
             DBE_TRY(llm_tokens_push(out, id));
@@ -176,7 +159,8 @@ static dbe_err push_symbols(const struct merger *m, size_t count, struct llm_tok
     for (int32_t i = count > 0 ? 0 : -1; i >= 0; i = m->symbols[i].next) {
         const struct symbol *s = &m->symbols[i];
         const char *p = m->text + s->at;
-        const int32_t id = m->v->kind == VOCAB_SPM ? llm_vocab_find(m->v, p, s->len) : s->id;
+        const bool look_up = s->id < 0 && m->v->kind == VOCAB_SPM; /* a character that nothing was merged with */
+        const int32_t id = look_up ? llm_vocab_find(m->v, p, s->len) : s->id;
         if (id >= 0)
             DBE_TRY(llm_tokens_push(out, id));
         else
@@ -258,13 +242,13 @@ static dbe_err tokenize_spm(const struct llm_vocab *v, const char *text, size_t 
 
 static dbe_err tokenize_piece(struct merger *m, const char *piece, size_t len, struct llm_tokens *out)
 {
-    const int32_t whole = m->v->pre == VOCAB_PRE_LLAMA3 ? llm_vocab_find(m->v, piece, len) : -1;
+    const int32_t whole = m->v->ignore_merges ? llm_vocab_find(m->v, piece, len) : -1;
 
-    if (whole >= 0) /* this family takes a whole word that is a token without merging */
+    if (whole >= 0)
         return llm_tokens_push(out, whole);
     m->text = piece;
     for (size_t i = 0; i < len; i++)
-        m->symbols[i] = (struct symbol){.at = (uint32_t)i, .len = 1, .id = llm_vocab_find(m->v, piece + i, 1)};
+        m->symbols[i] = (struct symbol){.at = (uint32_t)i, .len = 1, .id = m->v->byte_ids[(uint8_t)piece[i]]};
     link_symbols(m, len);
     merge_all(m, len);
     return push_symbols(m, len, out);
@@ -272,60 +256,60 @@ static dbe_err tokenize_piece(struct merger *m, const char *piece, size_t len, s
 
 static dbe_err tokenize_bpe(const struct llm_vocab *v, const char *text, size_t len, struct llm_tokens *out)
 {
+    struct pretokens it;
     struct merger m;
     dbe_err err = DBE_OK;
+    size_t n;
 
     DBE_TRY(merger_init(&m, v, text, len));
-    for (size_t at = 0, n; at < len && err == DBE_OK; at += n) {
-        n = llm_pretoken(v->pre, text + at, len - at);
-        err = tokenize_piece(&m, text + at, n, out);
-    }
+    llm_pretokens_init(&it, v->pre, text, len);
+    while (err == DBE_OK && (n = llm_pretokens_next(&it)) > 0)
+        err = tokenize_piece(&m, text + it.at - n, n, out);
     merger_fini(&m);
     return err;
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
-dbe_err llm_vocab_tokenize(const struct llm_vocab *v, const char *text, size_t len, bool begin, struct llm_tokens *out)
+/* Text without any special token. */
+static dbe_err tokenize_text(const struct llm_vocab *v, const char *text, size_t len, bool begin,
+                             struct llm_tokens *out)
 {
-    if (len > LLM_TEXT_BYTES_MAX)
-        return DBE_E_TOO_LARGE;
     if (len == 0)
         return DBE_OK;
     return v->kind == VOCAB_SPM ? tokenize_spm(v, text, len, begin, out) : tokenize_bpe(v, text, len, out);
 }
 
-/* The first control token in text[from..len): its position and id; the longest of those that start there. */
-static size_t next_control(const struct llm_vocab *v, const char *text, size_t from, size_t len, int32_t *ret_id)
+static bool is_white(char c)
 {
-    for (size_t at = from; at < len; at++)
-        for (size_t i = 0; i < v->controls_count; i++) {
-            const struct vocab_token *t = &v->tokens[v->controls[i]];
-            if (t->name[0] == text[at] && t->name_len <= len - at && memcmp(t->name, text + at, t->name_len) == 0) {
-                *ret_id = v->controls[i];
-                return at;
-            }
-        }
-    *ret_id = -1;
-    return len;
+    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static dbe_err tokenize_special(const struct llm_vocab *v, const char *text, size_t len, struct llm_tokens *out)
+/* Special tokens first, `all` or the user-defined ones; what lies between them is text. */
+static dbe_err tokenize_parts(const struct llm_vocab *v, const char *text, size_t len, bool begin, bool all,
+                              struct llm_tokens *out)
 {
-    bool begin = true;
-
     for (size_t at = 0; at < len;) {
         int32_t id;
-        const size_t end = next_control(v, text, at, len, &id);
-        DBE_TRY(llm_vocab_tokenize(v, text + at, end - at, begin, out));
+        const size_t end = llm_vocab_next_special(v, text, at, len, all, &id);
+        DBE_TRY(tokenize_text(v, text + at, end - at, begin, out));
         begin = id >= 0;
         at = end;
         if (id >= 0) {
             DBE_TRY(llm_tokens_push(out, id));
             at += v->tokens[id].name_len;
+            while (llm_vocab_strips(v, id) && at < len && is_white(text[at]))
+                at++;
         }
     }
     return DBE_OK;
+}
+
+dbe_err llm_vocab_tokenize(const struct llm_vocab *v, const char *text, size_t len, bool begin, struct llm_tokens *out)
+{
+    if (len > LLM_TEXT_BYTES_MAX)
+        return DBE_E_TOO_LARGE;
+    return tokenize_parts(v, text, len, begin, false, out);
 }
 
 dbe_err llm_vocab_tokenize_flags(const struct llm_vocab *v, const char *text, size_t len, unsigned flags,
@@ -335,10 +319,7 @@ dbe_err llm_vocab_tokenize_flags(const struct llm_vocab *v, const char *text, si
         return DBE_E_TOO_LARGE;
     if ((flags & LLM_TOKENIZE_BOS) && v->add_bos && v->bos >= 0)
         DBE_TRY(llm_tokens_push(out, v->bos));
-    if (flags & LLM_TOKENIZE_SPECIAL)
-        DBE_TRY(tokenize_special(v, text, len, out));
-    else
-        DBE_TRY(llm_vocab_tokenize(v, text, len, true, out));
+    DBE_TRY(tokenize_parts(v, text, len, true, (flags & LLM_TOKENIZE_SPECIAL) != 0, out));
     if ((flags & LLM_TOKENIZE_BOS) && v->add_eos && v->eos >= 0)
         DBE_TRY(llm_tokens_push(out, v->eos));
     return DBE_OK;

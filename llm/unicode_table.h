@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * unicode_table.h - runs of code points of one class, sorted: first code point << 2 | enum unicode_class.
+ * unicode_table.h - runs of code points of one class, sorted: first code point << 4 | enum unicode_class.
  */
 #ifndef LLM_UNICODE_TABLE_H
 #define LLM_UNICODE_TABLE_H

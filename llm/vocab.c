@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * vocab.c - reads and checks tokenizer.* of a GGUF file; see vocab.h. The tokenizers are in tokenize.c.
+ * vocab.c - reads and checks tokenizer.* of a GGUF file; see vocab.h. The tokenizers are in tokenize.c, what
+ * they look tokens up with in vocab_index.c.
  *
- * Lookups are binary searches over sorted ids: a hostile vocabulary cannot make them slow, as it could a hash table.
+ * Names of special tokens are taken from what models use. A token that ends an answer is made a control token
+ * whatever the file says, so that no text can become it; "</s>" and the like, which are markup elsewhere, only when
+ * the file says that they are no ordinary tokens.
  */
 #include "vocab.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define KEY "tokenizer.ggml."
 
@@ -108,7 +111,7 @@ static dbe_err fill_token(struct llm_vocab *v, struct vocab_token *t, size_t id,
     } else if (!text_of_bpe(t->name, t->name_len, text, &len)) {
         memcpy(text, t->name, t->name_len); /* an added token, printed as it is and never read from text */
         len = t->name_len;
-        t->type = VOCAB_USER;
+        t->type = VOCAB_UNUSED;
     }
     t->text_len = (uint32_t)len;
     return DBE_OK;
@@ -209,10 +212,41 @@ static void make_control(struct llm_vocab *v, int32_t id)
     v->tokens[id].text_len = 0;
 }
 
+static bool is_one_of(const struct vocab_token *t, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (t->name_len == strlen(names[i]) && memcmp(t->name, names[i], t->name_len) == 0)
+            return true;
+    return false;
+}
+
+static void find_ends(struct llm_vocab *v)
+{
+    static const char *const ends[] = {"<|im_end|>",
+                                       "<|eot_id|>",
+                                       "<|eom_id|>",
+                                       "<|end|>",
+                                       "<end_of_turn>",
+                                       "<|endoftext|>",
+                                       "<|end_of_text|>",
+                                       "<EOT>",
+                                       "<\xef\xbd\x9c"
+                                       "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+                                       "<|fim_pad|>",
+                                       "<|repo_name|>",
+                                       "<|file_sep|>"};
+    static const char *const weak[] = {"</s>", "<eos>", "\xe2\x96\x81<EOT>"};
+
+    for (size_t i = 0; i < v->count; i++) {
+        const struct vocab_token *t = &v->tokens[i];
+        if (is_one_of(t, ends, BASE_ARRAY_LEN(ends)) ||
+            ((t->type == VOCAB_CONTROL || t->type == VOCAB_USER) && is_one_of(t, weak, BASE_ARRAY_LEN(weak))))
+            add_eog(v, (int32_t)i);
+    }
+}
+
 static dbe_err load_special(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
-    static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>",
-                                       "<|end|>",    "</s>"};
     int32_t eot, eom;
 
     DBE_TRY(get_id(g, v, KEY "bos_token_id", &v->bos, diag));
@@ -223,109 +257,13 @@ static dbe_err load_special(const struct gguf *g, struct llm_vocab *v, struct db
     add_eog(v, v->eos);
     add_eog(v, eot);
     add_eog(v, eom);
-    for (size_t i = 0; i < v->count; i++) {
-        const struct vocab_token *t = &v->tokens[i];
-        for (size_t e = 0; e < BASE_ARRAY_LEN(ends); e++)
-            if ((t->type == VOCAB_CONTROL || t->type == VOCAB_USER) && t->name_len == strlen(ends[e]) &&
-                memcmp(t->name, ends[e], t->name_len) == 0)
-                add_eog(v, (int32_t)i);
-    }
+    find_ends(v);
     make_control(v, v->bos);
     for (size_t i = 0; i < v->eog_count; i++)
         make_control(v, v->eog[i]);
     if (v->unk >= 0 && v->tokens[v->unk].type != VOCAB_UNKNOWN && v->tokens[v->unk].type != VOCAB_NORMAL)
         v->unk = -1;
     return DBE_OK;
-}
-
-/* ---- indexes ----------------------------------------------------------------------------------------------------- */
-
-static void match_bytes(const struct llm_vocab *v, int32_t id, const char **p, size_t *len)
-{
-    const struct vocab_token *t = &v->tokens[id];
-
-    *p = v->kind == VOCAB_SPM ? t->name : t->text;
-    *len = v->kind == VOCAB_SPM ? t->name_len : t->text_len;
-}
-
-static int compare_bytes(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-    const size_t n = BASE_MIN(a_len, b_len);
-    const int d = n > 0 ? memcmp(a, b, n) : 0;
-
-    return d != 0 ? d : (a_len > b_len) - (a_len < b_len);
-}
-
-static int by_text(const void *a, const void *b, void *ctx)
-{
-    const int32_t *x = a, *y = b;
-    const char *xp, *yp;
-    size_t xn, yn;
-
-    match_bytes(ctx, *x, &xp, &xn);
-    match_bytes(ctx, *y, &yp, &yn);
-    const int d = compare_bytes(xp, xn, yp, yn);
-    return d != 0 ? d : (*x > *y) - (*x < *y);
-}
-
-static int longest_first(const void *a, const void *b, void *ctx)
-{
-    const struct llm_vocab *v = ctx;
-    const int32_t *x = a, *y = b;
-    const uint32_t xn = v->tokens[*x].name_len, yn = v->tokens[*y].name_len;
-
-    return xn != yn ? (xn < yn) - (xn > yn) : (*x > *y) - (*x < *y);
-}
-
-static dbe_err build_indexes(struct llm_vocab *v, struct dbe_diag *diag)
-{
-    v->by_text = base_alloc(v->count, sizeof *v->by_text);
-    v->controls = base_alloc(v->count, sizeof *v->controls);
-    if (!v->by_text || !v->controls)
-        return no_memory(diag);
-    for (size_t i = 0; i < v->count; i++) {
-        const struct vocab_token *t = &v->tokens[i];
-        if (t->type == VOCAB_NORMAL && t->name_len > 0)
-            v->by_text[v->by_text_count++] = (int32_t)i;
-        else if ((t->type == VOCAB_CONTROL || t->type == VOCAB_USER) && t->name_len > 0)
-            v->controls[v->controls_count++] = (int32_t)i;
-    }
-    if (v->controls_count > VOCAB_CONTROL_MAX)
-        return dbe_fail(diag, DBE_E_MODEL, "tokenizer", 0, "%zu control tokens, at most %d", v->controls_count,
-                        VOCAB_CONTROL_MAX);
-    qsort_r(v->by_text, v->by_text_count, sizeof *v->by_text, by_text, v);
-    qsort_r(v->controls, v->controls_count, sizeof *v->controls, longest_first, v);
-    return DBE_OK;
-}
-
-int32_t llm_vocab_find(const struct llm_vocab *v, const char *text, size_t len)
-{
-    size_t low = 0, high = v->by_text_count;
-    const char *p;
-    size_t n;
-
-    while (low < high) { /* the first that is not below */
-        const size_t mid = low + (high - low) / 2;
-        match_bytes(v, v->by_text[mid], &p, &n);
-        if (compare_bytes(p, n, text, len) < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    if (low == v->by_text_count)
-        return -1;
-    match_bytes(v, v->by_text[low], &p, &n);
-    return compare_bytes(p, n, text, len) == 0 ? v->by_text[low] : -1;
-}
-
-int32_t llm_vocab_control(const struct llm_vocab *v, const char *name)
-{
-    for (size_t i = 0; i < v->controls_count; i++) {
-        const struct vocab_token *t = &v->tokens[v->controls[i]];
-        if (compare_bytes(t->name, t->name_len, name, strlen(name)) == 0)
-            return v->controls[i];
-    }
-    return -1;
 }
 
 bool llm_vocab_is_eog(const struct llm_vocab *v, int32_t id)
@@ -337,13 +275,6 @@ bool llm_vocab_is_eog(const struct llm_vocab *v, int32_t id)
 }
 
 /* ---- merges ------------------------------------------------------------------------------------------------------ */
-
-static int by_pair(const void *a, const void *b)
-{
-    const struct vocab_merge *x = a, *y = b;
-
-    return x->pair != y->pair ? (x->pair > y->pair) - (x->pair < y->pair) : (x->rank > y->rank) - (x->rank < y->rank);
-}
 
 /* "A B" -> ids; a merge of something that the vocabulary lacks can never end in a token and is left out. */
 static bool parse_merge(const struct llm_vocab *v, const char *text, size_t len, char *buf, struct vocab_merge *out)
@@ -363,25 +294,34 @@ static bool parse_merge(const struct llm_vocab *v, const char *text, size_t len,
 static dbe_err load_merges(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
 {
     const struct gguf_kv *kv;
+    struct vocab_merge merge = {0};
     char buf[VOCAB_TOKEN_BYTES_MAX + 1];
-    size_t at, len, kept = 0;
+    size_t at, len;
 
     DBE_TRY(gguf_get_array(g, KEY "merges", GGUF_STRING, true, &kv, diag));
-    v->merges = base_alloc((size_t)kv->count + 1, sizeof *v->merges);
-    if (!v->merges)
+    if (kv->count > VOCAB_MERGES_MAX)
+        return dbe_fail(diag, DBE_E_MODEL, "tokenizer", kv->value_at, "key " KEY "merges: %llu merges, at most %d",
+                        (unsigned long long)kv->count, VOCAB_MERGES_MAX);
+    if (llm_vocab_index_merges(v, (size_t)kv->count) != DBE_OK)
         return no_memory(diag);
     at = kv->value_at;
     for (uint64_t i = 0; i < kv->count; i++) {
         const char *text = gguf_next_str(g, &at, &len);
-        v->merges[kept].rank = (uint32_t)i;
-        if (parse_merge(v, text, len, buf, &v->merges[kept]))
-            kept++;
+        merge.rank = (uint32_t)i;
+        if (parse_merge(v, text, len, buf, &merge))
+            llm_vocab_add_merge(v, &merge);
     }
-    qsort(v->merges, kept, sizeof *v->merges, by_pair);
-    for (size_t i = 0; i < kept; i++) /* of a pair named twice the first rank counts */
-        if (i == 0 || v->merges[i].pair != v->merges[v->merges_count - 1].pair)
-            v->merges[v->merges_count++] = v->merges[i];
+    llm_vocab_sort_merges(v);
     return DBE_OK;
+}
+
+/* The token of each single byte. */
+static void find_bytes(struct llm_vocab *v)
+{
+    for (unsigned i = 0; i < 256; i++) {
+        const char byte = (char)i;
+        v->byte_ids[i] = llm_vocab_find(v, &byte, 1);
+    }
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
@@ -409,14 +349,35 @@ static dbe_err load_kind(const struct gguf *g, struct llm_vocab *v, struct dbe_d
                         "key " KEY "model: \"%.*s\" is not supported; llama and gpt2 are", (int)BASE_MIN(len, 32U),
                         model);
     v->kind = VOCAB_BPE;
-    v->pre = VOCAB_PRE_GPT2;
-    if (str_is(pre, pre_len, "llama-bpe") || str_is(pre, pre_len, "llama3") || str_is(pre, pre_len, "llama-v3"))
-        v->pre = VOCAB_PRE_LLAMA3;
-    else if (pre && !str_is(pre, pre_len, "gpt-2") && !str_is(pre, pre_len, "default"))
+    v->pre = VOCAB_PRE_DEFAULT;
+    if (pre && !llm_pretoken_by_name(pre, pre_len, &v->pre))
         return dbe_fail(diag, DBE_E_MODEL, "tokenizer", 0,
-                        "key " KEY "pre: \"%.*s\" is not supported; llama-bpe, gpt-2 and default are",
+                        "key " KEY "pre: \"%.*s\" is not a known way to cut text into words",
                         (int)BASE_MIN(pre_len, 32U), pre);
+    /* these take a whole word that is a token without merging, and begin with a token of their own */
+    v->ignore_merges = (v->pre == VOCAB_PRE_LLAMA3 || v->pre == VOCAB_PRE_TEKKEN) && !str_is(pre, pre_len, "dbrx") &&
+                       !str_is(pre, pre_len, "smaug-bpe");
     return DBE_OK;
+}
+
+/* Phi-3's special tokens swallow the white space after them; a file tells that only by the model's name. */
+static dbe_err load_strip(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
+{
+    const char *name;
+    size_t len;
+
+    DBE_TRY(gguf_get_str_or_null(g, "general.name", &name, &len, diag));
+    for (size_t i = 0; name && i + 4 <= len; i++)
+        if (strncasecmp(name + i, "phi3", 4) == 0 || (i + 5 <= len && strncasecmp(name + i, "phi-3", 5) == 0))
+            v->strip_after = true;
+    return DBE_OK;
+}
+
+bool llm_vocab_strips(const struct llm_vocab *v, int32_t id)
+{
+    static const char *const keeps[] = {"<unk>", "<s>", "<|endoftext|>"};
+
+    return v->strip_after && !is_one_of(&v->tokens[id], keeps, BASE_ARRAY_LEN(keeps));
 }
 
 dbe_err llm_vocab_load(const struct gguf *g, struct llm_vocab *v, struct dbe_diag *diag)
@@ -430,10 +391,13 @@ dbe_err llm_vocab_load(const struct gguf *g, struct llm_vocab *v, struct dbe_dia
     DBE_TRY(load_kind(g, v, diag));
     DBE_TRY(load_tokens(g, v, diag));
     DBE_TRY(load_special(g, v, diag));
-    DBE_TRY(build_indexes(v, diag));
-    if (v->kind == VOCAB_BPE)
+    DBE_TRY(load_strip(g, v, diag));
+    DBE_TRY(llm_vocab_index(v, diag));
+    if (v->kind == VOCAB_BPE) {
         DBE_TRY(load_merges(g, v, diag));
-    const bool bos = v->kind == VOCAB_SPM || v->pre == VOCAB_PRE_LLAMA3;
+        find_bytes(v);
+    }
+    const bool bos = v->kind == VOCAB_SPM || v->ignore_merges;
     DBE_TRY(gguf_get_bool_or(g, KEY "add_bos_token", bos, &v->add_bos, diag));
     DBE_TRY(gguf_get_bool_or(g, KEY "add_eos_token", false, &v->add_eos, diag));
     DBE_TRY(gguf_get_bool_or(g, KEY "add_space_prefix", v->kind == VOCAB_SPM, &v->add_space_prefix, diag));
@@ -450,9 +414,11 @@ void llm_vocab_free(struct llm_vocab *v)
 {
     base_free(v->tokens);
     base_free(v->text_pool);
-    base_free(v->by_text);
-    base_free(v->controls);
+    base_free(v->texts);
+    base_free(v->crowded);
     base_free(v->merges);
+    base_free(v->crowded_merges);
+    base_free(v->specials);
     base_free(v->chat_template);
     *v = (struct llm_vocab){0};
 }
