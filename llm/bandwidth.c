@@ -20,6 +20,8 @@ enum {
     HUGE_PAGE = 2 << 20,
     BLOCK_MIN = 128 << 20,
     BLOCK_MAX = 1 << 30,
+    BLOCK_HASTY = 256 << 20, /* at most, where time is short: writing it first takes most of the time */
+    HASTY_MS = 500,
     AHEAD_BYTES = 2048, /* prefetch distance */
     TURNS_MAX = 12,
     LANES = 8
@@ -92,11 +94,12 @@ static void write_pieces(void *ctx, size_t begin, size_t end, unsigned thread)
     memset(r->data + begin * PIECE_BYTES, 1, (end - begin) * PIECE_BYTES);
 }
 
-static size_t block_bytes(void)
+static size_t block_bytes(unsigned max_ms)
 {
     const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    const size_t twice = cache > 0 ? BASE_MIN((size_t)cache, (size_t)BLOCK_MAX) * 2 : 0;
-    const size_t bytes = BASE_MIN(BASE_MAX(twice, (size_t)BLOCK_MIN), (size_t)BLOCK_MAX);
+    const size_t most = max_ms < HASTY_MS ? BLOCK_HASTY : BLOCK_MAX;
+    const size_t twice = cache > 0 ? BASE_MIN((size_t)cache, most) * 2 : 0;
+    const size_t bytes = BASE_MIN(BASE_MAX(twice, (size_t)BLOCK_MIN), most);
 
     return bytes / HUGE_PAGE * HUGE_PAGE;
 }
@@ -124,7 +127,7 @@ static double measure(struct llm_pool *pool, uint8_t *block, size_t bytes, unsig
 
 double llm_read_bandwidth(unsigned threads, unsigned max_ms)
 {
-    const size_t bytes = block_bytes();
+    const size_t bytes = block_bytes(max_ms);
     struct llm_pool *pool;
     double ret = 0;
     uint8_t *memory = base_alloc(bytes + HUGE_PAGE + AHEAD_BYTES, 1);

@@ -319,6 +319,7 @@ dbe_err llm_forward(struct llm_model *m, const struct llm_row *rows, size_t coun
 {
     DBE_TRY(layers(m, rows, count, cancel));
     rows_logits(m, rows, count);
+    llm_count_pass(m, rows, count);
     return DBE_OK;
 }
 

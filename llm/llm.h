@@ -90,6 +90,14 @@ const struct llm_model_info *llm_model_info(const struct llm_model *model);
 /* KV bytes that sessions hold at present. */
 uint64_t llm_model_kv_used_bytes(const struct llm_model *model);
 
+/* What the model has computed since it was loaded. Any thread. */
+struct llm_model_stats {
+    uint64_t passes, decode_passes;     /* forward passes; of them, those with a row of an answer */
+    uint64_t decode_rows, prefill_rows; /* tokens of answers and of prompts, in all passes */
+    uint64_t prefix_lookups, prefix_hits, prefix_reused_tokens, prefix_cached_bytes;
+};
+void llm_model_stats(struct llm_model *model, struct llm_model_stats *ret);
+
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
 /* A growing list of token ids; start with zeroes, release with llm_tokens_free. */

@@ -77,6 +77,9 @@ struct llm_model {
     struct llm_layer *layers;
     struct llm_work work;
     struct llm_kv_pool kv_pool;
+    struct {
+        _Atomic uint64_t passes, decode_passes, decode_rows, prefill_rows;
+    } counts; /* stats.c */
 };
 
 /* One row of a forward pass. Rows of one sequence are in order of position, each following what its cache holds. */
@@ -99,6 +102,8 @@ void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t coun
 size_t llm_attend_floats(const struct llm_shape *shape); /* of scratch memory, a thread */
 dbe_err llm_work_init(struct llm_model *model) DBE_MUST_CHECK;
 void llm_work_free(struct llm_work *work);
+/* stats.c: a pass over these rows is done. */
+void llm_count_pass(struct llm_model *model, const struct llm_row *rows, size_t count);
 /* budget.c: do the file's weights, the working memory (which must stand) and the KV budget fit into the memory that the
  * caller grants? Asked before a weight is read. E_LIMIT says the numbers. */
 dbe_err llm_budget_check(const struct llm_model *model, const struct gguf *g, const struct llm_model_params *params,

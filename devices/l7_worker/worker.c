@@ -30,6 +30,7 @@ enum {
     WORKER_PATH_MAX = 1024,
     DIGEST_SHOWN_BYTES = 8,
     DIGEST_CHUNK_BYTES = 1 << 20,
+    BANDWIDTH_MS = 200, /* to measure how fast memory can be read, once */
 };
 
 struct worker;
@@ -44,7 +45,7 @@ struct worker_req { /* one chat between request and last answer */
 struct worker {
     /* parameters */
     char model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65];
-    uint64_t threads, kv_budget_mib, max_sessions, queue_max, ctx_max;
+    uint64_t threads, memory_budget_mib, kv_budget_mib, max_sessions, queue_max, ctx_max;
     double temperature, top_p;
     /* the model */
     struct svc *svc;
@@ -55,8 +56,11 @@ struct worker {
     struct worker_req reqs[WORKER_REQS_MAX];
     struct base_timer *postpone;
     struct base_buf text, packed; /* of the message being sent; kept to save allocations */
-    /* counters */
-    uint64_t requests, refused, cancelled, prompt_tokens, running, queued;
+    /* counters and gauges, exported under the names below */
+    uint64_t requests, refused, cancelled, prompt_tokens, running, queued, tokens_per_s;
+    uint64_t memory_limit, kv_used, kv_limit, read_bytes_per_s, read_percent, batch_rows;
+    struct llm_model_stats stats;
+    uint64_t ticked_ns;
 };
 
 /* ---- the end of a chat, in words and numbers -------------------------------------------------------------------- */
@@ -77,8 +81,14 @@ static void tell_end(struct worker *w, const struct svc_req *req, const struct e
     double per_s = r->answer_tokens > 1 && decode_ns > 0
                        ? (double)(r->answer_tokens - 1) * (double)BASE_NS_PER_S / (double)decode_ns
                        : 0.0;
+    double read = per_s * (double)llm_model_info(w->model)->pass_bytes / (double)BASE_MAX(w->read_bytes_per_s, 1U);
 
     w->prompt_tokens += r->prompt_tokens;
+    if (per_s > 0)
+        w->tokens_per_s = (uint64_t)(per_s + 0.5);
+    if (r->answer_tokens > 0)
+        svc_observe(w->svc, "dsmil_l7_first_token_seconds", "device_id=\"47\"",
+                    (double)r->first_token_ns / (double)BASE_NS_PER_S);
     svc_count(w->svc, "dsmil_l7_tokens_generated_total", "device_id=\"47\"", r->answer_tokens);
     count_outcome(w, r->err == DBE_OK ? "ok" : "error", r->total_ns);
     if (r->err != DBE_OK)
@@ -86,10 +96,10 @@ static void tell_end(struct worker *w, const struct svc_req *req, const struct e
     else
         svc_log(w->svc, SVC_INFO, req,
                 "chat done: prompt_tokens=%" PRIu32 " answer_tokens=%" PRIu32
-                " ttft_ms=%.1f tokens_per_s=%.1f queued_ms=%.1f "
+                " ttft_ms=%.1f tokens_per_s=%.1f of_read_bandwidth=%.3f queued_ms=%.1f "
                 "finish=%s",
-                r->prompt_tokens, r->answer_tokens, (double)r->first_token_ns / 1e6, per_s, (double)r->queued_ns / 1e6,
-                r->finish == LLM_FINISH_LENGTH ? "length" : "stop");
+                r->prompt_tokens, r->answer_tokens, (double)r->first_token_ns / 1e6, per_s, read,
+                (double)r->queued_ns / 1e6, r->finish == LLM_FINISH_LENGTH ? "length" : "stop");
 }
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
@@ -238,8 +248,8 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     status.models = models;
     status.active_requests = load.running + load.queued;
     status.max_requests = (uint32_t)(w->max_sessions + w->queue_max);
-    status.memory_used_bytes = info->weights_bytes + llm_model_kv_used_bytes(w->model);
-    status.memory_limit_bytes = info->weights_bytes + info->kv_budget_bytes;
+    status.memory_used_bytes = info->weights_bytes + info->workspace_bytes + llm_model_kv_used_bytes(w->model);
+    status.memory_limit_bytes = w->memory_limit;
     status.ready = 1;
     base_buf_clear(&w->packed);
     void *room = base_buf_grow(&w->packed, dsmil__l7_model_status__get_packed_size(&status));
@@ -301,6 +311,7 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
 {
     struct llm_model_params params = {.threads = (unsigned)w->threads,
                                       .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
+                                      .memory_budget_bytes = w->memory_budget_mib << 20,
                                       .n_ctx_max = (uint32_t)w->ctx_max};
     struct dbe_diag why = {0};
     char digest[2 * DIGEST_SHOWN_BYTES + 1] = "";
@@ -310,18 +321,24 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
     DBE_TRY(digest_file(w->model_path, digest) == DBE_OK
                 ? DBE_OK
                 : dbe_fail(diag, DBE_E_CONFIG, "model", 0, "cannot read the model file %.120s", w->model_path));
+    w->read_bytes_per_s = (uint64_t)llm_read_bandwidth(params.threads, BANDWIDTH_MS);
     dbe_err err = llm_model_load(w->model_path, &params, &w->model, &why);
+    if (err == DBE_E_LIMIT) /* the numbers are more use than the path */
+        return dbe_fail(diag, err, "model", 0, "%s", why.text);
     if (err != DBE_OK)
         return dbe_fail(diag, err, "model", why.offset, "model file %.60s: %.110s", w->model_path,
                         why.text[0] != '\0' ? why.text : dbe_err_text(err));
     const struct llm_model_info *info = llm_model_info(w->model);
     name_model(w, info->name);
-    svc_log(w->svc, SVC_INFO, NULL,
-            "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32
-            " tokens, kernel %s, %u threads, "
-            "weights %" PRIu64 " bytes, KV budget %" PRIu64 " bytes",
-            w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel,
-            info->threads, info->weights_bytes, info->kv_budget_bytes);
+    svc_log(
+        w->svc, SVC_INFO, NULL,
+        "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32
+        " tokens, kernel %s, %u threads, "
+        "weights %" PRIu64 " bytes, workspace %" PRIu64 " bytes, KV budget %" PRIu64 " bytes; memory reads %.1f GB/s",
+        w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel, info->threads,
+        info->weights_bytes, info->workspace_bytes, info->kv_budget_bytes, (double)w->read_bytes_per_s / 1e9);
+    w->kv_limit = info->kv_budget_bytes;
+    w->memory_limit = w->memory_budget_mib << 20;
     return DBE_OK;
 }
 
@@ -343,15 +360,36 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
     return engine_new(&params, &w->engine);
 }
 
+/* What the model did since the last tick: the share of the memory's bandwidth it read weights with, rows a pass. */
+static void watch_model(struct worker *w)
+{
+    const uint64_t now = svc_now_ns(w->svc), took = now - w->ticked_ns;
+    struct llm_model_stats s;
+
+    llm_model_stats(w->model, &s);
+    const uint64_t decode_passes = s.decode_passes - w->stats.decode_passes,
+                   rows = s.decode_rows - w->stats.decode_rows;
+    const double moved = (double)(s.passes - w->stats.passes) * (double)llm_model_info(w->model)->pass_bytes;
+    if (w->ticked_ns != 0 && took > 0 && w->read_bytes_per_s > 0)
+        w->read_percent =
+            (uint64_t)(100 * moved * (double)BASE_NS_PER_S / (double)took / (double)w->read_bytes_per_s + 0.5);
+    w->batch_rows = decode_passes > 0 ? (rows + decode_passes / 2) / decode_passes : 0;
+    w->stats = s;
+    w->ticked_ns = now;
+}
+
 static void worker_tick(struct svc *svc, void *state)
 {
     struct worker *w = state;
+    const struct llm_model_info *info = llm_model_info(w->model);
     struct engine_load load = engine_load(w->engine);
 
     w->running = load.running;
     w->queued = load.queued;
+    w->kv_used = llm_model_kv_used_bytes(w->model);
+    watch_model(w);
     svc_count(svc, "dsmil_l7_memory_used_bytes", "device_id=\"47\"",
-              llm_model_info(w->model)->weights_bytes + llm_model_kv_used_bytes(w->model));
+              info->weights_bytes + info->workspace_bytes + w->kv_used);
 }
 
 static void worker_dump(const void *state, struct svc_dump *out)
@@ -416,6 +454,14 @@ static const struct svc_param params[] = {
      .max = LLM_THREADS_MAX,
      FIELD(threads),
      .doc = "threads that compute; 0: one a CPU"},
+    {.key = "memory-budget-mib",
+     .unit = "MiB",
+     .kind = SVC_PARAM_UINT,
+     .def = 20480,
+     .min = 1,
+     .max = 1 << 24,
+     FIELD(memory_budget_mib),
+     .doc = "memory of the device: a model whose weights, workspace and KV budget exceed it is refused"},
     {.key = "kv-budget-mib",
      .unit = "MiB",
      .kind = SVC_PARAM_UINT,
@@ -475,9 +521,28 @@ static const struct svc_counter counters[] = {
     COUNTER("dsmil_l7_worker_chat_total", "chat requests received", SVC_COUNTER, requests),
     COUNTER("dsmil_l7_worker_refused_total", "of these, refused or failed", SVC_COUNTER, refused),
     COUNTER("dsmil_l7_worker_cancelled_total", "of these, left by their caller", SVC_COUNTER, cancelled),
-    COUNTER("dsmil_l7_worker_prompt_tokens_total", "tokens of prompts computed", SVC_COUNTER, prompt_tokens),
+    COUNTER("dsmil_l7_prompt_tokens_total", "tokens of prompts of ended chats", SVC_COUNTER, prompt_tokens),
     COUNTER("dsmil_l7_worker_sessions", "chats being computed", SVC_GAUGE, running),
     COUNTER("dsmil_l7_worker_queued", "chats that wait", SVC_GAUGE, queued),
+    COUNTER("dsmil_l7_tokens_per_second", "speed of the last answer after its first token", SVC_GAUGE, tokens_per_s),
+    COUNTER("dsmil_l7_memory_limit_bytes", "memory of the device", SVC_GAUGE, memory_limit),
+    COUNTER("dsmil_l7_kv_used_bytes", "KV caches that chats hold", SVC_GAUGE, kv_used),
+    COUNTER("dsmil_l7_kv_limit_bytes", "KV caches that chats may hold together", SVC_GAUGE, kv_limit),
+    COUNTER("dsmil_l7_passes_total", "forward passes, each of which reads the weights once", SVC_COUNTER, stats.passes),
+    COUNTER("dsmil_l7_decode_rows_total", "tokens of answers in these", SVC_COUNTER, stats.decode_rows),
+    COUNTER("dsmil_l7_prefill_rows_total", "tokens of prompts in these", SVC_COUNTER, stats.prefill_rows),
+    COUNTER("dsmil_l7_batch_size", "answers a pass, on average over the last second", SVC_GAUGE, batch_rows),
+    COUNTER("dsmil_l7_prefix_lookups_total", "prompts looked up in the prefix cache", SVC_COUNTER,
+            stats.prefix_lookups),
+    COUNTER("dsmil_l7_prefix_hits_total", "of these, prompts that began with cached pages", SVC_COUNTER,
+            stats.prefix_hits),
+    COUNTER("dsmil_l7_prefix_reused_tokens_total", "tokens that were not computed again", SVC_COUNTER,
+            stats.prefix_reused_tokens),
+    COUNTER("dsmil_l7_prefix_cached_bytes", "pages in the prefix cache", SVC_GAUGE, stats.prefix_cached_bytes),
+    COUNTER("dsmil_l7_read_bandwidth_bytes", "bytes a second that memory can be read with, measured at start",
+            SVC_GAUGE, read_bytes_per_s),
+    COUNTER("dsmil_l7_read_bandwidth_used_percent", "of these, weights read in the last second", SVC_GAUGE,
+            read_percent),
     {0},
 };
 

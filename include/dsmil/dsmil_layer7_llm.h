@@ -56,7 +56,8 @@ uint64_t dsmil_device47_get_memory_usage(const dsmil_device47_llm_ctx_t *ctx);
 /* True if the model is loaded and all models of the device together are within its budget. */
 bool dsmil_device47_check_memory_budget(const dsmil_device47_llm_ctx_t *ctx);
 
-/* Unload this model and no other; its memory is free for the next, and `ctx` names nothing any more. -97: not loaded. */
+/* Unload this model and no other; its memory is free for the next, and `ctx` names nothing any more. -97: not
+ * loaded. */
 int dsmil_device47_llm_unload(dsmil_device47_llm_ctx_t *ctx);
 
 #ifdef __cplusplus

@@ -28,7 +28,7 @@ ROOMS = {
     "shrink": ["runtime"],
     "devices": ["runtime", "llm", "platform"],
     "shim": ["node", "runtime"],
-    "cli": ["node", "runtime", "payload"],
+    "cli": ["node", "runtime", "payload", "llm"],
 }
 ERR_AND_LIMITS = {"err.h", "limits.h"}
 PUBLIC = {
