@@ -219,6 +219,7 @@ const char *gguf_type_name(uint32_t type)
 
 static dbe_err tensor_size(struct cursor *c, struct gguf_tensor *t)
 {
+    const struct quant_type *q = quant_type(t->type);
     uint64_t count = 1;
 
     for (uint32_t i = 0; i < t->n_dims; i++)
@@ -228,20 +229,17 @@ static dbe_err tensor_size(struct cursor *c, struct gguf_tensor *t)
     if (count > GGUF_FILE_BYTES_MAX / 4)
         return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at, "tensor %s: %" PRIu64 " values are too many", t->name,
                         count);
-    switch (t->type) {
-    case GGUF_TENSOR_F32: t->bytes = count * 4; return DBE_OK;
-    case GGUF_TENSOR_F16: t->bytes = count * 2; return DBE_OK;
-    case GGUF_TENSOR_Q8_0:
-        if (t->dims[0] % GGUF_Q8_0_VALUES != 0)
-            return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at,
-                            "tensor %s: Q8_0 rows of %" PRIu64 " values, not a multiple of 32", t->name, t->dims[0]);
-        t->bytes = count / GGUF_Q8_0_VALUES * GGUF_Q8_0_BYTES;
-        return DBE_OK;
-    default:
+    if (!q)
         return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at,
-                        "tensor %s: type %s (%" PRIu32 ") is not supported; F32, F16 and Q8_0 are", t->name,
-                        gguf_type_name(t->type), t->type);
-    }
+                        "tensor %s: type %s (%" PRIu32 ") is not supported; F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and "
+                        "Q6_K are",
+                        t->name, gguf_type_name(t->type), t->type);
+    if (t->dims[0] % q->values != 0)
+        return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at,
+                        "tensor %s: %s rows of %" PRIu64 " values, not a multiple of %u", t->name, q->name, t->dims[0],
+                        q->values);
+    t->bytes = count / q->values * q->bytes;
+    return DBE_OK;
 }
 
 static dbe_err take_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t index)

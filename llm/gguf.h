@@ -14,6 +14,7 @@
 #define LLM_GGUF_H
 
 #include "base/base.h"
+#include "quants.h"
 
 enum {
     GGUF_KVS_MAX = 4096,
@@ -45,8 +46,6 @@ enum gguf_type {
     GGUF_F64 = 12
 };
 
-/* Numbers of tensor types as in the file. */
-enum gguf_tensor_type { GGUF_TENSOR_F32 = 0, GGUF_TENSOR_F16 = 1, GGUF_TENSOR_Q8_0 = 8 };
 enum { GGUF_Q8_0_VALUES = 32, GGUF_Q8_0_BYTES = 34 };
 
 struct gguf_kv {

@@ -133,8 +133,13 @@ static void lies_are_named(void **state)
 
     tg_build(&s, &f, NULL);
     t = find(&f, "blk.0.attn_q.weight");
-    t[19 + 4 + 16] = 12; /* type */
-    expect_refused(&f, "tensor blk.0.attn_q.weight: type Q4_K");
+    t[19 + 4 + 16] = 11; /* type */
+    expect_refused(&f, "tensor blk.0.attn_q.weight: type Q3_K");
+
+    tg_build(&s, &f, NULL);
+    t = find(&f, "blk.0.attn_q.weight");
+    t[19 + 4 + 16] = 12;
+    expect_refused(&f, "tensor blk.0.attn_q.weight: Q4_K rows of 32 values, not a multiple of 256");
 
     tg_build(&s, &f, NULL);
     t = find(&f, "blk.0.attn_q.weight");

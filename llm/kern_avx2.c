@@ -7,16 +7,14 @@
  */
 #if defined(__x86_64__)
 #define KERN_TARGET __attribute__((target("avx2,fma,f16c")))
-#define KERN_PREPARE(w) _mm256_abs_epi8(w)
-#define KERN_START(corr) ((void)(corr), _mm256_setzero_si256())
-#define KERN_DOT4(acc, w, absw, x) dot4((acc), (w), (absw), (x))
+#define Q_BIASED 0
+#define Q_DOT_U(acc, w, x) dot_pairs((acc), _mm256_maddubs_epi16((w), (x)))
+#define Q_DOT_S(acc, w, x) dot_pairs((acc), _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8((x), (w))))
 
 #include <immintrin.h>
 
-static inline KERN_TARGET __attribute__((always_inline)) __m256i dot4(__m256i acc, __m256i w, __m256i absw, __m256i x)
+static inline KERN_TARGET __attribute__((always_inline)) __m256i dot_pairs(__m256i acc, __m256i pairs)
 {
-    const __m256i pairs = _mm256_maddubs_epi16(absw, _mm256_sign_epi8(x, w));
-
     acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     /* keeps the compiler from turning the chain of sums into a tree, which needs more registers than there are */
     __asm__("" : "+x"(acc));
@@ -25,7 +23,8 @@ static inline KERN_TARGET __attribute__((always_inline)) __m256i dot4(__m256i ac
 
 #include "kern_x86.h"
 #include "kern_math.h"
-#include "kern_x86_q8.h"
+#include "kern_x86_v8.h"
+#include "kern_x86_q.h"
 
 #include <cpuid.h>
 
@@ -33,17 +32,26 @@ static inline KERN_TARGET __attribute__((always_inline)) __m256i dot4(__m256i ac
 
 enum { F_ROWS = 8, F_TILE = 4, F_PANELS = 2 };
 
-static inline KERN_TARGET __attribute__((always_inline)) __m256 load8(const uint8_t *w, size_t size)
+static inline KERN_TARGET __attribute__((always_inline)) size_t f_size(uint32_t type)
 {
-    if (size == sizeof(uint16_t))
-        return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)w));
+    return type == GGUF_TENSOR_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static inline KERN_TARGET __attribute__((always_inline)) __m256 load8(const uint8_t *w, uint32_t type)
+{
+    const __m128i *halves = (const __m128i *)(const void *)w;
+
+    if (type == GGUF_TENSOR_F16)
+        return _mm256_cvtph_ps(_mm_load_si128(halves));
+    if (type == GGUF_TENSOR_BF16)
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_load_si128(halves)), 16));
     return _mm256_load_ps((const float *)(const void *)w);
 }
 
 /* `panels` (at most 4) by `tokens` (at most 4), at most 8 products in all; constants in every call. */
 static inline KERN_TARGET __attribute__((always_inline)) void f_tile(const uint8_t *w, size_t bytes, size_t panels,
                                                                      size_t columns, const float *x, size_t tokens,
-                                                                     size_t size, float *out)
+                                                                     uint32_t type, float *out)
 {
     __m256 sum[8];
 
@@ -51,7 +59,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void f_tile(const uint8
         sum[i] = _mm256_setzero_ps();
     for (size_t c = 0; c < columns; c++) {
         for (size_t p = 0; p < panels; p++) {
-            const __m256 wv = load8(w + p * bytes + c * F_ROWS * size, size);
+            const __m256 wv = load8(w + p * bytes + c * F_ROWS * f_size(type), type);
             for (size_t t = 0; t < tokens; t++)
                 sum[t * panels + p] = _mm256_fmadd_ps(wv, _mm256_set1_ps(x[t * columns + c]), sum[t * panels + p]);
         }
@@ -63,36 +71,36 @@ static inline KERN_TARGET __attribute__((always_inline)) void f_tile(const uint8
 static inline KERN_TARGET __attribute__((always_inline)) void f_panels(const uint8_t *w, size_t bytes, size_t panels,
                                                                        size_t rows, size_t columns, const float *x,
                                                                        size_t tokens, float *y, size_t y_stride,
-                                                                       size_t size)
+                                                                       uint32_t type)
 {
     float out[8 * F_ROWS];
 
     for (size_t t = 0, step; t < tokens; t += step) {
         step = tokens - t >= F_TILE && panels <= F_PANELS ? F_TILE : 1;
         if (step == F_TILE)
-            f_tile(w, bytes, panels, columns, x + t * columns, F_TILE, size, out);
+            f_tile(w, bytes, panels, columns, x + t * columns, F_TILE, type, out);
         else
-            f_tile(w, bytes, panels, columns, x + t * columns, 1, size, out);
+            f_tile(w, bytes, panels, columns, x + t * columns, 1, type, out);
         for (size_t i = 0; i < step; i++)
             memcpy(y + (t + i) * y_stride, out + i * panels * F_ROWS, rows * sizeof(float));
     }
 }
 
-static inline KERN_TARGET __attribute__((always_inline)) void gemm_f(const uint8_t *w, size_t panels, size_t rows_left,
+static inline KERN_TARGET __attribute__((always_inline)) void f_gemm(const uint8_t *w, size_t panels, size_t rows_left,
                                                                      size_t columns, const float *x, size_t tokens,
-                                                                     float *y, size_t y_stride, size_t size)
+                                                                     float *y, size_t y_stride, uint32_t type)
 {
-    const size_t bytes = (columns * F_ROWS * size + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
+    const size_t bytes = panel_bytes(type, F_ROWS, columns);
 
     while (panels > 0) {
         const size_t now = tokens == 1 && panels >= 4 ? 4 : panels >= F_PANELS ? F_PANELS : 1;
         const size_t rows = rows_left < now * F_ROWS ? rows_left : now * F_ROWS;
         if (now == 4)
-            f_panels(w, bytes, 4, rows, columns, x, 1, y, y_stride, size);
+            f_panels(w, bytes, 4, rows, columns, x, 1, y, y_stride, type);
         else if (now == F_PANELS)
-            f_panels(w, bytes, F_PANELS, rows, columns, x, tokens, y, y_stride, size);
+            f_panels(w, bytes, F_PANELS, rows, columns, x, tokens, y, y_stride, type);
         else
-            f_panels(w, bytes, 1, rows, columns, x, tokens, y, y_stride, size);
+            f_panels(w, bytes, 1, rows, columns, x, tokens, y, y_stride, type);
         panels -= now;
         w += now * bytes;
         y += rows;
@@ -100,23 +108,22 @@ static inline KERN_TARGET __attribute__((always_inline)) void gemm_f(const uint8
     }
 }
 
-KERN_TARGET void kern_avx2_gemm_f16(const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x,
-                                    size_t tokens, float *y, size_t y_stride)
+KERN_TARGET void kern_avx2_gemm_f(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns,
+                                  const float *x, size_t tokens, float *y, size_t y_stride)
 {
-    gemm_f(w, panels, rows_left, columns, x, tokens, y, y_stride, sizeof(uint16_t));
-}
-
-KERN_TARGET void kern_avx2_gemm_f32(const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x,
-                                    size_t tokens, float *y, size_t y_stride)
-{
-    gemm_f(w, panels, rows_left, columns, x, tokens, y, y_stride, sizeof(float));
+    if (type == GGUF_TENSOR_F16)
+        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_F16);
+    else if (type == GGUF_TENSOR_BF16)
+        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_BF16);
+    else
+        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_F32);
 }
 
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
-KERN_TARGET void kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8 *out)
+static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
-    kern_quantise(x, blocks, out);
+    kern_quantise(x, tokens, blocks, Q_TILE, out);
 }
 
 static inline KERN_TARGET __attribute__((always_inline)) __m256 half8(const uint16_t *p)
@@ -244,11 +251,12 @@ static bool usable(void)
 
 const struct llm_kernels llm_kernels_avx2 = {
     .name = "avx2",
-    .rows = Q8_ROWS,
+    .rows = Q_ROWS,
     .usable = usable,
-    .gemm_q8 = gemm_q8,
-    .gemm_f16 = kern_avx2_gemm_f16,
-    .gemm_f32 = kern_avx2_gemm_f32,
+    .tile = Q_TILE,
+    .gemm_q = gemm_q,
+    .gemm_f = kern_avx2_gemm_f,
+    .quantise = quantise,
     KERN_AVX2_SLOTS,
 };
 #else

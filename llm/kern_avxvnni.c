@@ -10,12 +10,19 @@
 #define KERN_TARGET __attribute__((target("avx2,fma,f16c,avxvnni")))
 #define KERN_DPBUSD_256(acc, w, x) _mm256_dpbusd_avx_epi32((acc), (w), (x))
 #endif
-#define KERN_PREPARE(w) (w)
-#define KERN_START(corr) _mm256_set1_epi32(corr)
-#define KERN_DOT4(acc, w, same, x) KERN_DPBUSD_256((acc), (w), (x))
+#define Q_BIASED 1
+#define Q_DOT_U(acc, w, x) KERN_DPBUSD_256((acc), (w), (x))
+#define Q_DOT_S(acc, w, x) Q_DOT_U((acc), (w), (x)) /* never: weights are biased */
 
 #include "kern_x86.h"
-#include "kern_x86_q8.h"
+#include "kern_math.h"
+#include "kern_x86_v8.h"
+#include "kern_x86_q.h"
+
+static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
+{
+    kern_quantise(x, tokens, blocks, Q_TILE, out);
+}
 
 static bool usable(void)
 {
@@ -24,12 +31,13 @@ static bool usable(void)
 
 const struct llm_kernels llm_kernels_avxvnni = {
     .name = "avx-vnni",
-    .rows = Q8_ROWS,
+    .rows = Q_ROWS,
     .bias = 0x80,
     .usable = usable,
-    .gemm_q8 = gemm_q8,
-    .gemm_f16 = kern_avx2_gemm_f16,
-    .gemm_f32 = kern_avx2_gemm_f32,
+    .tile = Q_TILE,
+    .gemm_q = gemm_q,
+    .gemm_f = kern_avx2_gemm_f,
+    .quantise = quantise,
     KERN_AVX2_SLOTS,
 };
 #else

@@ -24,18 +24,32 @@
 #define KERN_DPBUSD_256(acc, w, x) simde_mm256_dpbusd_epi32((acc), (w), (x))
 #define KERN_DPBUSD_512(acc, w, x) simde_mm512_dpbusd_epi32((acc), (w), (x))
 
-static inline simde__m512 kern_half16(const uint8_t *p)
+/* Loads that widen 16 small values, by the size and kind of these. */
+enum { KERN_HALVES, KERN_WORDS, KERN_INT8S, KERN_BYTES };
+
+static inline simde__m512i kern_widen(const uint8_t *p, int kind)
 {
-    float f[16];
+    int32_t v[16];
     uint16_t h;
+    float f;
 
     for (size_t i = 0; i < 16; i++) {
+        if (kind == KERN_INT8S || kind == KERN_BYTES) {
+            v[i] = kind == KERN_BYTES ? p[i] : (int8_t)p[i];
+            continue;
+        }
         memcpy(&h, p + i * sizeof h, sizeof h);
-        f[i] = half_to_f32(h);
+        f = half_to_f32(h);
+        memcpy(&v[i], &f, sizeof f);
+        if (kind == KERN_WORDS)
+            v[i] = h;
     }
-    return simde_mm512_loadu_ps(f);
+    return simde_mm512_loadu_si512(v);
 }
-#define KERN_HALF16(p) kern_half16(p)
+#define KERN_HALF16(p) simde_mm512_castsi512_ps(kern_widen((p), KERN_HALVES))
+#define KERN_WORD16(p) kern_widen((p), KERN_WORDS)
+#define KERN_WIDEN_INT8(p) kern_widen((p), KERN_INT8S)
+#define KERN_WIDEN_BYTES(p) kern_widen((p), KERN_BYTES)
 
 /* not in every version of the emulation */
 static inline simde__m512 kern_cvtepi32_ps(simde__m512i v)
@@ -48,6 +62,17 @@ static inline simde__m512 kern_cvtepi32_ps(simde__m512i v)
         out[i] = (float)in[i];
     return simde_mm512_loadu_ps(out);
 }
+static inline simde__m512i kern_srai(simde__m512i v, unsigned n)
+{
+    int32_t x[16];
+
+    simde_mm512_storeu_si512(x, v);
+    for (size_t i = 0; i < 16; i++)
+        x[i] >>= n;
+    return simde_mm512_loadu_si512(x);
+}
+#undef _mm512_srai_epi32
+#define _mm512_srai_epi32(v, n) kern_srai((v), (n))
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps(v) kern_cvtepi32_ps(v)
 

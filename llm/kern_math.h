@@ -79,7 +79,7 @@ static inline KERN_TARGET void kern_silu_mul(float *gate, const float *up, size_
 static inline KERN_TARGET void kern_quantise_block(const float *x, struct llm_q8 *out)
 {
     float amax = 0, id;
-    int32_t sum = 0;
+    int32_t sum[2] = {0, 0};
 
     for (size_t i = 0; i < LLM_Q8_BLOCK; i++) {
         const float a = fabsf(x[i]);
@@ -95,16 +95,39 @@ static inline KERN_TARGET void kern_quantise_block(const float *x, struct llm_q8
         memcpy(&bits, &shifted, sizeof bits);
         bits -= 0x4b400000;
         out->q[i] = (int8_t)bits;
-        sum += bits;
+        sum[i / (LLM_Q8_BLOCK / 2)] += bits;
     }
     out->d = id > 0 ? amax / 127.0f : 0.0f;
-    out->corr = -128 * sum;
+    out->corr = -128 * (sum[0] + sum[1]);
+    out->half = -32 * sum[0];
+    out->sum = out->d * (float)(sum[0] + sum[1]);
 }
 
-static inline KERN_TARGET void kern_quantise(const float *x, size_t blocks, struct llm_q8 *out)
+/* Put token `t`'s block into the block of a tile of `n` tokens. */
+static inline KERN_TARGET void kern_interleave(const struct llm_q8 *in, size_t n, size_t t, uint8_t *tile)
 {
-    for (size_t b = 0; b < blocks; b++)
-        kern_quantise_block(x + b * LLM_Q8_BLOCK, &out[b]);
+    for (size_t g = 0; g < PANEL_GROUPS; g++)
+        memcpy(tile + (g * n + t) * 4, in->q + g * 4, 4);
+    tile += n * LLM_Q8_BLOCK + t * 4;
+    memcpy(tile, &in->d, 4);
+    memcpy(tile + n * 4, &in->corr, 4);
+    memcpy(tile + n * 8, &in->half, 4);
+    memcpy(tile + n * 12, &in->sum, 4);
+}
+
+static inline KERN_TARGET void kern_quantise(const float *x, size_t tokens, size_t blocks, size_t tile,
+                                             struct llm_q8 *out)
+{
+    struct llm_q8 one;
+
+    for (size_t t = 0, n; t < tokens; t += n) {
+        n = llm_tile(tile, tokens - t);
+        for (size_t i = 0; i < n; i++)
+            for (size_t b = 0; b < blocks; b++) {
+                kern_quantise_block(x + ((t + i) * blocks + b) * LLM_Q8_BLOCK, &one);
+                kern_interleave(&one, n, i, (uint8_t *)(out + t * blocks + b * n));
+            }
+    }
 }
 
 #endif

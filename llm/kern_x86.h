@@ -15,8 +15,7 @@ struct kern_x86_cpu {
 /* What CPU and operating system (XCR0) both support. */
 struct kern_x86_cpu kern_x86_cpu(void);
 
-llm_gemm_f_fn kern_avx2_gemm_f16, kern_avx2_gemm_f32;
-void kern_avx2_quantise(const float *x, size_t blocks, struct llm_q8 *out);
+llm_gemm_f_fn kern_avx2_gemm_f;
 void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
 void kern_avx2_mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
 void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);
@@ -25,7 +24,7 @@ void kern_avx2_silu_mul(float *gate, const float *up, size_t n);
 
 /* Slots that all three tables fill alike. */
 #define KERN_AVX2_SLOTS                                                                                                \
-    .quantise = kern_avx2_quantise, .scores_f16 = kern_avx2_scores_f16, .mix_f16 = kern_avx2_mix_f16,                  \
-    .to_f16 = kern_avx2_to_f16, .softmax = kern_avx2_softmax, .silu_mul = kern_avx2_silu_mul
+    .scores_f16 = kern_avx2_scores_f16, .mix_f16 = kern_avx2_mix_f16, .to_f16 = kern_avx2_to_f16,                      \
+    .softmax = kern_avx2_softmax, .silu_mul = kern_avx2_silu_mul
 
 #endif

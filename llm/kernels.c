@@ -6,79 +6,72 @@
 
 #include "kern_math.h"
 
-size_t llm_panel_bytes_q8(const struct llm_kernels *k, size_t blocks)
-{
-    const size_t scales = blocks * k->rows * sizeof(uint16_t);
-
-    return (scales + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN + blocks * k->rows * LLM_Q8_BLOCK;
-}
-
-size_t llm_panel_bytes_f(const struct llm_kernels *k, size_t columns, size_t value_bytes)
-{
-    return (columns * k->rows * value_bytes + LLM_PANEL_ALIGN - 1) / LLM_PANEL_ALIGN * LLM_PANEL_ALIGN;
-}
-
 /* ---- portable ---------------------------------------------------------------------------------------------------- */
 
-enum { ROWS = 8 };
+enum { ROWS = 8, TOKENS = 8 };
 
-static void panel_q8(const uint8_t *w, size_t blocks, const struct llm_q8 *x, float acc[ROWS])
+/* acc[r] += the block's products with one token. */
+static void block_q(uint32_t type, const struct panel_block *w, const struct llm_q8 *x, float acc[ROWS])
 {
-    const uint8_t *scales = w;
-    const int8_t *q =
-        (const int8_t *)w + llm_panel_bytes_q8(&llm_kernels_portable, blocks) - blocks * ROWS * LLM_Q8_BLOCK;
+    const size_t halves = type == GGUF_TENSOR_Q6_K ? 2 : 1, groups = PANEL_GROUPS / halves;
 
-    for (size_t r = 0; r < ROWS; r++)
-        acc[r] = 0;
-    for (size_t b = 0; b < blocks; b++, q += ROWS * LLM_Q8_BLOCK, scales += ROWS * sizeof(uint16_t)) {
+    for (size_t h = 0; h < halves; h++) {
         int32_t sum[ROWS] = {0};
-        for (size_t g = 0; g < LLM_Q8_BLOCK / 4; g++)
+        for (size_t g = h * groups; g < (h + 1) * groups; g++)
             for (size_t r = 0; r < ROWS; r++)
-                for (size_t j = 0; j < 4; j++)
-                    sum[r] += (int32_t)q[(g * ROWS + r) * 4 + j] * x[b].q[g * 4 + j];
-        for (size_t r = 0; r < ROWS; r++) {
-            uint16_t h;
-            memcpy(&h, scales + r * sizeof h, sizeof h);
-            acc[r] += (float)sum[r] * (half_to_f32(h) * x[b].d);
-        }
+                for (size_t k = 0; k < 4; k++)
+                    sum[r] += (int32_t)w->w[g][r][k] * x->q[g * 4 + k];
+        for (size_t r = 0; r < ROWS; r++)
+            acc[r] += (float)sum[r] * (w->s[h][r] * x->d);
     }
+    for (size_t r = 0; r < ROWS && (type == GGUF_TENSOR_Q4_K || type == GGUF_TENSOR_Q5_K); r++)
+        acc[r] -= w->m[r] * x->sum;
 }
 
-static void gemm_q8(const uint8_t *w, size_t panels, size_t rows_left, size_t blocks, const struct llm_q8 *x,
-                    size_t tokens, float *y, size_t y_stride)
+static void gemm_q(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns,
+                   const struct llm_q8 *x, size_t tokens, float *y, size_t y_stride)
 {
-    const size_t bytes = llm_panel_bytes_q8(&llm_kernels_portable, blocks);
+    const size_t bytes = panel_bytes(type, ROWS, columns), blocks = columns / LLM_Q8_BLOCK;
 
     for (size_t p = 0; p < panels; p++) {
         const size_t rows = rows_left - p * ROWS < ROWS ? rows_left - p * ROWS : ROWS;
-        for (size_t t = 0; t < tokens; t++) {
-            float acc[ROWS];
-            panel_q8(w + p * bytes, blocks, x + t * blocks, acc);
-            memcpy(y + t * y_stride + p * ROWS, acc, rows * sizeof(float));
+        for (size_t t = 0; t < tokens; t += TOKENS) {
+            const size_t now = tokens - t < TOKENS ? tokens - t : TOKENS;
+            float acc[TOKENS][ROWS] = {0};
+            for (size_t b = 0; b < blocks; b++) {
+                struct panel_block block;
+                panel_unpack(type, 0, ROWS, columns, w + p * bytes, b, 0, ROWS, &block);
+                for (size_t i = 0; i < now; i++)
+                    block_q(type, &block, x + (t + i) * blocks + b, acc[i]);
+            }
+            for (size_t i = 0; i < now; i++)
+                memcpy(y + (t + i) * y_stride + p * ROWS, acc[i], rows * sizeof(float));
         }
     }
 }
 
-static float load_f16(const uint8_t *p)
+static float load_f(uint32_t type, const uint8_t *p)
 {
+    uint32_t bits = 0;
     uint16_t h;
-
-    memcpy(&h, p, sizeof h);
-    return half_to_f32(h);
-}
-
-static float load_f32(const uint8_t *p)
-{
     float f;
 
-    memcpy(&f, p, sizeof f);
+    if (type == GGUF_TENSOR_F32) {
+        memcpy(&f, p, sizeof f);
+        return f;
+    }
+    memcpy(&h, p, sizeof h);
+    if (type == GGUF_TENSOR_F16)
+        return half_to_f32(h);
+    bits = (uint32_t)h << 16;
+    memcpy(&f, &bits, sizeof f);
     return f;
 }
 
-static inline void gemm_f(const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x,
-                          size_t tokens, float *y, size_t y_stride, size_t size, float (*load)(const uint8_t *))
+static void gemm_f(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x,
+                   size_t tokens, float *y, size_t y_stride)
 {
-    const size_t bytes = llm_panel_bytes_f(&llm_kernels_portable, columns, size);
+    const size_t bytes = panel_bytes(type, ROWS, columns), size = type == GGUF_TENSOR_F32 ? 4 : 2;
 
     for (size_t p = 0; p < panels; p++) {
         const size_t rows = rows_left - p * ROWS < ROWS ? rows_left - p * ROWS : ROWS;
@@ -86,27 +79,15 @@ static inline void gemm_f(const uint8_t *w, size_t panels, size_t rows_left, siz
             float acc[ROWS] = {0};
             for (size_t c = 0; c < columns; c++)
                 for (size_t r = 0; r < ROWS; r++)
-                    acc[r] += load(w + p * bytes + (c * ROWS + r) * size) * x[t * columns + c];
+                    acc[r] += load_f(type, w + p * bytes + (c * ROWS + r) * size) * x[t * columns + c];
             memcpy(y + t * y_stride + p * ROWS, acc, rows * sizeof(float));
         }
     }
 }
 
-static void gemm_f16(const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x, size_t tokens,
-                     float *y, size_t y_stride)
+static void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
-    gemm_f(w, panels, rows_left, columns, x, tokens, y, y_stride, sizeof(uint16_t), load_f16);
-}
-
-static void gemm_f32(const uint8_t *w, size_t panels, size_t rows_left, size_t columns, const float *x, size_t tokens,
-                     float *y, size_t y_stride)
-{
-    gemm_f(w, panels, rows_left, columns, x, tokens, y, y_stride, sizeof(float), load_f32);
-}
-
-static void quantise(const float *x, size_t blocks, struct llm_q8 *out)
-{
-    kern_quantise(x, blocks, out);
+    kern_quantise(x, tokens, blocks, 1, out);
 }
 
 static void scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out)
@@ -152,9 +133,9 @@ const struct llm_kernels llm_kernels_portable = {
     .name = "portable",
     .rows = ROWS,
     .usable = always,
-    .gemm_q8 = gemm_q8,
-    .gemm_f16 = gemm_f16,
-    .gemm_f32 = gemm_f32,
+    .tile = 1,
+    .gemm_q = gemm_q,
+    .gemm_f = gemm_f,
     .quantise = quantise,
     .scores_f16 = scores_f16,
     .mix_f16 = mix_f16,

@@ -54,23 +54,49 @@ static void load(const struct llm_kernels *k, uint32_t type, size_t rows, size_t
 
 enum fill { FILL_RANDOM, FILL_LOW, FILL_HIGH, FILL_MIXED, FILL_MAX };
 
+static const uint32_t weight_types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q5_K,
+                                        GGUF_TENSOR_Q6_K, GGUF_TENSOR_F16,  GGUF_TENSOR_BF16, GGUF_TENSOR_F32};
+
+/* A scale as binary16: of either sign, about 0.01. */
+static void put_scale(uint8_t *at, bool both_signs)
+{
+    const float sign = both_signs && random_u32() % 2 ? -1.0f : 1.0f;
+    const uint16_t h = half_from_f32(sign * 0.01f * (random_f32() + 1.5f));
+
+    memcpy(at, &h, sizeof h);
+}
+
+static void fill_block(uint32_t type, enum fill fill, uint8_t *block, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        const uint8_t low = type == GGUF_TENSOR_Q8_0 ? 0x80 : 0, high = type == GGUF_TENSOR_Q8_0 ? 0x7f : 0xff;
+        block[i] = fill == FILL_LOW     ? low
+                   : fill == FILL_HIGH  ? high
+                   : fill == FILL_MIXED ? (i % 2 ? low : high)
+                                        : (uint8_t)random_u32();
+    }
+    put_scale(type == GGUF_TENSOR_Q6_K ? block + 208 : block, fill == FILL_RANDOM);
+    if (type == GGUF_TENSOR_Q4_K || type == GGUF_TENSOR_Q5_K)
+        put_scale(block + 2, fill == FILL_RANDOM);
+}
+
 static void fill_weights(uint32_t type, enum fill fill, size_t count, struct base_buf *out)
 {
+    const struct quant_type *q = quant_type(type);
+    uint8_t block[256];
+
     base_buf_init(out, TG_MAX);
-    for (size_t i = 0; i < count; i++) {
-        if (type == GGUF_TENSOR_F32)
-            tg_f32(out, random_f32());
-        else if (type == GGUF_TENSOR_F16)
-            tg_le(out, half_from_f32(random_f32()), 2);
-        else {
-            if (i % 32 == 0)
-                tg_le(out, half_from_f32(0.01f * (random_f32() + 1.5f)), 2);
-            const uint8_t extreme = i % 2 ? 0x80 : 0x7f;
-            base_buf_u8(out, fill == FILL_LOW     ? 0x80
-                             : fill == FILL_HIGH  ? 0x7f
-                             : fill == FILL_MIXED ? extreme
-                                                  : (uint8_t)random_u32());
-        }
+    for (size_t i = 0; i < count; i += q->values) {
+        const float f = random_f32();
+        const uint16_t h = half_from_f32(f);
+        memcpy(block, &f, sizeof f);
+        if (type == GGUF_TENSOR_F16)
+            memcpy(block, &h, sizeof h);
+        else if (type == GGUF_TENSOR_BF16)
+            memmove(block, block + 2, 2);
+        else if (type != GGUF_TENSOR_F32)
+            fill_block(type, fill, block, q->bytes);
+        base_buf_bytes(out, block, q->bytes);
     }
     assert_int_equal(out->err, DBE_OK);
 }
@@ -101,47 +127,98 @@ static void product(const struct llm_kernels *k, unsigned threads, uint32_t type
     base_free(q8);
 }
 
+/* The sum of the magnitudes of what is summed, and what it comes to, in double: `row` of the file's bytes. */
+static void reference(uint32_t type, const uint8_t *row, const float *x, size_t columns, double *ret, double *ret_bound)
+{
+    float *w = base_alloc(columns, sizeof *w);
+    struct llm_q8 q;
+    double sum = 0, all = 0;
+
+    quant_row_f32(type, row, columns, w);
+    for (size_t c = 0; c < columns; c++) {
+        double a = (double)x[c];
+        if (!panel_is_float(type)) {
+            if (c % 32 == 0)
+                llm_kernels_portable.quantise(x + c, 1, 1, &q);
+            a = (double)q.q[c % 32] * (double)q.d;
+        }
+        sum += a * (double)w[c];
+        all += fabs(a * (double)w[c]);
+    }
+    base_free(w);
+    *ret = sum;
+    *ret_bound = all * 1e-5 + 1e-5;
+}
+
 static void check_product(const struct llm_kernels *k, uint32_t type, enum fill fill, size_t rows, size_t columns,
                           size_t tokens)
 {
     struct base_buf w;
-    float *x = base_alloc(tokens * columns, sizeof *x);
-    float *want = base_alloc(tokens * rows, sizeof *want), *got = base_alloc(tokens * rows, sizeof *got);
+    float *x = base_alloc(tokens * columns, sizeof *x), *got = base_alloc(tokens * rows, sizeof *got);
+    double want, bound;
 
     fill_weights(type, fill, rows * columns, &w);
     fill_acts(fill, x, tokens * columns);
-    product(&llm_kernels_portable, 1, type, rows, columns, &w, x, tokens, want);
     product(k, 1, type, rows, columns, &w, x, tokens, got);
     for (size_t i = 0; i < tokens * rows; i++) {
-        /* the order of sums is the same; only fused multiply-adds differ: columns * 2^-23 of the summed magnitudes */
-        const float bound = (float)columns * 4.0f * 0x1p-22f + fabsf(want[i]) * 1e-5f;
-        if (!(fabsf(got[i] - want[i]) <= bound))
-            fail_msg("%s type %u fill %d %zux%zu token %zu row %zu: %g, portable %g", k->name, type, (int)fill, rows,
-                     columns, i / rows, i % rows, (double)got[i], (double)want[i]);
+        reference(type, w.data + i % rows * quant_row_bytes(type, columns), x + i / rows * columns, columns, &want,
+                  &bound);
+        if (!(fabs((double)got[i] - want) <= bound))
+            fail_msg("%s type %u fill %d %zux%zu token %zu row %zu: %g, reference %g", k->name, type, (int)fill, rows,
+                     columns, i / rows, i % rows, (double)got[i], want);
     }
     base_buf_free(&w);
     base_free(x);
-    base_free(want);
     base_free(got);
 }
 
 static void products_agree(void **state)
 {
-    static const uint32_t types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
-    static const size_t sizes[][3] = {{1, 32, 1},   {8, 32, 1},   {16, 64, 4},  {17, 96, 5}, {7, 160, 13},
-                                      {33, 256, 8}, {64, 320, 3}, {100, 64, 9}, {40, 32, 70}};
+    static const size_t sizes[][3] = {{1, 32, 1},   {8, 32, 1},   {16, 64, 4},  {17, 96, 5},  {7, 160, 13},
+                                      {33, 256, 8}, {64, 320, 3}, {100, 64, 9}, {40, 32, 70}, {19, 512, 27}};
     const struct llm_kernels *all[TABLES_MAX];
-    const size_t n = tables(all);
+    size_t n = tables(all);
 
     (void)state;
+    all[n++] = &llm_kernels_portable;
     for (size_t i = 0; i < n; i++)
-        for (size_t t = 0; t < BASE_ARRAY_LEN(types); t++)
+        for (size_t t = 0; t < BASE_ARRAY_LEN(weight_types); t++)
             for (int fill = FILL_RANDOM; fill < FILL_MAX; fill++)
-                for (size_t s = 0; s < BASE_ARRAY_LEN(sizes); s++)
-                    check_product(all[i], types[t], (enum fill)fill, sizes[s][0], sizes[s][1], sizes[s][2]);
+                for (size_t s = 0; s < BASE_ARRAY_LEN(sizes); s++) {
+                    const size_t unit = quant_type(weight_types[t])->values;
+                    check_product(all[i], weight_types[t], (enum fill)fill, sizes[s][0],
+                                  (sizes[s][1] + unit - 1) / unit * unit, sizes[s][2]);
+                }
 }
 
-/* Q8_0 with scales and values that make every float operation exact: sums must be the integers' to the bit. */
+/* A packed row comes out as the file's row does. */
+static void rows_come_back(void **state)
+{
+    enum { ROWS = 21, COLUMNS = 512 };
+    const struct llm_kernels *all[TABLES_MAX];
+    size_t n = tables(all);
+    float want[COLUMNS], got[COLUMNS];
+
+    (void)state;
+    all[n++] = &llm_kernels_portable;
+    for (size_t i = 0; i < n; i++)
+        for (size_t t = 0; t < BASE_ARRAY_LEN(weight_types); t++) {
+            const uint32_t type = weight_types[t];
+            struct base_buf w;
+            struct llm_matrix m;
+            fill_weights(type, FILL_RANDOM, ROWS * COLUMNS, &w);
+            load(all[i], type, ROWS, COLUMNS, &w, &m);
+            for (size_t r = 0; r < ROWS; r++) {
+                quant_row_f32(type, w.data + r * quant_row_bytes(type, COLUMNS), COLUMNS, want);
+                llm_matrix_row(&m, all[i], r, got);
+                assert_memory_equal(want, got, sizeof want);
+            }
+            assert_true((double)m.panel_bytes * 16 <= (double)w.len / ROWS * 1.03 * all[i]->rows * 16 + 64 * 16);
+            llm_matrix_free(&m);
+            base_buf_free(&w);
+        }
+}
+
 static void integer_sums_are_exact(void **state)
 {
     enum { ROWS = 24, COLUMNS = 64 };
@@ -177,7 +254,6 @@ static void integer_sums_are_exact(void **state)
 static void threads_and_batches_change_nothing(void **state)
 {
     enum { ROWS = 203, COLUMNS = 512, TOKENS = 37 };
-    static const uint32_t types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, GGUF_TENSOR_F32};
     const struct llm_kernels *all[TABLES_MAX];
     size_t n = tables(all);
     static float x[TOKENS * COLUMNS], one[TOKENS * ROWS], other[TOKENS * ROWS];
@@ -185,15 +261,16 @@ static void threads_and_batches_change_nothing(void **state)
     (void)state;
     all[n++] = &llm_kernels_portable;
     for (size_t t = 0; t < n; t++)
-        for (size_t i = 0; i < BASE_ARRAY_LEN(types); i++) {
+        for (size_t i = 0; i < BASE_ARRAY_LEN(weight_types); i++) {
+            const uint32_t type = weight_types[i];
             struct base_buf w;
-            fill_weights(types[i], FILL_RANDOM, ROWS * COLUMNS, &w);
+            fill_weights(type, FILL_RANDOM, ROWS * COLUMNS, &w);
             fill_acts(FILL_RANDOM, x, TOKENS * COLUMNS);
-            product(all[t], 1, types[i], ROWS, COLUMNS, &w, x, TOKENS, one);
-            product(all[t], 3, types[i], ROWS, COLUMNS, &w, x, TOKENS, other);
+            product(all[t], 1, type, ROWS, COLUMNS, &w, x, TOKENS, one);
+            product(all[t], 3, type, ROWS, COLUMNS, &w, x, TOKENS, other);
             assert_memory_equal(one, other, sizeof one);
             for (size_t k = 0; k < TOKENS; k += 9) {
-                product(all[t], 2, types[i], ROWS, COLUMNS, &w, x + k * COLUMNS, 1, other);
+                product(all[t], 2, type, ROWS, COLUMNS, &w, x + k * COLUMNS, 1, other);
                 assert_memory_equal(one + k * ROWS, other, ROWS * sizeof *other);
             }
             base_buf_free(&w);
@@ -235,8 +312,8 @@ static void vectors_agree(void **state)
         for (size_t i = 0; i < POSITIONS * D; i++)
             assert_true(fabsf(a[i] - b[i]) < 1e-6f);
         struct llm_q8 q[2][D / 32];
-        p->quantise(x, D / 32, q[0]);
-        k->quantise(x, D / 32, q[1]);
+        p->quantise(x, 1, D / 32, q[0]);
+        k->quantise(x, 1, D / 32, q[1]);
         assert_memory_equal(q[0], q[1], sizeof q[0]);
     }
 }
@@ -278,16 +355,16 @@ static void quantiser_takes_anything(void **state)
     all[n++] = &llm_kernels_portable;
     for (size_t t = 0; t < n; t++) {
         memset(x, 0, sizeof x);
-        all[t]->quantise(x, 1, &q);
+        all[t]->quantise(x, 1, 1, &q);
         assert_true(q.d == 0 && q.q[0] == 0 && q.corr == 0);
         for (size_t i = 0; i < 32; i++)
             x[i] = i == 3 ? NAN : i == 4 ? INFINITY : 1.0f;
-        all[t]->quantise(x, 1, &q);
+        all[t]->quantise(x, 1, 1, &q);
         for (size_t i = 0; i < 32; i++)
             assert_true(q.q[i] >= -127);
         for (size_t i = 0; i < 32; i++)
             x[i] = 1e-38f;
-        all[t]->quantise(x, 1, &q);
+        all[t]->quantise(x, 1, 1, &q);
         assert_true(q.d == 0);
     }
 }
@@ -314,6 +391,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree),
+        cmocka_unit_test(rows_come_back),
         cmocka_unit_test(integer_sums_are_exact),
         cmocka_unit_test(threads_and_batches_change_nothing),
         cmocka_unit_test(vectors_agree),

@@ -4,85 +4,15 @@
  */
 #include "matrix.h"
 
-#include <math.h>
-#include <string.h>
 #include <sys/mman.h>
-
-#include "half.h"
 
 enum {
     HUGE_BYTES = 2 << 20,
     SERIAL_MACS = 256 << 10, /* below this a hand-over to another thread costs more than it saves */
-    TOKEN_BLOCK = 64         /* tokens whose activations should stay in the second-level cache */
+    CACHE_BYTES = 256 << 10  /* of weights, and of activations, to stay in the second-level cache */
 };
 
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
-
-static size_t value_bytes(uint32_t type)
-{
-    return type == GGUF_TENSOR_F16 ? sizeof(uint16_t) : sizeof(float);
-}
-
-static size_t row_bytes(const struct llm_matrix *m)
-{
-    if (m->type == GGUF_TENSOR_Q8_0)
-        return m->columns / GGUF_Q8_0_VALUES * GGUF_Q8_0_BYTES;
-    return m->columns * value_bytes(m->type);
-}
-
-static bool half_finite(const uint8_t *p)
-{
-    return (p[1] & 0x7c) != 0x7c;
-}
-
-static bool pack_row_q8(const struct llm_matrix *m, const struct llm_kernels *k, uint8_t *panel, size_t r,
-                        const uint8_t *src)
-{
-    const size_t blocks = m->columns / LLM_Q8_BLOCK;
-    uint8_t *q = panel + m->panel_bytes - blocks * k->rows * LLM_Q8_BLOCK;
-    const uint32_t flip = k->bias * 0x01010101u;
-
-    for (size_t b = 0; b < blocks; b++, src += GGUF_Q8_0_BYTES) {
-        if (!half_finite(src))
-            return false;
-        memcpy(panel + (b * k->rows + r) * 2, src, 2);
-        for (size_t g = 0; g < LLM_Q8_BLOCK / 4; g++) {
-            uint32_t four;
-            memcpy(&four, src + 2 + g * 4, 4);
-            four ^= flip;
-            memcpy(q + ((b * (LLM_Q8_BLOCK / 4) + g) * k->rows + r) * 4, &four, 4);
-        }
-    }
-    return true;
-}
-
-static bool pack_row_f(const struct llm_matrix *m, const struct llm_kernels *k, uint8_t *panel, size_t r,
-                       const uint8_t *src)
-{
-    const size_t size = value_bytes(m->type);
-
-    for (size_t c = 0; c < m->columns; c++, src += size) {
-        float f = 0;
-        if (size == sizeof(float))
-            memcpy(&f, src, sizeof f);
-        if (size == sizeof(float) ? !isfinite(f) : !half_finite(src))
-            return false;
-        memcpy(panel + (c * k->rows + r) * size, src, size);
-    }
-    return true;
-}
-
-/* Rows that only fill the last panel: zero, in the packed form. */
-static void pack_padding(const struct llm_matrix *m, const struct llm_kernels *k, uint8_t *panel, size_t r)
-{
-    const size_t blocks = m->columns / LLM_Q8_BLOCK;
-
-    if (m->type != GGUF_TENSOR_Q8_0 || k->bias == 0)
-        return; /* fresh memory is zero */
-    uint8_t *q = panel + m->panel_bytes - blocks * k->rows * LLM_Q8_BLOCK;
-    for (size_t i = 0; i < blocks * (LLM_Q8_BLOCK / 4); i++)
-        memset(q + (i * k->rows + r) * 4, k->bias, 4);
-}
 
 static dbe_err matrix_alloc(struct llm_matrix *m, const char *name, struct dbe_diag *diag)
 {
@@ -103,7 +33,7 @@ static dbe_err matrix_alloc(struct llm_matrix *m, const char *name, struct dbe_d
 static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, size_t first, const struct llm_kernels *k,
                         struct llm_matrix *m, struct dbe_diag *diag)
 {
-    const size_t bytes = row_bytes(m);
+    const size_t bytes = quant_row_bytes(m->type, m->columns);
     BASE_AUTO_FREE uint8_t *buf = base_alloc(bytes, k->rows);
 
     if (!buf)
@@ -113,14 +43,11 @@ static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, size_
         uint8_t *panel = m->data + p * m->panel_bytes;
         DBE_TRY(gguf_read(g, t, ((uint64_t)p * k->rows + first) * bytes, buf, rows * bytes, diag));
         for (size_t r = 0; r < rows; r++) {
-            const uint8_t *src = buf + r * bytes;
-            if (!(m->type == GGUF_TENSOR_Q8_0 ? pack_row_q8(m, k, panel, r, src) : pack_row_f(m, k, panel, r, src)))
+            if (!panel_pack_row(m->type, k->bias, k->rows, m->columns, panel, r, buf + r * bytes))
                 return dbe_fail(diag, DBE_E_MODEL, "model", (size_t)t->offset,
                                 "tensor %s: row %zu holds a value that is not finite", t->name,
                                 first + p * k->rows + r);
         }
-        for (size_t r = rows; r < k->rows; r++)
-            pack_padding(m, k, panel, r);
     }
     return DBE_OK;
 }
@@ -132,8 +59,7 @@ dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, 
     dbe_err err;
 
     m.panels = (m.rows + k->rows - 1) / k->rows;
-    m.panel_bytes = t->type == GGUF_TENSOR_Q8_0 ? llm_panel_bytes_q8(k, m.columns / LLM_Q8_BLOCK)
-                                                : llm_panel_bytes_f(k, m.columns, value_bytes(t->type));
+    m.panel_bytes = panel_bytes(t->type, k->rows, m.columns);
     err = matrix_alloc(&m, t->name, diag);
     if (err == DBE_OK)
         err = pack_all(g, t, first_row, k, &m, diag);
@@ -164,28 +90,7 @@ size_t llm_matrix_bytes(const struct llm_matrix *m)
 
 void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out)
 {
-    const uint8_t *panel = m->data + row / k->rows * m->panel_bytes;
-    const size_t r = row % k->rows, blocks = m->columns / LLM_Q8_BLOCK, size = value_bytes(m->type);
-    uint16_t h;
-
-    if (m->type != GGUF_TENSOR_Q8_0) {
-        for (size_t c = 0; c < m->columns; c++) {
-            if (size == sizeof(float)) {
-                memcpy(&out[c], panel + (c * k->rows + r) * size, size);
-            } else {
-                memcpy(&h, panel + (c * k->rows + r) * size, size);
-                out[c] = half_to_f32(h);
-            }
-        }
-        return;
-    }
-    const uint8_t *q = panel + m->panel_bytes - blocks * k->rows * LLM_Q8_BLOCK;
-    for (size_t c = 0; c < m->columns; c++) {
-        const size_t b = c / LLM_Q8_BLOCK, g = c % LLM_Q8_BLOCK / 4;
-        memcpy(&h, panel + (b * k->rows + r) * 2, 2);
-        const uint8_t v = q[((b * (LLM_Q8_BLOCK / 4) + g) * k->rows + r) * 4 + c % 4] ^ k->bias;
-        out[c] = half_to_f32(h) * (float)(int8_t)v;
-    }
+    panel_row_f32(m->type, k->bias, k->rows, m->columns, m->data + row / k->rows * m->panel_bytes, row % k->rows, out);
 }
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
@@ -197,28 +102,43 @@ struct job {
     size_t prefill; /* tokens from here on go the table's own way of prefill, where it takes the matrix's type */
 };
 
+/* Tokens of a block: a multiple of the tile. */
+static size_t token_block(const struct llm_kernels *k, size_t columns)
+{
+    return BASE_MAX(CACHE_BYTES / (columns * sizeof(float) / 2), (size_t)k->tile) / k->tile * k->tile;
+}
+
 static bool takes_prefill(const struct llm_kernels *k, uint32_t type)
 {
     return type < 64 && (k->prefill_types >> type & 1) != 0;
 }
 
-/* Tokens from `t` to `end`. */
+/* Tokens from `begin` to `end`, in blocks whose activations stay in the cache. */
 static void mul_panels(const struct llm_kernels *k, const struct llm_matrix *m, size_t first, size_t panels,
-                       const struct llm_acts *a, size_t t, size_t end, float *y)
+                       const struct llm_acts *a, size_t begin, size_t end, float *y)
 {
+    const size_t rows = m->rows - first * k->rows, blocks = m->columns / LLM_Q8_BLOCK;
     const uint8_t *w = m->data + first * m->panel_bytes;
-    const size_t rows = m->rows - first * k->rows;
 
-    for (; t < end; t += TOKEN_BLOCK) {
-        const size_t n = BASE_MIN(end - t, (size_t)TOKEN_BLOCK);
+    for (size_t t = begin, n; t < end; t += n) {
+        n = BASE_MIN(end - t, token_block(k, m->columns));
         float *to = y + t * m->rows + first * k->rows;
-        if (m->type == GGUF_TENSOR_Q8_0)
-            k->gemm_q8(w, panels, rows, m->columns / LLM_Q8_BLOCK, a->q8 + t * (m->columns / LLM_Q8_BLOCK), n, to,
-                       m->rows);
-        else if (m->type == GGUF_TENSOR_F16)
-            k->gemm_f16(w, panels, rows, m->columns, a->x + t * a->columns, n, to, m->rows);
+        if (panel_is_float(m->type))
+            k->gemm_f(m->type, w, panels, rows, m->columns, a->x + t * a->columns, n, to, m->rows);
         else
-            k->gemm_f32(w, panels, rows, m->columns, a->x + t * a->columns, n, to, m->rows);
+            k->gemm_q(m->type, w, panels, rows, m->columns, a->q8 + t * blocks, n, to, m->rows);
+    }
+}
+
+/* The same in groups of panels that stay in the cache over all tokens. */
+static void mul_groups(const struct llm_kernels *k, const struct llm_matrix *m, size_t first, size_t panels,
+                       const struct llm_acts *a, size_t begin, size_t end, float *y)
+{
+    const size_t group = end - begin <= k->tile ? panels : BASE_MAX(CACHE_BYTES / m->panel_bytes, (size_t)1);
+
+    for (size_t n; panels > 0; panels -= n, first += n) {
+        n = BASE_MIN(group, panels);
+        mul_panels(k, m, first, n, a, begin, end, y);
     }
 }
 
@@ -244,24 +164,37 @@ static void run_panels(void *ctx, size_t begin, size_t end, unsigned thread)
         const struct llm_matrix *m = j->mul->m[i];
         if (begin < base + m->panels) {
             const size_t first = begin - base, last = BASE_MIN(end - base, m->panels);
-            const size_t direct = takes_prefill(j->k, m->type) ? j->prefill : j->acts->tokens;
-            mul_panels(j->k, m, first, last - first, j->acts, 0, direct, j->mul->y[i]);
-            if (direct < j->acts->tokens)
+            mul_groups(j->k, m, first, last - first, j->acts, 0, j->prefill, j->mul->y[i]);
+            if (j->prefill == j->acts->tokens)
+                ;
+            else if (takes_prefill(j->k, m->type))
                 prefill_panels(j, m, first, last - first, j->mul->y[i]);
+            else
+                mul_groups(j->k, m, first, last - first, j->acts, j->prefill, j->acts->tokens, j->mul->y[i]);
             begin = base + last;
         }
         base += m->panels;
     }
 }
 
+static size_t tiles(const struct llm_kernels *k, size_t tokens)
+{
+    return (tokens + k->tile - 1) / k->tile;
+}
+
+/* Items are tiles of the tokens before j->prefill, then of those from it on. */
 static void run_quantise(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     const struct job *j = ctx;
-    const size_t blocks = j->acts->columns / LLM_Q8_BLOCK;
+    const struct llm_acts *a = j->acts;
+    const size_t blocks = a->columns / LLM_Q8_BLOCK, tile = j->k->tile, early = tiles(j->k, j->prefill);
 
     (void)thread;
-    for (size_t t = begin; t < end; t++)
-        j->k->quantise(j->acts->x + t * j->acts->columns, blocks, j->acts->q8 + t * blocks);
+    for (size_t i = begin; i < end; i++) {
+        const size_t t = i < early ? i * tile : j->prefill + (i - early) * tile;
+        const size_t n = BASE_MIN((i < early ? j->prefill : a->tokens) - t, tile);
+        j->k->quantise(a->x + t * a->columns, n, blocks, a->q8 + t * blocks);
+    }
 }
 
 /* Items are the tokens from j->prefill on. */
@@ -278,17 +211,17 @@ static void run_to_bf16(void *ctx, size_t begin, size_t end, unsigned thread)
 void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul, const struct llm_acts *acts)
 {
     struct job j = {k, mul, acts, k->prefill && acts->bf16 ? BASE_MIN(acts->decode, acts->tokens) : acts->tokens};
-    size_t panels = 0, q8 = 0; /* q8: tokens that are wanted quantised */
+    size_t panels = 0, q8 = 0; /* q8: tiles that are wanted quantised */
     bool bf16 = false;
 
     for (size_t i = 0; i < mul->count; i++) {
         const bool prefill = takes_prefill(k, mul->m[i]->type);
         panels += mul->m[i]->panels;
         bf16 = bf16 || prefill;
-        if (mul->m[i]->type == GGUF_TENSOR_Q8_0)
-            q8 = BASE_MAX(q8, prefill ? j.prefill : acts->tokens);
+        if (!panel_is_float(mul->m[i]->type))
+            q8 = BASE_MAX(q8, tiles(k, j.prefill) + (prefill ? 0 : tiles(k, acts->tokens - j.prefill)));
     }
-    llm_pool_run(pool, q8, 16, run_quantise, &j);
+    llm_pool_run(pool, q8, 2, run_quantise, &j);
     if (bf16)
         llm_pool_run(pool, acts->tokens - j.prefill, 16, run_to_bf16, &j);
     const size_t macs = panels * k->rows * acts->columns * acts->tokens;
