@@ -19,7 +19,7 @@ static const char usage[] =
     "  perplexity FILE [--ctx TOKENS] [--json]\n"
     "  bench      [-p PROMPT_TOKENS] [-n TOKENS] [--lookup TOKENS] [--json]\n"
     "  quantize   IN.gguf OUT.gguf [--min-retention 0.95] [--text FILE] [--json]   exit 3: too little kept\n"
-    "common: -t THREADS, --kernel NAME\n";
+    "common: -t THREADS, --kernel NAME, --kv-type f16|int8, --kv-mib MIB\n";
 
 int tool_usage(void)
 {
@@ -35,7 +35,10 @@ int tool_fail(dbe_err err, const struct dbe_diag *diag)
 
 struct llm_model *tool_load(const struct tool_args *args)
 {
-    const struct llm_model_params params = {.threads = args->threads, .kernel = args->kernel};
+    const struct llm_model_params params = {.threads = args->threads,
+                                            .kernel = args->kernel,
+                                            .kv_type = args->kv_type,
+                                            .kv_budget_bytes = (size_t)args->kv_mib << 20};
     struct dbe_diag diag = {0};
     struct llm_model *m;
     dbe_err err;

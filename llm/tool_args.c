@@ -75,8 +75,9 @@ static bool set_text(struct tool_args *a, const char *name, const char *value)
     const struct {
         const char *name;
         const char **to;
-    } texts[] = {{"-m", &a->model},  {"--model", &a->model},   {"--system", &a->system}, {"--tokens", &a->tokens},
-                 {"--out", &a->out}, {"--kernel", &a->kernel}, {"--prompt", &a->prompt}, {"--text", &a->text}};
+    } texts[] = {{"-m", &a->model},        {"--model", &a->model}, {"--system", &a->system},
+                 {"--tokens", &a->tokens}, {"--out", &a->out},     {"--kernel", &a->kernel},
+                 {"--prompt", &a->prompt}, {"--text", &a->text},   {"--kv-type", &a->kv_type}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++)
         if (strcmp(name, texts[i].name) == 0) {
@@ -98,6 +99,7 @@ static bool set_number(struct tool_args *a, const char *name, const char *value)
     } numbers[] = {
         {"-n", 0, 1e9, &a->n, NULL, NULL},
         {"-t", 0, LLM_THREADS_MAX, &a->threads, NULL, NULL},
+        {"--kv-mib", 1, 1 << 30, &a->kv_mib, NULL, NULL},
         {"--ctx", 2, 1e9, &a->ctx, NULL, NULL},
         {"--top-k", 0, 1e9, &s->top_k, NULL, NULL},
         {"--lookup", 0, 1e3, &s->lookup_tokens, NULL, NULL},

@@ -44,7 +44,7 @@ struct worker_req { /* one chat between request and last answer */
 
 struct worker {
     /* parameters */
-    char model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65];
+    char model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65], kv_type[9];
     uint64_t threads, memory_budget_mib, kv_budget_mib, max_sessions, queue_max, ctx_max;
     double temperature, top_p;
     /* the model */
@@ -311,6 +311,7 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
 {
     struct llm_model_params params = {.threads = (unsigned)w->threads,
                                       .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
+                                      .kv_type = w->kv_type,
                                       .memory_budget_bytes = w->memory_budget_mib << 20,
                                       .n_ctx_max = (uint32_t)w->ctx_max};
     struct dbe_diag why = {0};
@@ -470,6 +471,12 @@ static const struct svc_param params[] = {
      .max = 1 << 20,
      FIELD(kv_budget_mib),
      .doc = "memory for the KV caches of all sessions"},
+    {.key = "kv-type",
+     .unit = "type",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "f16",
+     FIELD(kv_type),
+     .doc = "values of the KV caches: f16, or int8 for half the memory"},
     {.key = "max-sessions",
      .unit = "sessions",
      .kind = SVC_PARAM_UINT,
