@@ -8,7 +8,7 @@
  *
  * Use: llm_model_load -> llm_chat_render -> llm_session_new (admission: nothing is computed before it said yes)
  *      -> llm_session_step until piece.done -> llm_session_free -> llm_model_free.
- * One step is one chunk of the prompt or one new token, so a caller may interleave many sessions over one model.
+ * One step is one chunk of the prompt or one new token; llm_batch_step takes one of many sessions in one forward pass.
  *
  * Threads: a model may be used from several threads: steps of its sessions take turns inside (each step itself runs
  * on the model's thread pool). One session belongs to one thread at a time; llm_session_cancel alone may be called
@@ -27,6 +27,7 @@
 /* Named maxima of the public interface. */
 enum {
     LLM_THREADS_MAX = 64,
+    LLM_SESSIONS_MAX = 128,   /* of one batch step               */
     LLM_STOPS_MAX = 16,       /* stop strings a session          */
     LLM_STOP_BYTES_MAX = 256, /* bytes of one stop string        */
     LLM_MESSAGES_MAX = 1024,  /* messages of one chat            */
@@ -171,12 +172,27 @@ enum llm_finish {
     LLM_FINISH_LENGTH    /* max_tokens or the context is used up */
 };
 
+struct llm_logprob {
+    int32_t id;
+    float logprob;
+};
+
+/* A token of the answer. Probabilities are of the model's own logits, before biases, penalties and all else. */
+struct llm_token_prob {
+    int32_t id;
+    float logprob; /* 0 unless asked for; -INFINITY: its logit is not finite */
+    uint32_t top_count;
+    struct llm_logprob top[LLM_LOGPROBS_MAX - 1]; /* the likeliest beside the chosen one, best first */
+};
+
 /* What one step gave. */
 struct llm_piece {
     const char *text;       /* whole UTF-8 characters, may be empty; valid until the next call on this session */
     size_t text_len;        /* bytes */
     bool done;              /* nothing follows */
     enum llm_finish finish; /* set when done */
+    const struct llm_token_prob *probs; /* of the tokens that this step added; valid as long as the text */
+    size_t prob_count;
 };
 
 /* Bytes that a session of `n_tokens` (prompt and answer together) would take from the budget. */
@@ -191,9 +207,18 @@ dbe_err llm_session_new(struct llm_model *model, const int32_t *prompt, size_t p
 /* Takes NULL. The KV cache is wiped before its memory is given back. */
 void llm_session_free(struct llm_session *session);
 
-/* One chunk of the prompt, or one token. E_CANCELLED after llm_session_cancel; E_STATE when it was done before. */
+/* Move `count` <= LLM_SESSIONS_MAX different sessions of `model` on in one forward pass: each that is past its prompt by
+ * a token (or several, when guesses were right), the others by rows of their prompts as far as there is room, shared
+ * out fairly: among the salts first, then among the sessions of one. For session i either pieces[i] is filled and
+ * errs[i] is DBE_OK, or errs[i] says why not: E_CANCELLED after llm_session_cancel; E_STATE when it was done before;
+ * E_NOMEM. One session's error does not touch the others. A session's text is the same whatever else is in the batch.
+ * E_ARGUMENT: too many sessions, or one of another model. */
+dbe_err llm_batch_step(struct llm_model *model, struct llm_session *const *sessions, size_t count,
+                       struct llm_piece *pieces, dbe_err *errs) DBE_MUST_CHECK;
+/* The same for one session alone. */
 dbe_err llm_session_step(struct llm_session *session, struct llm_piece *out) DBE_MUST_CHECK;
-/* Ends the session at its next step, and a step that runs now between two layers. Any thread. */
+/* Ends the session at its next step; a step that runs now ends between two layers if no other session is in it. Any
+ * thread. */
 void llm_session_cancel(struct llm_session *session);
 
 uint32_t llm_session_prompt_tokens(const struct llm_session *session);    /* of the prompt                     */

@@ -3,7 +3,7 @@
  * model.c - from a checked GGUF container to a model that can run: family and shape (shape.c), tensors (weights.c),
  * vocabulary, threads; and the vocabulary's public face.
  */
-#include "model.h"
+#include "batch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -76,6 +76,8 @@ static dbe_err load_all(const struct gguf *g, const struct llm_model_params *par
     dbe_err err = llm_pool_new(params->threads ? params->threads : llm_pool_cpus(), &m->pool);
     if (err == DBE_OK)
         err = llm_work_init(m);
+    if (err == DBE_OK)
+        err = llm_batch_new(m, &m->batch);
     if (err != DBE_OK)
         return dbe_fail(diag, err, "model", 0, "no memory or threads to run the model");
     DBE_TRY(llm_budget_check(m, g, params, diag));
@@ -138,6 +140,7 @@ void llm_model_free(struct llm_model *m)
     base_free(m->rope.inv_freq);
     llm_matrix_free(&m->embd);
     llm_matrix_free(&m->output);
+    llm_batch_free(m->batch);
     llm_work_free(&m->work);
     llm_kv_pool_free(&m->kv_pool);
     llm_pool_free(m->pool);

@@ -76,6 +76,7 @@ struct llm_model {
     struct llm_rope rope;
     struct llm_layer *layers;
     struct llm_work work;
+    struct llm_batch *batch; /* of sessions, see batch.h */
     struct llm_kv_pool kv_pool;
     struct {
         _Atomic uint64_t passes, decode_passes, decode_rows, prefill_rows;

@@ -494,13 +494,13 @@ static double likeliest(const struct llm_sampler *s, const float *logits, size_t
 }
 
 void llm_sample(const struct llm_sampler *s, const float *logits, size_t n, const uint32_t *allowed,
-                struct sampler_scratch *w, struct llm_sampled *out)
+                struct sampler_scratch *w, struct llm_token_prob *out)
 {
     struct sampler_candidate top[LLM_LOGPROBS_MAX];
     size_t top_count = 0;
     double sum = 0;
 
-    *out = (struct llm_sampled){0};
+    *out = (struct llm_token_prob){0};
     if (s->logprobs > 0)
         sum = likeliest(s, logits, n, w, top, &top_count);
     take(logits, n, w->z);

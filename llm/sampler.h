@@ -50,18 +50,6 @@ struct sampler_scratch {
 dbe_err llm_sampler_scratch_init(size_t n, struct sampler_scratch *out) DBE_MUST_CHECK;
 void llm_sampler_scratch_fini(struct sampler_scratch *scratch); /* takes a zeroed one */
 
-struct llm_logprob {
-    int32_t id;
-    float logprob;
-};
-
-struct llm_sampled {
-    int32_t id;
-    float logprob; /* of the model's own logits, before everything above; 0 unless asked for, -INFINITY: not finite */
-    uint32_t top_count;
-    struct llm_logprob top[LLM_LOGPROBS_MAX - 1]; /* the likeliest beside the chosen one, best first */
-};
-
 /* Check and copy what of the parameters is for sampling. `tokens_max`: tokens of prompt and answer together that will
  * be noted at most. E_ARGUMENT names the parameter; E_NOMEM. */
 dbe_err llm_sampler_init(const struct llm_session_params *params, uint32_t n_vocab, size_t tokens_max,
@@ -74,6 +62,6 @@ void llm_sampler_note(struct llm_sampler *s, int32_t id, bool is_prompt);
 /* Pick from n <= scratch->n logits, n >= 1. `allowed` has a bit for each token (bit i % 32 of word i / 32), NULL: all
  * are allowed; at least one must be. The caller notes the token. */
 void llm_sample(const struct llm_sampler *s, const float *logits, size_t n, const uint32_t *allowed,
-                struct sampler_scratch *scratch, struct llm_sampled *out);
+                struct sampler_scratch *scratch, struct llm_token_prob *out);
 
 #endif

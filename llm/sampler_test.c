@@ -38,7 +38,7 @@ static void count_draws(const struct llm_session_params *p, const float *logits,
 {
     struct llm_sampler s;
     struct sampler_scratch w;
-    struct llm_sampled out;
+    struct llm_token_prob out;
 
     assert_int_equal(llm_sampler_init(p, (uint32_t)n, 16, &s, NULL), DBE_OK);
     assert_int_equal(llm_sampler_scratch_init(n, &w), DBE_OK);
@@ -199,7 +199,7 @@ static int32_t after(const struct llm_session_params *p, const float *logits, si
 {
     struct llm_sampler s;
     struct sampler_scratch w;
-    struct llm_sampled out;
+    struct llm_token_prob out;
 
     assert_int_equal(llm_sampler_init(p, (uint32_t)n, 8, &s, NULL), DBE_OK);
     assert_int_equal(llm_sampler_scratch_init(n, &w), DBE_OK);
@@ -263,7 +263,7 @@ static void log_probabilities(void **state)
     const struct llm_session_params p = {.logprobs = 3, .biases = &bias, .bias_count = 1};
     struct llm_sampler s;
     struct sampler_scratch w;
-    struct llm_sampled out;
+    struct llm_token_prob out;
 
     (void)state;
     assert_int_equal(llm_sampler_init(&p, 5, 0, &s, NULL), DBE_OK);
@@ -290,7 +290,7 @@ static void positions_repeat(void **state)
     static float logits[WIDE];
     struct llm_sampler s;
     struct sampler_scratch w;
-    struct llm_sampled a[8], b;
+    struct llm_token_prob a[8], b;
 
     (void)state;
     for (size_t i = 0; i < WIDE; i++)

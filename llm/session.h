@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * session.h - a session inside the engine: what batch.c moves on and session.c hands out.
+ */
+#ifndef LLM_SESSION_H
+#define LLM_SESSION_H
+
+#include "model.h"
+#include "sampler.h"
+#include "text.h"
+
+struct llm_session {
+    struct llm_model *model;
+    struct llm_kv kv;
+    int32_t *tokens; /* [prompt_count + max_tokens]: the prompt, then the answer; the last one is not computed yet */
+    uint32_t prompt_count, prefilled, answered, max_tokens;
+    uint32_t chunk; /* prompt tokens a pass at most */
+    struct llm_sampler sampler;
+    struct llm_token_prob *probs; /* of this step's tokens */
+    struct llm_text text;
+    uint8_t salt[LLM_SALT_BYTES];
+    bool has_salt, ignore_eos, done;
+    uint64_t turn;   /* when rows of its prompt were computed last, in the clock of the batch */
+    uint32_t joined; /* rows of logits asked for in the batch */
+    bool in_pass;    /* under the batch's lock */
+    atomic_bool cancel;
+};
+
+#endif
