@@ -43,7 +43,7 @@ dbe_err llm_work_init(struct llm_model *m)
     if (!w->x || !w->h || !w->q || !w->k || !w->v || !w->a || !w->gate || !w->up || !w->rope || !w->attn || !w->q8)
         return DBE_E_NOMEM;
     if (m->kernels->prefill) {
-        w->bf16 = take(w, widest * LLM_BATCH_MAX, sizeof(uint16_t));
+        w->bf16 = take(w, llm_prefill_values(LLM_BATCH_MAX, widest), sizeof(uint16_t));
         if (!w->bf16)
             return DBE_E_NOMEM;
     }

@@ -120,17 +120,23 @@ static bool usable(void)
     return kern_x86_cpu().avx512vnni;
 }
 
-const struct llm_kernels llm_kernels_avx512 = {
-    .name = "avx512-vnni",
-    .rows = Q_ROWS,
-    .bias = 0x80,
-    .usable = usable,
-    .tile = Q_TILE,
-    .gemm_q = gemm_q,
-    .gemm_f = gemm_f,
-    .quantise = quantise,
-    KERN_AVX2_SLOTS,
+/* Slots that both tables of this file fill alike. */
+#define SLOTS                                                                                                          \
+    .rows = Q_ROWS, .bias = 0x80, .tile = Q_TILE, .gemm_q = gemm_q, .gemm_f = gemm_f, .quantise = quantise,            \
+    KERN_AVX2_SLOTS
+
+const struct llm_kernels llm_kernels_avx512 = {.name = "avx512-vnni", .usable = usable, SLOTS};
+
+#ifndef KERN_EMULATED
+const struct llm_kernels llm_kernels_amx = {
+    .name = "amx",
+    .usable = kern_amx_usable,
+    .prefill_types = KERN_AMX_TYPES,
+    .prefill = kern_amx_prefill,
+    .to_bf16 = kern_amx_to_bf16,
+    SLOTS,
 };
+#endif
 #else
 typedef int kern_avx512_is_for_x86;
 #endif

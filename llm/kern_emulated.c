@@ -76,4 +76,22 @@ static inline simde__m512i kern_srai(simde__m512i v, unsigned n)
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps(v) kern_cvtepi32_ps(v)
 
+#ifdef KERN_TILES
+#include "tile_emulated.h"
+
+static inline simde__m512i kern_bf16_32(simde__m512 low, simde__m512 high, size_t apart)
+{
+    float f[32];
+    uint16_t out[32];
+
+    simde_mm512_storeu_ps(f, low);
+    simde_mm512_storeu_ps(f + 16, high);
+    for (size_t i = 0; i < 32; i++)
+        out[apart == 1 ? i : i % 16 * 2 + i / 16] = tile_emulated_bf16(f[i]);
+    return simde_mm512_loadu_si512(out);
+}
+#define KERN_BF16_32(low, high) kern_bf16_32((low), (high), 1)
+#define KERN_BF16_PAIRS(even, odd) kern_bf16_32((even), (odd), 2)
+#endif
+
 #include KERN_SOURCE

@@ -22,6 +22,12 @@ void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);
 void kern_avx2_softmax(float *x, size_t n);
 void kern_avx2_silu_mul(float *gate, const float *up, size_t n);
 
+/* What the table "amx" has of its own. Floats stay floats: prefill does not take F32. */
+#define KERN_AMX_TYPES (UINT64_C(1) << GGUF_TENSOR_Q8_0 | UINT64_C(1) << GGUF_TENSOR_F16)
+llm_prefill_fn kern_amx_prefill;
+void kern_amx_to_bf16(const float *x, size_t tokens, size_t columns, uint16_t *out);
+bool kern_amx_usable(void);
+
 /* Slots that all three tables fill alike. */
 #define KERN_AVX2_SLOTS                                                                                                \
     .scores_f16 = kern_avx2_scores_f16, .mix_f16 = kern_avx2_mix_f16, .to_f16 = kern_avx2_to_f16,                      \

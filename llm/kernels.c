@@ -150,6 +150,7 @@ const struct llm_kernels *const *llm_kernels_all(void)
 {
     static const struct llm_kernels *const all[] = {
 #if defined(__x86_64__)
+        &llm_kernels_amx,
         &llm_kernels_avx512,
         &llm_kernels_avxvnni,
         &llm_kernels_avx2,

@@ -46,10 +46,20 @@ typedef void llm_gemm_q_fn(uint32_t type, const uint8_t *w, size_t panels, size_
 typedef void llm_gemm_f_fn(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns,
                            const float *x, size_t tokens, float *y, size_t y_stride);
 
+enum { LLM_PREFILL_TOKENS = 16, LLM_PREFILL_STEP = 32 };
+
+/* Values of the activations of `tokens` in tiles. */
+static inline size_t llm_prefill_values(size_t tokens, size_t columns)
+{
+    return (tokens + LLM_PREFILL_TOKENS - 1) / LLM_PREFILL_TOKENS * LLM_PREFILL_TOKENS *
+           ((columns + LLM_PREFILL_STEP - 1) / LLM_PREFILL_STEP * LLM_PREFILL_STEP);
+}
+
 struct llm_kernels;
-/* The same of rows of a prompt, where a table has another way for many tokens at once: activations are bfloat16,
- * x[tokens][columns]; `type` is the weights' (enum gguf_tensor_type) in this table's packed form. `scratch` has
- * LLM_SCRATCH_BYTES, aligned to 64. A result must not depend on `tokens` or on the other tokens. */
+/* The same of rows of a prompt, where a table has another way for many tokens at once: activations are bfloat16 in tiles,
+ * x[tokens / 16][columns / 32][16][32], both rounded up and filled with zeros, so that all threads read them in sequence
+ * whatever the number of columns. `type` is the weights' (enum gguf_tensor_type) in this table's packed form. `scratch`
+ * has LLM_SCRATCH_BYTES, aligned to 64. A result must not depend on `tokens` or on the other tokens. */
 typedef void llm_prefill_fn(const struct llm_kernels *k, uint32_t type, const uint8_t *w, size_t panels,
                             size_t rows_left, size_t columns, const uint16_t *x, size_t tokens, float *y,
                             size_t y_stride, void *scratch);
@@ -64,7 +74,8 @@ struct llm_kernels {
     llm_gemm_f_fn *gemm_f;   /* of F32, F16, BF16 */
     uint64_t prefill_types;  /* bit `type`: `prefill` takes it */
     llm_prefill_fn *prefill; /* or NULL: prompts are computed as all else is */
-    void (*to_bf16)(const float *x, size_t n, uint16_t *out); /* not NULL where prefill is not */
+    /* x[tokens][columns] in tiles; not NULL where prefill is not */
+    void (*to_bf16)(const float *x, size_t tokens, size_t columns, uint16_t *out);
     void (*quantise)(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out); /* in tiles */
     /* attention of one head over `count` cached positions of `d` values each: out[p] = scale * (k[p] . q) ... */
     void (*scores_f16)(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
@@ -82,7 +93,7 @@ const struct llm_kernels *const *llm_kernels_all(void);
 
 extern const struct llm_kernels llm_kernels_portable;
 #if defined(__x86_64__)
-extern const struct llm_kernels llm_kernels_avx2, llm_kernels_avxvnni, llm_kernels_avx512;
+extern const struct llm_kernels llm_kernels_avx2, llm_kernels_avxvnni, llm_kernels_avx512, llm_kernels_amx;
 #endif
 
 #endif

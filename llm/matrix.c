@@ -9,6 +9,7 @@
 enum {
     HUGE_BYTES = 2 << 20,
     SERIAL_MACS = 256 << 10, /* below this a hand-over to another thread costs more than it saves */
+    PREFILL_PANELS = 16,     /* of a piece of rows of prompts, where there are enough for all threads */
     CACHE_BYTES = 256 << 10  /* of weights, and of activations, to stay in the second-level cache */
 };
 
@@ -149,8 +150,7 @@ static void prefill_panels(const struct job *j, const struct llm_matrix *m, size
     const struct llm_acts *a = j->acts;
 
     j->k->prefill(j->k, m->type, m->data + first * m->panel_bytes, panels, m->rows - first * j->k->rows, m->columns,
-                  a->bf16 + j->prefill * a->columns, a->tokens - j->prefill,
-                  y + j->prefill * m->rows + first * j->k->rows, m->rows, scratch);
+                  a->bf16, a->tokens - j->prefill, y + j->prefill * m->rows + first * j->k->rows, m->rows, scratch);
 }
 
 /* Items are the panels of all matrices, one after the other. */
@@ -197,15 +197,26 @@ static void run_quantise(void *ctx, size_t begin, size_t end, unsigned thread)
     }
 }
 
-/* Items are the tokens from j->prefill on. */
+/* Items are tiles of the tokens from j->prefill on. */
 static void run_to_bf16(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     const struct job *j = ctx;
     const struct llm_acts *a = j->acts;
-    const size_t at = (j->prefill + begin) * a->columns;
+    const size_t first = begin * LLM_PREFILL_TOKENS, last = BASE_MIN(end * LLM_PREFILL_TOKENS, a->tokens - j->prefill);
 
     (void)thread;
-    j->k->to_bf16(a->x + at, (end - begin) * a->columns, a->bf16 + at);
+    j->k->to_bf16(a->x + (j->prefill + first) * a->columns, last - first, a->columns,
+                  a->bf16 + llm_prefill_values(first, a->columns));
+}
+
+/* Panels handed out at once. Threads that are slower than others should get fewer, so pieces are small; but rows of
+ * prompts read all activations again for each piece, and by pairs of panels. */
+static size_t panel_grain(size_t panels, size_t threads, bool prefill)
+{
+    const size_t fine = BASE_MAX((panels + threads * 4 - 1) / (threads * 4), (size_t)1);
+    const size_t coarse = BASE_MIN((panels + threads - 1) / threads, (size_t)PREFILL_PANELS);
+
+    return prefill ? (BASE_MAX(fine, coarse) + 1) / 2 * 2 : fine;
 }
 
 void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul, const struct llm_acts *acts)
@@ -223,9 +234,9 @@ void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct ll
     }
     llm_pool_run(pool, q8, 2, run_quantise, &j);
     if (bf16)
-        llm_pool_run(pool, acts->tokens - j.prefill, 16, run_to_bf16, &j);
+        llm_pool_run(pool, (acts->tokens - j.prefill + LLM_PREFILL_TOKENS - 1) / LLM_PREFILL_TOKENS, 1, run_to_bf16,
+                     &j);
     const size_t macs = panels * k->rows * acts->columns * acts->tokens;
-    const size_t pieces = (size_t)llm_pool_threads(pool) * 4;
-    const size_t grain = macs < SERIAL_MACS ? panels : BASE_MAX((panels + pieces - 1) / pieces, (size_t)1);
-    llm_pool_run(pool, panels, grain, run_panels, &j);
+    const size_t grain = panel_grain(panels, llm_pool_threads(pool), bf16 && j.prefill < acts->tokens);
+    llm_pool_run(pool, panels, macs < SERIAL_MACS ? panels : grain, run_panels, &j);
 }

@@ -57,7 +57,7 @@ struct llm_work {
     float *rope;          /* [rope.dims / 2][2] cosine and sine of the row's position */
     float *attn;          /* [threads][llm_attend_floats] */
     struct llm_q8 *q8;    /* [widest / 32] */
-    uint16_t *bf16;       /* [widest]; NULL where the kernels want none */
+    uint16_t *bf16;       /* in tiles; NULL where the kernels want none */
     size_t decode;        /* leading decode rows of this pass */
     uint64_t bytes;       /* of all of these */
 };
