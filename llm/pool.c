@@ -139,6 +139,7 @@ dbe_err llm_pool_new(unsigned threads, struct llm_pool **ret)
         return DBE_E_NOMEM;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
+    atomic_store(&p->grain, 1); /* with 0, the closed ticket before the first job would stand for item 0 */
     p->threads = BASE_MIN(BASE_MAX(threads, 1U), (unsigned)POOL_MAX);
     for (unsigned i = 1; i < p->threads; i++) {
         p->workers[i] = (struct worker){.pool = p, .index = i};

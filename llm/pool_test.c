@@ -50,6 +50,30 @@ static void every_item_once(void **state)
     llm_pool_free(pool);
 }
 
+/* The first job of a pool meets threads that have seen none yet. */
+static void first_jobs(void **state)
+{
+    enum { POOLS = 2000 };
+    static struct job job;
+
+    (void)state;
+    for (unsigned n = 0; n < POOLS; n++) {
+        struct llm_pool *pool;
+        job.threads = 3;
+        job.items = 2 + n % 20;
+        for (size_t i = 0; i < ITEMS_MAX; i++)
+            atomic_store(&job.count[i], 0);
+        assert_int_equal(llm_pool_new(3, &pool), DBE_OK);
+        for (unsigned spin = 0; spin < n % 500; spin++)
+            (void)atomic_load(&job.wrong); /* meet them at different moments */
+        llm_pool_run(pool, job.items, 1, run, &job);
+        for (size_t i = 0; i < job.items; i++)
+            assert_int_equal(atomic_load(&job.count[i]), 1);
+        assert_false(atomic_load(&job.wrong));
+        llm_pool_free(pool);
+    }
+}
+
 static void no_memory_is_an_answer(void **state)
 {
     struct llm_pool *pool;
@@ -66,9 +90,8 @@ int main(void)
 {
     static unsigned one = 1, two = 2, five = 5;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(every_item_once, &one),
-        cmocka_unit_test_prestate(every_item_once, &two),
-        cmocka_unit_test_prestate(every_item_once, &five),
+        cmocka_unit_test_prestate(every_item_once, &one),  cmocka_unit_test_prestate(every_item_once, &two),
+        cmocka_unit_test_prestate(every_item_once, &five), cmocka_unit_test(first_jobs),
         cmocka_unit_test(no_memory_is_an_answer),
     };
 
