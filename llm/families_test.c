@@ -108,6 +108,8 @@ static void soft_caps(void **state)
     other = s;
     other.final_softcap = 30;
     expect_matters(&s, &other);
+    s.n_layers = 46; /* 27B */
+    expect_close(&s, CLOSE);
 }
 
 /* Each scaling on both kinds of pairs. */

@@ -545,7 +545,7 @@ static inline void tg_pad(struct base_buf *b, uint32_t alignment)
 /* The file with the vocabulary above. `ret_meta` (may be NULL): where the tensors' data begin. */
 static inline void tg_build(const struct tg_shape *s, struct base_buf *out, size_t *ret_meta)
 {
-    struct tg_tensor t[256];
+    struct tg_tensor t[768];
     struct base_buf kvs;
     uint32_t count = 0;
     uint64_t offset = 0;

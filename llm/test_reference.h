@@ -126,6 +126,8 @@ static inline void ref_attend(const struct tg_shape *s, unsigned layer, const st
                               const double *q, double *out)
 {
     const size_t d = tg_head_dim(s), group = s->n_heads / s->n_kv_heads;
+    const bool gemma2_27b = tg_is(s, "gemma2") && s->n_layers == 46; /* the one that scales by width / heads */
+    const double root = sqrt(gemma2_27b ? s->n_embd / s->n_heads : (double)d);
     double p[TOKENS];
 
     for (size_t h = 0; h < s->n_heads; h++) {
@@ -134,7 +136,7 @@ static inline void ref_attend(const struct tg_shape *s, unsigned layer, const st
         for (size_t t = 0; t <= pos; t++) {
             double dot = 0;
             for (size_t i = 0; i < d; i++)
-                dot += q[h * d + i] * cache->k[t][at + i] / sqrt((double)d);
+                dot += q[h * d + i] * cache->k[t][at + i] / root;
             p[t] = ref_sees(s, layer, pos, t) ? ref_cap(dot, (double)s->attn_softcap) : -INFINITY;
             max = fmax(max, p[t]);
         }
