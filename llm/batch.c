@@ -35,8 +35,7 @@ struct llm_batch {
     uint64_t served[LLM_SESSIONS_MAX]; /* of a tenant: its latest turn */
     size_t slot_count, row_count, logits_used;
     uint64_t clock; /* grants so far */
-    _Atomic uint64_t passes;
-    float *logits; /* [logits_rows][n_vocab] */
+    float *logits;  /* [logits_rows][n_vocab] */
     uint32_t logits_rows;
     uint64_t joined;                 /* rows that sessions asked for */
     struct sampler_scratch *scratch; /* [threads] */
@@ -76,11 +75,6 @@ void llm_batch_free(struct llm_batch *b)
     base_free(b->logits);
     pthread_mutex_destroy(&b->lock);
     base_free(b);
-}
-
-uint64_t llm_batch_passes(const struct llm_batch *b)
-{
-    return atomic_load(&b->passes);
 }
 
 /* Room for `rows` rows of logits at least; what they hold is of no use between two passes. */
@@ -223,6 +217,14 @@ static bool computes_for(const struct slot *other, const struct slot *slot)
     return same_salt(o, s) && memcmp(o->tokens, s->tokens, end * sizeof *s->tokens) == 0;
 }
 
+static void take_cached(struct llm_model *m, struct llm_session *s)
+{
+    const uint32_t done = llm_prefix_take(m, s->salt, s->tokens, s->prompt_count, s->prefilled, &s->kv);
+
+    s->cached += done - s->prefilled;
+    s->prefilled = done;
+}
+
 /* Take what the prefix cache has for sessions in their prompts, and find their tenants. */
 static void look_at_prompts(struct llm_model *m)
 {
@@ -231,7 +233,7 @@ static void look_at_prompts(struct llm_model *m)
     for (uint32_t i = 0; i < b->slot_count; i++) {
         struct llm_session *s = b->slots[i].s;
         if (in_prompt(s) && s->has_salt)
-            s->prefilled = llm_prefix_take(m, s->salt, s->tokens, s->prompt_count, s->prefilled, &s->kv);
+            take_cached(m, s);
     }
     for (uint32_t i = 0; i < b->slot_count; i++) {
         struct slot *t = &b->slots[i];
@@ -368,10 +370,8 @@ static void pass(struct llm_model *m)
 
     plan_decode(m);
     plan_prompts(m);
-    if (b->row_count > 0) {
-        atomic_fetch_add(&b->passes, 1);
+    if (b->row_count > 0)
         err = llm_forward(m, b->rows, b->row_count, &b->stop);
-    }
     if (err == DBE_OK)
         note_prompts(m);
     leave_pass(b);

@@ -23,7 +23,5 @@ dbe_err llm_batch_join(struct llm_session *session, uint32_t rows) DBE_MUST_CHEC
 /* Takes one that never joined. */
 void llm_batch_leave(struct llm_session *session);
 void llm_batch_cancel(struct llm_session *session);
-/* Forward passes so far. */
-uint64_t llm_batch_passes(const struct llm_batch *batch);
 
 #endif

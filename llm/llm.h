@@ -223,6 +223,7 @@ void llm_session_cancel(struct llm_session *session);
 
 uint32_t llm_session_prompt_tokens(const struct llm_session *session);    /* of the prompt                     */
 uint32_t llm_session_prefilled_tokens(const struct llm_session *session); /* of the prompt, computed so far    */
+uint32_t llm_session_cached_tokens(const struct llm_session *session);    /* of these, by others with its salt */
 uint32_t llm_session_answer_tokens(const struct llm_session *session);    /* new ones so far                   */
 
 /* ---- tools ------------------------------------------------------------------------------------------------------- */

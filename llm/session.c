@@ -48,7 +48,10 @@ static dbe_err session_fill(struct llm_session *s, const int32_t *prompt, const 
     if (!s->tokens || !s->probs || llm_batch_join(s, 1) != DBE_OK)
         return dbe_fail(diag, DBE_E_NOMEM, "session", 0, "no memory for a session");
     memcpy(s->tokens, prompt, s->prompt_count * sizeof *prompt);
-    return llm_prefix_admit(s->model, p->salt, prompt, s->prompt_count, (uint32_t)tokens, &s->kv, &s->prefilled, diag);
+    DBE_TRY(
+        llm_prefix_admit(s->model, p->salt, prompt, s->prompt_count, (uint32_t)tokens, &s->kv, &s->prefilled, diag));
+    s->cached = s->prefilled;
+    return DBE_OK;
 }
 
 dbe_err llm_session_new(struct llm_model *m, const int32_t *prompt, size_t count,
@@ -122,6 +125,11 @@ uint32_t llm_session_prompt_tokens(const struct llm_session *s)
 uint32_t llm_session_prefilled_tokens(const struct llm_session *s)
 {
     return s->prefilled;
+}
+
+uint32_t llm_session_cached_tokens(const struct llm_session *s)
+{
+    return s->cached;
 }
 
 uint32_t llm_session_answer_tokens(const struct llm_session *s)

@@ -14,7 +14,8 @@ struct llm_session {
     struct llm_kv kv;
     int32_t *tokens; /* [prompt_count + max_tokens]: the prompt, then the answer; the last one is not computed yet */
     uint32_t prompt_count, prefilled, answered, max_tokens;
-    uint32_t chunk; /* prompt tokens a pass at most */
+    uint32_t cached; /* of the prefilled ones, not computed by this session */
+    uint32_t chunk;  /* prompt tokens a pass at most */
     struct llm_sampler sampler;
     struct llm_token_prob *probs; /* of this step's tokens */
     struct llm_text text;

@@ -3,12 +3,12 @@
  * engine.c - the worker's computing thread and the hand-over between it and the event loop.
  *
  *   submit -> QUEUED -> ADMITTED -> RUNNING -> ENDED -> taken
- *                (render, KV budget)  (steps)     each may be cancelled
+ *                (render, KV budget)  (passes)    each may be cancelled
  *
  * In:   chats          Out: news (jobs with text or a result)
  * Not:  no DBE, no policy about parameters: the caller has checked them
  *
- * One mutex guards everything that both threads see; it is never held during a step of the model.
+ * One mutex guards everything that both threads see; it is never held during a pass of the model.
  */
 #include "devices/l7_worker/engine.h"
 
@@ -198,6 +198,7 @@ static dbe_err admit(struct engine_job *job, struct llm_session **ret, struct db
 
     if (job->prompt.count == 0)
         DBE_TRY(llm_chat_render(model, job->chat.messages, job->chat.count, &job->prompt, diag));
+    params.salt = job->chat.shares ? job->chat.salt : NULL;
     if (params.max_tokens == 0)
         params.max_tokens = open_end_tokens(job->engine, job->prompt.count);
     return llm_session_new(model, job->prompt.ids, job->prompt.count, &params, ret, diag);
@@ -244,38 +245,50 @@ static bool is_paused(const struct engine_job *job)
     return job->chat.stream && !job->abandoned && job->text.len >= job->engine->params.pause_bytes;
 }
 
-/* One step of one session. Called without the lock. True: the job has left the running ones. */
-static bool step_job(struct engine_job *job)
+/* What a pass gave for one session. Called without the lock; the job may be gone afterwards. */
+static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piece *piece)
 {
     struct engine *e = job->engine;
-    struct llm_piece piece = {0};
     bool tell = false;
-
-    (void)pthread_mutex_lock(&e->lock);
-    bool abandoned = job->abandoned, paused = is_paused(job);
-    (void)pthread_mutex_unlock(&e->lock);
-    if (paused)
-        return false;
-    dbe_err err = abandoned ? DBE_E_CANCELLED : llm_session_step(job->session, &piece);
 
     if (err == DBE_OK) {
         (void)pthread_mutex_lock(&e->lock);
         if (job->result.first_token_ns == 0 && llm_session_answer_tokens(job->session) > 0)
             job->result.first_token_ns = base_mono_ns() - job->submitted_ns;
-        base_buf_bytes(&job->text, piece.text, piece.text_len);
+        base_buf_bytes(&job->text, piece->text, piece->text_len);
         err = job->text.err;
-        tell = job->chat.stream && piece.text_len > 0 && !piece.done && !job->abandoned;
+        tell = job->chat.stream && piece->text_len > 0 && !piece->done && !job->abandoned;
         if (tell)
             news_push(job);
         (void)pthread_mutex_unlock(&e->lock);
     }
-    if (err == DBE_OK && !piece.done) {
-        if (tell)
-            e->params.wake(e->params.ctx);
-        return false;
-    }
-    end_job(job, err, "", piece.finish);
-    return true;
+    if (err != DBE_OK)
+        end_job(job, err, "", LLM_FINISH_NONE);
+    else if (piece->done)
+        end_job(job, err, "", piece->finish);
+    else if (tell)
+        e->params.wake(e->params.ctx);
+}
+
+/* One pass over all that do not pause. Holds the lock when called and when it returns. */
+static void step_all(struct engine *e)
+{
+    struct engine_job *jobs[ENGINE_SESSIONS_MAX];
+    struct llm_session *sessions[ENGINE_SESSIONS_MAX];
+    struct llm_piece pieces[ENGINE_SESSIONS_MAX];
+    dbe_err errs[ENGINE_SESSIONS_MAX];
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < e->running_count; i++)
+        if (!is_paused(e->running[i])) {
+            jobs[count] = e->running[i];
+            sessions[count++] = e->running[i]->session;
+        }
+    (void)pthread_mutex_unlock(&e->lock);
+    dbe_err err = llm_batch_step(e->params.model, sessions, count, pieces, errs);
+    for (size_t i = 0; i < count; i++)
+        tell_step(jobs[i], err != DBE_OK ? err : errs[i], &pieces[i]);
+    (void)pthread_mutex_lock(&e->lock);
 }
 
 /* Anything to compute now? Under the lock. */
@@ -289,20 +302,14 @@ static bool has_work(const struct engine *e)
     return false;
 }
 
-/* One turn: admit who fits, one step for each. Holds the lock when called and when it returns. */
+/* One turn: admit who fits, one pass for all. Holds the lock when called and when it returns. */
 static void turn(struct engine *e)
 {
     while (e->queue.head != NULL && e->running_count < e->params.sessions_max && !e->stop &&
            (e->running_count == 0 || e->retry))
         admit_next(e);
-    for (uint32_t i = 0; i < e->running_count && !e->stop;) {
-        struct engine_job *job = e->running[i];
-        (void)pthread_mutex_unlock(&e->lock);
-        bool ended = step_job(job);
-        (void)pthread_mutex_lock(&e->lock);
-        if (!ended) /* else the next one has taken its place */
-            i++;
-    }
+    if (!e->stop && e->running_count > 0)
+        step_all(e);
 }
 
 static void *compute(void *arg)

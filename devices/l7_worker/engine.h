@@ -4,7 +4,7 @@
  *
  * In:   chats with sampling parameters
  * Out:  text as it comes, and one result for each
- * Does: takes turns, one step for each running session; a session whose text nobody fetches pauses
+ * Does: moves all running sessions on together, a forward pass at a time; one whose text nobody fetches pauses
  * Not:  no DBE, no log. Rendering, admission and computing all happen in the engine's own thread.
  *
  * Threads: every function on the owner's thread, the same one always. `wake` is called from the engine's thread.
@@ -27,7 +27,7 @@ struct engine_job;
 
 struct engine_params {
     struct llm_model *model; /* borrowed: outlives the engine */
-    uint32_t sessions_max;   /* computed in turns */
+    uint32_t sessions_max;   /* computed together */
     uint32_t queue_max;      /* waiting beside them */
     uint32_t pause_bytes;    /* unfetched text of a stream at which its session pauses; 0: ENGINE_TEXT_PAUSE_BYTES */
     void (*wake)(void *ctx); /* there is news: call engine_news soon. Any thread. */
@@ -38,8 +38,10 @@ struct engine_chat {
     const struct llm_message *messages; /* these and the stops belong to `owned` */
     size_t count;
     struct llm_session_params params;
-    bool stream; /* false: the text is told at the end only */
-    void *owned; /* freed by the engine, in either thread, when the job goes */
+    bool shares;                  /* what is computed of its prompt serves others with the same salt, and vice versa */
+    uint8_t salt[LLM_SALT_BYTES]; /* goes into the parameters */
+    bool stream;                  /* false: the text is told at the end only */
+    void *owned;                  /* freed by the engine, in either thread, when the job goes */
     void (*free_owned)(void *owned);
 };
 

@@ -32,7 +32,8 @@ static void on_wake(void *ctx)
     (void)sem_post(&((struct fixture *)ctx)->news);
 }
 
-static void start(struct fixture *f, uint32_t sessions, uint32_t queue, uint32_t pause, size_t kv_bytes)
+static void start_ctx(struct fixture *f, uint32_t sessions, uint32_t queue, uint32_t pause, size_t kv_bytes,
+                      uint32_t n_ctx)
 {
     struct tg_shape shape = tg_defaults();
     struct llm_model_params params = {.threads = 1, .kv_budget_bytes = kv_bytes, .kernel = "portable"};
@@ -40,11 +41,16 @@ static void start(struct fixture *f, uint32_t sessions, uint32_t queue, uint32_t
         .sessions_max = sessions, .queue_max = queue, .pause_bytes = pause, .wake = on_wake, .ctx = f};
 
     memset(f, 0, sizeof *f);
-    shape.n_ctx = 512;
+    shape.n_ctx = n_ctx;
     f->model = tg_load(&shape, &params);
     assert_int_equal(sem_init(&f->news, 0, 0), 0);
     e.model = f->model;
     assert_int_equal(engine_new(&e, &f->engine), DBE_OK);
+}
+
+static void start(struct fixture *f, uint32_t sessions, uint32_t queue, uint32_t pause, size_t kv_bytes)
+{
+    start_ctx(f, sessions, queue, pause, kv_bytes, 512);
 }
 
 static void stop(struct fixture *f)
@@ -323,6 +329,80 @@ static void test_arguments(void **state)
     engine_free(NULL);
 }
 
+/* A pass takes a token of each answer and a chunk of a prompt: a long prompt holds nobody up. */
+static void test_long_prompt_beside_an_answer(void **state)
+{
+    static char words[2401];
+    struct fixture f;
+    struct outcome answer, prompt;
+    struct llm_model_stats before, after;
+    struct llm_message message = {"user", words, sizeof words - 1};
+
+    (void)state;
+    memset(words, 'x', sizeof words - 1);
+    start_ctx(&f, 2, 2, 0, 0, 4096);
+    (void)submit(&f, 1500, 3, true, &answer);
+    while (answer.len == 0) {
+        struct engine_job *job = engine_news(f.engine);
+        if (job != NULL)
+            fetch(job);
+        else
+            wait_news(&f);
+    }
+    llm_model_stats(f.model, &before);
+    struct engine_chat chat = chat_of(&f, 2, 1, false);
+    struct engine_job *job = NULL;
+    chat.messages = &message;
+    memset(&prompt, 0, sizeof prompt);
+    assert_int_equal(engine_submit(f.engine, &chat, &prompt, &job), DBE_OK);
+    f.owned++;
+    run_until_ended(&f, &prompt);
+    run_until_ended(&f, &answer);
+    llm_model_stats(f.model, &after);
+    assert_int_equal(answer.result.err, DBE_OK);
+    assert_int_equal(prompt.result.err, DBE_OK);
+    assert_true(prompt.result.prompt_tokens > 300);
+    /* every token of the one was a pass, and the other's prompt took part in those */
+    assert_in_range(after.passes - before.passes, 1, 1500 + 1);
+    assert_int_equal(after.prefill_rows - before.prefill_rows, prompt.result.prompt_tokens);
+    stop(&f);
+}
+
+/* Chats that share: the second finds what the first has computed. */
+static void test_shared_prompts(void **state)
+{
+    static char words[1201];
+    struct fixture f;
+    struct outcome o[3];
+    uint64_t rows[3];
+    struct llm_message message = {"user", words, sizeof words - 1};
+
+    (void)state;
+    memset(words, 'y', sizeof words - 1);
+    start_ctx(&f, 2, 2, 0, 0, 4096);
+    for (size_t i = 0; i < 3; i++) {
+        struct engine_chat chat = chat_of(&f, 4, 9, false);
+        struct engine_job *job = NULL;
+        struct llm_model_stats before, after;
+        chat.messages = &message;
+        chat.shares = true;
+        memset(chat.salt, i == 2 ? 2 : 1, sizeof chat.salt);
+        memset(&o[i], 0, sizeof o[i]);
+        llm_model_stats(f.model, &before);
+        assert_int_equal(engine_submit(f.engine, &chat, &o[i], &job), DBE_OK);
+        f.owned++;
+        run_until_ended(&f, &o[i]);
+        llm_model_stats(f.model, &after);
+        rows[i] = after.prefill_rows - before.prefill_rows;
+        assert_int_equal(o[i].len, o[0].len);
+        assert_memory_equal(o[i].text, o[0].text, o[0].len);
+    }
+    assert_int_equal(rows[0], o[0].result.prompt_tokens);
+    assert_true(rows[1] <= 32);
+    assert_int_equal(rows[2], rows[0]); /* another salt */
+    stop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +414,8 @@ int main(void)
         cmocka_unit_test(test_memory_budget),
         cmocka_unit_test(test_cancel_in_every_state),
         cmocka_unit_test(test_stop_with_work_left),
+        cmocka_unit_test(test_long_prompt_beside_an_answer),
+        cmocka_unit_test(test_shared_prompts),
         cmocka_unit_test(test_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

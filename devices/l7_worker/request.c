@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "crypto/crypto.h"
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
@@ -137,6 +138,27 @@ dbe_err worker_request_read(const void *payload, size_t len, const struct worker
     chat.params.stop_count = request->n_stop;
     chat.stream = request->stream != 0;
     *ret = chat;
+    return DBE_OK;
+}
+
+dbe_err worker_request_share(const struct worker_share *share, struct engine_chat *ret)
+{
+    static const char domain[] = "DSMIL L7 shared prompts"; /* with its NUL, so that no tenant runs into it */
+    uint8_t in[sizeof domain + 5 + DBE_TENANT_MAX_BYTES], digest[CRYPTO_HASH_BYTES];
+    const size_t tenant = strlen(share->tenant);
+    size_t len = sizeof domain;
+
+    ret->shares = false;
+    if (tenant == 0 || tenant > DBE_TENANT_MAX_BYTES)
+        return DBE_OK;
+    memcpy(in, domain, len);
+    for (int i = 0; i < 4; i++)
+        in[len++] = (uint8_t)(share->compartments >> (8 * i));
+    in[len++] = share->classification;
+    memcpy(in + len, share->tenant, tenant);
+    DBE_TRY(crypto_sha3_512(in, len + tenant, digest));
+    memcpy(ret->salt, digest, sizeof ret->salt);
+    ret->shares = true;
     return DBE_OK;
 }
 

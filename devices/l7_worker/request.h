@@ -25,6 +25,15 @@ struct worker_defaults { /* for what a request leaves open */
 dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
                             struct engine_chat *ret, const char **ret_reason) DBE_MUST_CHECK;
 
+/* Who may share what is computed of prompts: requests of one tenant with the same compartments and classification. */
+struct worker_share {
+    const char *tenant; /* "": unknown, shares with nobody */
+    uint32_t compartments;
+    uint8_t classification;
+};
+/* Sets ret->shares and ret->salt. Errors are those of the hash. */
+dbe_err worker_request_share(const struct worker_share *share, struct engine_chat *ret) DBE_MUST_CHECK;
+
 struct worker_answer {
     struct base_buf *text;              /* consumed: NULs, which protobuf text cannot carry here, are removed */
     const struct engine_result *result; /* NULL: more follows */

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "crypto/crypto.h"
 #include "devices/l7_worker/request.h"
 #include "dsmil.pb-c.h"
 
@@ -252,9 +253,32 @@ static void test_answers(void **state)
     dsmil__l7_chat_response__free_unpacked(r, NULL);
 }
 
+/* Only the same tenant with the same labels has the same salt; an unknown tenant has none. */
+static void test_who_shares(void **state)
+{
+    static const struct worker_share all[] = {
+        {"alpha", 3, 1}, {"alpha", 3, 2}, {"alpha", 1, 1}, {"alpha", 259, 1}, {"alphb", 3, 1}, {"alpha2", 3, 1},
+    };
+    struct engine_chat chats[BASE_ARRAY_LEN(all)] = {{0}}, again = {0};
+
+    (void)state;
+    assert_int_equal(crypto_init(NULL), DBE_OK);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++) {
+        assert_int_equal(worker_request_share(&all[i], &chats[i]), DBE_OK);
+        assert_true(chats[i].shares);
+        for (size_t j = 0; j < i; j++)
+            assert_memory_not_equal(chats[i].salt, chats[j].salt, LLM_SALT_BYTES);
+    }
+    assert_int_equal(worker_request_share(&all[0], &again), DBE_OK);
+    assert_memory_equal(again.salt, chats[0].salt, LLM_SALT_BYTES);
+    assert_int_equal(worker_request_share(&(struct worker_share){"", 3, 1}, &again), DBE_OK);
+    assert_false(again.shares);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_shares),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_what_is_said_counts),
         cmocka_unit_test(test_bad_requests),

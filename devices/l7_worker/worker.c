@@ -12,6 +12,7 @@
  * Tests: request_test.c, engine_test.c
  */
 #include "devices/l7_worker/request.h"
+#include "policy/policy.h"
 #include "runtime/svc.h"
 
 #include <ctype.h>
@@ -208,7 +209,11 @@ static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const 
     dbe_err err =
         wr == NULL ? DBE_E_LIMIT : worker_request_read(msg->payload, msg->payload_len, &defaults, &chat, &reason);
     if (err == DBE_OK) {
-        err = engine_submit(w->engine, &chat, wr, &wr->job);
+        const struct pol_labels *labels = svc_req_labels(req);
+        err = worker_request_share(&(struct worker_share){labels->tenant, labels->compartments, labels->classification},
+                                   &chat);
+        if (err == DBE_OK)
+            err = engine_submit(w->engine, &chat, wr, &wr->job);
         if (err != DBE_OK) {
             chat.free_owned(chat.owned);
             reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
