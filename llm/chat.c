@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * chat.c - renders chat messages as token ids.
+ * chat.c - chooses the chat template of a model and checks the messages that go into it.
  *
- * A prompt is built from markers of ours and texts of others. A marker that is a control token of the vocabulary is
- * inserted by its id; everything else is collected and tokenised together, as it was in training, without reading
- * control tokens in it. So no text can end a turn or begin one where the model's markers are control tokens. The
- * markers of LLaMA 2 ("[INST]") and Zephyr ("<|user|>") are plain text in those models; there a message that contains
+ * In:  the vocabulary with tokenizer.chat_template, messages of others. Out: token ids (chat_render.c).
+ * Not: the template of the file is a program of strangers; it is searched for marks and never run.
+ *
+ * A prompt is built from marks of ours and texts of others. A mark that is a control token of the vocabulary is
+ * inserted by its id, and no text becomes such a token, so no text can end a turn or begin one. Where a model's marks
+ * are plain text ("[INST]" of LLaMA 2, "<|user|>" of Zephyr) or tokens that text may become, a message that contains
  * them is refused.
  */
 #include "chat.h"
@@ -14,209 +16,78 @@
 
 #include "model.h"
 
-enum { CHAT_BYTES_MAX = LLM_TEXT_BYTES_MAX };
-
-struct builder {
-    const struct llm_vocab *v;
-    struct base_buf text; /* not tokenised yet */
-    bool begin;
-    struct llm_tokens *out;
-    dbe_err err;
+struct chat_template {
+    const char *name;
+    const char *marks[6]; /* that no message may hold where they are no control tokens */
 };
 
-/* ---- building ---------------------------------------------------------------------------------------------------- */
-
-static void flush(struct builder *b)
-{
-    if (b->err == DBE_OK && b->text.err != DBE_OK)
-        b->err = b->text.err;
-    if (b->err == DBE_OK && b->text.len > 0) {
-        b->err = llm_vocab_tokenize(b->v, (const char *)b->text.data, b->text.len, b->begin, b->out);
-        b->begin = false;
-    }
-    base_buf_clear(&b->text);
-}
-
-static void put_id(struct builder *b, int32_t id)
-{
-    flush(b);
-    if (b->err == DBE_OK)
-        b->err = llm_tokens_push(b->out, id);
-    b->begin = true;
-}
-
-static void put_text(struct builder *b, const char *text, size_t len)
-{
-    base_buf_bytes(&b->text, text, len);
-}
-
-/* Ours: "<|im_end|>", by its id where the vocabulary has it. */
-static void put_marker(struct builder *b, const char *marker)
-{
-    const int32_t id = llm_vocab_control(b->v, marker);
-
-    if (id >= 0)
-        put_id(b, id);
-    else
-        put_text(b, marker, strlen(marker));
-}
-
-static void put_words(struct builder *b, const char *words)
-{
-    put_text(b, words, strlen(words));
-}
-
-static void put_trimmed(struct builder *b, const struct llm_message *msg)
-{
-    const char *p = msg->text;
-    size_t n = msg->text_len;
-
-    while (n > 0 && strchr(" \t\r\n", p[0]) && p[0] != '\0') {
-        p++;
-        n--;
-    }
-    while (n > 0 && strchr(" \t\r\n", p[n - 1]) && p[n - 1] != '\0')
-        n--;
-    put_text(b, p, n);
-}
-
-static void put_bos(struct builder *b)
-{
-    if (b->v->bos >= 0)
-        put_id(b, b->v->bos);
-}
-
-static void put_eos(struct builder *b)
-{
-    if (b->v->eos >= 0)
-        put_id(b, b->v->eos);
-}
-
-static bool is_role(const struct llm_message *msg, const char *role)
-{
-    return strcmp(msg->role, role) == 0;
-}
-
-/* ---- templates --------------------------------------------------------------------------------------------------- */
-
-static void render_chatml(struct builder *b, const struct llm_message *msgs, size_t count)
-{
-    if (b->v->add_bos)
-        put_bos(b);
-    for (size_t i = 0; i < count; i++) {
-        put_marker(b, "<|im_start|>");
-        put_words(b, msgs[i].role);
-        put_words(b, "\n");
-        put_text(b, msgs[i].text, msgs[i].text_len);
-        put_marker(b, "<|im_end|>");
-        put_words(b, "\n");
-    }
-    put_marker(b, "<|im_start|>");
-    put_words(b, "assistant\n");
-}
-
-static void render_llama3(struct builder *b, const struct llm_message *msgs, size_t count)
-{
-    put_bos(b);
-    for (size_t i = 0; i <= count; i++) {
-        put_marker(b, "<|start_header_id|>");
-        put_words(b, i < count ? msgs[i].role : "assistant");
-        put_marker(b, "<|end_header_id|>");
-        put_words(b, "\n\n");
-        if (i < count) {
-            put_trimmed(b, &msgs[i]);
-            put_marker(b, "<|eot_id|>");
-        }
-    }
-}
-
-static void render_zephyr(struct builder *b, const struct llm_message *msgs, size_t count)
-{
-    if (b->v->add_bos)
-        put_bos(b);
-    for (size_t i = 0; i < count; i++) {
-        put_words(b, "<|");
-        put_words(b, msgs[i].role);
-        put_words(b, "|>\n");
-        put_text(b, msgs[i].text, msgs[i].text_len);
-        put_eos(b);
-        put_words(b, "\n");
-    }
-    put_words(b, "<|assistant|>\n");
-}
-
-/* A system message goes into the user message that follows it. */
-static void render_llama2(struct builder *b, const struct llm_message *msgs, size_t count)
-{
-    bool open = false;
-
-    for (size_t i = 0; i < count; i++) {
-        if (is_role(&msgs[i], "assistant")) {
-            put_words(b, open ? " " : "");
-            put_trimmed(b, &msgs[i]);
-            put_words(b, " ");
-            put_eos(b);
-            open = false;
-            continue;
-        }
-        const bool system = is_role(&msgs[i], "system");
-        if (!open)
-            put_bos(b);
-        if (!open || i == 0 || !is_role(&msgs[i - 1], "system"))
-            put_words(b, "[INST] ");
-        put_words(b, system ? "<<SYS>>\n" : "");
-        put_trimmed(b, &msgs[i]);
-        put_words(b, system ? "\n<</SYS>>\n\n" : " [/INST]");
-        open = true;
-    }
-    if (count > 0 && is_role(&msgs[count - 1], "system"))
-        put_words(b, " [/INST]");
-}
-
-static void render_plain(struct builder *b, const struct llm_message *msgs, size_t count)
-{
-    if (b->v->add_bos)
-        put_bos(b);
-    for (size_t i = 0; i < count; i++) {
-        put_words(b, msgs[i].role);
-        put_words(b, ": ");
-        put_text(b, msgs[i].text, msgs[i].text_len);
-        put_words(b, "\n");
-    }
-    put_words(b, "assistant:");
-}
+static const struct chat_template templates[CHAT_KINDS] = {
+    [CHAT_PLAIN] = {"plain", {NULL}},
+    [CHAT_CHATML] = {"chatml", {"<|im_start|>", "<|im_end|>"}},
+    [CHAT_IM_SEP] = {"phi4", {"<|im_start|>", "<|im_sep|>", "<|im_end|>"}},
+    [CHAT_LLAMA2] = {"llama2", {"[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"}},
+    [CHAT_LLAMA3] = {"llama3", {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
+    [CHAT_ZEPHYR] = {"zephyr", {"<|user|>", "<|system|>", "<|assistant|>"}},
+    [CHAT_MISTRAL] = {"mistral", {"[INST]", "[/INST]"}},
+    [CHAT_MISTRAL_V1] = {"mistral-v1", {"[INST]", "[/INST]"}},
+    [CHAT_MISTRAL_V3] = {"mistral-v3", {"[INST]", "[/INST]"}},
+    [CHAT_MISTRAL_TEKKEN] = {"mistral-tekken", {"[INST]", "[/INST]"}},
+    [CHAT_MISTRAL_V7] = {"mistral-v7", {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}},
+    [CHAT_GEMMA] = {"gemma", {"<start_of_turn>", "<end_of_turn>"}},
+    [CHAT_PHI3] = {"phi3", {"<|user|>", "<|system|>", "<|assistant|>", "<|end|>"}},
+    [CHAT_DEEPSEEK] = {"deepseek", {CHAT_DEEPSEEK_USER, CHAT_DEEPSEEK_ASSISTANT}},
+};
 
 /* ---- choice ------------------------------------------------------------------------------------------------------ */
 
-struct chat_template {
-    const char *name;
-    const char *marker;       /* in tokenizer.chat_template */
-    const char *forbidden[6]; /* markers that are plain text in such models */
-    void (*render)(struct builder *, const struct llm_message *, size_t);
-};
+static bool holds(const struct llm_vocab *v, const char *words)
+{
+    return strstr(v->chat_template, words) != NULL;
+}
 
-static const struct chat_template templates[] = {
-    [CHAT_PLAIN] = {"plain", NULL, {NULL}, render_plain},
-    [CHAT_CHATML] = {"chatml", "<|im_start|>", {"<|im_start|>", "<|im_end|>"}, render_chatml},
-    [CHAT_LLAMA2] = {"llama2", "[INST]", {"[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"}, render_llama2},
-    [CHAT_LLAMA3] = {"llama3",
-                     "<|start_header_id|>",
-                     {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-                     render_llama3},
-    [CHAT_ZEPHYR] = {"zephyr", "<|user|>", {"<|user|>", "<|system|>", "<|assistant|>"}, render_zephyr},
-};
+/* Templates that write "[INST]" differ in the spaces around it and in where a system message goes. */
+static enum chat_kind detect_inst(const struct llm_vocab *v)
+{
+    if (holds(v, "[SYSTEM_PROMPT]"))
+        return CHAT_MISTRAL_V7;
+    if (holds(v, "' [INST] ' + system_message"))
+        return CHAT_MISTRAL_V1;
+    if (holds(v, "[AVAILABLE_TOOLS]"))
+        return holds(v, " [INST]") ? CHAT_MISTRAL_V1 : holds(v, "\"[INST]\"") ? CHAT_MISTRAL_TEKKEN : CHAT_MISTRAL_V3;
+    return holds(v, "[INST]") && !holds(v, "<<SYS>>") && holds(v, "content'] + eos_token") ? CHAT_MISTRAL : CHAT_LLAMA2;
+}
+
+/* No template in the file: the vocabulary's control tokens tell the family. */
+static enum chat_kind detect_tokens(const struct llm_vocab *v)
+{
+    if (llm_vocab_special(v, "<|im_start|>") >= 0 && llm_vocab_special(v, "<|im_end|>") >= 0)
+        return CHAT_CHATML;
+    if (llm_vocab_special(v, "<|start_header_id|>") >= 0)
+        return CHAT_LLAMA3;
+    if (llm_vocab_special(v, "<start_of_turn>") >= 0 && llm_vocab_special(v, "<end_of_turn>") >= 0)
+        return CHAT_GEMMA;
+    return llm_vocab_special(v, "<|assistant|>") >= 0 && llm_vocab_special(v, "<|end|>") >= 0 ? CHAT_PHI3 : CHAT_PLAIN;
+}
 
 enum chat_kind llm_chat_detect(const struct llm_vocab *v)
 {
-    static const enum chat_kind order[] = {CHAT_CHATML, CHAT_LLAMA3, CHAT_LLAMA2, CHAT_ZEPHYR};
-
-    for (size_t i = 0; i < BASE_ARRAY_LEN(order); i++)
-        if (strstr(v->chat_template, templates[order[i]].marker))
-            return order[i];
-    /* no template in the file: the vocabulary's control tokens tell the family */
-    if (llm_vocab_control(v, "<|im_start|>") >= 0 && llm_vocab_control(v, "<|im_end|>") >= 0)
-        return CHAT_CHATML;
-    return llm_vocab_control(v, "<|start_header_id|>") >= 0 ? CHAT_LLAMA3 : CHAT_PLAIN;
+    if (v->chat_template[0] == '\0')
+        return detect_tokens(v);
+    if (holds(v, "<|im_start|>"))
+        return holds(v, "<|im_sep|>") ? CHAT_IM_SEP : CHAT_CHATML;
+    if (holds(v, "[INST]"))
+        return detect_inst(v);
+    if (holds(v, "<|start_header_id|>"))
+        return CHAT_LLAMA3;
+    if (holds(v, "<start_of_turn>"))
+        return CHAT_GEMMA;
+    if (holds(v, CHAT_DEEPSEEK_USER) && holds(v, CHAT_DEEPSEEK_ASSISTANT))
+        return CHAT_DEEPSEEK;
+    if (holds(v, "<|assistant|>") && holds(v, "<|end|>"))
+        return CHAT_PHI3;
+    if (holds(v, "<|user|>"))
+        return CHAT_ZEPHYR;
+    return detect_tokens(v);
 }
 
 const char *llm_chat_name(enum chat_kind kind)
@@ -224,14 +95,20 @@ const char *llm_chat_name(enum chat_kind kind)
     return templates[kind].name;
 }
 
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+static bool is_role(const struct llm_message *msg, const char *role)
+{
+    return strcmp(msg->role, role) == 0;
+}
+
 /* Does the text hold a marker that this vocabulary cannot tell from text? */
 static const char *forged_marker(const struct llm_vocab *v, const struct chat_template *t,
                                  const struct llm_message *msg)
 {
-    for (size_t i = 0; i < BASE_ARRAY_LEN(t->forbidden) && t->forbidden[i]; i++)
-        if (llm_vocab_control(v, t->forbidden[i]) < 0 &&
-            memmem(msg->text, msg->text_len, t->forbidden[i], strlen(t->forbidden[i])))
-            return t->forbidden[i];
+    for (size_t i = 0; i < BASE_ARRAY_LEN(t->marks) && t->marks[i]; i++)
+        if (llm_vocab_control(v, t->marks[i]) < 0 && memmem(msg->text, msg->text_len, t->marks[i], strlen(t->marks[i])))
+            return t->marks[i];
     return NULL;
 }
 
@@ -265,18 +142,14 @@ static dbe_err check_messages(const struct llm_vocab *v, const struct chat_templ
 dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message *msgs, size_t count,
                         struct llm_tokens *out, struct dbe_diag *diag)
 {
-    const struct chat_template *t = &templates[llm_chat_detect(&model->vocab)];
-    struct builder b = {.v = &model->vocab, .begin = true, .out = out};
+    const enum chat_kind kind = llm_chat_detect(&model->vocab);
     const size_t before = out->count;
 
-    DBE_TRY(check_messages(&model->vocab, t, msgs, count, diag));
-    base_buf_init(&b.text, CHAT_BYTES_MAX + 4096);
-    t->render(&b, msgs, count);
-    flush(&b);
-    base_buf_free(&b.text);
-    if (b.err != DBE_OK) {
+    DBE_TRY(check_messages(&model->vocab, &templates[kind], msgs, count, diag));
+    const dbe_err err = llm_chat_write(kind, &model->vocab, msgs, count, out);
+    if (err != DBE_OK) {
         out->count = before;
-        return dbe_fail(diag, b.err, "messages", 0, "%s", dbe_err_text(b.err));
+        return dbe_fail(diag, err, "messages", 0, "%s", dbe_err_text(err));
     }
     return DBE_OK;
 }
