@@ -18,6 +18,9 @@
 #ifndef KERN_EMULATED
 #define KERN_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c"
 #define KERN_HALF16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define KERN_WORD16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define KERN_WIDEN_INT8(p) _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define KERN_WIDEN_BYTES(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 /* 16 lanes of a pair: `even` in the low half, `odd` in the high one */
 #define KERN_BF16_PAIRS(even, odd) pairs((even), (odd))
 /* 32 values one after the other */
@@ -58,94 +61,11 @@ enum {
 };
 _Static_assert((size_t)SLAB_BYTES + 4 * TILE <= LLM_SCRATCH_BYTES, "a slab and four tiles of sums");
 
+#include "kern_amx_tile.h"
+
 INLINE void settle(void)
 {
     __asm__ volatile("" ::: "memory");
-}
-
-/* ---- weights to bfloat16 ----------------------------------------------------------------------------------------- */
-
-/* One tile of weights, the 32 columns `block` of a panel: out[16 pairs of columns][16 rows][2], each pair's next after
- * LINE bytes. `data` are the block's own quants or values; `columns` are those of the panel. */
-typedef void tile_fn(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out);
-
-/* A type's packed form: what is apart from the quants (scales), then the quants. */
-struct kind {
-    tile_fn *tile;
-    size_t meta, meta_columns; /* bytes for so many columns */
-    size_t data;               /* bytes of 32 columns */
-};
-
-#ifndef KERN_EMULATED
-INLINE __m512i pairs(__m512 even, __m512 odd)
-{
-    static const uint16_t order[32]
-        __attribute__((aligned(64))) = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-
-    return _mm512_permutexvar_epi16(_mm512_load_si512((const void *)order), KERN_BF16_32(even, odd));
-}
-#endif
-
-/* How bytes become values: an unsigned byte u is put into the fraction of a float, 128 + u / 2, so that one fused
- * multiply-add both takes the offset off and scales: (128 + u / 2 - (128 + zero / 2)) * 2 scale. Products of a byte
- * and a scale of 11 bits are exact, so the only rounding is that to bfloat16. */
-struct affine {
-    __m512 scale, offset;
-};
-
-INLINE struct affine affine(__m512 scale, float zero)
-{
-    const __m512 twice = _mm512_add_ps(scale, scale);
-
-    return (struct affine){twice, _mm512_mul_ps(twice, _mm512_set1_ps(-128.0f - zero * 0.5f))};
-}
-
-INLINE __m512 fraction(__m512i shifted, struct affine a)
-{
-    const __m512i bits =
-        _mm512_or_si512(_mm512_and_si512(shifted, _mm512_set1_epi32(0x007f8000)), _mm512_set1_epi32(0x43000000));
-
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(bits), a.scale, a.offset);
-}
-
-/* Four columns, byte j of each lane one's, of 16 rows: two lines. */
-INLINE void put4(__m512i bytes, struct affine a, uint8_t *out)
-{
-    const __m512 c0 = fraction(_mm512_slli_epi32(bytes, 15), a), c1 = fraction(_mm512_slli_epi32(bytes, 7), a);
-    const __m512 c2 = fraction(_mm512_srli_epi32(bytes, 1), a), c3 = fraction(_mm512_srli_epi32(bytes, 9), a);
-
-    _mm512_storeu_si512((void *)out, KERN_BF16_PAIRS(c0, c1));
-    _mm512_storeu_si512((void *)(out + LINE), KERN_BF16_PAIRS(c2, c3));
-}
-
-static KERN_TARGET void tile_q8_0(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
-{
-    const struct affine a = affine(KERN_HALF16(panel + block * ROWS * 2), 128); /* packed with 128 added */
-
-    (void)columns;
-    for (size_t g = 0; g < STEP / 4; g++)
-        put4(_mm512_loadu_si512((const void *)(data + g * LINE)), a, out + g * 2 * LINE);
-}
-
-static KERN_TARGET void tile_f16(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
-{
-    const size_t left = columns - block * STEP;
-    const __m512 zero = _mm512_setzero_ps();
-
-    (void)panel;
-    for (size_t c = 0; c < STEP; c += 2, data += 4 * ROWS, out += LINE) {
-        const __m512 even = c < left ? KERN_HALF16(data) : zero;
-        const __m512 odd = c + 1 < left ? KERN_HALF16(data + 2 * ROWS) : zero;
-        _mm512_storeu_si512((void *)out, KERN_BF16_PAIRS(even, odd));
-    }
-}
-
-static struct kind kind_of(uint32_t type)
-{
-    if (type == GGUF_TENSOR_Q8_0)
-        return (struct kind){tile_q8_0, ROWS * 2, STEP, ROWS * STEP};
-    return (struct kind){tile_f16, 0, STEP, ROWS * STEP * 2};
 }
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
@@ -295,9 +215,9 @@ static KERN_TARGET void block_11(const struct place *p, const uint8_t *x, size_t
 
 /* One call's product; the slab at hand begins at column `first`. */
 struct product {
-    struct kind kind;
+    tile_fn *tile;
     const uint8_t *w; /* the pair of panels at hand */
-    size_t panel_bytes, data_at, columns, first, steps;
+    size_t panel_bytes, data_at, block_bytes, columns, first, steps;
     const uint8_t *x;
     size_t x_tile;       /* bytes of all columns of 16 tokens */
     uint8_t *slab;       /* the pair's weights, converted: [steps][2 panels][TILE] */
@@ -311,8 +231,8 @@ static KERN_TARGET void convert(const struct product *m, size_t wide)
     for (size_t i = 0; i < wide; i++) {
         const uint8_t *panel = m->w + i * m->panel_bytes;
         for (size_t s = 0; s < m->steps; s++)
-            m->kind.tile(panel, panel + m->data_at + (begin + s) * m->kind.data, m->columns, begin + s,
-                         m->slab + (s * 2 + i) * TILE);
+            m->tile(panel, panel + m->data_at + (begin + s) * m->block_bytes, m->columns, begin + s,
+                    m->slab + (s * 2 + i) * TILE);
     }
     settle();
 }
@@ -320,7 +240,7 @@ static KERN_TARGET void convert(const struct product *m, size_t wide)
 /* The next pair's quants come from memory while tiles are multiplied: part `i` of `parts`. */
 INLINE void fetch_ahead(const struct product *m, size_t i, size_t parts)
 {
-    const size_t lines = m->steps * m->kind.data / LINE;
+    const size_t lines = m->steps * m->block_bytes / LINE;
 
     for (size_t n = lines * i / parts; m->next && n < lines * (i + 1) / parts; n++) {
         _mm_prefetch((const char *)m->next + n * LINE, _MM_HINT_T1);
@@ -357,13 +277,14 @@ KERN_TARGET void kern_amx_prefill(const struct llm_kernels *k, uint32_t type, co
                                   size_t rows_left, size_t columns, const uint16_t *x, size_t tokens, float *y,
                                   size_t y_stride, void *scratch)
 {
-    struct product m = {.kind = kind_of(type), .columns = columns, .x = (const uint8_t *)x, .slab = scratch};
+    struct product m = {.tile = tile_of(type), .columns = columns, .x = (const uint8_t *)x, .slab = scratch};
     struct place p = {.stride = y_stride, .edge = (float *)(void *)(m.slab + SLAB_BYTES)};
     const size_t steps = (columns + STEP - 1) / STEP;
 
     (void)k;
-    m.data_at = (columns / m.kind.meta_columns * m.kind.meta + LINE - 1) / LINE * LINE;
-    m.panel_bytes = m.data_at + (columns * (m.kind.data / STEP) + LINE - 1) / LINE * LINE;
+    m.panel_bytes = panel_bytes(type, ROWS, columns);
+    m.data_at = panel_is_float(type) ? 0 : panel_values_at(type, ROWS, columns);
+    m.block_bytes = ROWS * (panel_is_float(type) ? STEP * sizeof *x : panel_block_bytes(type));
     m.x_tile = steps * TILE;
     memset(p.edge, 0, 4 * TILE); /* what is beyond the last row or token must not hold what is not a number */
     KERN_TILE_CONFIG(&config);
@@ -371,7 +292,7 @@ KERN_TARGET void kern_amx_prefill(const struct llm_kernels *k, uint32_t type, co
         m.steps = steps - m.first / STEP < SLAB / STEP ? steps - m.first / STEP : SLAB / STEP;
         for (size_t i = 0; i < panels; i += 2) {
             m.w = w + i * m.panel_bytes;
-            m.next = panels - i >= 4 ? m.w + 2 * m.panel_bytes + m.data_at + m.first / STEP * m.kind.data : NULL;
+            m.next = panels - i >= 4 ? m.w + 2 * m.panel_bytes + m.data_at + m.first / STEP * m.block_bytes : NULL;
             p.y = y + i * ROWS;
             p.rows = rows_left - i * ROWS;
             if (panels - i == 1 && p.rows > ROWS)

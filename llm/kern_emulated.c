@@ -77,6 +77,8 @@ static inline simde__m512i kern_srai(simde__m512i v, unsigned n)
 #define _mm512_cvtepi32_ps(v) kern_cvtepi32_ps(v)
 
 #ifdef KERN_TILES
+#include <math.h>
+
 #include "tile_emulated.h"
 
 static inline simde__m512i kern_bf16_32(simde__m512 low, simde__m512 high, size_t apart)
@@ -90,6 +92,20 @@ static inline simde__m512i kern_bf16_32(simde__m512 low, simde__m512 high, size_
         out[apart == 1 ? i : i % 16 * 2 + i / 16] = tile_emulated_bf16(f[i]);
     return simde_mm512_loadu_si512(out);
 }
+/* the emulation rounds twice */
+static inline simde__m512 kern_fmadd(simde__m512 a, simde__m512 b, simde__m512 c)
+{
+    float x[16], y[16], z[16];
+
+    simde_mm512_storeu_ps(x, a);
+    simde_mm512_storeu_ps(y, b);
+    simde_mm512_storeu_ps(z, c);
+    for (size_t i = 0; i < 16; i++)
+        z[i] = fmaf(x[i], y[i], z[i]);
+    return simde_mm512_loadu_ps(z);
+}
+#undef _mm512_fmadd_ps
+#define _mm512_fmadd_ps(a, b, c) kern_fmadd((a), (b), (c))
 #define KERN_BF16_32(low, high) kern_bf16_32((low), (high), 1)
 #define KERN_BF16_PAIRS(even, odd) kern_bf16_32((even), (odd), 2)
 #endif

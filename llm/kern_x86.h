@@ -23,7 +23,10 @@ void kern_avx2_softmax(float *x, size_t n);
 void kern_avx2_silu_mul(float *gate, const float *up, size_t n);
 
 /* What the table "amx" has of its own. Floats stay floats: prefill does not take F32. */
-#define KERN_AMX_TYPES (UINT64_C(1) << GGUF_TENSOR_Q8_0 | UINT64_C(1) << GGUF_TENSOR_F16)
+#define KERN_AMX_BIT(type) (UINT64_C(1) << GGUF_TENSOR_##type)
+#define KERN_AMX_TYPES                                                                                                 \
+    (KERN_AMX_BIT(F16) | KERN_AMX_BIT(BF16) | KERN_AMX_BIT(Q8_0) | KERN_AMX_BIT(Q4_0) | KERN_AMX_BIT(Q4_K) |           \
+     KERN_AMX_BIT(Q5_K) | KERN_AMX_BIT(Q6_K))
 llm_prefill_fn kern_amx_prefill;
 void kern_amx_to_bf16(const float *x, size_t tokens, size_t columns, uint16_t *out);
 bool kern_amx_usable(void);

@@ -81,20 +81,37 @@ static void fill(float *x, size_t n)
         x[i] = random_f32() * (random_u32() % 50 == 0 ? 20.0f : 1.0f); /* some stand out, as activations do */
 }
 
-static const uint32_t types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16};
+static const uint32_t types[] = {GGUF_TENSOR_F16,  GGUF_TENSOR_BF16, GGUF_TENSOR_Q8_0, GGUF_TENSOR_Q4_0,
+                                 GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q5_K, GGUF_TENSOR_Q6_K};
+
+/* Where a block keeps binary16 scales. */
+static bool is_scale(uint32_t type, size_t at)
+{
+    if (type == GGUF_TENSOR_Q4_K || type == GGUF_TENSOR_Q5_K)
+        return at == 0 || at == 2;
+    return at == (type == GGUF_TENSOR_Q6_K ? 208 : 0);
+}
 
 /* A tensor's bytes: random quants and values, scales of any size but finite. */
 static void weights(uint32_t type, size_t rows, size_t columns, struct base_buf *out)
 {
+    const struct quant_type *q = quant_type(type);
+
     base_buf_init(out, TG_MAX);
-    for (size_t i = 0; i < rows * columns; i++) {
-        if (type == GGUF_TENSOR_F16) {
+    for (size_t i = 0; i < rows * columns / q->values; i++) {
+        if (type == GGUF_TENSOR_F16)
             tg_le(out, half_from_f32(random_f32()), 2);
-            continue;
-        }
-        if (i % 32 == 0)
-            tg_le(out, half_from_f32(0.01f * random_f32()), 2);
-        base_buf_u8(out, (uint8_t)random_u32());
+        else if (type == GGUF_TENSOR_BF16)
+            tg_le(out, (uint64_t)(random_u32() & 1) << 15 | (0x3e00 + random_u32() % 512), 2);
+        else
+            for (size_t at = 0; at < q->bytes;)
+                if (is_scale(type, at)) {
+                    tg_le(out, half_from_f32(0.01f * random_f32()), 2);
+                    at += 2;
+                } else {
+                    base_buf_u8(out, (uint8_t)random_u32());
+                    at++;
+                }
     }
     assert_int_equal(out->err, DBE_OK);
 }
@@ -188,6 +205,8 @@ static void products_are_right(void **state)
         check(&all[i], GGUF_TENSOR_F16, 18, 1, 3);
         check(&all[i], GGUF_TENSOR_F16, 18, 33, 18);
         check(&all[i], GGUF_TENSOR_F16, 40, 527, 3);
+        check(&all[i], GGUF_TENSOR_BF16, 40, 35, 3);
+        check(&all[i], GGUF_TENSOR_Q4_0, 40, 544, 3);
     }
 }
 
