@@ -192,6 +192,10 @@ static void outliers_are_refused(void **state)
     write_model(&s, "in.gguf");
     unlink(path_in("out.gguf"));
     assert_int_equal(llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &p, &kept, &diag), DBE_E_RANGE);
+    char verb[] = "quantize", in[128], out[128];
+    snprintf(in, sizeof in, "%s", path_in("in.gguf"));
+    snprintf(out, sizeof out, "%s", path_in("out.gguf"));
+    assert_int_equal(llm_tool_main(3, (char *[]){verb, in, out}), 3); /* for scripts */
     assert_int_equal(files(), 1);
     assert_true(kept.tokens > 0 && kept.top1 < 0.95);
     assert_non_null(strstr(diag.text, "95.00 % are asked for"));

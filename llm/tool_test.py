@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's tool as people and scripts use it: exit statuses, JSON, and what options do.
+
+In:   the program; a small model of the project, DSMIL_SOURCE_ROOT
+Not:  speeds.
+"""
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TOOL = sys.argv.pop(1)
+MODEL = pathlib.Path(os.environ["DSMIL_SOURCE_ROOT"]) / "models" / "dsmil-small-q8_0.gguf"
+
+
+def tool(*args, expect=0):
+    """Standard output; fails when the exit status is another."""
+    done = subprocess.run([TOOL, *map(str, args)], capture_output=True, text=True, check=False)
+    if done.returncode != expect:
+        raise AssertionError(f"{' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def told(verb, *args):
+    """The JSON object that a verb prints."""
+    return json.loads(tool(verb, "-m", MODEL, "--json", *args))
+
+
+class Tool(unittest.TestCase):
+    """Verbs of the tool."""
+
+    def test_info(self):
+        info = told("info")
+        self.assertEqual(info["quantisation"], "Q8_0")
+        self.assertEqual(info["kv_context_bytes"], info["kv_bytes_per_token"] * info["context_tokens"])
+        self.assertEqual(info["needed_bytes"],
+                         info["weights_bytes"] + info["workspace_bytes"] + info["kv_context_bytes"])
+        self.assertLessEqual(info["weights_bytes"], 1.03 * MODEL.stat().st_size)
+        self.assertIsNone(info["retention_top1"])
+        self.assertLess(told("info", "--kv-type", "int8")["kv_bytes_per_token"], 0.6 * info["kv_bytes_per_token"])
+
+    def test_run(self):
+        args = ("-p", "Tell me of birds", "-n", "24", "--temp", "2", "--seed", "7")
+        first, again, other = told("run", *args), told("run", *args, "-t", "1"), told("run", *args[:-1], "8")
+        self.assertEqual(first["text"], again["text"])
+        self.assertNotEqual(first["text"], other["text"])
+        self.assertLessEqual(first["answer_tokens"], 24)
+        greedy = told("run", "-p", "What is DSMIL?", "-n", "24")["text"]
+        stop = greedy.split()[3]
+        stopped = told("run", "-p", "What is DSMIL?", "-n", "24", "--stop", stop)
+        self.assertEqual(stopped["finish"], "stop")
+        self.assertEqual(stopped["text"], greedy[:greedy.index(stop)])
+
+    def test_bias_forbids(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "logits"
+            tokens = [t["id"] for t in told("tokenize", "What is")["tokens"]]
+            tool("logits", "-m", MODEL, "--tokens", ",".join(map(str, tokens)), "--out", out)
+            n_vocab = told("info")["vocabulary"]
+            values = struct.unpack(f"<{n_vocab * len(tokens)}f", out.read_bytes())[-n_vocab:]
+        best = values.index(max(values))
+        run = ("-p", "What is", "--raw", "-n", "1")
+        self.assertNotEqual(told("run", *run)["text"], told("run", *run, "--logit-bias", f"{best}=-100")["text"])
+
+    def test_perplexity_and_bench(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+            text.write("DSMIL is a post-quantum, zero-trust mesh for AI and security services.")
+            text.flush()
+            score = told("perplexity", text.name, "--ctx", "8")
+        self.assertGreater(score["perplexity"], 1)
+        self.assertEqual(score["ctx"], 8)
+        bench = told("bench", "-p", "8", "-n", "4")
+        self.assertEqual(bench["file_bytes"], MODEL.stat().st_size)
+        self.assertGreater(bench["read_gb_per_s"], 0)
+        self.assertGreaterEqual(bench["peak_bytes"], bench["weights_bytes"])
+
+    def test_mistakes(self):
+        tool(expect=2)
+        tool("nothing", expect=2)
+        tool("info", expect=1)
+        tool("info", "-m", "/nowhere.gguf", expect=1)
+        tool("run", "-m", MODEL, "-p", "x", "--temp", "3", expect=2)
+        tool("run", "-m", MODEL, "-p", "x", "--logit-bias", "1", expect=2)
+        tool("run", "-m", MODEL, "-p", "x", "--unknown", "1", expect=2)
+        tool("run", "-m", MODEL, "-p", "x", "--kv-type", "f64", expect=1)
+        tool("logits", "-m", MODEL, "--tokens", "1,-2", expect=2)
+        tool("help")
+
+    def test_quantised_already(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "out.gguf"
+            kept = json.loads(tool("quantize", MODEL, out, "--json"))
+            self.assertEqual(kept["tokens"], 0)
+            self.assertTrue(out.exists())
+            tool("quantize", out, out, expect=1)
+
+
+if __name__ == "__main__":
+    unittest.main()
