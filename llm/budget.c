@@ -7,7 +7,8 @@
  */
 #include <math.h>
 
-#include "model.h"
+#include "batch.h"
+#include "sampler.h"
 
 enum { PACKING_SHARE = 32 }; /* rows are padded to whole panels: at most a 32nd more than in the file */
 #define KV_BUDGET_DEFAULT (UINT64_C(1) << 30)
@@ -26,10 +27,18 @@ static uint64_t weights_bytes(const struct gguf *g)
     return sum + sum / PACKING_SHARE;
 }
 
+uint64_t llm_workspace_bytes(const struct llm_model *m)
+{
+    const uint64_t sampling = 3 * sizeof(float) + sizeof(struct sampler_candidate);
+
+    return m->work.bytes + LLM_BATCH_LOGITS_MAX * sizeof(float) * (uint64_t)m->shape.n_vocab +
+           llm_pool_threads(m->pool) * sampling * m->shape.n_vocab;
+}
+
 dbe_err llm_budget_check(const struct llm_model *m, const struct gguf *g, const struct llm_model_params *params,
                          struct dbe_diag *diag)
 {
-    const uint64_t weights = weights_bytes(g), work = m->work.bytes, kv = llm_kv_budget(params);
+    const uint64_t weights = weights_bytes(g), work = llm_workspace_bytes(m), kv = llm_kv_budget(params);
     const uint64_t budget = params->memory_budget_bytes;
 
     if (budget == 0 || (weights <= budget && work <= budget - weights && kv <= budget - weights - work))

@@ -39,7 +39,7 @@ static void fill_info(struct loader *l, const struct llm_model_params *params)
     i->head_dim = s->head_dim;
     i->n_ff = s->n_ff;
     i->kv_budget_bytes = llm_kv_budget(params);
-    i->workspace_bytes = l->m->work.bytes;
+    i->workspace_bytes = llm_workspace_bytes(l->m);
     i->pass_bytes = i->weights_bytes - (l->m->output.data ? llm_matrix_bytes(&l->m->embd) : 0);
     i->retention_top1 = llm_retention_of(l->g);
 }

@@ -109,6 +109,8 @@ void llm_count_pass(struct llm_model *model, const struct llm_row *rows, size_t 
  * caller grants? Asked before a weight is read. E_LIMIT says the numbers. */
 dbe_err llm_budget_check(const struct llm_model *model, const struct gguf *g, const struct llm_model_params *params,
                          struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Working memory of passes, and what sessions share to sample: at most, however many they are. */
+uint64_t llm_workspace_bytes(const struct llm_model *model);
 uint64_t llm_kv_budget(const struct llm_model_params *params); /* with the default where none is given */
 /* The share of answers that quantisation kept, as the file says; NaN where it says nothing that can be true. */
 float llm_retention_of(const struct gguf *g);

@@ -18,9 +18,10 @@
 
 #include "gguf.h"
 #include "half.h"
+#include "quants.h"
 #include "retention.h"
 
-enum { TENSOR_BF16 = 30, FILE_TYPE_Q8_0 = 7, QUANTIZATION_VERSION = 2, PATH_BYTES_MAX = 4096 };
+enum { FILE_TYPE_Q8_0 = 7, QUANTIZATION_VERSION = 2, PATH_BYTES_MAX = 4096 };
 
 static const char *const replaced_keys[] = {"general.file_type", "general.quantization_version"};
 static const char *const retention_keys[] = {"dsmil.retention.top1", "dsmil.retention.kl", "dsmil.retention.ppl_ratio"};
@@ -132,13 +133,6 @@ static uint32_t target_type(const struct gguf_tensor *t)
     return t->dims[0] % GGUF_Q8_0_VALUES == 0 ? GGUF_TENSOR_Q8_0 : t->type;
 }
 
-static uint64_t row_bytes(uint32_t type, uint64_t columns)
-{
-    return type == GGUF_TENSOR_F32                          ? columns * 4
-           : type == GGUF_TENSOR_F16 || type == TENSOR_BF16 ? columns * 2
-                                                            : columns / GGUF_Q8_0_VALUES * GGUF_Q8_0_BYTES;
-}
-
 static uint64_t row_count(const struct gguf_tensor *t)
 {
     return t->dims[1] * t->dims[2] * t->dims[3];
@@ -157,27 +151,10 @@ static dbe_err put_tensor_table(struct writer *w)
             DBE_TRY(put_le(w, t->dims[d], 8));
         DBE_TRY(put_le(w, type, 4));
         DBE_TRY(put_le(w, offset, 8));
-        offset += row_bytes(type, t->dims[0]) * row_count(t);
+        offset += quant_row_bytes(type, (size_t)t->dims[0]) * row_count(t);
         offset = (offset + w->g->alignment - 1) / w->g->alignment * w->g->alignment;
     }
     return pad(w);
-}
-
-static void row_to_f32(const struct gguf_tensor *t, const uint8_t *in, float *out)
-{
-    for (uint64_t c = 0; c < t->dims[0]; c++) {
-        if (t->type == GGUF_TENSOR_F32) {
-            memcpy(&out[c], in + c * 4, 4);
-        } else {
-            uint16_t h;
-            memcpy(&h, in + c * 2, 2);
-            const uint32_t bits = (uint32_t)h << 16;
-            if (t->type == TENSOR_BF16)
-                memcpy(&out[c], &bits, 4);
-            else
-                out[c] = half_to_f32(h);
-        }
-    }
 }
 
 /* False: a value is not finite or too large for a binary16 scale. */
@@ -207,8 +184,8 @@ static bool row_to_q8(const float *in, uint64_t columns, uint8_t *out)
 static dbe_err put_tensor(struct writer *w, const struct gguf_tensor *t)
 {
     const uint32_t type = target_type(t);
-    const size_t in_bytes = (size_t)row_bytes(t->type, t->dims[0]);
-    const size_t out_bytes = (size_t)row_bytes(type, t->dims[0]);
+    const size_t in_bytes = quant_row_bytes(t->type, (size_t)t->dims[0]);
+    const size_t out_bytes = quant_row_bytes(type, (size_t)t->dims[0]);
     BASE_AUTO_FREE uint8_t *in = base_alloc(in_bytes, 1), *out = base_alloc(out_bytes, 1);
     BASE_AUTO_FREE float *values = base_alloc((size_t)t->dims[0], sizeof(float));
 
@@ -220,7 +197,7 @@ static dbe_err put_tensor(struct writer *w, const struct gguf_tensor *t)
             DBE_TRY(put(w, in, in_bytes));
             continue;
         }
-        row_to_f32(t, in, values);
+        quant_row_f32(t->type, in, (size_t)t->dims[0], values);
         if (type == GGUF_TENSOR_F32)
             memcpy(out, values, out_bytes);
         else if (!row_to_q8(values, t->dims[0], out))
@@ -234,7 +211,7 @@ static dbe_err put_tensor(struct writer *w, const struct gguf_tensor *t)
 
 static bool is_plain(uint32_t type)
 {
-    return type == GGUF_TENSOR_F32 || type == GGUF_TENSOR_F16 || type == TENSOR_BF16;
+    return type == GGUF_TENSOR_F32 || type == GGUF_TENSOR_F16 || type == GGUF_TENSOR_BF16;
 }
 
 static dbe_err check_types(const struct gguf *g, struct dbe_diag *diag)
@@ -295,7 +272,7 @@ static dbe_err measure(struct writer *w, const char *in, const char *temp, const
     DBE_TRY(llm_retention_measure(in, temp, params, kept, w->diag));
     if (!(kept->top1 >= params->min_top1))
         return dbe_fail(w->diag, DBE_E_RANGE, "retention", 0,
-                        "kept %.2f %% of the greedy choices over %zu tokens (KL %.4f, perplexity ratio %.4f); %.2f %% "
+                        "kept %.2f %% of the greedy choices over %zu tokens (KL %.4g, perplexity ratio %.4g); %.2f %% "
                         "are asked for",
                         100 * kept->top1, kept->tokens, kept->kl, kept->ppl_ratio, 100 * params->min_top1);
     return put_measured(w, kept);

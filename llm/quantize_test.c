@@ -172,6 +172,24 @@ static void retention_is_measured(void **state)
     unlink(path_in("bad.gguf"));
 }
 
+static void from_every_plain_type(void **state)
+{
+    static const uint32_t types[] = {GGUF_TENSOR_F32, GGUF_TENSOR_F16, GGUF_TENSOR_BF16};
+    const struct llm_quantize_params p = {.min_top1 = LLM_RETENTION_MIN, .threads = 1};
+    struct tg_shape s = tg_defaults();
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(types); i++) {
+        struct llm_retention kept = {0};
+        struct dbe_diag diag = {0};
+        s.type = types[i];
+        write_model(&s, "in.gguf");
+        if (llm_quantize_file(path_in("in.gguf"), path_in("out.gguf"), &p, &kept, &diag) != DBE_OK)
+            fail_msg("type %u: %s", types[i], diag.text);
+        assert_true(kept.top1 >= 0.95);
+    }
+}
+
 /* One huge value in each block of 32: the scale that it asks for rounds the others to nothing. */
 static float outliers(const void *ctx, const char *name, size_t row, size_t column)
 {
@@ -226,6 +244,7 @@ int main(void)
         cmocka_unit_test(blocks_are_the_formats), cmocka_unit_test(result_runs),
         cmocka_unit_test(failure_leaves_nothing), cmocka_unit_test(retention_is_measured),
         cmocka_unit_test(outliers_are_refused),   cmocka_unit_test(text_of_ones_own),
+        cmocka_unit_test(from_every_plain_type),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -330,7 +330,9 @@ static inline uint64_t tg_tensor_bytes(const struct tg_tensor *t)
 {
     const uint64_t n = t->columns * (t->rows ? t->rows : 1);
 
-    return t->type == GGUF_TENSOR_F32 ? n * 4 : t->type == GGUF_TENSOR_F16 ? n * 2 : n / 32 * 34;
+    return t->type == GGUF_TENSOR_F32                                  ? n * 4
+           : t->type == GGUF_TENSOR_F16 || t->type == GGUF_TENSOR_BF16 ? n * 2
+                                                                       : n / 32 * 34;
 }
 
 static inline void tg_put_tensor(struct base_buf *b, const struct tg_shape *s, const struct tg_tensor *t)
@@ -342,6 +344,10 @@ static inline void tg_put_tensor(struct base_buf *b, const struct tg_shape *s, c
             const float f = value(s->value_ctx, t->name, r, c);
             if (t->type == GGUF_TENSOR_F32) {
                 tg_f32(b, f);
+            } else if (t->type == GGUF_TENSOR_BF16) {
+                uint32_t bits;
+                memcpy(&bits, &f, sizeof bits);
+                tg_le(b, bits >> 16, 2);
             } else if (t->type == GGUF_TENSOR_F16) {
                 tg_le(b, half_from_f32(f), 2);
             } else if (c % 32 == 0) {

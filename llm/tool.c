@@ -13,11 +13,12 @@ static const char usage[] =
     "  run        -p PROMPT [-n TOKENS] [--system TEXT] [--raw] [--special] [--json]\n"
     "             [--temp T] [--top-k K] [--top-p P] [--min-p P] [--seed S] [--stop TEXT] ...\n"
     "             [--repeat-penalty R] [--presence P] [--frequency F] [--logit-bias ID=VALUE] ... [--lookup TOKENS]\n"
+    "             [--logprobs N]\n"
     "  info       [--json]   what the model is and what memory it needs\n"
     "  logits     --tokens 1,2,3 [--out FILE]   float32 after each token, to FILE; else the five best of the last\n"
     "  tokenize   TEXT [--special] [--json]\n"
     "  perplexity FILE [--ctx TOKENS] [--json]\n"
-    "  bench      [-p PROMPT_TOKENS] [-n TOKENS] [--lookup TOKENS] [--json]\n"
+    "  bench      [-p PROMPT_TOKENS] [-n TOKENS] [--sessions N] [--lookup TOKENS] [--json]\n"
     "  quantize   IN.gguf OUT.gguf [--min-retention 0.95] [--text FILE] [--json]   exit 3: too little kept\n"
     "common: -t THREADS, --kernel NAME, --kv-type f16|int8, --kv-mib MIB\n";
 

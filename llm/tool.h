@@ -14,7 +14,7 @@ struct tool_args {
     const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text;
     const char *rest[4]; /* what is no option */
     size_t rest_count;
-    uint32_t n, prompt_tokens, threads, ctx, kv_mib;
+    uint32_t n, prompt_tokens, threads, ctx, kv_mib, sessions;
     struct llm_session_params sampling; /* stops and biases point into this struct */
     const char *stops[LLM_STOPS_MAX];
     struct llm_logit_bias biases[TOOL_BIASES_MAX];

@@ -99,6 +99,8 @@ static bool set_number(struct tool_args *a, const char *name, const char *value)
     } numbers[] = {
         {"-n", 0, 1e9, &a->n, NULL, NULL},
         {"-t", 0, LLM_THREADS_MAX, &a->threads, NULL, NULL},
+        {"--sessions", 1, LLM_SESSIONS_MAX, &a->sessions, NULL, NULL},
+        {"--logprobs", 0, LLM_LOGPROBS_MAX, &s->logprobs, NULL, NULL},
         {"--kv-mib", 1, 1 << 30, &a->kv_mib, NULL, NULL},
         {"--ctx", 2, 1e9, &a->ctx, NULL, NULL},
         {"--top-k", 0, 1e9, &s->top_k, NULL, NULL},

@@ -18,7 +18,8 @@
 enum { PROMPT_DEFAULT = 512, ANSWER_DEFAULT = 128, READ_CHUNK = 4 << 20, BANDWIDTH_MS = 1000, JSON_MAX = 1 << 16 };
 
 struct bench {
-    uint32_t prompt, answer;
+    uint32_t prompt, answer, sessions;
+    uint64_t decoded, passes; /* tokens of all sessions after each one's first; passes for them */
     double file_s, load_s, prefill_s, decode_s, read_bytes_per_s;
     uint64_t file_bytes, rss_bytes, peak_bytes;
 };
@@ -66,31 +67,81 @@ static uint64_t status_bytes(const char *key)
     return kib * 1024;
 }
 
-/* `sampling` brings look-up only: the rest is greedy, so that runs are alike. */
+static uint64_t answered(struct llm_session *const *sessions, size_t count)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += llm_session_answer_tokens(sessions[i]);
+    return sum;
+}
+
+/* One pass for all that are not done; those are taken out of the front of the list. */
+static dbe_err step(struct llm_model *m, struct llm_session **live, size_t *count)
+{
+    struct llm_piece pieces[LLM_SESSIONS_MAX];
+    dbe_err errs[LLM_SESSIONS_MAX];
+    size_t left = 0;
+
+    DBE_TRY(llm_batch_step(m, live, *count, pieces, errs));
+    for (size_t i = 0; i < *count; i++) {
+        DBE_TRY(errs[i]);
+        if (!pieces[i].done)
+            live[left++] = live[i];
+    }
+    *count = left;
+    return DBE_OK;
+}
+
+static bool all_began(struct llm_session *const *sessions, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (llm_session_answer_tokens(sessions[i]) == 0)
+            return false;
+    return true;
+}
+
+static dbe_err run_sessions(struct llm_model *m, struct llm_session *const *sessions, struct bench *b)
+{
+    struct llm_session *live[LLM_SESSIONS_MAX];
+    struct llm_model_stats before, after;
+    size_t count = b->sessions;
+    const uint64_t start = base_mono_ns();
+
+    memcpy(live, sessions, count * sizeof *live);
+    while (count > 0 && !all_began(sessions, b->sessions))
+        DBE_TRY(step(m, live, &count));
+    b->prefill_s = seconds_since(start);
+    const uint64_t began = base_mono_ns(), tokens = answered(sessions, b->sessions);
+    llm_model_stats(m, &before);
+    while (count > 0)
+        DBE_TRY(step(m, live, &count));
+    b->decode_s = seconds_since(began);
+    llm_model_stats(m, &after);
+    b->decoded = answered(sessions, b->sessions) - tokens;
+    b->passes = after.passes - before.passes;
+    return DBE_OK;
+}
+
+/* Greedy sessions that differ in their prompts; `sampling` brings look-up only, so that runs are alike. */
 static dbe_err generate(struct llm_model *m, const struct llm_session_params *sampling, struct bench *b,
                         struct dbe_diag *diag)
 {
     const struct llm_session_params params = {
         .max_tokens = b->answer + 1, .ignore_eos = true, .lookup_tokens = sampling->lookup_tokens};
     BASE_AUTO_FREE int32_t *ids = base_alloc(b->prompt, sizeof *ids);
-    struct llm_session *s;
-    struct llm_piece piece = {0};
-    dbe_err err = DBE_OK;
+    struct llm_session *sessions[LLM_SESSIONS_MAX] = {0};
+    dbe_err err = ids ? DBE_OK : DBE_E_NOMEM;
 
-    if (!ids)
-        return DBE_E_NOMEM;
-    for (uint32_t i = 0; i < b->prompt; i++)
-        ids[i] = (int32_t)(i * 7919u % llm_model_info(m)->n_vocab);
-    DBE_TRY(llm_session_new(m, ids, b->prompt, &params, &s, diag));
-    const uint64_t start = base_mono_ns();
-    while (err == DBE_OK && !piece.done && llm_session_answer_tokens(s) == 0)
-        err = llm_session_step(s, &piece);
-    b->prefill_s = seconds_since(start);
-    const uint64_t prefilled = base_mono_ns();
-    while (err == DBE_OK && !piece.done)
-        err = llm_session_step(s, &piece);
-    b->decode_s = seconds_since(prefilled);
-    llm_session_free(s);
+    for (uint32_t k = 0; err == DBE_OK && k < b->sessions; k++) {
+        for (uint32_t i = 0; i < b->prompt; i++)
+            ids[i] = (int32_t)((i * 7919u + k * 104729u) % llm_model_info(m)->n_vocab);
+        err = llm_session_new(m, ids, b->prompt, &params, &sessions[k], diag);
+    }
+    if (err == DBE_OK)
+        err = run_sessions(m, sessions, b);
+    for (size_t k = 0; k < b->sessions; k++)
+        llm_session_free(sessions[k]);
     return err;
 }
 
@@ -103,13 +154,17 @@ static int print_json(const struct llm_model_info *i, const struct bench *b, dou
     base_buf_init(&out, JSON_MAX);
     base_buf_str(&out, "{\"model\":");
     base_json_str(&out, i->name, strlen(i->name));
-    base_buf_fmt(&out, ",\"quantisation\":\"%s\",\"kernel\":\"%s\",\"threads\":%u,\"prompt\":%u,\"answer\":%u",
-                 i->quantisation, i->kernel, i->threads, b->prompt, b->answer);
     base_buf_fmt(&out,
-                 ",\"prefill_tokens_per_s\":%.2f,\"first_token_s\":%.6f,\"decode_tokens_per_s\":%.2f"
-                 ",\"decode_gb_per_s\":%.3f,\"read_gb_per_s\":%.3f,\"decode_of_read\":%.4f",
-                 b->prompt / b->prefill_s, b->prefill_s, decode, moved / 1e9, b->read_bytes_per_s / 1e9,
-                 b->read_bytes_per_s > 0 ? moved / b->read_bytes_per_s : 0.0);
+                 ",\"quantisation\":\"%s\",\"kernel\":\"%s\",\"threads\":%u,\"prompt\":%u,\"answer\":%u"
+                 ",\"sessions\":%u",
+                 i->quantisation, i->kernel, i->threads, b->prompt, b->answer, b->sessions);
+    base_buf_fmt(
+        &out,
+        ",\"tokens_per_pass\":%.3f,\"prefill_tokens_per_s\":%.2f,\"first_token_s\":%.6f,\"decode_tokens_per_s\":%.2f"
+        ",\"decode_gb_per_s\":%.3f,\"read_gb_per_s\":%.3f,\"decode_of_read\":%.4f",
+        b->passes > 0 ? (double)b->decoded / (double)b->passes : 0.0, b->sessions * b->prompt / b->prefill_s,
+        b->prefill_s, decode, moved / 1e9, b->read_bytes_per_s / 1e9,
+        b->read_bytes_per_s > 0 ? moved / b->read_bytes_per_s : 0.0);
     base_buf_fmt(&out,
                  ",\"load_s\":%.6f,\"file_read_s\":%.6f,\"file_bytes\":%" PRIu64 ",\"weights_bytes\":%" PRIu64
                  ",\"pass_bytes\":%" PRIu64 ",\"workspace_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64
@@ -121,7 +176,8 @@ static int print_json(const struct llm_model_info *i, const struct bench *b, dou
 
 static int print(const struct tool_args *a, const struct llm_model_info *i, const struct bench *b)
 {
-    const double decode = b->decode_s > 0 ? b->answer / b->decode_s : 0, moved = decode * (double)i->pass_bytes;
+    const double decode = b->decode_s > 0 ? (double)b->decoded / b->decode_s : 0;
+    const double moved = b->decode_s > 0 ? (double)(b->passes * i->pass_bytes) / b->decode_s : 0;
 
     if (a->json)
         return print_json(i, b, decode, moved);
@@ -129,9 +185,12 @@ static int print(const struct tool_args *a, const struct llm_model_info *i, cons
     printf("load     %10.3f s, reading the file takes %.3f s\n", b->load_s, b->file_s);
     printf("memory   %10.1f MB resident (peak %.1f), the file has %.1f\n", (double)b->rss_bytes / 1e6,
            (double)b->peak_bytes / 1e6, (double)b->file_bytes / 1e6);
-    printf("prompt   %10.2f tokens/s over %u, first token after %.3f s\n", b->prompt / b->prefill_s, b->prompt,
-           b->prefill_s);
-    printf("decode   %10.2f tokens/s over %u, %.2f GB/s of weights\n", decode, b->answer, moved / 1e9);
+    if (b->sessions > 1)
+        printf("%u sessions, figures are of all together\n", b->sessions);
+    printf("prompt   %10.2f tokens/s over %u, first token after %.3f s\n", b->sessions * b->prompt / b->prefill_s,
+           b->prompt, b->prefill_s);
+    printf("decode   %10.2f tokens/s over %u, %.2f a pass, %.2f GB/s of weights\n", decode, b->answer,
+           b->passes > 0 ? (double)b->decoded / (double)b->passes : 0.0, moved / 1e9);
     printf("reading  %10.2f GB/s, of which decode uses %.1f %%\n", b->read_bytes_per_s / 1e9,
            b->read_bytes_per_s > 0 ? 100 * moved / b->read_bytes_per_s : 0.0);
     return 0;
@@ -140,7 +199,8 @@ static int print(const struct tool_args *a, const struct llm_model_info *i, cons
 int tool_bench(const struct tool_args *a)
 {
     struct bench b = {.prompt = a->prompt_tokens ? a->prompt_tokens : PROMPT_DEFAULT,
-                      .answer = a->n ? a->n : ANSWER_DEFAULT};
+                      .answer = a->n ? a->n : ANSWER_DEFAULT,
+                      .sessions = a->sessions ? a->sessions : 1};
     struct dbe_diag diag = {0};
     struct llm_model *m;
     int status;

@@ -2,6 +2,7 @@
  *
  * tool_quantize.c - the verb quantize: says what the new file kept of the old, or why there is none.
  */
+#include <math.h>
 #include <stdio.h>
 
 #include "base/base.h"
@@ -9,11 +10,29 @@
 
 enum { REFUSED = 3 }; /* exit status: it works, but too little was kept */
 
+/* JSON knows no infinity: a model that quantisation broke may well have one. */
+static void put_number(const char *key, double value)
+{
+    if (isfinite(value))
+        printf(",\"%s\":%.6g", key, value);
+    else
+        printf(",\"%s\":null", key);
+}
+
+static void print_json(const struct llm_retention *kept, bool refused)
+{
+    printf("{\"refused\":%s,\"tokens\":%zu", refused ? "true" : "false", kept->tokens);
+    put_number("top1", kept->top1);
+    put_number("kl", kept->kl);
+    put_number("ppl_original", kept->ppl_original);
+    put_number("ppl_ratio", kept->ppl_ratio);
+    puts("}");
+}
+
 static void print(const struct tool_args *a, const struct llm_retention *kept, bool refused)
 {
     if (a->json)
-        printf("{\"refused\":%s,\"tokens\":%zu,\"top1\":%.6f,\"kl\":%.6f,\"ppl_original\":%.4f,\"ppl_ratio\":%.6f}\n",
-               refused ? "true" : "false", kept->tokens, kept->top1, kept->kl, kept->ppl_original, kept->ppl_ratio);
+        print_json(kept, refused);
     else if (kept->tokens == 0)
         printf("quantised already: nothing was measured\n");
     else if (!refused)

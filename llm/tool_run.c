@@ -2,14 +2,17 @@
  *
  * tool_run.c - the verb run: a prompt or one turn of a chat, its answer as it comes or as one JSON object.
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tool.h"
 
-enum { ANSWER_DEFAULT = 256, ANSWER_BYTES_MAX = 4 << 20 };
+enum { ANSWER_DEFAULT = 256, ANSWER_BYTES_MAX = 4 << 20, PROBS_BYTES_MAX = 256 << 20 };
 
 struct run {
+    struct llm_model *m;
+    struct base_buf probs;     /* of the tokens, as JSON, where they were asked for */
     struct base_buf text;      /* of the answer, for JSON */
     uint64_t first_ns, end_ns; /* since the first step */
     enum llm_finish finish;
@@ -30,6 +33,38 @@ static dbe_err make_prompt(const struct tool_args *a, struct llm_model *m, struc
     return llm_chat_render(m, msgs, count, out, diag);
 }
 
+/* {"id":5,"token":"x","logprob":-0.1 */
+static void put_token(struct base_buf *out, const struct llm_model *m, int32_t id, float logprob)
+{
+    size_t len;
+    const char *bytes = llm_token_bytes(m, id, &len);
+
+    base_buf_fmt(out, "{\"id\":%d,\"token\":", id);
+    base_json_str(out, bytes, len);
+    if (isfinite(logprob))
+        base_buf_fmt(out, ",\"logprob\":%.6f", (double)logprob);
+    else
+        base_buf_str(out, ",\"logprob\":null");
+}
+
+static void put_probs(struct run *run, const struct llm_piece *piece)
+{
+    struct base_buf *out = &run->probs;
+
+    for (size_t i = 0; i < piece->prob_count; i++) {
+        const struct llm_token_prob *p = &piece->probs[i];
+        base_buf_str(out, out->len > 0 ? "," : "");
+        put_token(out, run->m, p->id, p->logprob);
+        base_buf_str(out, ",\"top\":[");
+        for (uint32_t k = 0; k < p->top_count; k++) {
+            base_buf_str(out, k > 0 ? "," : "");
+            put_token(out, run->m, p->top[k].id, p->top[k].logprob);
+            base_buf_u8(out, '}');
+        }
+        base_buf_str(out, "]}");
+    }
+}
+
 static dbe_err generate(struct llm_session *s, bool json, struct run *run)
 {
     const uint64_t start = base_mono_ns();
@@ -41,6 +76,7 @@ static dbe_err generate(struct llm_session *s, bool json, struct run *run)
             run->first_ns = base_mono_ns() - start;
         if (json) {
             base_buf_bytes(&run->text, piece.text, piece.text_len);
+            put_probs(run, &piece);
         } else {
             fwrite(piece.text, 1, piece.text_len, stdout);
             fflush(stdout);
@@ -48,7 +84,7 @@ static dbe_err generate(struct llm_session *s, bool json, struct run *run)
     }
     run->end_ns = base_mono_ns() - start;
     run->finish = piece.finish;
-    return run->text.err;
+    return run->text.err != DBE_OK ? run->text.err : run->probs.err;
 }
 
 static int tell(const struct llm_session *s, struct run *run, bool json)
@@ -64,13 +100,19 @@ static int tell(const struct llm_session *s, struct run *run, bool json)
                 prompt, answer, finish, (double)run->first_ns / 1e9, per_s);
         return 0;
     }
-    base_buf_init(&out, 6 * ANSWER_BYTES_MAX);
+    base_buf_init(&out, 6 * ANSWER_BYTES_MAX + PROBS_BYTES_MAX);
     base_buf_str(&out, "{\"text\":");
     base_json_str(&out, base_buf_cstr(&run->text), run->text.len);
     base_buf_fmt(&out,
                  ",\"finish\":\"%s\",\"prompt_tokens\":%u,\"answer_tokens\":%u,\"first_token_s\":%.6f,"
-                 "\"tokens_per_s\":%.2f}",
+                 "\"tokens_per_s\":%.2f",
                  finish, prompt, answer, (double)run->first_ns / 1e9, per_s);
+    if (run->probs.len > 0) {
+        base_buf_str(&out, ",\"logprobs\":[");
+        base_buf_bytes(&out, run->probs.data, run->probs.len);
+        base_buf_u8(&out, ']');
+    }
+    base_buf_u8(&out, '}');
     return tool_print(&out);
 }
 
@@ -79,19 +121,23 @@ static int run_prompt(const struct tool_args *a, struct llm_model *m, const stru
     const uint32_t n_ctx = llm_model_info(m)->n_ctx;
     const uint32_t left = prompt->count < n_ctx ? n_ctx - (uint32_t)prompt->count : 0;
     struct llm_session_params params = a->sampling;
-    struct run run = {0};
+    struct run run = {.m = m};
     struct llm_session *s = NULL;
     struct dbe_diag diag = {0};
     int status;
 
     params.max_tokens = BASE_MIN(a->n ? a->n : ANSWER_DEFAULT, left);
     base_buf_init(&run.text, ANSWER_BYTES_MAX);
+    base_buf_init(&run.probs, PROBS_BYTES_MAX);
+    if (!a->json)
+        params.logprobs = 0; /* nowhere to tell them */
     dbe_err err = llm_session_new(m, prompt->ids, prompt->count, &params, &s, &diag);
     if (err == DBE_OK)
         err = generate(s, a->json, &run);
     status = err == DBE_OK ? tell(s, &run, a->json) : tool_fail(err, &diag);
     llm_session_free(s);
     base_buf_free(&run.text);
+    base_buf_free(&run.probs);
     return status;
 }
 

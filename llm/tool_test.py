@@ -67,6 +67,14 @@ class Tool(unittest.TestCase):
         run = ("-p", "What is", "--raw", "-n", "1")
         self.assertNotEqual(told("run", *run)["text"], told("run", *run, "--logit-bias", f"{best}=-100")["text"])
 
+    def test_logprobs(self):
+        answer = told("run", "-p", "What is DSMIL?", "-n", "4", "--logprobs", "3")
+        self.assertEqual(len(answer["logprobs"]), answer["answer_tokens"])
+        for token in answer["logprobs"]:
+            self.assertEqual(len(token["top"]), 2)
+            self.assertLessEqual(token["logprob"], 0)
+            self.assertGreaterEqual(token["logprob"], token["top"][0]["logprob"])  # greedy
+
     def test_perplexity_and_bench(self):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
             text.write("DSMIL is a post-quantum, zero-trust mesh for AI and security services.")
@@ -78,6 +86,9 @@ class Tool(unittest.TestCase):
         self.assertEqual(bench["file_bytes"], MODEL.stat().st_size)
         self.assertGreater(bench["read_gb_per_s"], 0)
         self.assertGreaterEqual(bench["peak_bytes"], bench["weights_bytes"])
+        self.assertEqual(bench["tokens_per_pass"], 1)
+        many = told("bench", "-p", "8", "-n", "4", "--sessions", "3")
+        self.assertGreater(many["tokens_per_pass"], 2)
 
     def test_mistakes(self):
         tool(expect=2)
