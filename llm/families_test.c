@@ -179,6 +179,109 @@ static void partial_rope(void **state)
     }
 }
 
+/* |got - want| for vectors of length 1, the wanted one pooled from the reference's states. */
+static double embedding_distance(const struct tg_shape *s, size_t first, size_t end, const float *got)
+{
+    double *logits = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *logits), want[WIDEST] = {0}, norm = 0, diff = 0;
+    double *states = base_alloc(TOKENS * (size_t)s->n_embd, sizeof *states);
+
+    reference(s, logits, states);
+    for (size_t t = first; t < end; t++)
+        for (size_t i = 0; i < s->n_embd; i++)
+            want[i] += states[t * s->n_embd + i];
+    for (size_t i = 0; i < s->n_embd; i++)
+        norm += want[i] * want[i];
+    for (size_t i = 0; i < s->n_embd; i++)
+        diff += pow(want[i] / sqrt(norm) - (double)got[i], 2);
+    base_free(logits);
+    base_free(states);
+    return sqrt(diff);
+}
+
+static void embeddings(void **state)
+{
+    static const struct {
+        uint32_t pooling;
+        size_t first, end;
+    } cases[] = {{0, 0, TOKENS}, {1, 0, TOKENS}, {2, 0, 1}, {3, TOKENS - 1, TOKENS}};
+    static const char *const archs[] = {"llama", "qwen3", "gemma2"};
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(archs) * BASE_ARRAY_LEN(cases); i++) {
+        struct tg_shape s = family(archs[i / BASE_ARRAY_LEN(cases)]);
+        const size_t c = i % BASE_ARRAY_LEN(cases);
+        float got[WIDEST];
+        s.pooling = cases[c].pooling;
+        struct llm_model *m = tg_load(&s, NULL);
+        assert_int_equal(llm_embed(m, tokens, TOKENS, got, NULL), DBE_OK);
+        assert_int_equal(llm_model_kv_used_bytes(m), 0);
+        assert_true(embedding_distance(&s, cases[c].first, cases[c].end, got) < CLOSE);
+        llm_model_free(m);
+    }
+}
+
+/* More tokens than one pass takes. */
+static void long_embeddings(void **state)
+{
+    enum { LONG = LLM_BATCH_MAX + 77 };
+    struct tg_shape s = family("llama");
+    int32_t text[LONG];
+    float *all = base_alloc((size_t)LONG * s.n_embd, sizeof *all), got[WIDEST], last[WIDEST];
+
+    (void)state;
+    s.n_ctx = LONG;
+    s.n_layers = 1;
+    for (size_t i = 0; i < LONG; i++)
+        text[i] = (int32_t)(i * 7 % TG_SPM_COUNT);
+    for (s.pooling = 1; s.pooling <= 3; s.pooling += 2) {
+        struct llm_model *m = tg_load(&s, NULL);
+        assert_int_equal(llm_embed(m, text, LONG, s.pooling == 1 ? got : last, NULL), DBE_OK);
+        llm_model_free(m);
+    }
+    s.pooling = 0;
+    struct llm_model *m = tg_load(&s, NULL);
+    struct llm_kv kv;
+    double sum[WIDEST] = {0}, end[WIDEST], norm[2] = {0}, diff = 0;
+    assert_int_equal(llm_kv_init(m, LONG, &kv, NULL), DBE_OK);
+    for (uint32_t i = 0; i < LONG; i++) { /* one by one */
+        assert_int_equal(llm_forward_states(m, &(struct llm_row){&kv, i, text[i], NULL, true}, 1, all + i * s.n_embd),
+                         DBE_OK);
+        for (size_t k = 0; k < s.n_embd; k++)
+            sum[k] += (double)(end[k] = (double)all[i * s.n_embd + k]);
+    }
+    for (size_t k = 0; k < s.n_embd; k++) {
+        norm[0] += sum[k] * sum[k];
+        norm[1] += end[k] * end[k];
+    }
+    for (size_t k = 0; k < s.n_embd; k++)
+        diff += fabs(sum[k] / sqrt(norm[0]) - (double)got[k]) + fabs(end[k] / sqrt(norm[1]) - (double)last[k]);
+    assert_true(diff < 1e-4);
+    llm_kv_free(m, &kv);
+    llm_model_free(m);
+    base_free(all);
+}
+
+static void what_cannot_be_embedded(void **state)
+{
+    struct tg_shape s = family("llama");
+    struct llm_model *m = tg_load(&s, NULL);
+    int32_t many[65] = {0};
+    float out[WIDEST] = {42};
+
+    (void)state;
+    assert_int_equal(llm_embed(m, many, 0, out, NULL), DBE_E_ARGUMENT);
+    assert_int_equal(llm_embed(m, many, BASE_ARRAY_LEN(many), out, NULL), DBE_E_CONTEXT);
+    assert_int_equal(llm_embed(m, &(int32_t){TG_SPM_COUNT}, 1, out, NULL), DBE_E_ARGUMENT);
+    assert_int_equal(llm_embed(m, &(int32_t){-1}, 1, out, NULL), DBE_E_ARGUMENT);
+    for (unsigned n = 1; n <= 2; n++) {
+        base_fail_alloc_at(n);
+        assert_int_equal(llm_embed(m, many, 3, out, NULL), DBE_E_NOMEM);
+        base_fail_alloc_at(0);
+    }
+    assert_true(out[0] == 42.0f);
+    llm_model_free(m);
+}
+
 static void expect_refused(const struct tg_shape *s, const char *says)
 {
     struct base_buf file;
@@ -242,6 +345,9 @@ static void hostile_numbers_are_refused(void **state)
     s = family("llama");
     s.rope_dims = 7;
     expect_refused(&s, "key llama.rope.dimension_count: 7 is odd");
+    s.rope_dims = 0;
+    s.pooling = 4;
+    expect_refused(&s, "key llama.pooling_type: 4");
 }
 
 int main(void)
@@ -254,6 +360,9 @@ int main(void)
         cmocka_unit_test(rope_scalings),
         cmocka_unit_test(rope_factors),
         cmocka_unit_test(partial_rope),
+        cmocka_unit_test(embeddings),
+        cmocka_unit_test(long_embeddings),
+        cmocka_unit_test(what_cannot_be_embedded),
         cmocka_unit_test(what_a_family_does_not_have_is_refused),
         cmocka_unit_test(hostile_numbers_are_refused),
     };

@@ -327,5 +327,6 @@ dbe_err llm_forward_states(struct llm_model *m, const struct llm_row *rows, size
 {
     DBE_TRY(layers(m, rows, count, NULL));
     run_rows(&(struct rows_job){.m = m, .out = out}, count, norm_rows);
+    llm_count_pass(m, rows, count);
     return DBE_OK;
 }

@@ -262,6 +262,11 @@ dbe_err llm_quantize_file(const char *in, const char *out, const struct llm_quan
  * within about `max_ms`, over a block of up to 1 GiB that is given back. 0: it could not be measured. */
 double llm_read_bandwidth(unsigned threads, unsigned max_ms);
 
+/* The embedding of a text: the last states of its tokens, pooled as the model's file says (pooling_type: mean, first
+ * or last token; mean where it says nothing), scaled to length 1: out[n_embd]. Errors as llm_logits. */
+dbe_err llm_embed(struct llm_model *model, const int32_t *tokens, size_t count, float *out,
+                  struct dbe_diag *diag) DBE_MUST_CHECK;
+
 /* `dsmil llm VERB ...`: argv[0] is the verb (run, info, logits, tokenize, perplexity, bench, quantize). Prints to
  * stdout and stderr; returns the exit status. */
 int llm_tool_main(int argc, char **argv);

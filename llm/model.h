@@ -36,6 +36,9 @@ struct llm_shape {
     float embd_scale;    /* of the tokens' embeddings */
 };
 
+/* Which positions' states make a text's embedding. Numbers as in files, where 0 says none: the mean then, too. */
+enum llm_pooling { LLM_POOL_MEAN = 1, LLM_POOL_FIRST = 2, LLM_POOL_LAST = 3 };
+
 /* What a family does not have is NULL. */
 struct llm_layer {
     float *attn_norm, *ffn_norm;           /* [n_embd] */
@@ -65,6 +68,7 @@ struct llm_work {
 struct llm_model {
     struct llm_model_info info;
     const struct llm_arch *arch;
+    enum llm_pooling pooling;
     struct llm_shape shape;
     const struct llm_kernels *kernels;
     const struct llm_attn_kernels *attn;

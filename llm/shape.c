@@ -148,6 +148,18 @@ static dbe_err load_scales(struct loader *l)
     return load_softcap(l, "final_logit_softcapping", 30, &s->final_softcap);
 }
 
+static dbe_err load_pooling(struct loader *l)
+{
+    uint32_t pooling = 0;
+
+    DBE_TRY(gguf_get_u32_or(l->g, key_of(l, "pooling_type"), LLM_POOL_MEAN, &pooling, l->diag));
+    if (pooling > LLM_POOL_LAST)
+        return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key %s: %u is not supported; 0 to %d are", l->key, pooling,
+                        LLM_POOL_LAST);
+    l->m->pooling = pooling == 0 ? LLM_POOL_MEAN : (enum llm_pooling)pooling;
+    return DBE_OK;
+}
+
 dbe_err llm_load_shape(struct loader *l, uint32_t n_ctx_max)
 {
     enum {
@@ -172,6 +184,7 @@ dbe_err llm_load_shape(struct loader *l, uint32_t n_ctx_max)
         return dbe_fail(l->diag, DBE_E_MODEL, "model", 0, "key %s: %g is not between 0 and 1", l->key,
                         (double)s->rms_eps);
     s->n_vocab = (uint32_t)l->m->vocab.count;
+    DBE_TRY(load_pooling(l));
     return load_scales(l);
 }
 

@@ -43,6 +43,7 @@ struct tg_shape {
     float rope_factor, rope_attn;      /* 0: no key */
     float beta_fast, beta_slow;        /* 0: no key */
     float yarn_ext, yarn_attn;         /* 0: no key */
+    uint32_t pooling;                  /* 0: no key */
     bool biases, fused, rope_factors;  /* what the family may have; fused: attn_qkv */
     tg_value_fn *value;
     const void *value_ctx;
@@ -488,6 +489,7 @@ static inline void tg_optional_kvs(struct base_buf *b, const struct tg_shape *s,
     } numbers[] = {{"attention.key_length", s->head_dim},
                    {"attention.value_length", s->head_dim},
                    {"rope.dimension_count", s->rope_dims},
+                   {"pooling_type", s->pooling},
                    {"attention.sliding_window", s->window},
                    {"attention.sliding_window_pattern", s->window_every},
                    {"rope.scaling.original_context_length", s->n_ctx_orig}};
