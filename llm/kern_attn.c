@@ -40,6 +40,22 @@ static inline V load_int8(const uint8_t *p)
     return (V){(float)(int8_t)p[0], (float)(int8_t)p[1], (float)(int8_t)p[2], (float)(int8_t)p[3]};
 }
 
+static inline V max_of(V a, V b)
+{
+    for (size_t i = 0; i < V_LANES; i++)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}
+
+static inline float greatest(V v)
+{
+    const float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+
+    return a > b ? a : b;
+}
+
+#define V_MAX(a, b) max_of((a), (b))
+#define V_GREATEST(v) greatest(v)
 #define V_LOAD(p) load(p)
 #define V_STORE(p, v) store(p, v)
 #define V_SET(x) ((V){(x), (x), (x), (x)})

@@ -17,6 +17,8 @@
 #define V_FMA(a, b, c) _mm512_fmadd_ps((a), (b), (c))
 #define V_HALF(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define V_INT8(p) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
+#define V_MAX(a, b) _mm512_max_ps((a), (b))
+#define V_GREATEST(v) _mm512_reduce_max_ps(v)
 #define ATTN_ROWS 8
 #include "kern_attn_impl.h"
 

@@ -4,6 +4,7 @@
  *   V, V_LANES            a vector of floats, and how many
  *   V_LOAD V_STORE V_SET  from and to unaligned memory; one value in all lanes
  *   V_MUL V_FMA(a, b, c)  a * b; a * b + c
+ *   V_MAX V_GREATEST      of two vectors lane by lane; of the lanes of one
  *   V_HALF V_INT8         V_LANES values of binary16 or int8 at an address, as floats
  *   ATTN_ROWS             queries whose sums fit into registers together, two vectors each
  *   KERN_TARGET           the functions' attribute
@@ -28,13 +29,18 @@ ATTN_INLINE void block(size_t rows, size_t vectors, const float *a, size_t a_row
         for (size_t v = 0; v < vectors; v++)
             sum[q][v] = scale ? V_MUL(V_LOAD(c + q * c_row + v * V_LANES), V_SET(scale[q])) : V_SET(0.0f);
     for (size_t i = 0; i < steps; i++, a += a_step, b += b_step) {
-        V line[4];
-        for (size_t v = 0; v < vectors; v++)
-            line[v] = V_LOAD(b + v * V_LANES);
+        /* variables, not an array, which the compiler would keep in memory */
+        const V b0 = V_LOAD(b), b1 = vectors > 1 ? V_LOAD(b + V_LANES) : b0;
+        const V b2 = vectors > 2 ? V_LOAD(b + 2 * V_LANES) : b0, b3 = vectors > 3 ? V_LOAD(b + 3 * V_LANES) : b0;
         for (size_t q = 0; q < rows; q++) {
             const V x = V_SET(a[q * a_row]);
-            for (size_t v = 0; v < vectors; v++)
-                sum[q][v] = V_FMA(x, line[v], sum[q][v]);
+            sum[q][0] = V_FMA(x, b0, sum[q][0]);
+            if (vectors > 1)
+                sum[q][1] = V_FMA(x, b1, sum[q][1]);
+            if (vectors > 2)
+                sum[q][2] = V_FMA(x, b2, sum[q][2]);
+            if (vectors > 3)
+                sum[q][3] = V_FMA(x, b3, sum[q][3]);
         }
     }
     for (size_t q = 0; q < rows; q++)
@@ -75,17 +81,15 @@ ATTN_INLINE float cap_score(float s, float cap, float inverse)
 /* Hide what the query does not see; the greatest score that is left. */
 ATTN_INLINE float mask_max(float *s, int lo, int hi)
 {
-    float top[LANES];
+    V top;
 
     if (lo > 0 || hi < PAGE - 1)
         for (int t = 0; t < PAGE; t++)
             s[t] = t >= lo && t <= hi ? s[t] : ATTN_NONE;
-    for (size_t j = 0; j < LANES; j++)
-        top[j] = s[j] > s[j + LANES] ? s[j] : s[j + LANES];
-    for (size_t half = LANES / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; j++)
-            top[j] = top[j] > top[j + half] ? top[j] : top[j + half];
-    return top[0];
+    top = V_LOAD(s);
+    for (size_t i = V_LANES; i < PAGE; i += V_LANES)
+        top = V_MAX(top, V_LOAD(s + i));
+    return V_GREATEST(top);
 }
 
 /* Scores become weights against the new maximum; the sum of weights is brought to that maximum, too. */
