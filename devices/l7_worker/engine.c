@@ -26,6 +26,7 @@ struct engine_job {
     void *user;
     struct engine_chat chat;
     uint64_t submitted_ns;
+    uint64_t passes_before;   /* its first token */
     struct llm_tokens prompt; /* engine's thread only */
     /* under the lock */
     enum job_state state;
@@ -146,6 +147,14 @@ static void running_remove(struct engine *e, const struct engine_job *job)
 
 /* ---- engine's thread: admission --------------------------------------------------------------------------------- */
 
+static uint64_t passes_so_far(const struct engine *e)
+{
+    struct llm_model_stats stats;
+
+    llm_model_stats(e->params.model, &stats);
+    return stats.passes;
+}
+
 /* The job is over. Called without the lock; the job may be gone afterwards. */
 static void end_job(struct engine_job *job, dbe_err err, const char *reason, enum llm_finish finish)
 {
@@ -168,6 +177,7 @@ static void end_job(struct engine_job *job, dbe_err err, const char *reason, enu
     job->result.prompt_tokens = prompt_tokens;
     job->result.answer_tokens = answer_tokens;
     job->result.total_ns = base_mono_ns() - job->submitted_ns;
+    job->result.passes = job->result.first_token_ns != 0 ? passes_so_far(e) - job->passes_before : 0;
     (void)snprintf(job->result.reason, sizeof job->result.reason, "%s", reason);
     bool abandoned = job->abandoned;
     if (!abandoned)
@@ -253,8 +263,10 @@ static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piec
 
     if (err == DBE_OK) {
         (void)pthread_mutex_lock(&e->lock);
-        if (job->result.first_token_ns == 0 && llm_session_answer_tokens(job->session) > 0)
+        if (job->result.first_token_ns == 0 && llm_session_answer_tokens(job->session) > 0) {
             job->result.first_token_ns = base_mono_ns() - job->submitted_ns;
+            job->passes_before = passes_so_far(e);
+        }
         base_buf_bytes(&job->text, piece->text, piece->text_len);
         err = job->text.err;
         tell = job->chat.stream && piece->text_len > 0 && !piece->done && !job->abandoned;

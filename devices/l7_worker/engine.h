@@ -51,6 +51,7 @@ struct engine_result {
     enum llm_finish finish;
     uint32_t prompt_tokens, answer_tokens;
     uint64_t queued_ns, first_token_ns, total_ns; /* since submission */
+    uint64_t passes; /* of the model, for all chats, after this one's first token: each reads the weights once */
 };
 
 dbe_err engine_new(const struct engine_params *params, struct engine **ret) DBE_MUST_CHECK;

@@ -137,6 +137,7 @@ static void test_one_chat(void **state)
     assert_int_equal(whole.result.err, DBE_OK);
     assert_int_equal(whole.result.finish, LLM_FINISH_LENGTH);
     assert_int_equal(whole.result.answer_tokens, 20);
+    assert_int_equal(whole.result.passes, 19); /* the prompt's pass gives the first token */
     assert_true(whole.result.prompt_tokens > 5);
     assert_true(whole.result.first_token_ns > 0 && whole.result.first_token_ns <= whole.result.total_ns);
     assert_true(whole.len > 0 && whole.pieces == 1);

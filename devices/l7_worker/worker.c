@@ -82,7 +82,8 @@ static void tell_end(struct worker *w, const struct svc_req *req, const struct e
     double per_s = r->answer_tokens > 1 && decode_ns > 0
                        ? (double)(r->answer_tokens - 1) * (double)BASE_NS_PER_S / (double)decode_ns
                        : 0.0;
-    double read = per_s * (double)llm_model_info(w->model)->pass_bytes / (double)BASE_MAX(w->read_bytes_per_s, 1U);
+    double moved = (double)(r->passes * llm_model_info(w->model)->pass_bytes);
+    double read = decode_ns > 0 ? moved * 1e9 / (double)decode_ns / (double)BASE_MAX(w->read_bytes_per_s, 1U) : 0.0;
 
     w->prompt_tokens += r->prompt_tokens;
     if (per_s > 0)
@@ -323,7 +324,7 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
     char digest[2 * DIGEST_SHOWN_BYTES + 1] = "";
 
     if (w->model_path[0] == '\0')
-        return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "--model FILE is required: a GGUF file of LLaMA architecture");
+        return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "--model FILE is required: a GGUF file");
     DBE_TRY(digest_file(w->model_path, digest) == DBE_OK
                 ? DBE_OK
                 : dbe_fail(diag, DBE_E_CONFIG, "model", 0, "cannot read the model file %.120s", w->model_path));
@@ -343,6 +344,9 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
         "weights %" PRIu64 " bytes, workspace %" PRIu64 " bytes, KV budget %" PRIu64 " bytes; memory reads %.1f GB/s",
         w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel, info->threads,
         info->weights_bytes, info->workspace_bytes, info->kv_budget_bytes, (double)w->read_bytes_per_s / 1e9);
+    if (info->retention_top1 >= 0)
+        svc_log(w->svc, SVC_INFO, NULL, "quantisation kept %.2f %% of this model's greedy choices, its file says",
+                100 * (double)info->retention_top1);
     w->kv_limit = info->kv_budget_bytes;
     w->memory_limit = w->memory_budget_mib << 20;
     return DBE_OK;
@@ -439,7 +443,7 @@ static const struct svc_param params[] = {
      .kind = SVC_PARAM_TEXT,
      .def_text = "",
      FIELD(model_path),
-     .doc = "GGUF file of LLaMA architecture; required"},
+     .doc = "GGUF file; required"},
     {.key = "model-name",
      .unit = "name",
      .kind = SVC_PARAM_TEXT,
