@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * grammar_test.c - JSON that is accepted and that is not, masks against every token tried byte by byte, random answers
+ * that a parser must read, bounds and lack of memory.
+ */
+#include "test_grammar.h"
+
+#include <jansson.h>
+
+#include "grammar_state.h"
+
+static struct llm_vocab vocab;
+static struct llm_trie *trie;
+static struct llm_grammar *json;
+
+static void accepts_json(void **state)
+{
+    static const char *const good[] = {
+        "{}",
+        "{\"a\":1}",
+        "{\"a\": 1}",
+        "{ }",
+        "{\n}",
+        "{\n  \"a\": [\n    1,\n    2\n  ]\n}",
+        "{\"\":\"\"}",
+        "{\"a\":-0}",
+        "{\"a\":0.5e+10}",
+        "{\"a\":1E-9}",
+        "{\"a\":[]}",
+        "{\"a\":[[],{}]}",
+        "{\"a\":null,\"a\":true,\"b\":false}",
+        "{\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}",
+        "{\"a\":\"\\u0041\\uD834\\udd1e\\uffff\\u0001\"}",
+        "{\"\xc3\xa9\":\"\xe4\xbd\xa0\"}",
+        "{\"a\":\"\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf\xee\x80\x80\xed\x9f\xbf\"}",
+        "{\"a\":\"\x7f\"}",
+        "{\"a\":1234567890123456}",
+    };
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "1",
+        "\"a\"",
+        "{",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"a\" :1}",
+        "{}}",
+        "{} ",
+        " {}",
+        "{a:1}",
+        "{'a':1}",
+        "{\"a\":01}",
+        "{\"a\":-}",
+        "{\"a\":1.}",
+        "{\"a\":.5}",
+        "{\"a\":+1}",
+        "{\"a\":1e}",
+        "{\"a\":1e+}",
+        "{\"a\":0x1}",
+        "{\"a\":NaN}",
+        "{\"a\":Infinity}",
+        "{\"a\":tru}",
+        "{\"a\":True}",
+        "{\"a\":[1,]}",
+        "{\"a\":[,1]}",
+        "{\"a\":[1 2]}",
+        "{\"a\":\"\n\"}",
+        "{\"a\":\"\t\"}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12\"}",
+        "{\"a\":\"\\u000g\"}",
+        "{\"a\":\"\\u0000\"}",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":\"\\udc00\"}",
+        "{\"a\":\"\\ud800\\u0041\"}",
+        "{\"a\":\"\xff\"}",
+        "{\"a\":\"\xc3\"}",
+        "{\"a\":\"\xc0\x80\"}",
+        "{\"a\":\"\xed\xa0\x80\"}",
+        "{\"a\":\"\xf4\x90\x80\x80\"}",
+        "{\"a\":\"\xe0\x80\x80\"}",
+        "{\"a\":\"\xf0\x80\x80\x80\"}",
+        "{\"a\":\"\xf5\x80\x80\x80\"}",
+        "{  }",
+        "{\"a\":  1}",
+        "{\n\n}",
+        "{\"a\":1e999}",
+        "{\"a\":12345678901234567890}",
+        "{\"a\":1}x",
+        "{\"a\":\"b\"\"c\"}",
+        "{\"a\":1\n,\"b\":2}",
+        "\xef\xbb\xbf{}",
+        "{\"a\":/**/1}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(good); i++) {
+        json_t *root = json_loads(good[i], 0, NULL);
+        if (!tv_accepts(json, good[i]))
+            fail_msg("refused: %s", good[i]);
+        assert_non_null(root);
+        json_decref(root);
+    }
+    for (size_t i = 0; i < BASE_ARRAY_LEN(bad); i++)
+        if (tv_accepts(json, bad[i]))
+            fail_msg("accepted: %s", bad[i]);
+}
+
+static void masks_are_exact(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 40; i++)
+        tv_masks_are_exact(json, trie, 40);
+}
+
+static void random_answers_are_json(void **state)
+{
+    static char text[8192];
+    int whole = 0;
+
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        if (!tv_text(json, trie, (unsigned)i % 60, text, sizeof text))
+            continue;
+        json_error_t error;
+        json_t *root = json_loads(text, 0, &error);
+        if (!root)
+            fail_msg("%s: %s", error.text, text);
+        assert_true(json_is_object(root));
+        json_decref(root);
+        whole++;
+    }
+    assert_true(whole > 250);
+}
+
+/* What was kept for a node is what is found without it, in whatever order they come. */
+static void kept_masks_are_the_same(void **state)
+{
+    static const char *const texts[] = {"{\"", "{\"a\":\"", "{\"a\":[[\"", "{\"a\":[{\"b", "{\"a", "{\"a\":[[\"x"};
+    struct llm_grammar_state *kept;
+    uint32_t a[TV_MASK_WORDS], b[TV_MASK_WORDS];
+
+    (void)state;
+    assert_int_equal(llm_grammar_state_new(json, &kept), DBE_OK);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++) {
+        struct llm_grammar_state *fresh;
+        assert_int_equal(llm_grammar_state_new(json, &fresh), DBE_OK);
+        assert_true(llm_grammar_accept(fresh, texts[i], strlen(texts[i])));
+        llm_grammar_state_copy(kept, fresh);
+        assert_int_equal(llm_grammar_mask(kept, trie, TV_COUNT, a), DBE_OK);
+        assert_int_equal(llm_grammar_mask(fresh, trie, TV_COUNT, b), DBE_OK);
+        assert_memory_equal(a, b, sizeof a);
+        llm_grammar_state_free(fresh);
+    }
+    llm_grammar_state_free(kept);
+}
+
+static void refusal_changes_nothing(void **state)
+{
+    struct llm_grammar_state *s;
+
+    (void)state;
+    assert_int_equal(llm_grammar_state_new(json, &s), DBE_OK);
+    assert_true(llm_grammar_accept(s, "{\"a\":[", 6));
+    assert_false(llm_grammar_accept(s, "1,2}", 4));
+    assert_true(llm_grammar_accept(s, "", 0));
+    assert_false(llm_grammar_can_end(s));
+    assert_true(llm_grammar_accept(s, "1,2]}", 5));
+    assert_true(llm_grammar_is_over(s));
+    assert_false(llm_grammar_accept(s, "}", 1));
+    llm_grammar_state_free(s);
+}
+
+/* Deeper than the bound nothing opens, but all can be closed; the mask knows. And frames do not run out. */
+static void depth_is_bounded(void **state)
+{
+    struct llm_grammar_state *s;
+    uint32_t allowed[TV_MASK_WORDS];
+    int depth = 0;
+
+    (void)state;
+    assert_int_equal(llm_grammar_state_new(json, &s), DBE_OK);
+    assert_true(llm_grammar_accept(s, "{\"a\":", 5));
+    while (llm_grammar_accept(s, "[", 1)) {
+        depth++;
+        assert_int_equal(llm_grammar_mask(s, trie, TV_COUNT, allowed), DBE_OK);
+        assert_true(tv_allowed(allowed, ']'));
+    }
+    assert_in_range(depth, 100, LLM_GRAMMAR_DEPTH_MAX);
+    assert_false(tv_allowed(allowed, '['));
+    while (depth-- > 0)
+        assert_true(llm_grammar_accept(s, "]", 1));
+    for (int i = 0; i < 20000; i++)
+        assert_true(llm_grammar_accept(s, ",\"a\":[{\"b\":[{}]}]", 17));
+    assert_true(llm_grammar_accept(s, "}", 1));
+    assert_true(llm_grammar_is_over(s));
+    llm_grammar_state_free(s);
+}
+
+static void characters_by_range(void **state)
+{
+    static const uint32_t edges[] = {0,      1,      0x7f,   0x80,    0x7ff,   0x800,   0xfff,   0x1000,  0x3fff,
+                                     0xd7ff, 0xe000, 0xffff, 0x10000, 0x1ffff, 0x40000, 0xfffff, 0x10ffff};
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(edges); i++)
+        for (size_t j = i; j < BASE_ARRAY_LEN(edges); j++) {
+            struct grammar_builder b;
+            struct llm_grammar *g;
+            assert_int_equal(grammar_begin(&b, NULL), DBE_OK);
+            assert_int_equal(grammar_finish(&b, grammar_utf8(&b, edges[i], edges[j], GRAMMAR_END), &g), DBE_OK);
+            for (size_t k = 1; k < BASE_ARRAY_LEN(edges); k++)
+                for (uint32_t c = edges[k] - 1; c <= edges[k] + 1; c++) {
+                    const char text[5] = {(char)(c < 0x80      ? c
+                                                 : c < 0x800   ? 0xc0 | c >> 6
+                                                 : c < 0x10000 ? 0xe0 | c >> 12
+                                                               : 0xf0 | c >> 18),
+                                          (char)(c < 0x80 ? 0
+                                                          : 0x80 | (c >> (c < 0x800     ? 0
+                                                                          : c < 0x10000 ? 6
+                                                                                        : 12) &
+                                                                    0x3f)),
+                                          (char)(c < 0x800 ? 0 : 0x80 | (c >> (c < 0x10000 ? 0 : 6) & 0x3f)),
+                                          (char)(c < 0x10000 ? 0 : 0x80 | (c & 0x3f)), 0};
+                    const bool inside = c >= edges[i] && c <= edges[j] && (c < 0xd800 || c > 0xdfff) && c <= 0x10ffff;
+                    if (c > 0)
+                        assert_int_equal(tv_accepts(g, text), inside);
+                }
+            llm_grammar_free(g);
+        }
+}
+
+static void no_memory_is_an_answer(void **state)
+{
+    dbe_err err = DBE_E_NOMEM;
+    uint64_t nth = 0;
+
+    (void)state;
+    while (err != DBE_OK) {
+        struct llm_grammar *g = NULL;
+        struct llm_grammar_state *s = NULL;
+        struct llm_trie *t = NULL;
+        uint32_t allowed[TV_MASK_WORDS];
+        base_fail_alloc_at(++nth);
+        err = llm_grammar_json(&g, NULL);
+        if (err == DBE_OK)
+            err = llm_trie_new(&vocab, &t);
+        if (err == DBE_OK)
+            err = llm_grammar_state_new(g, &s);
+        if (err == DBE_OK)
+            err = llm_grammar_accept(s, "{\"", 2) ? llm_grammar_mask(s, t, TV_COUNT, allowed) : DBE_E_STATE;
+        assert_true(err == DBE_OK || err == DBE_E_NOMEM);
+        llm_grammar_state_free(s);
+        llm_trie_free(t);
+        llm_grammar_free(g);
+    }
+    base_fail_alloc_at(0);
+    assert_true(nth > 10);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(accepts_json),
+        cmocka_unit_test(masks_are_exact),
+        cmocka_unit_test(random_answers_are_json),
+        cmocka_unit_test(kept_masks_are_the_same),
+        cmocka_unit_test(refusal_changes_nothing),
+        cmocka_unit_test(depth_is_bounded),
+        cmocka_unit_test(characters_by_range),
+        cmocka_unit_test(no_memory_is_an_answer),
+    };
+    int failed;
+
+    vocab = tv_vocab();
+    if (llm_trie_new(&vocab, &trie) != DBE_OK || llm_grammar_json(&json, NULL) != DBE_OK)
+        return 1;
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    llm_trie_free(trie);
+    llm_grammar_free(json);
+    return failed;
+}
