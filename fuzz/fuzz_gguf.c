@@ -40,6 +40,18 @@ static void generate(struct llm_model *m)
     llm_tokens_free(&t);
 }
 
+static void embed(struct llm_model *m)
+{
+    const int32_t tokens[] = {0, 0, 0};
+    const size_t n = llm_model_info(m)->n_embd;
+    float *out = base_alloc(n, sizeof *out);
+    const dbe_err err = out ? llm_embed(m, tokens, BASE_ARRAY_LEN(tokens), out, NULL) : DBE_E_NOMEM;
+
+    for (size_t i = 0; err == DBE_OK && i < n; i++)
+        require(out[i] >= -1.001f && out[i] <= 1.001f);
+    base_free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct llm_model_params params = {.threads = 1, .kv_budget_bytes = 1 << 20, .n_ctx_max = 256};
@@ -52,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     generate(m);
+    embed(m);
     llm_model_free(m);
     return 0;
 }

@@ -35,20 +35,40 @@ def data(kind: int, columns: int, rows: int) -> bytes:
     return b"".join(struct.pack(code, ((i * 37) % 17 - 8) / 16) for i in range(columns * rows))
 
 
-def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra: list, version: int = 3) -> bytes:
-    """One layer, two heads that share their keys and values."""
-    kvs = [("general.architecture", STR, "llama"), ("llama.context_length", U32, 64),
-           ("llama.embedding_length", U32, width), ("llama.block_count", U32, 1),
-           ("llama.feed_forward_length", U32, width), ("llama.attention.head_count", U32, 2),
-           ("llama.attention.head_count_kv", U32, 1), ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5),
+def layer(arch: str, width: int) -> list:
+    """Tensors of one layer: two heads that share their keys and values."""
+    kv = width // 2
+    shapes = [("attn_norm.weight", width, 0), ("ffn_norm.weight", width, 0), ("attn_output.weight", width, width),
+              ("ffn_down.weight", width, width)]
+    if arch == "phi3":
+        shapes += [("attn_qkv.weight", width, width + 2 * kv), ("ffn_up.weight", width, 2 * width)]
+    else:
+        shapes += [("attn_q.weight", width, width), ("attn_k.weight", width, kv), ("attn_v.weight", width, kv),
+                   ("ffn_gate.weight", width, width), ("ffn_up.weight", width, width)]
+    if arch == "qwen2":
+        shapes += [("attn_q.bias", width, 0), ("attn_k.bias", kv, 0), ("attn_v.bias", kv, 0)]
+    if arch == "qwen3":
+        shapes += [("attn_q_norm.weight", kv, 0), ("attn_k_norm.weight", kv, 0)]
+    if arch == "gemma2":
+        shapes += [("post_attention_norm.weight", width, 0), ("post_ffw_norm.weight", width, 0)]
+    return [("blk.0." + name, columns, rows) for name, columns, rows in shapes]
+
+
+def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra: list, version: int = 3,
+          arch: str = "llama") -> bytes:
+    """One layer."""
+    kvs = [("general.architecture", STR, arch), (arch + ".context_length", U32, 64),
+           (arch + ".embedding_length", U32, width), (arch + ".block_count", U32, 1),
+           (arch + ".feed_forward_length", U32, width), (arch + ".attention.head_count", U32, 2),
+           (arch + ".attention.head_count_kv", U32, 1), (arch + ".attention.layer_norm_rms_epsilon", F32, 1e-5),
            *vocab, *extra]
-    shapes = [("token_embd", width, n_vocab), ("output_norm", width, 0), ("blk.0.attn_norm", width, 0),
-              ("blk.0.ffn_norm", width, 0),
-              ("blk.0.attn_q", width, width), ("blk.0.attn_k", width, width // 2), ("blk.0.attn_v", width, width // 2),
-              ("blk.0.attn_output", width, width), ("blk.0.ffn_gate", width, width), ("blk.0.ffn_up", width, width),
-              ("blk.0.ffn_down", width, width)]
+    shapes = [("token_embd.weight", width, n_vocab), ("output_norm.weight", width, 0), *layer(arch, width)]
     if not tied:
-        shapes += [("output", width, n_vocab), ("rope_freqs", width // 4, 0)]
+        shapes += [("output.weight", width, n_vocab)]
+    if not tied and arch == "llama":
+        shapes += [("rope_freqs.weight", width // 4, 0)]
+    if arch == "phi3":
+        shapes += [("rope_factors_long.weight", width // 4, 0), ("rope_factors_short.weight", width // 4, 0)]
     out = b"GGUF" + struct.pack("<IQQ", version, len(shapes), len(kvs))
     for key, of, v in kvs:
         out += text(key) + struct.pack("<I", of) + value(of, v)
@@ -57,7 +77,7 @@ def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra
         of = kind if rows else TENSOR_F32
         body = data(of, columns, max(rows, 1)) if rows else struct.pack("<f", 1.0) * columns
         dims = [columns, rows] if rows else [columns]
-        out += text(name + ".weight") + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
+        out += text(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
         out += struct.pack("<IQ", of, len(blob))
         blob += body + b"\0" * (-len(body) % 32)
     return out + b"\0" * (-len(out) % 32) + blob
@@ -83,6 +103,17 @@ def main() -> None:
     (where / "spm-q8").write_bytes(model(spm, len(names), TENSOR_Q8_0, 32, tied=True, extra=[]))
     (where / "bpe-f32").write_bytes(model(bpe, len(pieces), TENSOR_F32, 8, tied=False,
                                           extra=[("tokenizer.chat_template", STR, "<|start_header_id|>")]))
+    yarn = [("qwen3.rope.scaling.type", STR, "yarn"), ("qwen3.rope.scaling.factor", F32, 4.0),
+            ("qwen3.rope.scaling.original_context_length", U32, 16)]
+    caps = [("gemma2.attention.sliding_window", U32, 4), ("gemma2.attn_logit_softcapping", F32, 50.0),
+            ("gemma2.final_logit_softcapping", F32, 30.0)]
+    longrope = [("phi3.rope.scaling.original_context_length", U32, 32), ("phi3.rope.scaling.attn_factor", F32, 1.2),
+                ("phi3.attention.sliding_window", U32, 5)]
+    last = [("qwen2.pooling_type", U32, 3)]
+    for arch, kind, width, tied, extra in (("qwen2", TENSOR_F32, 8, True, last), ("qwen3", TENSOR_F16, 8, False, yarn),
+                                           ("gemma2", TENSOR_F32, 8, True, caps),
+                                           ("phi3", TENSOR_Q8_0, 32, False, longrope)):
+        (where / arch).write_bytes(model(spm, len(names), kind, width, tied=tied, extra=extra, arch=arch))
     (where / "plain-f32").write_bytes(model(bpe, len(pieces), TENSOR_F32, 8, tied=True, extra=[]))
 
 
