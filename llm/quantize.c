@@ -31,8 +31,8 @@ struct writer {
     const struct gguf *g;
     FILE *f;
     uint64_t at;
-    enum { KEPT_MEASURED, KEPT_COPIED, KEPT_DROPPED } kept; /* what becomes of dsmil.retention.* */
-    uint64_t kept_at[RETENTION_KEYS];                       /* where the measured values go */
+    enum kept { KEPT_MEASURED, KEPT_COPIED, KEPT_DROPPED } kept; /* what becomes of dsmil.retention.* */
+    uint64_t kept_at[RETENTION_KEYS];                            /* where the measured values go */
     struct dbe_diag *diag;
 };
 
@@ -230,7 +230,7 @@ static dbe_err check_types(const struct gguf *g, struct dbe_diag *diag)
 
 /* Against a file that holds Q8_0 already, nothing can be measured: the original is not there. Its own measurement stays
  * true if no weight changes. */
-static int what_of_retention(const struct gguf *g)
+static enum kept what_of_retention(const struct gguf *g)
 {
     bool quantised = false, changes = false;
 

@@ -230,8 +230,8 @@ static void find_ends(struct llm_vocab *v)
                                        "<|endoftext|>",
                                        "<|end_of_text|>",
                                        "<EOT>",
-                                       "<\xef\xbd\x9c"
-                                       "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+                                       ("<\xef\xbd\x9c"
+                                        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"),
                                        "<|fim_pad|>",
                                        "<|repo_name|>",
                                        "<|file_sep|>"};
