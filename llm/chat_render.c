@@ -266,8 +266,10 @@ static void render_llama2(struct builder *b, const struct llm_message *msgs, siz
         const bool system = is_role(m, "system"), joined = i > 0 && is_role(&msgs[i - 1], "system");
         if (!open)
             put_id(b, b->v->bos);
-        if (!joined)
-            put_words(b, "[INST] ");
+        if (!joined) {
+            put_mark(b, "[INST]");
+            put_words(b, " ");
+        }
         if (system) {
             put_words(b, "<<SYS>>\n");
             put_message(b, m);
@@ -277,8 +279,10 @@ static void render_llama2(struct builder *b, const struct llm_message *msgs, siz
         } else {
             put_trimmed(b, m);
         }
-        if (!system || i + 1 == count || is_role(&msgs[i + 1], "assistant"))
-            put_words(b, " [/INST]");
+        if (!system || i + 1 == count || is_role(&msgs[i + 1], "assistant")) {
+            put_words(b, " ");
+            put_mark(b, "[/INST]");
+        }
         open = true;
     }
 }
