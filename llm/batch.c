@@ -15,7 +15,11 @@
 
 #include "prefix.h"
 
-enum { PREFILL_BESIDE_DECODE = 128 }; /* rows of prompts in a pass that others wait for with a token each */
+enum {
+    PREFILL_BESIDE_DECODE = 128, /* rows of prompts in a pass that others wait for with a token each */
+    GUESSED_ROWS = 32            /* up to which a pass has rows of guesses */
+};
+_Static_assert(LLM_SESSIONS_MAX + GUESSED_ROWS <= LLM_BATCH_LOGITS_MAX, "every answer has its logits");
 
 /* A session in this pass. */
 struct slot {
@@ -97,30 +101,32 @@ static dbe_err grow_logits(struct llm_model *m, uint64_t rows)
     return DBE_OK;
 }
 
-dbe_err llm_batch_join(struct llm_session *s, uint32_t rows)
+dbe_err llm_batch_join(struct llm_model *m, uint32_t rows, uint64_t *ret_turn)
 {
-    struct llm_batch *b = s->model->batch;
+    struct llm_batch *b = m->batch;
     dbe_err err;
 
-    pthread_mutex_lock(&s->model->step);
-    err = grow_logits(s->model, b->joined + rows);
+    pthread_mutex_lock(&m->step);
+    err = grow_logits(m, b->joined + rows);
     if (err == DBE_OK) {
         b->joined += rows;
-        s->joined = rows;
-        s->turn = b->clock;
+        if (ret_turn)
+            *ret_turn = b->clock;
     }
-    pthread_mutex_unlock(&s->model->step);
+    pthread_mutex_unlock(&m->step);
     return err;
 }
 
-void llm_batch_leave(struct llm_session *s)
+void llm_batch_leave(struct llm_model *m, uint32_t rows)
 {
-    if (s->joined == 0)
-        return;
-    pthread_mutex_lock(&s->model->step);
-    s->model->batch->joined -= s->joined;
-    s->joined = 0;
-    pthread_mutex_unlock(&s->model->step);
+    pthread_mutex_lock(&m->step);
+    m->batch->joined -= rows;
+    pthread_mutex_unlock(&m->step);
+}
+
+struct llm_loan llm_batch_lend(const struct llm_batch *b)
+{
+    return (struct llm_loan){b->logits, &b->scratch[0]};
 }
 
 /* ---- cancellation ------------------------------------------------------------------------------------------------ */
@@ -181,20 +187,46 @@ static float *take_logits(struct llm_model *m)
     return m->batch->logits + m->batch->logits_used++ * m->shape.n_vocab;
 }
 
-/* The last token of each answer. */
+/* Guess what comes after the last tokens of answers. Many answers in a pass use the machine well without guesses, so
+ * they share a number of rows for these. Before the model's step is taken: a draft model has a step of its own. */
+static void guess(struct llm_session *const *sessions, size_t count)
+{
+    uint32_t answers = 0;
+
+    for (size_t i = 0; i < count; i++)
+        answers += !in_prompt(sessions[i]) && !sessions[i]->done;
+    const uint32_t share = answers < GUESSED_ROWS ? (GUESSED_ROWS - answers) / BASE_MAX(answers, 1U) : 0;
+    for (size_t i = 0; i < count; i++) {
+        struct llm_session *s = sessions[i];
+        if (s->done || atomic_load(&s->cancel) || llm_spec_most(&s->spec) == 0)
+            continue;
+        if (in_prompt(s))
+            llm_spec_follow(&s->spec, s->tokens, s->prompt_count, &s->cancel);
+        else
+            llm_spec_guess(&s->spec, s->tokens, s->prompt_count + s->answered,
+                           BASE_MIN(share, s->max_tokens - s->answered - 1), &s->sampler, &s->cancel);
+    }
+}
+
+/* The last token of each answer, and guesses at those that follow. */
 static void plan_decode(struct llm_model *m)
 {
     struct llm_batch *b = m->batch;
 
     for (size_t i = 0; i < b->slot_count; i++) {
         struct slot *t = &b->slots[i];
-        if (in_prompt(t->s) || b->row_count == LLM_BATCH_MAX)
+        struct llm_session *s = t->s;
+        if (in_prompt(s))
             continue;
-        const uint32_t pos = t->s->prompt_count + t->s->answered - 1;
+        const uint32_t pos = s->prompt_count + s->answered - 1;
         t->first = (uint32_t)b->row_count;
-        t->count = 1;
-        t->logits = take_logits(m);
-        b->rows[b->row_count++] = (struct llm_row){&t->s->kv, pos, t->s->tokens[pos], t->logits, false};
+        t->count = 1 + s->spec.count;
+        for (uint32_t r = 0; r < t->count; r++) {
+            float *logits = take_logits(m);
+            t->logits = r == 0 ? logits : t->logits;
+            b->rows[b->row_count++] =
+                (struct llm_row){&s->kv, pos + r, r == 0 ? s->tokens[pos] : s->spec.drafts[r - 1], logits, false};
+        }
     }
 }
 
@@ -324,15 +356,23 @@ static void accept_token(struct llm_session *s, int32_t id, struct llm_piece *pi
     }
 }
 
+/* Sample behind the last token, and as long as that is what was guessed, behind the guess. */
 static void take_tokens(struct llm_model *m, struct slot *t, struct sampler_scratch *scratch)
 {
     struct llm_session *s = t->s;
+    const size_t n_vocab = m->shape.n_vocab;
+    const uint32_t before = s->prompt_count + s->answered, tried = s->answered > 0 ? t->count - 1 : 0;
+    uint32_t right = 0, n = 0;
 
     base_buf_clear(&s->text.out);
-    llm_sample(&s->sampler, t->logits, m->shape.n_vocab, NULL, scratch, &s->probs[0]);
-    accept_token(s, s->probs[0].id, &t->piece);
+    do {
+        llm_sample(&s->sampler, t->logits + n * n_vocab, n_vocab, NULL, scratch, &s->probs[n]);
+        accept_token(s, s->probs[n].id, &t->piece);
+        right += n < tried && s->probs[n].id == s->spec.drafts[n];
+    } while (right > n++ && !s->done);
+    llm_spec_learn(&s->spec, before, tried, right);
     t->piece.probs = s->probs;
-    t->piece.prob_count = 1;
+    t->piece.prob_count = n;
     t->err = llm_text_error(&s->text);
     t->piece.text_len = s->text.out.len;
     t->piece.text = s->text.out.len > 0 ? (const char *)s->text.out.data : "";
@@ -390,6 +430,7 @@ dbe_err llm_batch_step(struct llm_model *m, struct llm_session *const *sessions,
     for (size_t i = 0; i < count; i++)
         if (sessions[i]->model != m)
             return DBE_E_ARGUMENT;
+    guess(sessions, count);
     pthread_mutex_lock(&m->step);
     enter(b, sessions, count, errs);
     pass(m);

@@ -18,10 +18,17 @@ struct llm_batch;
 dbe_err llm_batch_new(struct llm_model *model, struct llm_batch **ret) DBE_MUST_CHECK;
 void llm_batch_free(struct llm_batch *batch); /* takes NULL */
 
-/* A session begins, which wants up to `rows` logits a pass: their memory is there from now on. E_NOMEM. */
-dbe_err llm_batch_join(struct llm_session *session, uint32_t rows) DBE_MUST_CHECK;
-/* Takes one that never joined. */
-void llm_batch_leave(struct llm_session *session);
+/* Somebody begins who wants up to `rows` logits a pass: their memory is there from now on. `ret_turn` (may be NULL):
+ * the time in the batch's clock. E_NOMEM. */
+dbe_err llm_batch_join(struct llm_model *model, uint32_t rows, uint64_t *ret_turn) DBE_MUST_CHECK;
+void llm_batch_leave(struct llm_model *model, uint32_t rows);
 void llm_batch_cancel(struct llm_session *session);
+
+/* A row of logits and memory to sample from it, for one who has joined and as long as he holds the model's step. */
+struct llm_loan {
+    float *logits;
+    struct sampler_scratch *scratch;
+};
+struct llm_loan llm_batch_lend(const struct llm_batch *batch);
 
 #endif

@@ -33,6 +33,7 @@ enum {
     LLM_MESSAGES_MAX = 1024,  /* messages of one chat            */
     LLM_BIASES_MAX = 1024,    /* logit biases a session          */
     LLM_LOGPROBS_MAX = 21,    /* the chosen token and 20 others  */
+    LLM_DRAFTS_MAX = 16,      /* guessed tokens a session, step  */
     LLM_SALT_BYTES = 32,
     LLM_TEXT_BYTES_MAX = 2 << 20 /* bytes of text tokenised at once */
 };
@@ -163,6 +164,9 @@ struct llm_session_params {
     uint32_t logprobs;                 /* 0: none; n: the n - 1 likeliest beside the chosen, at most LLM_LOGPROBS_MAX */
     const struct llm_grammar *grammar; /* constrains the answer; NULL: none. Must outlive the session         */
     uint32_t lookup_tokens;            /* speculation by prompt look-up: drafts a step; 0: off                */
+    struct llm_model *draft;           /* speculation by a smaller model with the same vocabulary; NULL: off. Outlives
+                                        * the session, which takes KV memory of its budget                          */
+    uint32_t draft_tokens;             /* its drafts a step; 0: its choice; at most LLM_DRAFTS_MAX                   */
     const uint8_t *salt;               /* LLM_SALT_BYTES: who may share cached prefixes; NULL: nobody         */
 };
 

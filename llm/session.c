@@ -43,10 +43,13 @@ static dbe_err session_fill(struct llm_session *s, const int32_t *prompt, const 
     DBE_TRY(llm_sampler_init(p, s->model->shape.n_vocab, tokens, &s->sampler, diag));
     for (uint32_t i = 0; i < s->prompt_count; i++)
         llm_sampler_note(&s->sampler, prompt[i], true);
+    DBE_TRY(llm_spec_init(s->model, p, (uint32_t)tokens, &s->spec, diag));
+    const uint32_t rows = 1 + llm_spec_most(&s->spec);
     s->tokens = base_alloc(tokens, sizeof *s->tokens);
-    s->probs = base_alloc(1, sizeof *s->probs);
-    if (!s->tokens || !s->probs || llm_batch_join(s, 1) != DBE_OK)
+    s->probs = base_alloc(rows, sizeof *s->probs);
+    if (!s->tokens || !s->probs || llm_batch_join(s->model, rows, &s->turn) != DBE_OK)
         return dbe_fail(diag, DBE_E_NOMEM, "session", 0, "no memory for a session");
+    s->joined = rows;
     memcpy(s->tokens, prompt, s->prompt_count * sizeof *prompt);
     DBE_TRY(
         llm_prefix_admit(s->model, p->salt, prompt, s->prompt_count, (uint32_t)tokens, &s->kv, &s->prefilled, diag));
@@ -87,7 +90,9 @@ void llm_session_free(struct llm_session *s)
 {
     if (!s)
         return;
-    llm_batch_leave(s);
+    if (s->joined > 0)
+        llm_batch_leave(s->model, s->joined);
+    llm_spec_fini(&s->spec);
     llm_kv_free(s->model, &s->kv);
     if (s->tokens)
         base_wipe(s->tokens, ((size_t)s->prompt_count + s->max_tokens) * sizeof *s->tokens);

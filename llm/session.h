@@ -5,8 +5,8 @@
 #ifndef LLM_SESSION_H
 #define LLM_SESSION_H
 
-#include "model.h"
 #include "sampler.h"
+#include "spec.h"
 #include "text.h"
 
 struct llm_session {
@@ -17,7 +17,8 @@ struct llm_session {
     uint32_t cached; /* of the prefilled ones, not computed by this session */
     uint32_t chunk;  /* prompt tokens a pass at most */
     struct llm_sampler sampler;
-    struct llm_token_prob *probs; /* of this step's tokens */
+    struct llm_spec spec;
+    struct llm_token_prob *probs; /* of this step's tokens, [1 + drafts] */
     struct llm_text text;
     uint8_t salt[LLM_SALT_BYTES];
     bool has_salt, ignore_eos, done;
