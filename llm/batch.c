@@ -43,6 +43,9 @@ struct llm_batch {
     uint32_t logits_rows;
     uint64_t joined;                 /* rows that sessions asked for */
     struct sampler_scratch *scratch; /* [threads] */
+    struct llm_trie *trie; /* of the vocabulary, and masks, [threads][mask_words]; NULL until a grammar came */
+    uint32_t *masks;
+    size_t mask_words;
     unsigned threads;
     pthread_mutex_t lock; /* guards in_pass of sessions, and: */
     size_t live;          /* sessions of the pass that are not cancelled */
@@ -76,6 +79,8 @@ void llm_batch_free(struct llm_batch *b)
     for (unsigned i = 0; b->scratch && i < b->threads; i++)
         llm_sampler_scratch_fini(&b->scratch[i]);
     base_free(b->scratch);
+    base_free(b->masks);
+    llm_trie_free(b->trie);
     base_free(b->logits);
     pthread_mutex_destroy(&b->lock);
     base_free(b);
@@ -122,6 +127,21 @@ void llm_batch_leave(struct llm_model *m, uint32_t rows)
     pthread_mutex_lock(&m->step);
     m->batch->joined -= rows;
     pthread_mutex_unlock(&m->step);
+}
+
+dbe_err llm_batch_masks(struct llm_model *m)
+{
+    struct llm_batch *b = m->batch;
+    dbe_err err = DBE_OK;
+
+    pthread_mutex_lock(&m->step);
+    b->mask_words = (m->shape.n_vocab + 31) / 32;
+    if (!b->trie)
+        err = llm_trie_new(&m->vocab, &b->trie);
+    if (!b->masks)
+        b->masks = base_alloc(b->mask_words * b->threads, sizeof *b->masks);
+    pthread_mutex_unlock(&m->step);
+    return err == DBE_OK && !b->masks ? DBE_E_NOMEM : err;
 }
 
 struct llm_loan llm_batch_lend(const struct llm_batch *b)
@@ -235,8 +255,8 @@ static bool same_salt(const struct llm_session *a, const struct llm_session *b)
     return a->has_salt == b->has_salt && memcmp(a->salt, b->salt, sizeof a->salt) == 0;
 }
 
-/* Does `other` compute the page that `s` needs next, so that it can be shared? The one that is ahead computes; of equals
- * the first. */
+/* Does `other` compute the page that `slot` needs next, so that it can be shared? The one that is ahead computes; of
+ * equals the first. */
 static bool computes_for(const struct slot *other, const struct slot *slot)
 {
     const struct llm_session *o = other->s, *s = slot->s;
@@ -344,29 +364,51 @@ static void finish(struct llm_session *s, enum llm_finish why, struct llm_piece 
 static void accept_token(struct llm_session *s, int32_t id, struct llm_piece *piece)
 {
     const struct vocab_token *t = &s->model->vocab.tokens[id];
-    const bool end = !s->ignore_eos && llm_vocab_is_eog(&s->model->vocab, id);
+    bool end = !s->ignore_eos && llm_vocab_is_eog(&s->model->vocab, id);
 
     s->tokens[s->prompt_count + s->answered++] = id;
     llm_sampler_note(&s->sampler, id, false);
     if (!end && llm_text_add(&s->text, t->text, t->text_len)) {
         finish(s, LLM_FINISH_STOP, piece);
-    } else if (end || s->answered >= s->max_tokens) {
+        return;
+    }
+    if (s->grammar && !end) /* a token that the mask did not allow was the only one: there is no more to say */
+        end = !llm_grammar_accept(s->grammar, t->text, t->text_len) ||
+              (!s->ignore_eos && llm_grammar_is_over(s->grammar));
+    if (end || s->answered >= s->max_tokens) {
         llm_text_end(&s->text);
         finish(s, end ? LLM_FINISH_STOP : LLM_FINISH_LENGTH, piece);
     }
 }
 
+struct tools { /* of a thread */
+    struct sampler_scratch *scratch;
+    uint32_t *mask;
+};
+
+static dbe_err next_token(struct llm_session *s, const float *logits, const struct tools *tools,
+                          struct llm_token_prob *ret)
+{
+    const uint32_t n_vocab = s->model->shape.n_vocab;
+
+    if (s->grammar)
+        DBE_TRY(llm_grammar_mask(s->grammar, s->model->batch->trie, n_vocab, tools->mask));
+    llm_sample(&s->sampler, logits, n_vocab, s->grammar ? tools->mask : NULL, tools->scratch, ret);
+    return DBE_OK;
+}
+
 /* Sample behind the last token, and as long as that is what was guessed, behind the guess. */
-static void take_tokens(struct llm_model *m, struct slot *t, struct sampler_scratch *scratch)
+static void take_tokens(struct llm_model *m, struct slot *t, const struct tools *tools)
 {
     struct llm_session *s = t->s;
-    const size_t n_vocab = m->shape.n_vocab;
     const uint32_t before = s->prompt_count + s->answered, tried = s->answered > 0 ? t->count - 1 : 0;
     uint32_t right = 0, n = 0;
 
     base_buf_clear(&s->text.out);
     do {
-        llm_sample(&s->sampler, t->logits + n * n_vocab, n_vocab, NULL, scratch, &s->probs[n]);
+        t->err = next_token(s, t->logits + (size_t)n * m->shape.n_vocab, tools, &s->probs[n]);
+        if (t->err != DBE_OK)
+            return;
         accept_token(s, s->probs[n].id, &t->piece);
         right += n < tried && s->probs[n].id == s->spec.drafts[n];
     } while (right > n++ && !s->done);
@@ -383,10 +425,11 @@ static void settle(void *ctx, size_t begin, size_t end, unsigned thread)
 {
     struct llm_model *m = ctx;
     struct llm_batch *b = m->batch;
+    const struct tools tools = {&b->scratch[thread], b->masks ? b->masks + thread * b->mask_words : NULL};
 
     for (size_t i = begin; i < end; i++)
         if (b->slots[i].logits && b->slots[i].err == DBE_OK)
-            take_tokens(m, &b->slots[i], &b->scratch[thread]);
+            take_tokens(m, &b->slots[i], &tools);
 }
 
 static void note_prompts(struct llm_model *m)

@@ -22,6 +22,8 @@ void llm_batch_free(struct llm_batch *batch); /* takes NULL */
  * the time in the batch's clock. E_NOMEM. */
 dbe_err llm_batch_join(struct llm_model *model, uint32_t rows, uint64_t *ret_turn) DBE_MUST_CHECK;
 void llm_batch_leave(struct llm_model *model, uint32_t rows);
+/* Somebody comes with a grammar: what masks need is there from now on. E_NOMEM. */
+dbe_err llm_batch_masks(struct llm_model *model) DBE_MUST_CHECK;
 void llm_batch_cancel(struct llm_session *session);
 
 /* A row of logits and memory to sample from it, for one who has joined and as long as he holds the model's step. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * batch_test.c - many sessions in one pass: same texts in any company, fair shares, errors that stay with their session.
+ * batch_test.c - many sessions in one pass: same texts in any company, fair shares, grammars, errors that stay with
+ * their session.
  */
 #include "test_gguf.h"
 
@@ -307,6 +308,55 @@ static void probabilities_come_with_the_text(void **state)
     llm_model_free(m);
 }
 
+/* Answers under a grammar are what it allows, whole when they end, with guesses and in company as alone. */
+static void grammars_hold(void **state)
+{
+    static const int32_t prompt[] = {1, 270, 271, 272, 270, 271};
+    struct llm_model *m = model(2);
+    struct llm_grammar *g;
+    struct llm_session *s[2];
+    char text[2][2048] = {{0}};
+
+    (void)state;
+    assert_int_equal(llm_grammar_json(&g, NULL), DBE_OK);
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        size_t at[2] = {0}, left = 2;
+        bool done[2] = {false};
+        enum llm_finish finish[2] = {LLM_FINISH_NONE};
+        for (uint32_t i = 0; i < 2; i++)
+            assert_int_equal(
+                llm_session_new(
+                    m, prompt, 6,
+                    &(struct llm_session_params){
+                        .temperature = 1, .seed = seed, .max_tokens = 120, .grammar = g, .lookup_tokens = i * 6},
+                    &s[i], NULL),
+                DBE_OK);
+        while (left > 0)
+            for (int i = 0; i < 2; i++) {
+                struct llm_piece p;
+                if (done[i])
+                    continue;
+                assert_int_equal(llm_session_step(s[i], &p), DBE_OK);
+                memcpy(text[i] + at[i], p.text, p.text_len);
+                at[i] += p.text_len;
+                done[i] = p.done;
+                finish[i] = p.finish;
+                left -= p.done;
+            }
+        struct llm_grammar_state *check;
+        assert_int_equal(at[0], at[1]);
+        assert_memory_equal(text[0], text[1], at[0]);
+        assert_int_equal(llm_grammar_state_new(g, &check), DBE_OK);
+        assert_true(llm_grammar_accept(check, text[0], at[0]));
+        assert_true(finish[0] == LLM_FINISH_LENGTH || llm_grammar_can_end(check));
+        llm_grammar_state_free(check);
+        llm_session_free(s[0]);
+        llm_session_free(s[1]);
+    }
+    llm_grammar_free(g);
+    llm_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +365,7 @@ int main(void)
         cmocka_unit_test(equal_prompts_are_computed_once),
         cmocka_unit_test(errors_stay_with_their_session),
         cmocka_unit_test(no_memory_ends_one),
+        cmocka_unit_test(grammars_hold),
         cmocka_unit_test(probabilities_come_with_the_text),
     };
 

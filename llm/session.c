@@ -43,6 +43,8 @@ static dbe_err session_fill(struct llm_session *s, const int32_t *prompt, const 
     DBE_TRY(llm_sampler_init(p, s->model->shape.n_vocab, tokens, &s->sampler, diag));
     for (uint32_t i = 0; i < s->prompt_count; i++)
         llm_sampler_note(&s->sampler, prompt[i], true);
+    if (p->grammar && (llm_grammar_state_new(p->grammar, &s->grammar) != DBE_OK || llm_batch_masks(s->model) != DBE_OK))
+        return dbe_fail(diag, DBE_E_NOMEM, "grammar", 0, "no memory for a grammar");
     DBE_TRY(llm_spec_init(s->model, p, (uint32_t)tokens, &s->spec, diag));
     const uint32_t rows = 1 + llm_spec_most(&s->spec);
     s->tokens = base_alloc(tokens, sizeof *s->tokens);
@@ -99,6 +101,7 @@ void llm_session_free(struct llm_session *s)
     base_free(s->tokens);
     base_free(s->probs);
     llm_sampler_fini(&s->sampler);
+    llm_grammar_state_free(s->grammar);
     llm_text_fini(&s->text);
     base_wipe(s->salt, sizeof s->salt);
     base_free(s);

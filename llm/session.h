@@ -5,6 +5,7 @@
 #ifndef LLM_SESSION_H
 #define LLM_SESSION_H
 
+#include "grammar.h"
 #include "sampler.h"
 #include "spec.h"
 #include "text.h"
@@ -18,7 +19,8 @@ struct llm_session {
     uint32_t chunk;  /* prompt tokens a pass at most */
     struct llm_sampler sampler;
     struct llm_spec spec;
-    struct llm_token_prob *probs; /* of this step's tokens, [1 + drafts] */
+    struct llm_grammar_state *grammar; /* NULL: the answer is free */
+    struct llm_token_prob *probs;      /* of this step's tokens, [1 + drafts] */
     struct llm_text text;
     uint8_t salt[LLM_SALT_BYTES];
     bool has_salt, ignore_eos, done;

@@ -3,8 +3,8 @@
  * spec.h - guesses at the next tokens of an answer, so that one pass may give several.
  *
  * In:   the tokens so far. Out: drafts, which the pass computes behind the last token.
- * Not:  no say in the text: each draft is compared with what the session samples itself in its place, and from the first
- *       that differs on all are dropped. A wrong guess costs a row of a pass, never a letter.
+ * Not:  no say in the text: each draft is compared with what the session samples itself in its place, and all from the
+ *       first that differs are dropped. A wrong guess costs a row of a pass, never a letter.
  *
  * Two sources: look-up (what followed the last few tokens when they stood in the text before) and, where that finds
  * nothing, a small model with the same vocabulary. That one draws with the session's own sampler, so that where both

@@ -20,8 +20,8 @@ static struct llm_model *model(tg_value_fn *value, const char *bpe_pre)
     return tg_load(&shape, NULL);
 }
 
-/* Says six tokens from 270 on, a multiple of six, again and again: layers add nothing, embeddings are unit vectors, and the output matrix sends each
- * token of the cycle to the next. */
+/* Says six tokens from 270 on, a multiple of six, again and again: layers add nothing, embeddings are unit vectors, and
+ * the output matrix sends each token of the cycle to the next. */
 static float cycle(const void *ctx, const char *name, size_t row, size_t column)
 {
     (void)ctx;
