@@ -271,7 +271,8 @@ double llm_read_bandwidth(unsigned threads, unsigned max_ms);
 dbe_err llm_embed(struct llm_model *model, const int32_t *tokens, size_t count, float *out,
                   struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* `dsmil llm VERB ...`: argv[0] is the verb (run, info, logits, tokenize, perplexity, bench, quantize). Prints to
+/* `dsmil llm VERB ...`: argv[0] is the verb (run, info, logits, embed, tokenize, perplexity, bench,
+ * quantize). Prints to
  * stdout and stderr; returns the exit status. */
 int llm_tool_main(int argc, char **argv);
 

@@ -16,6 +16,7 @@ static const char usage[] =
     "             [--logprobs N]\n"
     "  info       [--json]   what the model is and what memory it needs\n"
     "  logits     --tokens 1,2,3 [--out FILE]   float32 after each token, to FILE; else the five best of the last\n"
+    "  embed      -p TEXT [--special] [--json]   a vector of length 1\n"
     "  tokenize   TEXT [--special] [--json]\n"
     "  perplexity FILE [--ctx TOKENS] [--json]\n"
     "  bench      [-p PROMPT_TOKENS] [-n TOKENS] [--sessions N] [--lookup TOKENS] [--json]\n"
@@ -73,9 +74,10 @@ int llm_tool_main(int argc, char **argv)
     static const struct {
         const char *verb;
         int (*run)(const struct tool_args *);
-    } verbs[] = {
-        {"run", tool_run},     {"info", tool_info},         {"logits", tool_logits},        {"tokenize", tool_tokenize},
-        {"bench", tool_bench}, {"quantize", tool_quantize}, {"perplexity", tool_perplexity}};
+    } verbs[] = {{"run", tool_run},           {"info", tool_info},
+                 {"logits", tool_logits},     {"embed", tool_embed},
+                 {"tokenize", tool_tokenize}, {"bench", tool_bench},
+                 {"quantize", tool_quantize}, {"perplexity", tool_perplexity}};
     struct tool_args a = {.min_retention = LLM_RETENTION_MIN};
 
     for (size_t i = 0; argc > 0 && i < BASE_ARRAY_LEN(verbs); i++)

@@ -37,6 +37,7 @@ int tool_print(struct base_buf *out);
 
 int tool_run(const struct tool_args *args);
 int tool_info(const struct tool_args *args);
+int tool_embed(const struct tool_args *args);
 int tool_logits(const struct tool_args *args);
 int tool_tokenize(const struct tool_args *args);
 int tool_quantize(const struct tool_args *args);

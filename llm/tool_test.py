@@ -90,6 +90,13 @@ class Tool(unittest.TestCase):
         many = told("bench", "-p", "8", "-n", "4", "--sessions", "3")
         self.assertGreater(many["tokens_per_pass"], 2)
 
+    def test_embed(self):
+        one, again, other = (told("embed", "-p", text)["embedding"] for text in ("a sealed channel",) * 2 + ("rain",))
+        self.assertEqual(len(one), told("info")["width"])
+        self.assertEqual(one, again)
+        self.assertAlmostEqual(sum(v * v for v in one), 1, places=4)
+        self.assertLess(sum(a * b for a, b in zip(one, other)), 0.999)
+
     def test_mistakes(self):
         tool(expect=2)
         tool("nothing", expect=2)
