@@ -121,9 +121,56 @@ KERN_TARGET void kern_avx2_gemm_f(uint32_t type, const uint8_t *w, size_t panels
 
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
+/* What kern_quantise_block does, with the same roundings. */
+static inline KERN_TARGET __attribute__((always_inline)) void quantise_block(const float *x, struct llm_q8 *out)
+{
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)), most = _mm256_set1_ps(127.0f);
+    __m256 v[4], top = _mm256_setzero_ps();
+    __m256i q[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        v[i] = _mm256_loadu_ps(x + i * 8);
+        top = _mm256_max_ps(_mm256_and_ps(v[i], no_sign), top); /* keeps `top` where the other is NaN */
+    }
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(top), _mm256_extractf128_ps(top, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    m = _mm_max_ss(m, _mm_shuffle_ps(m, m, 1));
+    const float amax = _mm_cvtss_f32(m), id = amax > 1e-30f && amax <= FLT_MAX ? 127.0f / amax : 0.0f;
+    const __m256 scale = _mm256_set1_ps(id);
+    for (size_t i = 0; i < 4; i++) {
+        v[i] = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(v[i], scale), most), _mm256_sub_ps(_mm256_setzero_ps(), most));
+        q[i] = _mm256_cvtps_epi32(v[i]);
+    }
+    __m256i sums = _mm256_hadd_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+    sums = _mm256_hadd_epi32(sums, sums);
+    const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const int32_t first = _mm_cvtsi128_si32(both), all = first + _mm_extract_epi32(both, 1);
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    _mm256_storeu_si256((__m256i *)(void *)out->q,
+                        _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    out->d = id > 0 ? amax / 127.0f : 0.0f;
+    out->corr = -128 * all;
+    out->half = -32 * first;
+    out->sum = out->d * (float)all;
+}
+
+KERN_TARGET void kern_avx2_quantise(const float *x, size_t tokens, size_t blocks, size_t tile, struct llm_q8 *out)
+{
+    struct llm_q8 one;
+
+    for (size_t t = 0, n; t < tokens; t += n) {
+        n = llm_tile(tile, tokens - t);
+        for (size_t b = 0; b < blocks; b++)
+            for (size_t i = 0; i < n; i++) {
+                quantise_block(x + ((t + i) * blocks + b) * LLM_Q8_BLOCK, &one);
+                kern_interleave(&one, n, i, (uint8_t *)(out + t * blocks + b * n));
+            }
+    }
+}
+
 static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
-    kern_quantise(x, tokens, blocks, Q_TILE, out);
+    kern_avx2_quantise(x, tokens, blocks, Q_TILE, out);
 }
 
 static inline KERN_TARGET __attribute__((always_inline)) __m256 half8(const uint16_t *p)

@@ -19,7 +19,6 @@
 #include <string.h>
 
 #include "kern_x86.h"
-#include "kern_math.h"
 
 enum { Q_ROWS = 16, Q_AHEAD = 2048, F_TILE = 8 };
 #define Q_TILE 12
@@ -50,7 +49,7 @@ enum { Q_ROWS = 16, Q_AHEAD = 2048, F_TILE = 8 };
 
 static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
-    kern_quantise(x, tokens, blocks, Q_TILE, out);
+    kern_avx2_quantise(x, tokens, blocks, Q_TILE, out);
 }
 
 static inline KERN_TARGET __attribute__((always_inline)) size_t f_size(uint32_t type)

@@ -15,13 +15,12 @@
 #define Q_DOT_S(acc, w, x) Q_DOT_U((acc), (w), (x)) /* never: weights are biased */
 
 #include "kern_x86.h"
-#include "kern_math.h"
 #include "kern_x86_v8.h"
 #include "kern_x86_q.h"
 
 static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
-    kern_quantise(x, tokens, blocks, Q_TILE, out);
+    kern_avx2_quantise(x, tokens, blocks, Q_TILE, out);
 }
 
 static bool usable(void)

@@ -16,6 +16,7 @@ struct kern_x86_cpu {
 struct kern_x86_cpu kern_x86_cpu(void);
 
 llm_gemm_f_fn kern_avx2_gemm_f;
+void kern_avx2_quantise(const float *x, size_t tokens, size_t blocks, size_t tile, struct llm_q8 *out);
 void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
 void kern_avx2_mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
 void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out);

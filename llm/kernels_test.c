@@ -344,6 +344,35 @@ static void softmax_and_silu_are_right(void **state)
     }
 }
 
+/* Tiles of every table are the portable blocks, interleaved. */
+static void tiles_hold_the_blocks(void **state)
+{
+    enum { TOKENS = 43, BLOCKS = 3 };
+    const struct llm_kernels *all[TABLES_MAX];
+    const size_t n = tables(all);
+    static float x[TOKENS * BLOCKS * 32];
+    static struct llm_q8 plain[TOKENS * BLOCKS], tiled[TOKENS * BLOCKS];
+
+    (void)state;
+    fill_acts(FILL_RANDOM, x, TOKENS * BLOCKS * 32);
+    x[5] = 1e-38f;
+    x[77] = NAN;
+    x[500] = INFINITY;
+    llm_kernels_portable.quantise(x, TOKENS, BLOCKS, plain);
+    for (size_t k = 0; k < n; k++) {
+        all[k]->quantise(x, TOKENS, BLOCKS, tiled);
+        for (size_t t = 0, width; t < TOKENS; t += width) {
+            width = llm_tile(all[k]->tile, TOKENS - t);
+            for (size_t i = 0; i < width * BLOCKS; i++) {
+                const uint8_t *block = (const uint8_t *)(tiled + t * BLOCKS + i / width * width);
+                const struct llm_q8 *want = &plain[(t + i % width) * BLOCKS + i / width];
+                for (size_t w = 0; w < sizeof *want / 4; w++)
+                    assert_memory_equal(block + (w * width + i % width) * 4, (const uint8_t *)want + w * 4, 4);
+            }
+        }
+    }
+}
+
 static void quantiser_takes_anything(void **state)
 {
     const struct llm_kernels *all[TABLES_MAX];
@@ -390,13 +419,10 @@ static void halves_are_exact(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_agree),
-        cmocka_unit_test(rows_come_back),
-        cmocka_unit_test(integer_sums_are_exact),
-        cmocka_unit_test(threads_and_batches_change_nothing),
-        cmocka_unit_test(vectors_agree),
-        cmocka_unit_test(softmax_and_silu_are_right),
-        cmocka_unit_test(quantiser_takes_anything),
+        cmocka_unit_test(products_agree),         cmocka_unit_test(rows_come_back),
+        cmocka_unit_test(integer_sums_are_exact), cmocka_unit_test(threads_and_batches_change_nothing),
+        cmocka_unit_test(vectors_agree),          cmocka_unit_test(softmax_and_silu_are_right),
+        cmocka_unit_test(tiles_hold_the_blocks),  cmocka_unit_test(quantiser_takes_anything),
         cmocka_unit_test(halves_are_exact),
     };
 
