@@ -29,6 +29,7 @@ enum { Q_ROWS = 16, Q_AHEAD = 2048, F_TILE = 8 };
 #define VI_SET1(v) _mm512_set1_epi32(v)
 #define VI_AND(a, b) _mm512_and_si512((a), (b))
 #define VI_OR(a, b) _mm512_or_si512((a), (b))
+#define VI_ADD(a, b) _mm512_add_epi32((a), (b))
 #define VI_SUB(a, b) _mm512_sub_epi32((a), (b))
 #define VI_SRL(a, n) _mm512_srli_epi32((a), (n))
 #define VI_SLL(a, n) _mm512_slli_epi32((a), (n))

@@ -15,6 +15,13 @@
 
 #define Q_INLINE static inline KERN_TARGET __attribute__((always_inline))
 
+/* Prefetch; loads before it and after it stay in this order: memory is read fastest from the front to the back. */
+Q_INLINE void q_ahead_in_order(const uint8_t *p)
+{
+    __builtin_prefetch(p, 0, 0);
+    __asm__ volatile("" ::: "memory");
+}
+
 Q_INLINE VI q_broadcast(const uint8_t *p)
 {
     int32_t v;
@@ -112,23 +119,31 @@ Q_INLINE VF q_min(uint32_t type, const uint8_t *panel, size_t b)
 
 /* Add block `b`'s products with the `n` tokens of a tile to their sums. */
 Q_INLINE void q_block(uint32_t type, const uint8_t *panel, const uint8_t *q, size_t b, const uint8_t *x, size_t n,
-                      VF sum[Q_TILE])
+                      const uint8_t *next, VF sum[Q_TILE])
 {
     const size_t halves = type == GGUF_TENSOR_Q6_K ? 2 : 1, groups = PANEL_GROUPS / halves;
+    /* with few tokens several accumulators each: a chain of eight products would be waited for */
+    const size_t chains = n == 1 ? 4 : n == 2 ? 2 : 1;
 
     for (size_t h = 0; h < halves; h++) {
         VI acc[Q_TILE];
-        for (size_t t = 0; t < n; t++)
-            acc[t] = q_start(type, x, n, t, h);
+        for (size_t t = 0; t < n * chains; t++)
+            acc[t] = t < n ? q_start(type, x, n, t, h) : VI_SET1(0);
         for (size_t i = 0; i < groups; i++) {
             /* groups that share their bytes follow each other */
             const size_t g = type == GGUF_TENSOR_Q8_0 ? i : halves == 2 ? h * groups + i : i / 2 + i % 2 * 4;
             const VI w = q_group(type, q, g);
+            if (n == 1 && type == GGUF_TENSOR_Q8_0)
+                q_ahead_in_order(next + g * Q_ROWS * 4);
             for (size_t t = 0; t < n; t++) {
                 const VI four = q_broadcast(x + (g * n + t) * 4);
-                acc[t] = type == GGUF_TENSOR_Q8_0 && !Q_BIASED ? Q_DOT_S(acc[t], w, four) : Q_DOT_U(acc[t], w, four);
+                VI *to = &acc[i % chains * n + t];
+                *to = type == GGUF_TENSOR_Q8_0 && !Q_BIASED ? Q_DOT_S(*to, w, four) : Q_DOT_U(*to, w, four);
             }
         }
+        for (size_t c = chains / 2; c > 0; c /= 2)
+            for (size_t t = 0; t < n * c; t++)
+                acc[t] = VI_ADD(acc[t], acc[t + n * c]);
         const VF s = q_scale(type, panel, b, h);
         for (size_t t = 0; t < n; t++)
             sum[t] = VF_FMADD(VF_OF(acc[t]), VF_MUL(s, q_broadcast_f(x + n * LLM_Q8_BLOCK + t * 4)), sum[t]);
@@ -144,44 +159,58 @@ Q_INLINE void q_block(uint32_t type, const uint8_t *panel, const uint8_t *q, siz
 Q_INLINE void q_tile(uint32_t type, const uint8_t *panel, size_t columns, const struct llm_q8 *tile, size_t n,
                      float out[Q_TILE * Q_ROWS])
 {
-    const size_t step = Q_ROWS * panel_block_bytes(type);
-    const uint8_t *q = panel + panel_values_at(type, Q_ROWS, columns), *x = (const uint8_t *)tile;
+    const size_t values_at = panel_values_at(type, Q_ROWS, columns), step = Q_ROWS * panel_block_bytes(type);
+    const size_t ahead = step + Q_ROWS * panel_scale_bytes(type) / (panel_scale_bytes(type) == 2 ? 1 : QUANT_SUBS);
+    const uint8_t *q = panel + values_at, *x = (const uint8_t *)tile, *next = q + Q_AHEAD;
     VF sum[Q_TILE];
 
     for (size_t t = 0; t < n; t++)
         sum[t] = VF_SET1(0);
-    for (size_t b = 0; b < columns / LLM_Q8_BLOCK; b++, q += step, x += n * sizeof *tile) {
-        if (n <= 2)
-            for (size_t i = 0; i < step; i += 64)
-                __builtin_prefetch(q + Q_AHEAD + i);
-        q_block(type, panel, q, b, x, n, sum);
+    for (size_t b = 0; b < columns / LLM_Q8_BLOCK; b++, q += step, next += ahead, x += n * sizeof *tile) {
+        /* at the panel's end what the next one begins with: its scales and first values */
+        for (size_t i = 0; n == 1 && type != GGUF_TENSOR_Q8_0 && i < ahead; i += 64)
+            __builtin_prefetch(next + i, 0, 0);
+        for (size_t i = 0; n > 1 && n <= 4 && i < ahead; i += 64)
+            __builtin_prefetch(next + i, 0, 3);
+        q_block(type, panel, q, b, x, n, next, sum);
+        if (n == 1 && type == GGUF_TENSOR_Q8_0)
+            q_ahead_in_order(next + step);
     }
     for (size_t t = 0; t < n; t++)
         VF_STORE(out + t * Q_ROWS, sum[t]);
 }
 
+/* All tokens with `rows` rows of one panel. */
+Q_INLINE void q_panel(uint32_t type, const uint8_t *w, size_t rows, size_t columns, const struct llm_q8 *x,
+                      size_t tokens, float *y, size_t y_stride)
+{
+    const size_t blocks = columns / LLM_Q8_BLOCK;
+    float out[Q_TILE * Q_ROWS];
+
+    for (size_t t = 0, n; t < tokens; t += n) {
+        n = llm_tile(Q_TILE, tokens - t);
+        switch (n) {
+        case Q_TILE: q_tile(type, w, columns, x + t * blocks, Q_TILE, out); break;
+#if Q_TILE > 8
+        case 8: q_tile(type, w, columns, x + t * blocks, 8, out); break;
+#endif
+        case 4: q_tile(type, w, columns, x + t * blocks, 4, out); break;
+        case 2: q_tile(type, w, columns, x + t * blocks, 2, out); break;
+        default: q_tile(type, w, columns, x + t * blocks, 1, out); break;
+        }
+        for (size_t i = 0; i < n; i++)
+            memcpy(y + (t + i) * y_stride, out + i * Q_ROWS, rows * sizeof(float));
+    }
+}
+
 Q_INLINE void q_panels(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns,
                        const struct llm_q8 *x, size_t tokens, float *y, size_t y_stride)
 {
-    const size_t bytes = panel_bytes(type, Q_ROWS, columns), blocks = columns / LLM_Q8_BLOCK;
-    float out[Q_TILE * Q_ROWS];
+    const size_t bytes = panel_bytes(type, Q_ROWS, columns);
 
-    for (size_t p = 0; p < panels; p++, w += bytes) {
+    for (size_t p = 0; p < panels; p++) {
         const size_t rows = rows_left - p * Q_ROWS < Q_ROWS ? rows_left - p * Q_ROWS : Q_ROWS;
-        for (size_t t = 0, n; t < tokens; t += n) {
-            n = llm_tile(Q_TILE, tokens - t);
-            switch (n) {
-            case Q_TILE: q_tile(type, w, columns, x + t * blocks, Q_TILE, out); break;
-#if Q_TILE > 8
-            case 8: q_tile(type, w, columns, x + t * blocks, 8, out); break;
-#endif
-            case 4: q_tile(type, w, columns, x + t * blocks, 4, out); break;
-            case 2: q_tile(type, w, columns, x + t * blocks, 2, out); break;
-            default: q_tile(type, w, columns, x + t * blocks, 1, out); break;
-            }
-            for (size_t i = 0; i < n; i++)
-                memcpy(y + (t + i) * y_stride + p * Q_ROWS, out + i * Q_ROWS, rows * sizeof(float));
-        }
+        q_panel(type, w + p * bytes, rows, columns, x, tokens, y + p * Q_ROWS, y_stride);
     }
 }
 

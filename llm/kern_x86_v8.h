@@ -12,6 +12,7 @@ enum { Q_ROWS = 8, Q_AHEAD = 1536 };
 #define VI_SET1(v) _mm256_set1_epi32(v)
 #define VI_AND(a, b) _mm256_and_si256((a), (b))
 #define VI_OR(a, b) _mm256_or_si256((a), (b))
+#define VI_ADD(a, b) _mm256_add_epi32((a), (b))
 #define VI_SUB(a, b) _mm256_sub_epi32((a), (b))
 #define VI_SRL(a, n) _mm256_srli_epi32((a), (n))
 #define VI_SLL(a, n) _mm256_slli_epi32((a), (n))
