@@ -135,17 +135,10 @@ struct block {
     const struct attention *at;
     const struct span *span;
     size_t head, first, count; /* kv head; queries, counted over the span */
-    uint32_t window;
     struct llm_attn_page page;
     struct llm_attn_tile tiles[BLOCK_TILES];
+    int32_t from[BLOCK], to[BLOCK]; /* first and last position that each query sees */
 };
-
-static const struct llm_row *query_row(const struct block *b, size_t query)
-{
-    const struct llm_shape *s = &b->at->m->shape;
-
-    return &b->at->rows[b->span->row + query / (s->n_heads / s->n_kv_heads)];
-}
 
 /* Where the query's head begins in work.q and work.a. */
 static size_t query_at(const struct block *b, size_t query)
@@ -156,10 +149,15 @@ static size_t query_at(const struct block *b, size_t query)
     return ((b->span->row + query / group) * s->n_heads + b->head * group + query % group) * s->head_dim;
 }
 
-/* The first position that a row sees. */
-static uint32_t first_seen(const struct block *b, const struct llm_row *row)
+static void find_seen(struct block *b, uint32_t window)
 {
-    return b->window != 0 && row->pos >= b->window ? row->pos + 1 - b->window : 0;
+    const struct llm_shape *s = &b->at->m->shape;
+
+    for (size_t i = 0; i < b->count; i++) {
+        const uint32_t pos = b->at->rows[b->span->row + (b->first + i) / (s->n_heads / s->n_kv_heads)].pos;
+        b->from[i] = window != 0 && pos >= window ? (int32_t)(pos + 1 - window) : 0;
+        b->to[i] = (int32_t)pos;
+    }
 }
 
 static void begin_tiles(struct block *b, float *q, float *o)
@@ -180,18 +178,15 @@ static void begin_tiles(struct block *b, float *q, float *o)
     }
 }
 
-/* What of a page each query of a tile sees; false: nothing. */
-static bool see(const struct block *b, size_t first_query, uint32_t page, struct llm_attn_tile *t)
+/* What of the page that begins at `start` each query of a tile sees; false: nothing. */
+static bool see(const struct block *b, size_t first, int32_t start, struct llm_attn_tile *t)
 {
-    const int64_t start = (int64_t)page * LLM_KV_PAGE;
     bool any = false;
 
     for (size_t j = 0; j < t->count; j++) {
-        const struct llm_row *row = query_row(b, first_query + j);
-        const int64_t lo = (int64_t)first_seen(b, row) - start, hi = (int64_t)row->pos - start;
-        t->lo[j] = (int)BASE_MIN(BASE_MAX(lo, 0), LLM_KV_PAGE);
-        t->hi[j] = (int)BASE_MIN(BASE_MAX(hi, -1), LLM_KV_PAGE - 1);
-        any = any || t->lo[j] <= t->hi[j];
+        t->lo[j] = BASE_MAX(b->from[first + j] - start, 0);
+        t->hi[j] = BASE_MIN(b->to[first + j] - start, LLM_KV_PAGE - 1);
+        any |= t->lo[j] <= t->hi[j];
     }
     return any;
 }
@@ -199,15 +194,14 @@ static bool see(const struct block *b, size_t first_query, uint32_t page, struct
 static void meet_pages(struct block *b)
 {
     const struct llm_model *m = b->at->m;
-    const struct llm_row *oldest = query_row(b, b->first), *newest = query_row(b, b->first + b->count - 1);
-    const uint32_t from = first_seen(b, oldest) / LLM_KV_PAGE, to = newest->pos / LLM_KV_PAGE;
+    const struct llm_kv *kv = b->at->rows[b->span->row].kv;
 
-    for (uint32_t p = from; p <= to; p++) {
-        const uint8_t *head = kv_head(m, oldest->kv->pages[p], b->at->layer, b->head);
+    for (int32_t p = b->from[0] / LLM_KV_PAGE; p <= b->to[b->count - 1] / LLM_KV_PAGE; p++) {
+        const uint8_t *head = kv_head(m, kv->pages[p], b->at->layer, b->head);
         (m->kv_pool.type == LLM_KV_F16 ? m->attn->load_f16 : m->attn->load_int8)(head, &b->page);
         for (size_t i = 0; i < b->count; i += LLM_ATTN_TILE) {
             struct llm_attn_tile *t = &b->tiles[i / LLM_ATTN_TILE];
-            if (see(b, b->first + i, p, t))
+            if (see(b, i, p * LLM_KV_PAGE, t))
                 m->attn->meet(&b->page, m->shape.attn_softcap, t);
         }
     }
@@ -236,7 +230,6 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
     struct block b; /* large, filled below */
 
     b.at = at;
-    b.window = at->m->layers[at->layer].window;
     b.page = (struct llm_attn_page){.d = d, .width = width, .k = scratch};
     b.page.v = b.page.k + d * LLM_ATTN_PAGE;
     float *q = b.page.v + width * LLM_ATTN_PAGE, *o = q + d * BLOCK;
@@ -248,6 +241,7 @@ static void attend(void *ctx, size_t begin, size_t end, unsigned thread)
         b.head = left % s->n_kv_heads;
         b.first = left / s->n_kv_heads * BLOCK;
         b.count = BASE_MIN(queries - b.first, (size_t)BLOCK);
+        find_seen(&b, at->m->layers[at->layer].window);
         begin_tiles(&b, q, o);
         meet_pages(&b);
         end_tiles(&b);

@@ -72,6 +72,20 @@ ATTN_INLINE void product(size_t count, const float *a, size_t a_row, size_t a_st
     }
 }
 
+/* Functions of their own, so that constants of what stands around them take no registers from the sums. */
+static KERN_TARGET __attribute__((noinline)) void scores(const struct llm_attn_page *page,
+                                                         const struct llm_attn_tile *t, float *s)
+{
+    product(t->count, t->q, 1, TILE, page->k, PAGE, page->d, NULL, s, PAGE);
+}
+
+static KERN_TARGET __attribute__((noinline)) void gather(const struct llm_attn_page *page, const float *weights,
+                                                         const float *scale, struct llm_attn_tile *t)
+{
+    for (size_t c = 0; c < page->width; c += PAGE)
+        product(t->count, weights, PAGE, 1, page->v + c, page->width, PAGE, scale, t->o + c, page->width);
+}
+
 ATTN_INLINE float cap_score(float s, float cap, float inverse)
 {
     /* tanh(x) = 1 - 2 / (e^2x + 1) */
@@ -109,7 +123,7 @@ static KERN_TARGET void attn_meet(const struct llm_attn_page *page, float softca
     float s[TILE * PAGE], max[TILE], scale[TILE];
     const size_t n = t->count;
 
-    product(n, t->q, 1, TILE, page->k, PAGE, page->d, NULL, s, PAGE);
+    scores(page, t, s);
     if (softcap > 0)
         for (size_t i = 0; i < n * PAGE; i++)
             s[i] = cap_score(s[i], softcap, 1.0f / softcap);
@@ -127,20 +141,20 @@ static KERN_TARGET void attn_meet(const struct llm_attn_page *page, float softca
         weigh(s + i * PAGE, t->lo[i], t->hi[i], max[i], scale[i], t->sum[i]);
     for (size_t i = n * PAGE; i < sizeof s / sizeof *s; i++)
         s[i] = 0;
-    for (size_t c = 0; c < page->width; c += PAGE)
-        product(n, s, PAGE, 1, page->v + c, page->width, PAGE, scale, t->o + c, page->width);
+    gather(page, s, scale, t);
 }
 
 static KERN_TARGET void attn_load_f16(const uint8_t *head, struct llm_attn_page *out)
 {
     const size_t d = out->d, width = out->width;
     const uint8_t *v = head + d * PAGE * sizeof(uint16_t);
+    float *keys = out->k, *values = out->v;
     size_t c;
 
     for (size_t i = 0; i < d * PAGE; i += V_LANES)
-        V_STORE(out->k + i, V_HALF(head + i * sizeof(uint16_t)));
+        V_STORE(keys + i, V_HALF(head + i * sizeof(uint16_t)));
     for (size_t t = 0; t < PAGE; t++, v += d * sizeof(uint16_t)) {
-        float *to = out->v + t * width;
+        float *to = values + t * width;
         for (c = 0; c + V_LANES <= d; c += V_LANES)
             V_STORE(to + c, V_HALF(v + c * sizeof(uint16_t)));
         for (; c < d; c++) {
@@ -157,16 +171,16 @@ static KERN_TARGET void attn_load_int8(const uint8_t *head, struct llm_attn_page
 {
     const size_t d = out->d, width = out->width;
     const uint8_t *v = head + d * PAGE;
-    float scales[2 * PAGE];
+    float scales[2 * PAGE], *keys = out->k, *values = out->v;
     size_t c;
 
     memcpy(scales, head + 2 * d * PAGE, sizeof scales);
     for (size_t i = 0; i < d; i++)
         for (size_t t = 0; t < PAGE; t += V_LANES)
-            V_STORE(out->k + i * PAGE + t, V_MUL(V_INT8(head + i * PAGE + t), V_LOAD(scales + t)));
+            V_STORE(keys + i * PAGE + t, V_MUL(V_INT8(head + i * PAGE + t), V_LOAD(scales + t)));
     for (size_t t = 0; t < PAGE; t++, v += d) {
         const float scale = scales[PAGE + t];
-        float *to = out->v + t * width;
+        float *to = values + t * width;
         for (c = 0; c + V_LANES <= d; c += V_LANES)
             V_STORE(to + c, V_MUL(V_INT8(v + c), V_SET(scale)));
         for (; c < d; c++)
