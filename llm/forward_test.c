@@ -79,34 +79,48 @@ static void threads_change_nothing(void **state)
     }
 }
 
-/* One row at a time, or in uneven chunks, or beside rows of another sequence: the same bits. */
-static void chunks_and_neighbours_change_nothing(void **state)
+/* Logits of all tokens in chunks of 1 to `most`, beside rows of another sequence where there is room for them. */
+static void run_chunks(struct llm_model *m, uint32_t most, bool prefill, float *got)
 {
-    struct tg_shape s = tg_defaults();
-    struct llm_model *m;
     struct llm_kv a, b;
-    float *want, *got = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *got);
 
-    (void)state;
-    s.type = GGUF_TENSOR_Q8_0;
-    want = run_logits(&s, NULL);
-    m = tg_load(&s, NULL);
     assert_int_equal(llm_kv_init(m, TOKENS, &a, NULL), DBE_OK);
     assert_int_equal(llm_kv_init(m, TOKENS, &b, NULL), DBE_OK);
     for (uint32_t at = 0, n; at < TOKENS; at += n) {
         struct llm_row rows[16];
-        n = BASE_MIN(at % 7 + 1, TOKENS - at);
+        n = BASE_MIN(at % most + 1, TOKENS - at);
         for (uint32_t i = 0; i < n; i++) {
-            rows[i] = (struct llm_row){&a, at + i, tokens[at + i], got + (at + i) * TG_SPM_COUNT, false};
-            rows[n + i] = (struct llm_row){&b, at + i, tokens[TOKENS - 1 - at - i], NULL, false};
+            rows[i] = (struct llm_row){&a, at + i, tokens[at + i], got + (at + i) * TG_SPM_COUNT, prefill};
+            rows[n + i] = (struct llm_row){&b, at + i, tokens[TOKENS - 1 - at - i], NULL, prefill};
         }
-        assert_int_equal(llm_forward(m, rows, 2 * n, NULL), DBE_OK);
+        assert_int_equal(llm_forward(m, rows, most > 1 ? 2 * n : n, NULL), DBE_OK);
     }
-    assert_memory_equal(got, want, TOKENS * TG_SPM_COUNT * sizeof *got);
     llm_kv_free(m, &a);
     llm_kv_free(m, &b);
+}
+
+/* One row at a time, in uneven chunks beside rows of another sequence, or all at once: the same bits, of rows of a
+ * prompt as of others. */
+static void chunks_and_neighbours_change_nothing(void **state)
+{
+    struct tg_shape s = tg_defaults();
+    struct llm_model *m;
+    float *one = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *one), *got = base_alloc(TOKENS * TG_SPM_COUNT, sizeof *got);
+    float *all;
+
+    (void)state;
+    s.type = GGUF_TENSOR_Q8_0;
+    all = run_logits(&s, NULL);
+    m = tg_load(&s, NULL);
+    for (int prefill = 0; prefill < 2; prefill++) {
+        run_chunks(m, 1, prefill, one);
+        run_chunks(m, 7, prefill, got);
+        assert_memory_equal(got, one, TOKENS * TG_SPM_COUNT * sizeof *got);
+    }
+    assert_memory_equal(got, all, TOKENS * TG_SPM_COUNT * sizeof *got); /* llm_logits computes rows of a prompt */
     llm_model_free(m);
-    base_free(want);
+    base_free(all);
+    base_free(one);
     base_free(got);
 }
 

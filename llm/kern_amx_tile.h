@@ -157,28 +157,49 @@ static KERN_TARGET void tile_q4_k(const uint8_t *panel, const uint8_t *data, siz
         put4(nibbles(data, g), a, out + g * 2 * LINE);
 }
 
+/* A group of Q5_K or Q6_K: nibbles, and from bit `bit` of each byte on those of `upper` in `mask`. */
+INLINE void put_upper(const uint8_t *data, size_t g, __m512i upper, size_t bit, int mask, struct affine a, uint8_t *out)
+{
+    put4(_mm512_or_si512(nibbles(data, g), mask8(to_bit4(upper, bit), mask)), a, out + g * 2 * LINE);
+}
+
+/* Eight calls, because a compiler does not unroll a loop with a switch in it. */
 static KERN_TARGET void tile_q5_k(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
     const struct affine a = affine_k(panel, block);
     const __m512i fifth = load(data + 4 * LINE);
 
     (void)columns;
-    for (size_t g = 0; g < STEP / 4; g++)
-        put4(_mm512_or_si512(nibbles(data, g), mask8(to_bit4(fifth, g), 0x10)), a, out + g * 2 * LINE);
+    put_upper(data, 0, fifth, 0, 0x10, a, out);
+    put_upper(data, 1, fifth, 1, 0x10, a, out);
+    put_upper(data, 2, fifth, 2, 0x10, a, out);
+    put_upper(data, 3, fifth, 3, 0x10, a, out);
+    put_upper(data, 4, fifth, 4, 0x10, a, out);
+    put_upper(data, 5, fifth, 5, 0x10, a, out);
+    put_upper(data, 6, fifth, 6, 0x10, a, out);
+    put_upper(data, 7, fifth, 7, 0x10, a, out);
+}
+
+/* Four groups, which are a scale's. */
+INLINE void half_q6_k(const uint8_t *data, size_t g, __m512i pairs_of_bits, __m512 d, const uint8_t *scales,
+                      uint8_t *out)
+{
+    const struct affine a = affine(_mm512_mul_ps(d, _mm512_cvtepi32_ps(KERN_WIDEN_INT8(scales))), 32);
+
+    put_upper(data, g, pairs_of_bits, 0, 0x30, a, out);
+    put_upper(data, g + 1, pairs_of_bits, 2, 0x30, a, out);
+    put_upper(data, g + 2, pairs_of_bits, 4, 0x30, a, out);
+    put_upper(data, g + 3, pairs_of_bits, 6, 0x30, a, out);
 }
 
 static KERN_TARGET void tile_q6_k(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
     const uint8_t *super = panel + block / 8 * (ROWS * 18), *scales = super + ROWS * 2 + block % 8 * (2 * ROWS);
     const __m512 d = KERN_HALF16(super);
-    const struct affine a = affine(_mm512_mul_ps(d, _mm512_cvtepi32_ps(KERN_WIDEN_INT8(scales))), 32);
-    const struct affine b = affine(_mm512_mul_ps(d, _mm512_cvtepi32_ps(KERN_WIDEN_INT8(scales + ROWS))), 32);
-    const __m512i upper[2] = {load(data + 4 * LINE), load(data + 5 * LINE)};
 
     (void)columns;
-    for (size_t g = 0; g < STEP / 4; g++)
-        put4(_mm512_or_si512(nibbles(data, g), mask8(to_bit4(upper[g / 4], g % 4 * 2), 0x30)), g < 4 ? a : b,
-             out + g * 2 * LINE);
+    half_q6_k(data, 0, load(data + 4 * LINE), d, scales, out);
+    half_q6_k(data, 4, load(data + 5 * LINE), d, scales + ROWS, out);
 }
 
 static tile_fn *tile_of(uint32_t type)

@@ -53,7 +53,7 @@ struct llm_model_params {
     /* Part of the KV budget that cached beginnings of prompts may keep while no session uses them (sessions that need
      * it get it); 0: 50, below 0: none are cached. */
     int prefix_percent;
-    const char *kernel; /* "portable", "avx2", "avx-vnni", "avx512-vnni"; NULL: the best of this CPU     */
+    const char *kernel; /* "portable", "avx2", "avx-vnni", "avx512-vnni", "amx"; NULL: the best of this CPU */
 };
 
 /* What a loaded model is. Strings are UTF-8, owned by the model. */
