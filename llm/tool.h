@@ -11,15 +11,15 @@
 enum { TOOL_USAGE = 2, TOOL_BIASES_MAX = 64 };
 
 struct tool_args {
-    const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text;
+    const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text, *draft;
     const char *rest[4]; /* what is no option */
     size_t rest_count;
-    uint32_t n, prompt_tokens, threads, ctx, kv_mib, sessions;
+    uint32_t n, prompt_tokens, threads, ctx, kv_mib, sessions, answers;
     struct llm_session_params sampling; /* stops and biases point into this struct */
     const char *stops[LLM_STOPS_MAX];
     struct llm_logit_bias biases[TOOL_BIASES_MAX];
     double min_retention;
-    bool raw, special, json;
+    bool raw, special, json, json_object;
 };
 
 /* tool_args.c: argv[0] is the verb. False after saying on stderr what was wrong. */

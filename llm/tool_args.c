@@ -77,7 +77,8 @@ static bool set_text(struct tool_args *a, const char *name, const char *value)
         const char **to;
     } texts[] = {{"-m", &a->model},        {"--model", &a->model}, {"--system", &a->system},
                  {"--tokens", &a->tokens}, {"--out", &a->out},     {"--kernel", &a->kernel},
-                 {"--prompt", &a->prompt}, {"--text", &a->text},   {"--kv-type", &a->kv_type}};
+                 {"--prompt", &a->prompt}, {"--text", &a->text},   {"--kv-type", &a->kv_type},
+                 {"--draft", &a->draft}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++)
         if (strcmp(name, texts[i].name) == 0) {
@@ -99,12 +100,14 @@ static bool set_number(struct tool_args *a, const char *name, const char *value)
     } numbers[] = {
         {"-n", 0, 1e9, &a->n, NULL, NULL},
         {"-t", 0, LLM_THREADS_MAX, &a->threads, NULL, NULL},
+        {"--n", 1, LLM_SESSIONS_MAX, &a->answers, NULL, NULL},
+        {"--draft-tokens", 0, LLM_DRAFTS_MAX, &s->draft_tokens, NULL, NULL},
         {"--sessions", 1, LLM_SESSIONS_MAX, &a->sessions, NULL, NULL},
         {"--logprobs", 0, LLM_LOGPROBS_MAX, &s->logprobs, NULL, NULL},
         {"--kv-mib", 1, 1 << 30, &a->kv_mib, NULL, NULL},
         {"--ctx", 2, 1e9, &a->ctx, NULL, NULL},
         {"--top-k", 0, 1e9, &s->top_k, NULL, NULL},
-        {"--lookup", 0, 1e3, &s->lookup_tokens, NULL, NULL},
+        {"--lookup", 0, LLM_DRAFTS_MAX, &s->lookup_tokens, NULL, NULL},
         {"--temp", 0, 2, NULL, &s->temperature, NULL},
         {"--top-p", 0, 1, NULL, &s->top_p, NULL},
         {"--min-p", 0, 1, NULL, &s->min_p, NULL},
@@ -148,7 +151,8 @@ static bool set_flag(struct tool_args *a, const char *name)
     const struct {
         const char *name;
         bool *to;
-    } flags[] = {{"--raw", &a->raw}, {"--special", &a->special}, {"--json", &a->json}};
+    } flags[] = {
+        {"--raw", &a->raw}, {"--special", &a->special}, {"--json", &a->json}, {"--json-object", &a->json_object}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(flags); i++)
         if (strcmp(name, flags[i].name) == 0) {

@@ -56,6 +56,19 @@ class Tool(unittest.TestCase):
         self.assertEqual(stopped["finish"], "stop")
         self.assertEqual(stopped["text"], greedy[:greedy.index(stop)])
 
+    def test_many_answers_and_guesses(self):
+        args = ("-p", "Tell me of birds", "-n", "24", "--temp", "2", "--seed", "7")
+        answers = [a["text"] for a in told("run", *args, "--n", "3")["answers"]]
+        self.assertEqual(answers, [told("run", *args[:-1], seed)["text"] for seed in ("7", "8", "9")])
+        self.assertEqual(answers[0], told("run", *args, "--lookup", "4")["text"])
+        self.assertEqual(answers[0], told("run", *args, "--draft", MODEL)["text"])
+
+    def test_json_object(self):
+        text = told("run", "-p", "Tell me of birds", "-n", "400", "--temp", "1", "--seed", "3", "--json-object")
+        self.assertTrue(text["text"].startswith("{"))
+        if text["finish"] == "stop":
+            self.assertIsInstance(json.loads(text["text"]), dict)
+
     def test_bias_forbids(self):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / "logits"
