@@ -61,7 +61,7 @@ struct llm_model_info {
     char name[96];          /* general.name, or "" */
     char arch[16];          /* "llama" */
     char quantisation[16];  /* type of most of the weights: "F32", "F16", "Q8_0" */
-    char chat_template[16]; /* "chatml", "llama2", "llama3", "zephyr", "plain" */
+    char chat_template[16]; /* "chatml", "llama3", "gemma", ... (chat.c), "plain" */
     char tokenizer[16];     /* "llama", "gpt2" */
     char kernel[16];        /* the chosen kernel table */
     unsigned threads;
