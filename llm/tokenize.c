@@ -203,12 +203,12 @@ static size_t escape_spaces(const char *text, size_t len, bool prefix, char *out
     size_t n = 0;
 
     if (prefix) {
-        memcpy(out, "\xe2\x96\x81", 3);
+        memcpy(out, VOCAB_SPACE, 3);
         n = 3;
     }
     for (size_t i = 0; i < len; i++) {
         if (text[i] == ' ') {
-            memcpy(out + n, "\xe2\x96\x81", 3);
+            memcpy(out + n, VOCAB_SPACE, 3);
             n += 3;
         } else {
             out[n++] = text[i];
@@ -217,23 +217,50 @@ static size_t escape_spaces(const char *text, size_t len, bool prefix, char *out
     return n;
 }
 
+static bool is_space(const char *p, size_t len)
+{
+    return len >= 3 && memcmp(p, VOCAB_SPACE, 3) == 0;
+}
+
+/* The symbols of what merges on its own: up to the next space that follows something else, where no token of the
+ * vocabulary reaches across such a place, else all. Short stretches merge in the cache. Returns its length. */
+static size_t word_symbols(struct merger *m, const char *text, size_t len, size_t *ret_count)
+{
+    size_t count = 0, step;
+    bool last = true;
+
+    m->text = text;
+    for (size_t at = 0; at < len; at += step) {
+        const bool space = is_space(text + at, len - at);
+        if (m->v->words_apart && space && !last) {
+            len = at;
+            break;
+        }
+        last = space;
+        (void)llm_utf8_next(text + at, len - at, &step);
+        m->symbols[count++] = (struct symbol){.at = (uint32_t)at, .len = (uint32_t)step, .id = -1};
+    }
+    *ret_count = count;
+    return len;
+}
+
 static dbe_err tokenize_spm(const struct llm_vocab *v, const char *text, size_t len, bool begin, struct llm_tokens *out)
 {
     BASE_AUTO_FREE char *escaped = base_alloc(len + 1, 3);
     struct merger m;
-    size_t count = 0, step;
+    dbe_err err = DBE_OK;
+    size_t count, step;
 
     if (!escaped)
         return DBE_E_NOMEM;
     const size_t n = escape_spaces(text, len, begin && v->add_space_prefix, escaped);
     DBE_TRY(merger_init(&m, v, escaped, len + 1)); /* at least one byte of text for each character */
-    for (size_t at = 0; at < n; at += step) {
-        (void)llm_utf8_next(escaped + at, n - at, &step);
-        m.symbols[count++] = (struct symbol){.at = (uint32_t)at, .len = (uint32_t)step, .id = -1};
+    for (size_t at = 0; at < n && err == DBE_OK; at += step) {
+        step = word_symbols(&m, escaped + at, n - at, &count);
+        link_symbols(&m, count);
+        merge_all(&m, count);
+        err = push_symbols(&m, count, out);
     }
-    link_symbols(&m, count);
-    merge_all(&m, count);
-    const dbe_err err = push_symbols(&m, count, out);
     merger_fini(&m);
     return err;
 }

@@ -17,6 +17,8 @@ enum {
     PRETOKEN_STAGES_MAX = 5
 };
 
+#define VOCAB_SPACE "\xe2\x96\x81" /* U+2581, how SentencePiece writes a space */
+
 /* Numbers as in the file (tokenizer.ggml.token_type). */
 enum vocab_type {
     VOCAB_NORMAL = 1,
@@ -71,6 +73,7 @@ struct llm_vocab {
     char *text_pool;
     int32_t *texts; /* hash table of ids that text may become; -1: free */
     size_t texts_mask, text_max;
+    bool words_apart; /* no such text goes on with a space after something else */
     int32_t *crowded; /* those that found no place in it, sorted by their bytes */
     size_t crowded_count;
     struct vocab_merge *merges; /* hash table; merged -1: free */

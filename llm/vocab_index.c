@@ -107,6 +107,15 @@ static size_t probe_text(const struct llm_vocab *v, const char *text, size_t len
     return SIZE_MAX;
 }
 
+/* Does U+2581 follow anything but U+2581 in it? */
+static bool spans_words(const char *p, size_t len)
+{
+    for (size_t i = 1; i + 3 <= len; i++)
+        if (memcmp(p + i, VOCAB_SPACE, 3) == 0 && (i < 3 || memcmp(p + i - 3, VOCAB_SPACE, 3) != 0))
+            return true;
+    return false;
+}
+
 static dbe_err index_texts(struct llm_vocab *v, struct dbe_diag *diag)
 {
     const size_t size = table_size(v->count);
@@ -116,6 +125,7 @@ static dbe_err index_texts(struct llm_vocab *v, struct dbe_diag *diag)
     if (!v->texts || !v->crowded)
         return dbe_fail(diag, DBE_E_NOMEM, "tokenizer", 0, "no memory for the vocabulary");
     v->texts_mask = size - 1;
+    v->words_apart = true;
     for (size_t i = 0; i < size; i++)
         v->texts[i] = -1;
     for (size_t i = 0; i < v->count; i++) {
@@ -125,6 +135,7 @@ static dbe_err index_texts(struct llm_vocab *v, struct dbe_diag *diag)
             continue;
         match_bytes(v, (int32_t)i, &p, &len);
         v->text_max = BASE_MAX(v->text_max, len);
+        v->words_apart = v->words_apart && !spans_words(p, len);
         const size_t at = probe_text(v, p, len);
         if (at == SIZE_MAX)
             v->crowded[v->crowded_count++] = (int32_t)i;
