@@ -191,6 +191,42 @@ static void products_agree(void **state)
                 }
 }
 
+/* Threads share out the packing of a matrix of several reads; what is reported is the first bad row all the same. */
+static void loading_is_shared(void **state)
+{
+    enum { ROWS = 1500, COLUMNS = 2048 };
+    const struct llm_kernels *k = &llm_kernels_portable;
+    struct base_buf w;
+    struct llm_pool *pool;
+    struct llm_matrix one, many;
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    fill_weights(GGUF_TENSOR_Q8_0, FILL_RANDOM, ROWS * COLUMNS, &w);
+    const struct gguf g = {.fd = -1, .mem = w.data, .size = w.len};
+    const struct gguf_tensor t = {
+        .name = "w", .type = GGUF_TENSOR_Q8_0, .n_dims = 2, .dims = {COLUMNS, ROWS, 1, 1}, .bytes = w.len};
+    assert_int_equal(llm_pool_new(3, &pool), DBE_OK);
+    assert_int_equal(llm_matrix_load(&g, &t, k, &one, NULL), DBE_OK);
+    assert_int_equal(llm_matrix_load_shared(&g, &t, 0, ROWS, k, pool, &many, NULL), DBE_OK);
+    assert_memory_equal(one.data, many.data, llm_matrix_bytes(&one));
+    llm_matrix_free(&many);
+    llm_matrix_free(&one);
+    assert_int_equal(llm_matrix_load_rows(&g, &t, 7, 9, k, &one, NULL), DBE_OK);
+    float row[2][COLUMNS];
+    llm_matrix_row(&one, k, 8, row[0]);
+    quant_row_f32(t.type, w.data + 15 * quant_row_bytes(t.type, COLUMNS), COLUMNS, row[1]);
+    assert_memory_equal(row[0], row[1], sizeof row[0]);
+    llm_matrix_free(&one);
+    for (size_t r = 1499; r >= 633; r -= 433) {
+        w.data[r * quant_row_bytes(t.type, COLUMNS) + 1] = 0x7c;
+        assert_int_equal(llm_matrix_load_shared(&g, &t, 0, ROWS, k, pool, &many, &diag), DBE_E_MODEL);
+    }
+    assert_non_null(strstr(diag.text, "row 633 "));
+    llm_pool_free(pool);
+    base_buf_free(&w);
+}
+
 /* A packed row comes out as the file's row does. */
 static void rows_come_back(void **state)
 {
@@ -419,10 +455,15 @@ static void halves_are_exact(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_agree),         cmocka_unit_test(rows_come_back),
-        cmocka_unit_test(integer_sums_are_exact), cmocka_unit_test(threads_and_batches_change_nothing),
-        cmocka_unit_test(vectors_agree),          cmocka_unit_test(softmax_and_silu_are_right),
-        cmocka_unit_test(tiles_hold_the_blocks),  cmocka_unit_test(quantiser_takes_anything),
+        cmocka_unit_test(products_agree),
+        cmocka_unit_test(loading_is_shared),
+        cmocka_unit_test(rows_come_back),
+        cmocka_unit_test(integer_sums_are_exact),
+        cmocka_unit_test(threads_and_batches_change_nothing),
+        cmocka_unit_test(vectors_agree),
+        cmocka_unit_test(softmax_and_silu_are_right),
+        cmocka_unit_test(tiles_hold_the_blocks),
+        cmocka_unit_test(quantiser_takes_anything),
         cmocka_unit_test(halves_are_exact),
     };
 

@@ -4,10 +4,12 @@
  */
 #include "matrix.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 enum {
     HUGE_BYTES = 2 << 20,
+    READ_BYTES = 1 << 20,    /* of a file at a time, about */
     SERIAL_MACS = 256 << 10, /* below this a hand-over to another thread costs more than it saves */
     PREFILL_PANELS = 16,     /* of a piece of rows of prompts, where there are enough for all threads */
     CACHE_BYTES = 256 << 10  /* of weights, and of activations, to stay in the second-level cache */
@@ -31,45 +33,102 @@ static dbe_err matrix_alloc(struct llm_matrix *m, const char *name, struct dbe_d
     return DBE_OK;
 }
 
-static dbe_err pack_all(const struct gguf *g, const struct gguf_tensor *t, size_t first, const struct llm_kernels *k,
-                        struct llm_matrix *m, struct dbe_diag *diag)
-{
-    const size_t bytes = quant_row_bytes(m->type, m->columns);
-    BASE_AUTO_FREE uint8_t *buf = base_alloc(bytes, k->rows);
+struct packing {
+    const struct gguf *g;
+    const struct gguf_tensor *t;
+    const struct llm_kernels *k;
+    struct llm_matrix *m;
+    size_t first_row, row_bytes, panels; /* panels: of one read */
+    uint8_t *bufs;                       /* one read for each thread */
+    pthread_mutex_t lock;
+    size_t failed; /* the first read that failed; SIZE_MAX: none */
+    dbe_err err;
+    struct dbe_diag diag;
+};
 
-    if (!buf)
-        return dbe_fail(diag, DBE_E_NOMEM, "model", 0, "tensor %s: no memory", t->name);
-    for (size_t p = 0; p < m->panels; p++) {
-        const size_t rows = BASE_MIN(m->rows - p * k->rows, (size_t)k->rows);
-        uint8_t *panel = m->data + p * m->panel_bytes;
-        DBE_TRY(gguf_read(g, t, ((uint64_t)p * k->rows + first) * bytes, buf, rows * bytes, diag));
-        for (size_t r = 0; r < rows; r++) {
-            if (!panel_pack_row(m->type, k->bias, k->rows, m->columns, panel, r, buf + r * bytes))
-                return dbe_fail(diag, DBE_E_MODEL, "model", (size_t)t->offset,
-                                "tensor %s: row %zu holds a value that is not finite", t->name,
-                                first + p * k->rows + r);
-        }
-    }
+/* Read number `i` into `buf`, and from there into its panels. */
+static dbe_err pack_read(const struct packing *j, size_t i, uint8_t *buf, struct dbe_diag *diag)
+{
+    const struct llm_matrix *m = j->m;
+    const size_t high = j->k->rows, begin = i * j->panels * high, end = BASE_MIN(begin + j->panels * high, m->rows);
+
+    DBE_TRY(gguf_read(j->g, j->t, (uint64_t)(j->first_row + begin) * j->row_bytes, buf, (end - begin) * j->row_bytes,
+                      diag));
+    for (size_t r = begin; r < end; r++)
+        if (!panel_pack_row(m->type, j->k->bias, high, m->columns, m->data + r / high * m->panel_bytes, r % high,
+                            buf + (r - begin) * j->row_bytes))
+            return dbe_fail(diag, DBE_E_MODEL, "model", (size_t)j->t->offset,
+                            "tensor %s: row %zu holds a value that is not finite", j->t->name, j->first_row + r);
     return DBE_OK;
 }
 
-dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
-                             const struct llm_kernels *k, struct llm_matrix *out, struct dbe_diag *diag)
+static void run_packing(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    struct packing *j = ctx;
+    struct dbe_diag diag = {0};
+
+    for (size_t i = begin; i < end; i++) {
+        const dbe_err err = pack_read(j, i, j->bufs + thread * j->panels * j->k->rows * j->row_bytes, &diag);
+        if (err == DBE_OK)
+            continue;
+        pthread_mutex_lock(&j->lock);
+        if (i < j->failed) { /* what is reported does not depend on which thread was first */
+            j->failed = i;
+            j->err = err;
+            j->diag = diag;
+        }
+        pthread_mutex_unlock(&j->lock);
+        return;
+    }
+}
+
+static dbe_err pack_all(struct packing *j, struct llm_pool *pool, struct dbe_diag *diag)
+{
+    const size_t panel = j->k->rows * j->row_bytes;
+
+    j->panels = BASE_MIN(BASE_MAX(READ_BYTES / panel, (size_t)1), j->m->panels);
+    j->bufs = base_alloc(j->panels * panel, pool ? llm_pool_threads(pool) : 1);
+    if (!j->bufs)
+        return dbe_fail(diag, DBE_E_NOMEM, "model", 0, "tensor %s: no memory", j->t->name);
+    const size_t reads = (j->m->panels + j->panels - 1) / j->panels;
+    if (pool)
+        llm_pool_run(pool, reads, 1, run_packing, j);
+    else
+        run_packing(j, 0, reads, 0);
+    base_free(j->bufs);
+    if (j->err != DBE_OK && diag)
+        *diag = j->diag;
+    return j->err;
+}
+
+dbe_err llm_matrix_load_shared(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
+                               const struct llm_kernels *k, struct llm_pool *pool, struct llm_matrix *out,
+                               struct dbe_diag *diag)
 {
     struct llm_matrix m = {.type = t->type, .rows = rows, .columns = (size_t)t->dims[0]};
+    struct packing j = {.g = g, .t = t, .k = k, .m = &m, .first_row = first_row, .failed = SIZE_MAX, .err = DBE_OK};
     dbe_err err;
 
     m.panels = (m.rows + k->rows - 1) / k->rows;
     m.panel_bytes = panel_bytes(t->type, k->rows, m.columns);
+    j.row_bytes = quant_row_bytes(t->type, m.columns);
+    pthread_mutex_init(&j.lock, NULL);
     err = matrix_alloc(&m, t->name, diag);
     if (err == DBE_OK)
-        err = pack_all(g, t, first_row, k, &m, diag);
+        err = pack_all(&j, pool, diag);
+    pthread_mutex_destroy(&j.lock);
     if (err != DBE_OK) {
         llm_matrix_free(&m);
         return err;
     }
     *out = m;
     return DBE_OK;
+}
+
+dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
+                             const struct llm_kernels *k, struct llm_matrix *out, struct dbe_diag *diag)
+{
+    return llm_matrix_load_shared(g, t, first_row, rows, k, NULL, out, diag);
 }
 
 dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,

@@ -23,6 +23,10 @@ dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const
 /* The same of `rows` rows from `first_row` on: one of several matrices that a tensor holds. */
 dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
                              const struct llm_kernels *k, struct llm_matrix *out, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The same, shared out over a pool that runs nothing else. */
+dbe_err llm_matrix_load_shared(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
+                               const struct llm_kernels *k, struct llm_pool *pool, struct llm_matrix *out,
+                               struct dbe_diag *diag) DBE_MUST_CHECK;
 void llm_matrix_free(struct llm_matrix *m);
 size_t llm_matrix_bytes(const struct llm_matrix *m);
 /* One row as floats (the embedding of a token). */

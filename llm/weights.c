@@ -50,7 +50,7 @@ static dbe_err load_matrix(struct loader *l, const char *name, uint64_t columns,
     const struct gguf_tensor *t = take(l, name);
 
     DBE_TRY(expect_dims(l, t, name, columns, rows));
-    DBE_TRY(llm_matrix_load(l->g, t, l->m->kernels, out, l->diag));
+    DBE_TRY(llm_matrix_load_shared(l->g, t, 0, (size_t)rows, l->m->kernels, l->m->pool, out, l->diag));
     l->m->info.weights_bytes += llm_matrix_bytes(out);
     return DBE_OK;
 }
@@ -72,7 +72,8 @@ static dbe_err load_fused(struct loader *l, const char *name, uint64_t columns, 
     DBE_TRY(expect_dims(l, t, name, columns, rows));
     rows = 0;
     for (size_t i = 0; i < f->count; i++) {
-        DBE_TRY(llm_matrix_load_rows(l->g, t, (size_t)rows, (size_t)f->rows[i], l->m->kernels, f->m[i], l->diag));
+        DBE_TRY(llm_matrix_load_shared(l->g, t, (size_t)rows, (size_t)f->rows[i], l->m->kernels, l->m->pool, f->m[i],
+                                       l->diag));
         l->m->info.weights_bytes += llm_matrix_bytes(f->m[i]);
         rows += f->rows[i];
     }
