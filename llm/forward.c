@@ -276,20 +276,21 @@ static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t 
     const struct llm_matrix *out = m->output.data ? &m->output : &m->embd;
     const size_t n = m->shape.n_embd, n_vocab = m->shape.n_vocab;
 
-    for (size_t r = 0; r < count; r++) {
-        if (!rows[r].logits)
+    for (size_t r = 0; r < count;) {
+        float *logits = rows[r].logits;
+        size_t run = 0;
+        if (!logits) {
+            r++;
             continue;
+        }
         /* rows whose logits follow each other in memory go through the weights together */
-        size_t run = 1;
-        while (r + run < count && rows[r + run].logits == rows[r].logits + run * n_vocab)
-            run++;
-        for (size_t i = 0; i < run; i++)
-            rms_norm(m->work.x + (r + i) * n, m->output_norm, n, m->shape.rms_eps, m->work.h + i * n);
-        llm_mul(m->kernels, m->pool, &(struct llm_mul){{out}, {rows[r].logits}, 1},
+        for (; r < count && (!rows[r].logits || rows[r].logits == logits + run * n_vocab); r++)
+            if (rows[r].logits)
+                rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, m->work.h + run++ * n);
+        llm_mul(m->kernels, m->pool, &(struct llm_mul){{out}, {logits}, 1},
                 &(struct llm_acts){m->work.h, m->work.q8, run, n, NULL, run});
         if (m->output_bias || m->shape.final_softcap > 0)
-            llm_pool_run(m->pool, run * n_vocab, 4096, finish_logits, &(struct logits_job){m, rows[r].logits});
-        r += run - 1;
+            llm_pool_run(m->pool, run * n_vocab, 4096, finish_logits, &(struct logits_job){m, logits});
     }
 }
 
