@@ -46,7 +46,7 @@ struct worker_req { /* one chat between request and last answer */
 struct worker {
     /* parameters */
     char model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65], kv_type[9];
-    uint64_t threads, memory_budget_mib, kv_budget_mib, max_sessions, queue_max, ctx_max;
+    uint64_t threads, memory_budget_mib, kv_budget_mib, max_sessions, queue_max, ctx_max, lookup;
     double temperature, top_p;
     /* the model */
     struct svc *svc;
@@ -210,6 +210,7 @@ static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const 
     dbe_err err =
         wr == NULL ? DBE_E_LIMIT : worker_request_read(msg->payload, msg->payload_len, &defaults, &chat, &reason);
     if (err == DBE_OK) {
+        chat.params.lookup_tokens = (uint32_t)w->lookup;
         const struct pol_labels *labels = svc_req_labels(req);
         err = worker_request_share(&(struct worker_share){labels->tenant, labels->compartments, labels->classification},
                                    &chat);
@@ -510,6 +511,14 @@ static const struct svc_param params[] = {
      .max = 1 << 20,
      FIELD(ctx_max),
      .doc = "cap on the context of a chat; 0: what the model was trained for"},
+    {.key = "lookup",
+     .unit = "tokens",
+     .kind = SVC_PARAM_UINT,
+     .def = 4,
+     .min = 0,
+     .max = LLM_DRAFTS_MAX,
+     FIELD(lookup),
+     .doc = "tokens guessed ahead from what the text said before; answers stay the same; 0: none"},
     {.key = "temperature",
      .unit = "0..2",
      .kind = SVC_PARAM_DOUBLE,
