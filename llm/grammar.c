@@ -9,7 +9,7 @@
 #include "base/base.h"
 #include "grammar_build.h"
 
-enum { INDENT_MAX = 20, DIGITS_MAX = 16, EXPONENT_DIGITS_MAX = 2 };
+enum { INDENT_MAX = 20, DIGITS_MAX = 16, EXPONENT_DIGITS_MAX = 2, PASSES_MAX = 300, DONE = 9 };
 
 /* ---- nodes ------------------------------------------------------------------------------------------------------- */
 
@@ -124,12 +124,9 @@ uint32_t grammar_space(struct grammar_builder *b, uint32_t next)
     return grammar_split(b, grammar_call(b, b->space, next), next);
 }
 
-struct arm {
-    uint8_t low, high;
-    uint32_t next;
-};
-
-static uint32_t table(struct grammar_builder *b, const struct arm *arms, size_t count)
+/* Later arms go before earlier ones. */
+static uint32_t table(struct grammar_builder *b, const struct grammar_arm *arms, size_t count,
+                      const struct grammar_arm *more, size_t more_count)
 {
     struct llm_grammar *g = b->g;
 
@@ -140,6 +137,9 @@ static uint32_t table(struct grammar_builder *b, const struct arm *arms, size_t 
     for (size_t i = 0; i < count; i++)
         for (unsigned c = arms[i].low; c <= arms[i].high; c++)
             g->tables[g->table_count][c] = arms[i].next;
+    for (size_t i = 0; i < more_count; i++)
+        for (unsigned c = more[i].low; c <= more[i].high; c++)
+            g->tables[g->table_count][c] = more[i].next;
     return add(b, (struct grammar_node){.kind = GRAMMAR_TABLE, .b = g->table_count++});
 }
 
@@ -252,27 +252,39 @@ static uint32_t unicode_escape(struct grammar_builder *b, uint32_t next)
         grammar_split(b, grammar_chars(b, "123456789abcefABCEF", hex(b, 3, next)), grammar_split(b, pair, below)));
 }
 
-/* One character of a string then `next`; or the closing quote then `close`, unless that is GRAMMAR_NONE. One table,
- * because most of a JSON text is strings. */
-static uint32_t character(struct grammar_builder *b, uint32_t next, uint32_t close)
+uint32_t grammar_plain_but(struct grammar_builder *b, uint32_t next, uint32_t close, const struct grammar_arm *more,
+                           size_t count)
 {
     const uint32_t one = tail(b, 1, next), two = tail(b, 2, next), three = tail(b, 3, next);
-    const uint32_t escape =
-        grammar_split(b, grammar_chars(b, "\"\\/bfnrt", next), grammar_chars(b, "u", unicode_escape(b, next)));
-    const struct arm arms[] = {
+    const struct grammar_arm arms[] = {
         {0x20, 0x7f, next},
         {'"', '"', close},
-        {'\\', '\\', escape},
+        {'\\', '\\', GRAMMAR_NONE},
         {0xc2, 0xdf, one},
         {0xe1, 0xef, two},
         {0xe0, 0xe0, grammar_range(b, 0xa0, 0xbf, one)},
-        {0xf1, 0xf3, three},
         {0xed, 0xed, grammar_range(b, 0x80, 0x9f, one)},
+        {0xf1, 0xf3, three},
         {0xf0, 0xf0, grammar_range(b, 0x90, 0xbf, two)},
         {0xf4, 0xf4, grammar_range(b, 0x80, 0x8f, two)},
     };
 
-    return table(b, arms, BASE_ARRAY_LEN(arms));
+    return table(b, arms, BASE_ARRAY_LEN(arms), more, count);
+}
+
+uint32_t grammar_plain(struct grammar_builder *b, uint32_t next, uint32_t close)
+{
+    return grammar_plain_but(b, next, close, NULL, 0);
+}
+
+/* Any character of a string, one table, because most of a JSON text is strings. */
+static uint32_t character(struct grammar_builder *b, uint32_t next, uint32_t close)
+{
+    const uint32_t escape =
+        grammar_split(b, grammar_chars(b, "\"\\/bfnrt", next), grammar_chars(b, "u", unicode_escape(b, next)));
+    const struct grammar_arm arm = {'\\', '\\', escape};
+
+    return grammar_plain_but(b, next, close, &arm, 1);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
@@ -354,9 +366,106 @@ dbe_err grammar_begin(struct grammar_builder *b, struct dbe_diag *diag)
     return DBE_OK;
 }
 
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+static bool can_go_on(const struct llm_grammar *g, const uint8_t *ends, const struct grammar_node *n)
+{
+    bool some = false;
+
+    switch (n->kind) {
+    case GRAMMAR_RETURN: return true;
+    case GRAMMAR_TABLE:
+        for (size_t c = 0; c < 256 && !some; c++)
+            some = g->tables[n->b][c] != GRAMMAR_NONE && ends[g->tables[n->b][c]];
+        return some;
+    case GRAMMAR_SPLIT: return ends[n->a] || ends[n->b];
+    case GRAMMAR_CALL: return ends[n->a] && ends[n->b];
+    case GRAMMAR_REPEAT: return (n->min == 0 || ends[n->a]) && ends[n->b];
+    default: return n->a != GRAMMAR_NONE && ends[n->a];
+    }
+}
+
+/* Each node must come to an end somehow. Nodes are built from the back, so few passes find nearly all. */
+static bool all_end(const struct llm_grammar *g, uint8_t *ends)
+{
+    uint32_t found = 0, before;
+
+    for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
+        before = found;
+        for (uint32_t i = 0; i < g->node_count; i++)
+            if (!ends[i] && can_go_on(g, ends, &g->nodes[i])) {
+                ends[i] = 1;
+                found++;
+            }
+        if (found == g->node_count || found == before)
+            break;
+    }
+    return found == g->node_count;
+}
+
+/* What follows a node without a byte; how many. No rule is empty, so what follows a call does not. */
+static size_t without_byte(const struct grammar_node *n, uint32_t out[2])
+{
+    out[0] = n->a;
+    out[1] = n->b;
+    switch (n->kind) {
+    case GRAMMAR_SPLIT: return 2;
+    case GRAMMAR_REPEAT: return n->min == 0 ? 2 : 1;
+    case GRAMMAR_JUMP:
+    case GRAMMAR_CALL: return 1;
+    default: return 0;
+    }
+}
+
+/* No node leads to itself without a byte. `todo` has room for all nodes; depth first, a node's state: 0 not seen, n
+ * open and at its n-th way, DONE. */
+static bool is_cycle_free(const struct llm_grammar *g, uint8_t *state, uint32_t *todo)
+{
+    for (uint32_t root = 0; root < g->node_count; root++) {
+        size_t depth = 0;
+        if (state[root] == 0) {
+            todo[depth++] = root;
+            state[root] = 1;
+        }
+        while (depth > 0) {
+            const uint32_t at = todo[depth - 1];
+            uint32_t ways[2];
+            const size_t count = without_byte(&g->nodes[at], ways);
+            if ((size_t)state[at] > count) {
+                state[at] = DONE;
+                depth--;
+                continue;
+            }
+            const uint32_t way = ways[state[at]++ - 1];
+            if (state[way] != 0 && state[way] != DONE)
+                return false;
+            if (state[way] == 0) {
+                todo[depth++] = way;
+                state[way] = 1;
+            }
+        }
+    }
+    return true;
+}
+
+static dbe_err check(struct grammar_builder *b)
+{
+    const struct llm_grammar *g = b->g;
+    BASE_AUTO_FREE uint8_t *marks = base_alloc(2 * (size_t)g->node_count, sizeof *marks);
+    BASE_AUTO_FREE uint32_t *todo = base_alloc(g->node_count, sizeof *todo);
+
+    if (!marks || !todo)
+        return dbe_fail(b->diag, DBE_E_NOMEM, "grammar", 0, "no memory for a grammar");
+    if (!all_end(g, marks))
+        return dbe_fail(b->diag, DBE_E_ARGUMENT, "grammar", 0, "a part of the schema can never be completed");
+    if (!is_cycle_free(g, marks + g->node_count, todo))
+        return dbe_fail(b->diag, DBE_E_ARGUMENT, "grammar", 0, "a part of the schema leads to nothing but itself");
+    return DBE_OK;
+}
+
 dbe_err grammar_finish(struct grammar_builder *b, uint32_t start, struct llm_grammar **ret)
 {
-    const dbe_err err = b->err;
+    const dbe_err err = b->err == DBE_OK ? check(b) : b->err;
 
     if (err != DBE_OK) {
         llm_grammar_free(b->g);

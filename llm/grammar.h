@@ -30,6 +30,10 @@ struct llm_grammar_state;
 
 /* Any JSON object. E_NOMEM. */
 dbe_err llm_grammar_json(struct llm_grammar **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* What a JSON schema describes (docs/llm.md says which keywords). Properties come in the schema's order. E_ARGUMENT: no
+ * schema, or something that constrains is not supported (the diag has a JSON pointer to it); E_TOO_LARGE; E_NOMEM. */
+dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **ret,
+                           struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Takes NULL. */
 void llm_grammar_free(struct llm_grammar *g);
 

@@ -67,6 +67,18 @@ void grammar_patch(struct grammar_builder *b, uint32_t hole, uint32_t target);
 /* Optional white space. */
 uint32_t grammar_space(struct grammar_builder *b, uint32_t next);
 
+struct grammar_arm {
+    uint8_t low, high;
+    uint32_t next; /* GRAMMAR_NONE: not allowed */
+};
+
+/* One character of a string that needs no escape, then `next`, or the closing quote, then `close` unless that is
+ * GRAMMAR_NONE. */
+uint32_t grammar_plain(struct grammar_builder *b, uint32_t next, uint32_t close);
+/* The same, but for first bytes that lead elsewhere. */
+uint32_t grammar_plain_but(struct grammar_builder *b, uint32_t next, uint32_t close, const struct grammar_arm *arms,
+                           size_t count);
+
 /* One character from `low` to `high` as UTF-8, surrogates left out. */
 uint32_t grammar_utf8(struct grammar_builder *b, uint32_t low, uint32_t high, uint32_t next);
 

@@ -122,7 +122,7 @@ static uint32_t move(struct llm_grammar_state *s, uint32_t node, uint32_t *stack
     case GRAMMAR_JUMP: return n->a;
     case GRAMMAR_CALL:
         if (n->b != GRAMMAR_END) /* else whoever called this rule is who the called one returns to */
-            *stack = grammar_push(s, n->b, *stack, 0);
+            *stack = grammar_push(s, n->b, *stack, GRAMMAR_CALLED);
         return *stack == GRAMMAR_NONE ? GRAMMAR_NONE : n->a;
     case GRAMMAR_REPEAT: return again(s, node, 0, stack, todo);
     default: break;
@@ -133,7 +133,7 @@ static uint32_t move(struct llm_grammar_state *s, uint32_t node, uint32_t *stack
     }
     const struct grammar_frame f = s->frames[*stack];
     *stack = f.below;
-    return s->g->nodes[f.ret].kind == GRAMMAR_REPEAT ? again(s, f.ret, f.count + 1, stack, todo) : f.ret;
+    return f.count == GRAMMAR_CALLED ? f.ret : again(s, f.ret, f.count + 1, stack, todo);
 }
 
 void grammar_reach(struct llm_grammar_state *s, uint32_t node, uint32_t stack, struct grammar_reach *r)

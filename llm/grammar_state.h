@@ -16,10 +16,12 @@ enum {
     GRAMMAR_STACK_OPEN = 1 /* what is below does not matter here */
 };
 
+#define GRAMMAR_CALLED UINT32_MAX
+
 /* An open rule: the node that follows it, or the repetition that it is part of. Equal frames have equal numbers. */
 struct grammar_frame {
     uint32_t ret, below;
-    uint32_t count; /* of a repetition: how often its body was complete before */
+    uint32_t count; /* of a repetition: how often its body was complete before; GRAMMAR_CALLED: not one's */
     uint32_t depth;
 };
 

@@ -193,7 +193,7 @@ static bool is_far(const struct llm_grammar_state *s, uint32_t stack)
     const struct grammar_frame *f = &s->frames[stack];
     const struct grammar_node *n = &s->g->nodes[f->ret];
 
-    if (stack <= GRAMMAR_STACK_OPEN || n->kind != GRAMMAR_REPEAT || f->count < n->min)
+    if (stack <= GRAMMAR_STACK_OPEN || f->count == GRAMMAR_CALLED || f->count < n->min)
         return false;
     return n->max == GRAMMAR_MANY || n->max - f->count > LLM_GRAMMAR_TOKEN_BYTES;
 }

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * schema.h - parts of the translation of JSON schemas into grammars: schema.c has the whole, schema_parts.c
+ * objects and arrays, schema_pattern.c strings by regular expressions, schema_number.c ranges.
+ */
+#ifndef LLM_SCHEMA_H
+#define LLM_SCHEMA_H
+
+#include <jansson.h>
+
+#include "grammar_build.h"
+
+enum {
+    SCHEMA_DEPTH_MAX = 64,
+    SCHEMA_PARTS_MAX = 10000, /* schemas in a schema */
+    SCHEMA_REFS_MAX = 512,
+    SCHEMA_PROPERTIES_MAX = 256, /* of one object */
+    SCHEMA_PREFIX_MAX = 256,     /* items of their own schema in one array */
+    SCHEMA_POINTER_MAX = 120
+};
+
+struct schema_ref {
+    const json_t *target;
+    uint32_t hole;
+};
+
+struct schema {
+    struct grammar_builder b;
+    json_t *root;
+    struct dbe_diag *diag;
+    struct schema_ref refs[SCHEMA_REFS_MAX];
+    size_t ref_count, parts;
+    unsigned depth;
+    char pointer[SCHEMA_POINTER_MAX]; /* of the schema that is being read; cut short where it is longer */
+    size_t pointer_len;
+};
+
+/* Fail with a sentence about `key` (NULL: the schema itself) at the pointer. */
+dbe_err schema_refuse(struct schema *s, const char *key, const char *what) DBE_MUST_CHECK;
+/* Rule of the schema `part` that stands under `key` and `name` (may be NULL) of the present one. */
+dbe_err schema_rule(struct schema *s, const json_t *part, const char *key, const char *name,
+                    uint32_t *ret) DBE_MUST_CHECK;
+/* Rule of a schema without alternatives, given all that it says. */
+dbe_err schema_object(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
+dbe_err schema_array(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
+dbe_err schema_string(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
+dbe_err schema_number(struct schema *s, const json_t *schema, bool integer, uint32_t *ret) DBE_MUST_CHECK;
+/* A bound that must be a whole number from 0 on. */
+dbe_err schema_count(struct schema *s, const json_t *schema, const char *key, uint32_t absent,
+                     uint32_t *ret) DBE_MUST_CHECK;
+
+/* What a string's text must match, by a regular expression, as it stands in JSON, then `next`. */
+dbe_err schema_pattern(struct schema *s, const char *key, const char *pattern, size_t len, uint32_t next,
+                       uint32_t *ret) DBE_MUST_CHECK;
+
+#endif

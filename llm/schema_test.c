@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * schema_test.c - random answers that the masks of a schema allow must be read by a parser and pass a validator that
+ * knows nothing of grammars; texts that a schema takes and does not; schemas that are refused, with their place.
+ */
+#include "test_grammar.h"
+
+#include <jansson.h>
+#include <locale.h>
+#include <regex.h>
+#include <stdlib.h>
+
+static struct llm_vocab vocab;
+static struct llm_trie *trie;
+
+static struct llm_grammar *compiled(const char *schema)
+{
+    struct llm_grammar *g = NULL;
+    struct dbe_diag diag = {0};
+
+    if (llm_grammar_schema(schema, strlen(schema), &g, &diag) != DBE_OK)
+        fail_msg("%s: %s", diag.text, schema);
+    return g;
+}
+
+/* ---- a validator ------------------------------------------------------------------------------------------------- */
+
+static bool valid(const json_t *root, const json_t *schema, const json_t *v);
+
+static bool is_type(const char *type, const json_t *v)
+{
+    return strcmp(type, "object") == 0    ? json_is_object(v)
+           : strcmp(type, "array") == 0   ? json_is_array(v)
+           : strcmp(type, "string") == 0  ? json_is_string(v)
+           : strcmp(type, "integer") == 0 ? json_is_integer(v)
+           : strcmp(type, "number") == 0  ? json_is_number(v)
+           : strcmp(type, "boolean") == 0 ? json_is_boolean(v)
+                                          : json_is_null(v);
+}
+
+static bool type_holds(const json_t *schema, const json_t *v)
+{
+    const json_t *type = json_object_get(schema, "type"), *one;
+    bool ok = !type || (json_is_string(type) && is_type(json_string_value(type), v)) ||
+              (json_is_true(json_object_get(schema, "nullable")) && json_is_null(v));
+    size_t i;
+
+    json_array_foreach(type, i, one) ok |= is_type(json_string_value(one), v);
+    return ok;
+}
+
+static bool object_holds(const json_t *root, const json_t *schema, const json_t *v)
+{
+    const json_t *properties = json_object_get(schema, "properties"),
+                 *others = json_object_get(schema, "additionalProperties");
+    const json_t *required = json_object_get(schema, "required"), *one;
+    const char *name;
+    json_t *value;
+    size_t i;
+
+    json_array_foreach(required, i, one) if (!json_object_get(v, json_string_value(one))) return false;
+    json_object_foreach((json_t *)(uintptr_t)v, name, value)
+    {
+        const json_t *property = json_object_get(properties, name);
+        if (!valid(root, property ? property : others, value))
+            return false;
+    }
+    return true;
+}
+
+static bool array_holds(const json_t *root, const json_t *schema, const json_t *v)
+{
+    const json_t *prefix = json_object_get(schema, "prefixItems"), *items = json_object_get(schema, "items");
+    const json_t *min = json_object_get(schema, "minItems"), *max = json_object_get(schema, "maxItems"), *one;
+    size_t i;
+
+    if ((min && (json_int_t)json_array_size(v) < json_integer_value(min)) ||
+        (max && (json_int_t)json_array_size(v) > json_integer_value(max)))
+        return false;
+    json_array_foreach(
+        v, i, one) if (!valid(root, i < json_array_size(prefix) ? json_array_get(prefix, i) : items, one)) return false;
+    return true;
+}
+
+static bool matches(const char *pattern, const char *text)
+{
+    regex_t r;
+    bool ok;
+
+    assert_int_equal(regcomp(&r, pattern, REG_EXTENDED | REG_NOSUB), 0);
+    ok = regexec(&r, text, 0, NULL, 0) == 0;
+    regfree(&r);
+    return ok;
+}
+
+static bool is_date(const char *text)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int y, m, d;
+
+    if (!matches("^[0-9]{4}-[0-9]{2}-[0-9]{2}$", text) || sscanf(text, "%4d-%2d-%2d", &y, &m, &d) != 3 || m < 1 ||
+        m > 12)
+        return false;
+    const bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+    return d >= 1 && d <= days[m - 1] + (m == 2 && leap);
+}
+
+static bool string_holds(const json_t *schema, const char *text)
+{
+    const json_t *min = json_object_get(schema, "minLength"), *max = json_object_get(schema, "maxLength");
+    const char *pattern = json_string_value(json_object_get(schema, "pattern"));
+    const char *format = json_string_value(json_object_get(schema, "format"));
+    json_int_t len = 0;
+
+    for (const char *p = text; *p; p++)
+        len += ((uint8_t)*p & 0xc0) != 0x80;
+    if ((min && len < json_integer_value(min)) || (max && len > json_integer_value(max)))
+        return false;
+    if (format && strcmp(format, "date") == 0)
+        return is_date(text);
+    if (format && strcmp(format, "uuid") == 0)
+        pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+    if (format && strcmp(format, "date-time") == 0)
+        pattern =
+            "^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]+)?(Z|[+-][0-2][0-9]:[0-5][0-9])$";
+    return !pattern || matches(pattern, text);
+}
+
+static bool number_holds(const json_t *schema, const json_t *v)
+{
+    static const char *const keys[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"};
+    const double x = json_number_value(v);
+
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *bound = json_object_get(schema, keys[i]);
+        const double b = json_number_value(bound);
+        if (bound && !(i == 0 ? x >= b : i == 1 ? x <= b : i == 2 ? x > b : x < b))
+            return false;
+    }
+    return true;
+}
+
+static const json_t *target(const json_t *root, const char *ref)
+{
+    return strcmp(ref, "#") == 0 ? root : json_object_get(json_object_get(root, "$defs"), strrchr(ref, '/') + 1);
+}
+
+static bool choice_holds(const json_t *root, const json_t *schema, const json_t *v)
+{
+    const json_t *list = json_object_get(schema, "anyOf"), *all = json_object_get(schema, "allOf"), *one;
+    bool ok = !list;
+    size_t i;
+
+    json_array_foreach(list, i, one) ok |= valid(root, one, v);
+    list = json_object_get(schema, "enum");
+    bool listed = !list;
+    json_array_foreach(list, i, one) listed |= json_equal(one, v);
+    json_array_foreach(all, i, one) listed &= valid(root, one, v);
+    one = json_object_get(schema, "const");
+    return ok && listed && (!one || json_equal(one, v));
+}
+
+static bool valid(const json_t *root, const json_t *schema, const json_t *v)
+{
+    const char *ref = json_string_value(json_object_get(schema, "$ref"));
+
+    if (!schema || json_is_true(schema))
+        return true;
+    if (json_is_false(schema))
+        return false;
+    if (ref && !valid(root, target(root, ref), v))
+        return false;
+    if (!type_holds(schema, v) || !choice_holds(root, schema, v))
+        return false;
+    return json_is_object(v)   ? object_holds(root, schema, v)
+           : json_is_array(v)  ? array_holds(root, schema, v)
+           : json_is_string(v) ? string_holds(schema, json_string_value(v))
+           : json_is_number(v) ? number_holds(schema, v)
+                               : true;
+}
+
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
+
+#define CLOSED "\"additionalProperties\":false"
+
+static const char *const schemas[] = {
+    "{}",
+    "true",
+    "{\"type\":\"object\"}",
+    "{\"type\":\"string\"}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}",
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":\"integer\"},\"ok\":{"
+    "\"type\":\"boolean\"}},"
+    "\"required\":[\"name\",\"ok\"]," CLOSED "}",
+    "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{\"type\":\"null\"},\"c\":{\"type\":[\"string\",\"null\"]}}}",
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"number\"},\"na\":{\"type\":\"null\"},\"\xc3\xa9\\\"\":{"
+    "\"type\":\"null\"}},"
+    "\"additionalProperties\":{\"type\":\"boolean\"}}",
+    "{\"type\":\"object\",\"properties\":{\"\":{\"type\":\"null\"}},\"required\":[\"\"],\"additionalProperties\":true}",
+    "{\"type\":\"object\",\"additionalProperties\":{\"enum\":[1,2.5,\"x\\n\",null,[1],{\"a\":\"b\"}]}}",
+    "{\"type\":\"object\"," CLOSED "}",
+    "{\"type\":\"array\",\"minItems\":2,\"maxItems\":4,\"items\":{\"type\":\"boolean\"}}",
+    "{\"type\":\"array\",\"maxItems\":0}",
+    "{\"type\":\"array\",\"minItems\":3}",
+    "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"string\"},{\"const\":1},{\"type\":\"null\"}],\"items\":false,"
+    "\"minItems\":1}",
+    "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"},{\"type\":\"null\"}],\"items\":{\"type\":\"boolean\"},"
+    "\"minItems\":3,\"maxItems\":5}",
+    "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"},{\"type\":\"boolean\"}],\"maxItems\":1}",
+    "{\"type\":\"string\",\"minLength\":2,\"maxLength\":5}",
+    "{\"type\":\"string\",\"minLength\":3}",
+    "{\"type\":\"string\",\"maxLength\":300}",
+    "{\"type\":\"string\",\"maxLength\":0}",
+    "{\"type\":\"string\",\"format\":\"date\"}",
+    "{\"type\":\"string\",\"format\":\"date-time\"}",
+    "{\"type\":\"string\",\"format\":\"uuid\"}",
+    "{\"type\":\"string\",\"pattern\":\"^[a-z]{2,4}-[0-9]+$\"}",
+    "{\"type\":\"string\",\"pattern\":\"^(ab|a)*b?$\"}",
+    "{\"type\":\"string\",\"pattern\":\"ab|^n[^a-y]|x$\"}",
+    "{\"type\":\"string\",\"pattern\":\"^.(a|b{3}){2,3}[\xc3\xa0\xe4\xbd\xa0]?\"}",
+    "{\"type\":\"string\",\"pattern\":\"^[\\\"n]+$\"}",
+    "{\"type\":\"integer\",\"minimum\":7,\"maximum\":1203}",
+    "{\"type\":\"integer\",\"minimum\":-15,\"maximum\":3}",
+    "{\"type\":\"integer\",\"exclusiveMinimum\":-1000,\"exclusiveMaximum\":-99.5}",
+    "{\"type\":\"integer\",\"minimum\":100}",
+    "{\"type\":\"integer\",\"maximum\":-1}",
+    "{\"type\":\"number\",\"minimum\":0}",
+    "{\"type\":\"number\",\"minimum\":-2,\"maximum\":11}",
+    "{\"type\":\"number\",\"minimum\":5,\"maximum\":5}",
+    "{\"type\":\"number\",\"maximum\":-3}",
+    "{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"array\",\"items\":{\"type\":\"null\"}},{\"const\":\"a\"}]}",
+    "{\"enum\":[\"a\",\"ab\",\"\xc3\xa9\",1,true,null],\"type\":[\"string\",\"boolean\"]}",
+    "{\"type\":\"string\",\"nullable\":true,\"maxLength\":3}",
+    "{\"$defs\":{\"node\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"integer\"},\"next\":{\"anyOf\":[{\"$"
+    "ref\":\"#/$defs/node\"},"
+    "{\"type\":\"null\"}]}},\"required\":[\"v\",\"next\"]," CLOSED "}},\"$ref\":\"#/$defs/node\"}",
+    "{\"type\":\"object\",\"properties\":{\"children\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}},\"required\":["
+    "\"children\"]," CLOSED "}",
+    "{\"$defs\":{\"a\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"null\"}},\"required\":[\"a\"]}},"
+    "\"allOf\":[{\"$ref\":\"#/$defs/a\"},{\"properties\":{\"b\":{\"type\":\"boolean\"}},\"required\":[\"b\"]}]}",
+    "{\"title\":\"t\",\"description\":\"d\",\"default\":3,\"examples\":[1],\"$schema\":\"s\",\"$id\":\"i\",\"x-order\":"
+    "1,\"minimum\":1,\"maximum\":9}",
+};
+
+static void random_answers_are_valid(void **state)
+{
+    static char text[16384];
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(schemas); i++) {
+        struct llm_grammar *g = compiled(schemas[i]);
+        json_t *root = json_loads(schemas[i], JSON_DECODE_ANY, NULL);
+        unsigned whole = 0;
+        for (unsigned n = 0; n < 60; n++) {
+            json_error_t error;
+            if (!tv_text(g, trie, n, text, sizeof text))
+                continue;
+            json_t *v = json_loads(text, JSON_DECODE_ANY, &error);
+            if (!v)
+                fail_msg("%s: %s: %s", error.text, schemas[i], text);
+            if (!valid(root, root, v))
+                fail_msg("%s does not take %s", schemas[i], text);
+            json_decref(v);
+            whole++;
+        }
+        if (whole < 30)
+            fail_msg("only %u answers of %s came to an end", whole, schemas[i]);
+        json_decref(root);
+        llm_grammar_free(g);
+    }
+}
+
+static void masks_are_exact(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(schemas); i++) {
+        struct llm_grammar *g = compiled(schemas[i]);
+        for (int n = 0; n < 3; n++)
+            tv_masks_are_exact(g, trie, 20);
+        llm_grammar_free(g);
+    }
+}
+
+/* Every integer around the bounds of every range. */
+static void ranges_are_exact(void **state)
+{
+    static const int edges[] = {-1001, -1000, -999, -101, -99, -10, -9, -1, 0, 1, 9, 10, 11, 99, 100, 105, 999, 1000};
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(edges); i++)
+        for (size_t j = i; j < BASE_ARRAY_LEN(edges); j++) {
+            char schema[96], text[32];
+            snprintf(schema, sizeof schema, "{\"type\":\"integer\",\"minimum\":%d,\"maximum\":%d}", edges[i], edges[j]);
+            struct llm_grammar *g = compiled(schema);
+            for (int v = -1100; v <= 1100; v++) {
+                snprintf(text, sizeof text, "%d", v);
+                assert_int_equal(tv_accepts(g, text), v >= edges[i] && v <= edges[j]);
+            }
+            assert_false(tv_accepts(g, "-0") && edges[i] > 0);
+            assert_false(tv_accepts(g, "01"));
+            llm_grammar_free(g);
+        }
+}
+
+static void texts_are_taken(void **state)
+{
+    static const struct {
+        const char *schema, *good[4], *bad[6];
+    } cases[] = {
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"integer\"},\"c\":{"
+         "\"type\":\"integer\"}},"
+         "\"required\":[\"b\"]}",
+         {"{\"b\":1}", "{\"a\":1,\"b\":2,\"c\":3}", "{\n  \"b\": 1,\n  \"c\": 2\n}", "{\"a\": 1, \"b\": 2}"},
+         {"{}", "{\"a\":1}", "{\"b\":1,\"a\":2}", "{\"b\":1,\"d\":2}", "{\"b\":1,}", "{\"b\":1,\"b\":2}"}},
+        {"{\"type\":\"object\",\"properties\":{\"ab\":{\"type\":\"null\"}},\"additionalProperties\":{\"type\":"
+         "\"integer\"}}",
+         {"{\"ab\":null,\"a\":1}", "{\"abc\":1,\"b\":2}", "{\"\":1}", "{\"ab\":null}"},
+         {"{\"ab\":1}", "{\"\\u0061b\":1}", "{\"a\":null}", "{\"a\":1,\"ab\":null}", "{\"ab\":null,\"ab\":1}",
+          "{\"a\":1,}"}},
+        {"{\"type\":\"string\",\"format\":\"date\"}",
+         {"\"2024-02-29\"", "\"1999-12-31\"", "\"2000-02-29\"", "\"2023-04-30\""},
+         {"\"2023-02-29\"", "\"1900-02-29\"", "\"2023-04-31\"", "\"2023-13-01\"", "\"2023-1-1\"", "\"2023-01-00\""}},
+        {"{\"type\":\"string\",\"format\":\"time\"}",
+         {"\"00:00:00Z\"", "\"23:59:59.123+05:30\"", "\"12:00:00-00:00\"", "\"01:02:03.1Z\""},
+         {"\"24:00:00Z\"", "\"12:60:00Z\"", "\"12:00:00\"", "\"1:00:00Z\"", "\"12:00Z\"", "\"\""}},
+        {"{\"type\":\"string\",\"format\":\"ipv4\"}",
+         {"\"0.0.0.0\"", "\"255.255.255.255\"", "\"10.20.30.40\"", "\"199.9.0.1\""},
+         {"\"256.0.0.0\"", "\"1.2.3\"", "\"1.2.3.4.5\"", "\"01.2.3.4\"", "\"a\"", "\"\""}},
+        {"{\"type\":\"string\",\"pattern\":\"^\\\\d{3}(?:-\\\\w)?\\\\.\\\\x41\\\\u00e9\\\\\\\\$\"}",
+         {"\"123.A\xc3\xa9\\\\\"", "\"000-_.A\xc3\xa9\\\\\"", "\"999-z.A\xc3\xa9\\\\\"", "\"999-Z.A\xc3\xa9\\\\\""},
+         {"\"12.A\xc3\xa9\\\\\"", "\"123A\xc3\xa9\\\\\"", "\"123--.A\xc3\xa9\\\\\"", "\"123.A\xc3\xa9\"", "\"\"",
+          "\"123.B\xc3\xa9\\\\\""}},
+        {"{\"type\":\"string\",\"pattern\":\"^\\\\s\\\\S\\\\D[^\\\\d\\\\s]$\"}",
+         {"\" a-x\"", "\"\\naxx\"", "\"\\t\\\"\\\\z\"", "\"\xc2\xa0xx\xc3\xa9\""},
+         {"\"aaaa\"", "\"  xx\"", "\" a1x\"", "\" axx1\"", "\" ax \"", "\" ax\""}},
+        {"{\"type\":\"number\",\"minimum\":-2,\"maximum\":3}",
+         {"-1.5", "2.999", "3", "0.0"},
+         {"3.1", "-2.5", "-3", "4", "1e1", "-"}},
+        {"{\"const\":{\"b\":[1,0.1,\"\\u00e9\\\"\"]}}",
+         {"{\"b\":[1,0.10000000000000001,\"\xc3\xa9\\\"\"]}", "{\"b\":[1,0.10000000000000001,\"\xc3\xa9\\\"\"]}",
+          "{\"b\":[1,0.10000000000000001,\"\xc3\xa9\\\"\"]}", "{\"b\":[1,0.10000000000000001,\"\xc3\xa9\\\"\"]}"},
+         {"{}", "{\"b\":[1]}", "1", "[]", "{\"b\":1}", ""}},
+        {"{\"enum\":[0.1,-3,1e20,\"\"]}", {"0.1", "-3", "1e20", "\"\""}, {"0", "3", "-", "0.2", "1e2", "\""}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++) {
+        struct llm_grammar *g = compiled(cases[i].schema);
+        for (size_t k = 0; k < 4; k++)
+            if (!tv_accepts(g, cases[i].good[k]))
+                fail_msg("%s refuses %s", cases[i].schema, cases[i].good[k]);
+        for (size_t k = 0; k < 6; k++)
+            if (tv_accepts(g, cases[i].bad[k]))
+                fail_msg("%s takes %s", cases[i].schema, cases[i].bad[k]);
+        llm_grammar_free(g);
+    }
+}
+
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
+
+static void what_is_not_supported_is_refused(void **state)
+{
+    static const struct {
+        const char *schema, *place;
+    } cases[] = {
+        {"", "JSON"},
+        {"{", "JSON"},
+        {"{\"type\":\"string\",\"type\":\"null\"}", "JSON"},
+        {"3", "#:"},
+        {"false", "#:"},
+        {"{\"type\":\"any\"}", "#/type"},
+        {"{\"type\":[\"string\",1]}", "#/type"},
+        {"{\"type\":\"object\",\"patternProperties\":{}}", "#/patternProperties"},
+        {"{\"type\":\"array\",\"uniqueItems\":true}", "#/uniqueItems"},
+        {"{\"not\":{}}", "#/not"},
+        {"{\"if\":{}}", "#/if"},
+        {"{\"type\":\"integer\",\"multipleOf\":2}", "#/multipleOf"},
+        {"{\"properties\":{\"a/~b\":{\"type\":\"array\",\"items\":{\"contains\":1}}}}",
+         "#/properties/a~1~0b/items/contains"},
+        {"{\"anyOf\":[{},{\"minProperties\":1}]}", "#/anyOf/1/minProperties"},
+        {"{\"anyOf\":[{}],\"type\":\"object\",\"required\":[]}", "beside"},
+        {"{\"anyOf\":[]}", "#/anyOf"},
+        {"{\"enum\":[]}", "#/enum"},
+        {"{\"enum\":[1],\"type\":\"string\"}", "#/enum"},
+        {"{\"const\":1,\"type\":\"string\"}", "#/const"},
+        {"{\"$ref\":\"#/$defs/a\"}", "#/$ref"},
+        {"{\"$ref\":\"http://a/b\"}", "#/$ref"},
+        {"{\"$ref\":1}", "#/$ref"},
+        {"{\"$ref\":\"#\"}", "never be completed"},
+        {"{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", "nothing but itself"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"]}", "never be completed"},
+        {"{\"required\":[\"a\"]}", "#/required"},
+        {"{\"type\":\"object\",\"properties\":[]}", "#/properties"},
+        {"{\"type\":\"object\",\"additionalProperties\":3}", "#/additionalProperties"},
+        {"{\"type\":\"array\",\"minItems\":2,\"maxItems\":1}", "#/minItems"},
+        {"{\"type\":\"array\",\"minItems\":-1}", "#/minItems"},
+        {"{\"type\":\"array\",\"minItems\":1.5}", "#/minItems"},
+        {"{\"type\":\"array\",\"maxItems\":1e300}", "#/maxItems"},
+        {"{\"type\":\"string\",\"minLength\":3,\"maxLength\":2}", "#/maxLength"},
+        {"{\"type\":\"string\",\"format\":\"email\"}", "#/format"},
+        {"{\"type\":\"string\",\"pattern\":\"a\",\"maxLength\":2}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"(\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\")\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"[a\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"[]\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"[z-a]\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"*\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"a{2,1}\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"a{99999}\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"(a*)*\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"(?=a)b\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"\\\\bword\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"\\\\p{L}\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"a^b\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"\\\\u12\"}", "#/pattern"},
+        {"{\"type\":\"string\",\"pattern\":\"\\\\\"}", "#/pattern"},
+        {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", "#:"},
+        {"{\"type\":\"integer\",\"minimum\":1e30}", "#/minimum"},
+        {"{\"type\":\"integer\",\"minimum\":\"1\"}", "#/minimum"},
+        {"{\"type\":\"number\",\"exclusiveMinimum\":0}", "#/exclusiveMinimum"},
+        {"{\"type\":\"number\",\"minimum\":0.5}", "#/minimum"},
+        {"{\"allOf\":[]}", "#/allOf"},
+        {"{\"allOf\":[{\"anyOf\":[{}]}]}", "#/allOf"},
+        {"{\"allOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}", "#/allOf"},
+        {"{\"nullable\":1}", "#/nullable"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++) {
+        struct llm_grammar *g = NULL;
+        struct dbe_diag diag = {0};
+        const dbe_err err = llm_grammar_schema(cases[i].schema, strlen(cases[i].schema), &g, &diag);
+        if (err != DBE_E_ARGUMENT || !strstr(diag.text, cases[i].place) || g)
+            fail_msg("%s: error %d, %s", cases[i].schema, err, diag.text);
+    }
+}
+
+/* `count` times `text` between `before` and `after`. */
+static dbe_err repeated(const char *before, const char *text, size_t count, const char *after)
+{
+    struct base_buf b;
+    struct llm_grammar *g = NULL;
+    dbe_err err;
+
+    base_buf_init(&b, 8 << 20);
+    base_buf_str(&b, before);
+    for (size_t i = 0; i < count; i++)
+        base_buf_str(&b, text);
+    base_buf_str(&b, after);
+    assert_int_equal(b.err, DBE_OK);
+    err = llm_grammar_schema((const char *)b.data, b.len, &g, NULL);
+    llm_grammar_free(g);
+    base_buf_free(&b);
+    return err;
+}
+
+static void hostile_schemas_end(void **state)
+{
+    (void)state;
+    assert_int_equal(repeated("", "[", 100000, ""), DBE_E_ARGUMENT);
+    assert_int_equal(repeated("{\"x\":\"", "a", LLM_SCHEMA_BYTES_MAX, "\"}"), DBE_E_TOO_LARGE);
+    assert_int_equal(repeated("", "{\"items\":", 100, "{}"), DBE_E_ARGUMENT); /* not closed */
+    assert_int_equal(repeated("{\"const\":\"", "a", 100000, "\"}"), DBE_E_TOO_LARGE);
+    assert_int_equal(repeated("{\"anyOf\":[{}", ",{}", 20000, "]}"), DBE_E_TOO_LARGE);
+    assert_int_equal(repeated("{\"pattern\":\"", "(", 10000, "\"}"), DBE_E_ARGUMENT);
+    assert_int_equal(repeated("{\"pattern\":\"", "a", 10000, "\"}"), DBE_E_ARGUMENT);
+    assert_int_equal(repeated("{\"pattern\":\"^", "[^a]", 900, "$\"}"), DBE_E_TOO_LARGE);
+    assert_int_equal(repeated("{\"pattern\":\"^", "(a{1000}){1000}", 1, "$\"}"), DBE_OK); /* counted, not written out */
+    assert_int_equal(repeated("{\"pattern\":\"^", "[^ab]{9999}", 20, "$\"}"), DBE_OK);
+}
+
+static void no_memory_is_an_answer(void **state)
+{
+    const char *schema = schemas[7];
+    dbe_err err = DBE_E_NOMEM;
+    uint64_t nth = 0;
+
+    (void)state;
+    while (err != DBE_OK) {
+        struct llm_grammar *g = NULL;
+        base_fail_alloc_at(++nth);
+        err = llm_grammar_schema(schema, strlen(schema), &g, NULL);
+        assert_true(err == DBE_OK || (err == DBE_E_NOMEM && !g));
+        llm_grammar_free(g);
+    }
+    base_fail_alloc_at(0);
+    assert_true(nth > 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_answers_are_valid),
+        cmocka_unit_test(masks_are_exact),
+        cmocka_unit_test(ranges_are_exact),
+        cmocka_unit_test(texts_are_taken),
+        cmocka_unit_test(what_is_not_supported_is_refused),
+        cmocka_unit_test(hostile_schemas_end),
+        cmocka_unit_test(no_memory_is_an_answer),
+    };
+    int failed;
+
+    vocab = tv_vocab();
+    if (!setlocale(LC_CTYPE, "C.UTF-8")) /* of the validator's regular expressions */
+        return 1;
+    if (llm_trie_new(&vocab, &trie) != DBE_OK)
+        return 1;
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    llm_trie_free(trie);
+    return failed;
+}
