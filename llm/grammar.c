@@ -287,6 +287,11 @@ static uint32_t character(struct grammar_builder *b, uint32_t next, uint32_t clo
     return grammar_plain_but(b, next, close, &arm, 1);
 }
 
+uint32_t grammar_character(struct grammar_builder *b, uint32_t next)
+{
+    return character(b, next, GRAMMAR_NONE);
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 /* At most `most` bytes of the set, each optional. */
@@ -326,7 +331,7 @@ static void make_strings(struct grammar_builder *b)
 
     grammar_patch(b, loop, body);
     b->string = grammar_chars(b, "\"", body);
-    b->character = character(b, GRAMMAR_END, GRAMMAR_NONE);
+    b->character = grammar_character(b, GRAMMAR_END);
 }
 
 static void make_values(struct grammar_builder *b)

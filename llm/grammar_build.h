@@ -72,6 +72,8 @@ struct grammar_arm {
     uint32_t next; /* GRAMMAR_NONE: not allowed */
 };
 
+/* One character of a string, as it is or as an escape. */
+uint32_t grammar_character(struct grammar_builder *b, uint32_t next);
 /* One character of a string that needs no escape, then `next`, or the closing quote, then `close` unless that is
  * GRAMMAR_NONE. */
 uint32_t grammar_plain(struct grammar_builder *b, uint32_t next, uint32_t close);

@@ -484,13 +484,13 @@ static dbe_err build_whole(struct regex *x, uint32_t at, uint32_t next, uint32_t
     const bool begin = take_anchor(x, at, BEGIN), end = take_anchor(x, at, END);
     if (!end) {
         hole = grammar_hole(b);
-        grammar_patch(b, hole, grammar_split(b, grammar_call(b, b->character, hole), next));
+        grammar_patch(b, hole, grammar_split(b, grammar_character(b, hole), next));
         next = hole;
     }
     DBE_TRY(build(x, at, next, ret));
     if (!begin) {
         hole = grammar_hole(b);
-        grammar_patch(b, hole, grammar_split(b, grammar_call(b, b->character, hole), *ret));
+        grammar_patch(b, hole, grammar_split(b, grammar_character(b, hole), *ret));
         *ret = hole;
     }
     return b->err;

@@ -211,6 +211,8 @@ static const char *const schemas[] = {
     "{\"type\":\"string\",\"minLength\":3}",
     "{\"type\":\"string\",\"maxLength\":300}",
     "{\"type\":\"string\",\"maxLength\":0}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"maxLength\":24}}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":18},\"maxItems\":20}",
     "{\"type\":\"string\",\"format\":\"date\"}",
     "{\"type\":\"string\",\"format\":\"date-time\"}",
     "{\"type\":\"string\",\"format\":\"uuid\"}",

@@ -5,7 +5,8 @@
  * The tree is walked together with the automaton, so that a prefix that cannot be ends the walk for all of its tokens.
  * Inside a string nearly every token is allowed and the walk is long. What follows there does not depend on what the
  * string is part of, but for tokens that leave it: so the result for a node is kept, with the places in the tree where
- * its rule may be left, and only from these the walk goes on above the real stack.
+ * its rule may be left, and only from these the walk goes on above the real stack. A repetition with an end is taken for
+ * one without by tokens that are too short to come there; the few long ones are tried as they are.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +16,14 @@
 #include "vocab.h"
 
 /* Above SHALLOW open rules the bound on them may matter to a token: then nothing is kept. */
-enum { NODES_MAX = 1 << 24, POOL = 16384, LONG_WALK = 4096, SHALLOW = LLM_GRAMMAR_DEPTH_MAX / 4 };
+enum { NODES_MAX = 1 << 24, POOL = 16384, LONG_WALK = 4096, SHALLOW = LLM_GRAMMAR_DEPTH_MAX / 4, SHORT = 16 };
+#define SHORT_ALONE (UINT64_C(1) << 63) /* in a key: only tokens of at most SHORT bytes were tried */
 
 struct node {
     uint32_t end;  /* behind the last node below this one; its first child, if it has any, is the next node */
     int32_t token; /* -1: none ends here */
     uint8_t byte;
+    uint8_t height; /* bytes that the longest token below goes on for */
 };
 
 struct llm_trie {
@@ -76,7 +79,7 @@ static void fill(struct llm_trie *t, const int32_t *ids, size_t count)
     uint32_t path[LLM_GRAMMAR_TOKEN_BYTES + 1] = {0};
     size_t depth = 0;
 
-    t->nodes[0] = (struct node){0, -1, 0};
+    t->nodes[0] = (struct node){0, -1, 0, 0};
     t->count = 1;
     for (size_t i = 0; i < count; i++) {
         const struct vocab_token *token = &v->tokens[ids[i]];
@@ -85,8 +88,10 @@ static void fill(struct llm_trie *t, const int32_t *ids, size_t count)
             t->nodes[path[depth]].end = t->count;
         for (; depth < token->text_len; depth++) {
             path[depth + 1] = t->count;
-            t->nodes[t->count++] = (struct node){0, -1, (uint8_t)token->text[depth]};
+            t->nodes[t->count++] = (struct node){0, -1, (uint8_t)token->text[depth], 0};
         }
+        for (size_t at = 0; at < depth; at++)
+            t->nodes[path[at]].height = (uint8_t)BASE_MAX((size_t)t->nodes[path[at]].height, depth - at);
         struct node *last = &t->nodes[path[depth]];
         t->same[ids[i]] = last->token;
         last->token = ids[i];
@@ -141,6 +146,7 @@ struct walk {
     struct grammar_config *pool; /* [POOL] configurations of the levels of the walk */
     uint32_t *exits;
     size_t exit_count, exit_cap, visited;
+    unsigned longer, most; /* only tokens of more than `longer` bytes, and at most `most` */
     bool no_memory;
 };
 
@@ -166,36 +172,41 @@ static void note_exit(struct walk *w, uint32_t at)
     w->exits[w->exit_count++] = at;
 }
 
-/* Below node `at` of the tree, from the configurations pool[begin..end). As deep as a token is long at most. */
-static void descend(struct walk *w, uint32_t at, size_t begin, size_t end)
+/* Below node `at` of the tree, `depth` bytes deep, from the configurations pool[begin..end). As deep as a token is long
+ * at most. */
+static void descend(struct walk *w, uint32_t at, unsigned depth, size_t begin, size_t end)
 {
+    const struct node *nodes = w->t->nodes;
     const uint32_t frames = w->s->frame_count;
 
-    for (uint32_t child = at + 1; child < w->t->nodes[at].end; child = w->t->nodes[child].end) {
+    for (uint32_t child = at + 1; child < nodes[at].end; child = nodes[child].end) {
         struct grammar_reach r = {w->pool + end, 0, BASE_MIN(POOL - end, (size_t)GRAMMAR_CONFIGS_MAX), false, false};
+        if (depth + 1 + nodes[child].height <= w->longer)
+            continue;
         for (size_t i = begin; i < end; i++)
-            grammar_step(w->s, w->pool[i], w->t->nodes[child].byte, &r);
+            grammar_step(w->s, w->pool[i], nodes[child].byte, &r);
         if (r.count > 0 || r.ended || r.left) {
             w->visited++;
-            allow(w, w->t->nodes[child].token);
+            if (depth + 1 > w->longer)
+                allow(w, nodes[child].token);
             if (r.left)
                 note_exit(w, child);
-            if (r.count > 0)
-                descend(w, child, end, end + r.count);
+            if (r.count > 0 && depth + 1 < w->most)
+                descend(w, child, depth + 1, end, end + r.count);
         }
         grammar_forget(w->s, frames);
     }
 }
 
-/* A repetition that goes on for at least another token's length whatever happens. */
-static bool is_far(const struct llm_grammar_state *s, uint32_t stack)
+/* For how many bytes a repetition certainly goes on, whatever they are; 0: it is none, or must still go on. */
+static uint32_t certain(const struct llm_grammar_state *s, uint32_t stack)
 {
     const struct grammar_frame *f = &s->frames[stack];
     const struct grammar_node *n = &s->g->nodes[f->ret];
 
     if (stack <= GRAMMAR_STACK_OPEN || f->count == GRAMMAR_CALLED || f->count < n->min)
-        return false;
-    return n->max == GRAMMAR_MANY || n->max - f->count > LLM_GRAMMAR_TOKEN_BYTES;
+        return 0;
+    return n->max == GRAMMAR_MANY ? UINT32_MAX : n->max - f->count - 1;
 }
 
 static const struct grammar_cached *find(const struct llm_grammar_state *s, uint64_t key)
@@ -225,52 +236,65 @@ static void keep(struct walk *w, uint64_t key, const uint32_t *bits, size_t word
     w->s->cache_next = (w->s->cache_next + 1) % GRAMMAR_CACHE_MAX;
 }
 
+/* Allow what may follow at a node above `base`, which stands for whatever is below, from what was kept under `key` or by
+ * a walk; then go on above `after` where the rule may be left. */
+static void mask_node(struct walk *w, uint32_t node, uint32_t base, uint32_t after, uint64_t key, uint32_t *bits)
+{
+    struct llm_grammar_state *s = w->s;
+    const size_t words = ((size_t)w->n_vocab + 31) / 32;
+    const bool shallow = s->frames[after].depth <= SHALLOW;
+    const struct grammar_cached *hit = shallow ? find(s, key) : NULL;
+    uint32_t *const all = w->allowed;
+
+    w->exit_count = 0;
+    if (!hit) {
+        memset(bits, 0, words * sizeof *bits);
+        w->allowed = bits;
+        w->visited = 0;
+        w->pool[0] = (struct grammar_config){node, base};
+        descend(w, 0, 0, 0, 1);
+        w->allowed = all;
+        if (shallow && w->visited >= BASE_MIN((size_t)LONG_WALK, w->t->count / 8) && !w->no_memory)
+            keep(w, key, bits, words);
+    }
+    const uint32_t *from = hit ? hit->allowed : bits, *exits = hit ? hit->exits : w->exits;
+    const size_t count = hit ? hit->exit_count : w->exit_count;
+    struct grammar_reach r = {w->pool, 0, GRAMMAR_CONFIGS_MAX, false, false};
+    for (size_t i = 0; i < words; i++)
+        all[i] |= from[i];
+    w->most = UINT32_MAX;
+    grammar_reach(s, GRAMMAR_END, after, &r);
+    for (size_t i = 0; i < count && r.count > 0; i++)
+        descend(w, exits[i], 0, 0, r.count);
+}
+
 /* Allow what may follow one configuration. `bits` is room for a mask. */
 static void mask_config(struct walk *w, struct grammar_config c, uint32_t *bits)
 {
     struct llm_grammar_state *s = w->s;
-    const size_t words = (w->n_vocab + 31) / 32;
-    const uint32_t frames = s->frame_count;
-    uint32_t *const all = w->allowed, after = c.stack, base = GRAMMAR_STACK_OPEN;
+    const uint32_t frames = s->frame_count, bytes = certain(s, c.stack);
+    const bool far = bytes >= LLM_GRAMMAR_TOKEN_BYTES, some = !far && bytes >= SHORT;
+    uint32_t after = c.stack, base = GRAMMAR_STACK_OPEN;
     uint64_t key = c.node;
-    const struct grammar_cached *hit = NULL;
-    bool shallow;
 
-    if (is_far(s, c.stack)) {
+    w->longer = 0;
+    w->most = some ? SHORT : UINT32_MAX;
+    if (far || some) {
         const struct grammar_frame f = s->frames[c.stack];
         s->frames[GRAMMAR_STACK_OPEN].depth = s->frames[f.below].depth;
         base = grammar_push(s, f.ret, GRAMMAR_STACK_OPEN, f.count);
         after = f.below;
-        key |= (uint64_t)f.ret << 32;
+        key |= (uint64_t)f.ret << 32 | (some ? SHORT_ALONE : 0);
         if (base == GRAMMAR_NONE)
             return;
     }
     s->frames[GRAMMAR_STACK_OPEN].depth = s->frames[after].depth;
-    shallow = s->frames[after].depth <= SHALLOW;
-    if (shallow)
-        hit = find(s, key);
-    w->exit_count = 0;
-    if (hit) {
-        for (size_t i = 0; i < words; i++)
-            all[i] |= hit->allowed[i];
-    } else {
-        memset(bits, 0, words * sizeof *bits);
-        w->allowed = bits;
-        w->visited = 0;
-        w->pool[0] = (struct grammar_config){c.node, base};
-        descend(w, 0, 0, 1);
-        w->allowed = all;
-        for (size_t i = 0; i < words; i++)
-            all[i] |= bits[i];
-        if (shallow && w->visited >= BASE_MIN((size_t)LONG_WALK, w->t->count / 8) && !w->no_memory)
-            keep(w, key, bits, words);
+    mask_node(w, c.node, base, after, key, bits);
+    if (some) {
+        w->longer = SHORT;
+        w->pool[0] = c;
+        descend(w, 0, 0, 0, 1);
     }
-    const uint32_t *exits = hit ? hit->exits : w->exits;
-    const size_t count = hit ? hit->exit_count : w->exit_count;
-    struct grammar_reach r = {w->pool, 0, GRAMMAR_CONFIGS_MAX, false, false};
-    grammar_reach(s, GRAMMAR_END, after, &r);
-    for (size_t i = 0; i < count && r.count > 0; i++)
-        descend(w, exits[i], 0, r.count);
     grammar_forget(s, frames);
 }
 
@@ -289,7 +313,7 @@ dbe_err llm_grammar_mask(struct llm_grammar_state *s, const struct llm_trie *t, 
     const size_t words = ((size_t)n_vocab + 31) / 32;
     BASE_AUTO_FREE uint32_t *bits = base_alloc(words + 1, sizeof *bits);
     BASE_AUTO_FREE struct grammar_config *pool = base_alloc(POOL, sizeof *pool);
-    struct walk w = {s, t, allowed, n_vocab, pool, NULL, 0, 0, 0, false};
+    struct walk w = {s, t, allowed, n_vocab, pool, NULL, 0, 0, 0, 0, UINT32_MAX, false};
     uint32_t some = 0;
 
     if (!bits || !pool)
