@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "kern_math.h"
 
 enum { BLOCK = 64, LANES = 16, FEW = 512, BUCKETS = 2048 };
 
@@ -172,6 +171,32 @@ static float draw(const struct llm_sampler *s)
     return (float)(z >> 40) * 0x1p-24f;
 }
 
+/* e^x of x <= 0; below -87: 0. As kern_exp, but with the bound taken as bits, so that the compiler sees no branch and
+ * makes vectors of the loops. */
+static inline float exp_of(float x)
+{
+    const uint32_t inside = -(uint32_t)(x >= -87.0f);
+    const float shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.3888889e-3f, scale;
+    uint32_t bits;
+
+    p = p * r + 8.3333333e-3f;
+    p = p * r + 4.1666667e-2f;
+    p = p * r + 1.6666667e-1f;
+    p = p * r + 5.0000000e-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits - 0x4b400000u + 127u) << 23;
+    memcpy(&scale, &bits, sizeof scale);
+    p *= scale;
+    memcpy(&bits, &p, sizeof bits);
+    bits &= inside;
+    memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
 
 static size_t blocks_of(size_t n)
@@ -251,19 +276,19 @@ static int32_t first_of(const struct sampler_scratch *w, size_t n, float max)
 }
 
 /* Sum of e^((z - max) / t) over what is at least `floor`. */
-static double total_weight(const float *z, size_t n, float max, float t, float floor)
+static double total_weight(struct sampler_scratch *w, size_t n, float max, float t, float floor)
 {
     const float scale = 1 / t;
     double sum = 0;
 
+    for (size_t i = 0; i < blocks_of(n) * BLOCK; i++)
+        w->p[i] = exp_of((w->z[i] - max) * scale);
     for (size_t b = 0; b < blocks_of(n); b++) {
-        const float *x = z + b * BLOCK;
+        const float *x = w->z + b * BLOCK, *p = w->p + b * BLOCK;
         float lane[LANES] = {0}, part = 0;
         for (size_t i = 0; i < BLOCK; i += LANES)
-            for (size_t j = 0; j < LANES; j++) {
-                const float e = kern_exp((x[i + j] - max) * scale);
-                lane[j] += x[i + j] >= floor ? e : 0;
-            }
+            for (size_t j = 0; j < LANES; j++)
+                lane[j] += x[i + j] >= floor ? p[i + j] : 0;
         for (size_t j = 0; j < LANES; j++)
             part += lane[j];
         sum += (double)part;
@@ -362,7 +387,7 @@ static size_t narrow(struct sampler_scratch *w, size_t m, struct cut *c)
     size_t at = 0, sure = 0, in = 0;
 
     for (size_t i = 0; i < m; i++)
-        w->p[i] = kern_exp((w->list[i].z - c->max) / c->t);
+        w->p[i] = exp_of((w->list[i].z - c->max) / c->t);
     for (size_t i = 0; i < m; i++) {
         const size_t b = bucket_of(c, w->list[i].z);
         count[b]++;
@@ -408,7 +433,7 @@ static void keep_best(struct sampler_scratch *w, size_t m, struct cut *c)
         if (left > 0)
             sift_down(heap, left, 0);
         c->kept++;
-        c->weight += (double)kern_exp((top.z - c->max) / c->t);
+        c->weight += (double)exp_of((top.z - c->max) / c->t);
     }
     memmove(heap, heap + left, (c->kept - sure) * sizeof *heap);
 }
@@ -431,7 +456,7 @@ static size_t candidates(const struct llm_sampler *s, struct sampler_scratch *w,
             keep_best(w, c.kept, &c);
         }
     } else if (nucleus) {
-        c.enough = (double)s->top_p * total_weight(w->z, n, max, s->temperature, deepest);
+        c.enough = (double)s->top_p * total_weight(w, n, max, s->temperature, deepest);
         keep_best(w, gather_best(w, n, FEW / 2, deepest), &c);
         if (c.weight < c.enough) /* a flat distribution */
             keep_best(w, gather(w, n, deepest), &c);
@@ -451,7 +476,7 @@ static int32_t pick(const struct llm_sampler *s, struct sampler_scratch *w, size
     double weight = 0, at;
 
     for (size_t i = 0; i < m; i++)
-        w->p[i] = kern_exp((w->list[i].z - max) / s->temperature);
+        w->p[i] = exp_of((w->list[i].z - max) / s->temperature);
     for (size_t i = 0; i < m; i++)
         weight += (double)w->p[i];
     at = (double)draw(s) * weight;
@@ -480,7 +505,7 @@ static double likeliest(const struct llm_sampler *s, const float *logits, size_t
     *ret_count = 0;
     if (!(max >= -FLT_MAX))
         return 0;
-    const double sum = (double)max + log(total_weight(w->z, n, max, 1, -FLT_MAX));
+    const double sum = (double)max + log(total_weight(w, n, max, 1, -FLT_MAX));
     size_t m = gather_best(w, n, s->logprobs, -FLT_MAX);
     for (size_t i = m / 2; i-- > 0;)
         sift_down(w->list, m, i);
