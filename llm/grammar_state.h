@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * grammar_state.h - an automaton that runs: which nodes it may be at, and above which open rules. Between grammar_state.c
- * and trie.c.
+ * grammar_state.h - an automaton that runs: which nodes it may be at, and above which open rules. Between
+ * grammar_state.c and trie.c.
  */
 #ifndef LLM_GRAMMAR_STATE_H
 #define LLM_GRAMMAR_STATE_H

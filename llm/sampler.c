@@ -413,8 +413,8 @@ static size_t narrow(struct sampler_scratch *w, size_t m, struct cut *c)
     return sure + in;
 }
 
-/* Keep the best of the list's m: c->most of them, or fewer that weigh c->enough. Those put in order stand last, the best
- * of them behind. */
+/* Keep the best of the list's m: c->most of them, or fewer that weigh c->enough. Those put in order stand last, the
+ * best of them behind. */
 static void keep_best(struct sampler_scratch *w, size_t m, struct cut *c)
 {
     c->kept = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampler_test.c - what is kept and how often it is drawn, against a reference that sorts; penalties, masks, logits that
- * are not numbers.
+ * sampler_test.c - what is kept and how often it is drawn, against a reference that sorts; penalties, masks, logits
+ * that are not numbers.
  */
 #include "sampler.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * schema_parts.c - objects and arrays of a schema. Properties come in the schema's order, optional ones may be left out,
- * others follow behind them.
+ * schema_parts.c - objects and arrays of a schema. Properties come in the schema's order, optional ones may be left
+ * out, others follow behind them.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * schema_pattern.c - strings of a schema: lengths, formats, and regular expressions as far as they are regular: literals,
- * classes, groups, alternatives, repetitions, anchors at the ends. Back references, look-around, word boundaries and
- * properties of Unicode are refused.
+ * schema_pattern.c - strings of a schema: lengths, formats, and regular expressions as far as they are regular:
+ * literals, classes, groups, alternatives, repetitions, anchors at the ends. Back references, look-around, word
+ * boundaries and properties of Unicode are refused.
  *
  * A pattern is about the characters of a string; what comes out is about its text in JSON, so quotes, backslashes and
  * control characters are spelt as escapes, each in one way.

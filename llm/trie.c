@@ -5,8 +5,8 @@
  * The tree is walked together with the automaton, so that a prefix that cannot be ends the walk for all of its tokens.
  * Inside a string nearly every token is allowed and the walk is long. What follows there does not depend on what the
  * string is part of, but for tokens that leave it: so the result for a node is kept, with the places in the tree where
- * its rule may be left, and only from these the walk goes on above the real stack. A repetition with an end is taken for
- * one without by tokens that are too short to come there; the few long ones are tried as they are.
+ * its rule may be left, and only from these the walk goes on above the real stack. A repetition with an end is taken
+ * for one without by tokens that are too short to come there; the few long ones are tried as they are.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -236,8 +236,8 @@ static void keep(struct walk *w, uint64_t key, const uint32_t *bits, size_t word
     w->s->cache_next = (w->s->cache_next + 1) % GRAMMAR_CACHE_MAX;
 }
 
-/* Allow what may follow at a node above `base`, which stands for whatever is below, from what was kept under `key` or by
- * a walk; then go on above `after` where the rule may be left. */
+/* Allow what may follow at a node above `base`, which stands for whatever is below, from what was kept under `key` or
+ * by a walk; then go on above `after` where the rule may be left. */
 static void mask_node(struct walk *w, uint32_t node, uint32_t base, uint32_t after, uint64_t key, uint32_t *bits)
 {
     struct llm_grammar_state *s = w->s;

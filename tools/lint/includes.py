@@ -47,7 +47,7 @@ FOREIGN = {
     re.compile(r"^openssl/"): {"crypto", "node"},
     re.compile(r"^tss2/"): {"node"},
     re.compile(r"^(oqs/|intel-ipsec-mb\.h$)"): {"crypto"},
-    re.compile(r"^jansson\.h$"): {"shim", "cli"},
+    re.compile(r"^jansson\.h$"): {"shim", "cli", "llm"},
     re.compile(r"^microhttpd\.h$"): {"shim", "runtime"},
     re.compile(r"^protobuf-c/"): {"schema", "payload"},
 }
