@@ -13,7 +13,7 @@ static const char usage[] =
     "  run        -p PROMPT [-n TOKENS] [--system TEXT] [--raw] [--special] [--json]\n"
     "             [--temp T] [--top-k K] [--top-p P] [--min-p P] [--seed S] [--stop TEXT] ...\n"
     "             [--repeat-penalty R] [--presence P] [--frequency F] [--logit-bias ID=VALUE] ... [--lookup TOKENS]\n"
-    "             [--logprobs N] [--n ANSWERS] [--json-object] [--draft MODEL [--draft-tokens N]]\n"
+    "             [--logprobs N] [--n ANSWERS] [--json-object | --schema FILE] [--draft MODEL [--draft-tokens N]]\n"
     "  info       [--json]   what the model is and what memory it needs\n"
     "  logits     --tokens 1,2,3 [--out FILE]   float32 after each token, to FILE; else the five best of the last\n"
     "  embed      -p TEXT [--special] [--json]   a vector of length 1\n"

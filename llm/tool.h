@@ -11,7 +11,7 @@
 enum { TOOL_USAGE = 2, TOOL_BIASES_MAX = 64 };
 
 struct tool_args {
-    const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text, *draft;
+    const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text, *draft, *schema;
     const char *rest[4]; /* what is no option */
     size_t rest_count;
     uint32_t n, prompt_tokens, threads, ctx, kv_mib, sessions, answers;

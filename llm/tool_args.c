@@ -75,10 +75,10 @@ static bool set_text(struct tool_args *a, const char *name, const char *value)
     const struct {
         const char *name;
         const char **to;
-    } texts[] = {{"-m", &a->model},        {"--model", &a->model}, {"--system", &a->system},
-                 {"--tokens", &a->tokens}, {"--out", &a->out},     {"--kernel", &a->kernel},
-                 {"--prompt", &a->prompt}, {"--text", &a->text},   {"--kv-type", &a->kv_type},
-                 {"--draft", &a->draft}};
+    } texts[] = {{"-m", &a->model},        {"--model", &a->model},  {"--system", &a->system},
+                 {"--tokens", &a->tokens}, {"--out", &a->out},      {"--kernel", &a->kernel},
+                 {"--prompt", &a->prompt}, {"--text", &a->text},    {"--kv-type", &a->kv_type},
+                 {"--draft", &a->draft},   {"--schema", &a->schema}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++)
         if (strcmp(name, texts[i].name) == 0) {

@@ -47,7 +47,16 @@ static dbe_err make_prompt(const struct tool_args *a, struct llm_model *m, struc
 
 static dbe_err make_grammar(struct run *run, struct dbe_diag *diag)
 {
-    return run->a->json_object ? llm_grammar_json(&run->grammar, diag) : DBE_OK;
+    struct base_buf text = {0};
+    dbe_err err;
+
+    if (!run->a->schema)
+        return run->a->json_object ? llm_grammar_json(&run->grammar, diag) : DBE_OK;
+    err = base_file_read(run->a->schema, LLM_SCHEMA_BYTES_MAX, &text, diag);
+    if (err == DBE_OK)
+        err = llm_grammar_schema((const char *)text.data, text.len, &run->grammar, diag);
+    base_buf_free(&text);
+    return err;
 }
 
 static dbe_err load_draft(struct run *run, struct dbe_diag *diag)

@@ -69,6 +69,15 @@ class Tool(unittest.TestCase):
         if text["finish"] == "stop":
             self.assertIsInstance(json.loads(text["text"]), dict)
 
+    def test_schema(self):
+        with tempfile.TemporaryDirectory() as folder:
+            schema = pathlib.Path(folder) / "schema.json"
+            schema.write_text('{"type":"array","items":{"enum":["red","green"]},"minItems":2,"maxItems":3}')
+            text = told("run", "-p", "Colours", "-n", "60", "--temp", "1", "--schema", schema)["text"]
+        colours = json.loads(text)
+        self.assertIn(len(colours), (2, 3))
+        self.assertLessEqual(set(colours), {"red", "green"})
+
     def test_bias_forbids(self):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / "logits"
