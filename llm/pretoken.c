@@ -4,7 +4,8 @@
  * written out as scanners.
  *
  * In:  text and which family it is for. Out: lengths of pieces, one after the other.
- * Not: no regular expressions at run time, no merging (tokenize.c).
+ * Not: no regular expressions at run time, no merging (tokenize.c), no normalisation: Qwen 2's first tokenizer composed
+ *      characters (NFC) before it cut, readers of GGUF files do not.
  *
  * A family is a list of stages; each cuts what the one before it left in one piece. A stage says how much of the text
  * it matches at a place; what lies between two matches is a piece, too. Alternatives are tried in order, each greedy:
