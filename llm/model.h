@@ -57,7 +57,7 @@ struct llm_work {
     float *x, *h;         /* [n_embd] residual stream; normalised input or a block's output */
     float *q, *k, *v, *a; /* heads; a: attention's output, [n_heads * head_dim] */
     float *gate, *up;     /* [n_ff] */
-    float *rope;          /* [rope.dims / 2][2] cosine and sine of the row's position */
+    float *rope;          /* [2][rope.dims / 2] cosines and sines of the row's position */
     float *attn;          /* [threads][llm_attend_floats] */
     struct llm_q8 *q8;    /* [widest / 32] */
     uint16_t *bf16;       /* in tiles; NULL where the kernels want none */

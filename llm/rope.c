@@ -80,22 +80,37 @@ dbe_err llm_rope_init(struct llm_rope *rope, const struct llm_rope_scaling *how,
 
 void llm_rope_fill(const struct llm_rope *rope, uint32_t pos, float *cs)
 {
-    for (size_t i = 0; i < rope->dims / 2; i++) {
+    const size_t half = rope->dims / 2;
+
+    for (size_t i = 0; i < half; i++) {
         const double angle = (double)pos * rope->inv_freq[i];
-        cs[2 * i] = (float)cos(angle) * rope->scale;
-        cs[2 * i + 1] = (float)sin(angle) * rope->scale;
+        cs[i] = (float)cos(angle) * rope->scale;
+        cs[half + i] = (float)sin(angle) * rope->scale;
+    }
+}
+
+static void rotate_halves(float *restrict first, float *restrict second, const float *restrict cs, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        const float a = first[i], b = second[i];
+        first[i] = a * cs[i] - b * cs[half + i];
+        second[i] = a * cs[half + i] + b * cs[i];
+    }
+}
+
+static void rotate_neighbours(float *restrict head, const float *restrict cs, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        const float a = head[2 * i], b = head[2 * i + 1];
+        head[2 * i] = a * cs[i] - b * cs[half + i];
+        head[2 * i + 1] = a * cs[half + i] + b * cs[i];
     }
 }
 
 void llm_rope_rotate(const struct llm_rope *rope, float *head, const float *cs)
 {
-    const size_t half = rope->dims / 2;
-    const size_t step = rope->kind == LLM_ROPE_NORM ? 2 : 1, apart = rope->kind == LLM_ROPE_NORM ? 1 : half;
-
-    for (size_t i = 0; i < half; i++) {
-        float *first = head + i * step;
-        const float a = first[0], b = first[apart];
-        first[0] = a * cs[2 * i] - b * cs[2 * i + 1];
-        first[apart] = a * cs[2 * i + 1] + b * cs[2 * i];
-    }
+    if (rope->kind == LLM_ROPE_NORM)
+        rotate_neighbours(head, cs, rope->dims / 2);
+    else
+        rotate_halves(head, head + rope->dims / 2, cs, rope->dims / 2);
 }

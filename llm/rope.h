@@ -38,7 +38,7 @@ struct llm_rope_scaling {
 
 /* Fill inv_freq (a new array) and scale; kind and dims are set. E_MODEL: a number is out of range. E_NOMEM. */
 dbe_err llm_rope_init(struct llm_rope *rope, const struct llm_rope_scaling *how, struct dbe_diag *diag) DBE_MUST_CHECK;
-/* Cosine and sine of the angles at a position: cs[dims / 2][2]. */
+/* Cosines, then sines of the angles at a position: cs[2][dims / 2]. */
 void llm_rope_fill(const struct llm_rope *rope, uint32_t pos, float *cs);
 /* Turn one head in place. */
 void llm_rope_rotate(const struct llm_rope *rope, float *head, const float *cs);
