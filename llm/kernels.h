@@ -56,10 +56,10 @@ static inline size_t llm_prefill_values(size_t tokens, size_t columns)
 }
 
 struct llm_kernels;
-/* The same of rows of a prompt, where a table has another way for many tokens at once: activations are bfloat16 in tiles,
- * x[tokens / 16][columns / 32][16][32], both rounded up and filled with zeros, so that all threads read them in sequence
- * whatever the number of columns. `type` is the weights' (enum gguf_tensor_type) in this table's packed form. `scratch`
- * has LLM_SCRATCH_BYTES, aligned to 64. A result must not depend on `tokens` or on the other tokens. */
+/* The same of rows of a prompt, where a table has another way for many tokens at once: activations are bfloat16 in
+ * tiles, x[tokens / 16][columns / 32][16][32], both rounded up and filled with zeros, so that all threads read them in
+ * sequence whatever the number of columns. `type` is the weights' (enum gguf_tensor_type) in this table's packed form.
+ * `scratch` has LLM_SCRATCH_BYTES, aligned to 64. A result must not depend on `tokens` or on the other tokens. */
 typedef void llm_prefill_fn(const struct llm_kernels *k, uint32_t type, const uint8_t *w, size_t panels,
                             size_t rows_left, size_t columns, const uint16_t *x, size_t tokens, float *y,
                             size_t y_stride, void *scratch);

@@ -33,8 +33,9 @@ size_t llm_matrix_bytes(const struct llm_matrix *m);
 void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out);
 
 /* Activations of a batch in all forms: x[tokens][columns], and q8[tokens][columns / 32] where a quantised matrix of the
- * products wants it, and bf16[llm_prefill_values()] where the table's way of prefill does (llm_mul makes both). The first
- * `decode` tokens are computed as decode rows, the others as rows of prompts; bf16 may be NULL: all are as decode. */
+ * products wants it, and bf16[llm_prefill_values()] where the table's way of prefill does (llm_mul makes both). The
+ * first `decode` tokens are computed as decode rows, the others as rows of prompts; bf16 may be NULL: all are as
+ * decode. */
 struct llm_acts {
     const float *x;
     struct llm_q8 *q8;

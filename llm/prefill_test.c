@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * prefill_test.c - tables with a way of their own for rows of prompts (AMX): against sums in double, to the bit against
- * themselves in other batches and on other numbers of threads; and the emulation of tiles that stands for the processor.
+ * themselves in other batches and on other numbers of threads; and the emulation of tiles that stands for a processor.
  *
  * A table of this CPU takes part by itself. The tile unit takes part emulated, with vectors of this CPU where it has
  * them and with emulated ones where the build could have these.

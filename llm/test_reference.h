@@ -282,7 +282,7 @@ static inline void expect_close(const struct tg_shape *s, double bound)
         if (!(*k)->usable())
             continue;
         float *got = run_logits(s, &params);
-        /* a table that rounds weights and activations of prompts to 8 bits: 2^-8 each at most, a third of it in the mean */
+        /* a table that rounds weights and activations of prompts to 8 bits: 2^-8 each at most */
         const double allowed = BASE_MAX(bound, (*k)->prefill_types >> s->type & 1 ? 2e-2 : 0);
         const double d = distance(got, want);
         if (!(d <= allowed))

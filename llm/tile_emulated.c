@@ -126,8 +126,8 @@ static float value(unsigned t, size_t row, size_t i)
     return float_of((uint32_t)h << 16);
 }
 
-/* One sum: even and odd products are summed apart, then together, then into the tile. A product of two bfloat16 is exact
- * in float, so a multiplication and an addition are a fused one. */
+/* One sum: even and odd products are summed apart, then together, then into the tile. A product of two bfloat16 is
+ * exact in float, so a multiplication and an addition are a fused one. */
 static float dot(unsigned a, unsigned b, size_t m, size_t n)
 {
     float even = 0, odd = 0;
