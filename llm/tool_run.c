@@ -121,7 +121,7 @@ static dbe_err take(const struct run *run, struct answer *answer, const struct l
 {
     if (answer->first_ns == 0 && llm_session_answer_tokens(answer->session) > 0)
         answer->first_ns = ns;
-    if (run->a->json)
+    if (run->a->json && run->a->sampling.logprobs > 0)
         put_probs(&answer->probs, run->m, piece);
     if (run->a->json || run->count > 1) {
         base_buf_bytes(&answer->text, piece->text, piece->text_len);

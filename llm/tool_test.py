@@ -92,6 +92,7 @@ class Tool(unittest.TestCase):
     def test_logprobs(self):
         answer = told("run", "-p", "What is DSMIL?", "-n", "4", "--logprobs", "3")
         self.assertEqual(len(answer["logprobs"]), answer["answer_tokens"])
+        self.assertNotIn("logprobs", told("run", "-p", "What is DSMIL?", "-n", "4"))
         for token in answer["logprobs"]:
             self.assertEqual(len(token["top"]), 2)
             self.assertLessEqual(token["logprob"], 0)
