@@ -2,8 +2,8 @@
  *
  * arch.h - the families of models that are computed, one row each: what sets one transformer apart from another.
  *
- * A row drives what the file must hold (shape.c, weights.c) and what is computed (forward.c). What a file asks for beyond
- * its row is refused by name.
+ * A row drives what the file must hold (shape.c, weights.c) and what is computed (forward.c). What a file asks for
+ * beyond its row is refused by name.
  */
 #ifndef LLM_ARCH_H
 #define LLM_ARCH_H

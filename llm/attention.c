@@ -55,7 +55,8 @@ static uint8_t *kv_head(const struct llm_model *m, const struct llm_kv_page *pag
 
 /* ---- storing ----------------------------------------------------------------------------------------------------- */
 
-/* What is not finite would reach queries that must not see it, as 0 times infinity: it becomes the greatest value, or 0.
+/* What is not finite would reach queries that must not see it, as 0 times infinity: it becomes the greatest value, or
+ * 0.
  */
 static void finite_f16(uint16_t *h, size_t n)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * forward_test.c - the transformer of LLaMA against a slow float64 reference, in all shapes that are supported, and the promises of llm.h: prefill equals decode, threads and neighbours change nothing.
+ * forward_test.c - the transformer of LLaMA against a slow float64 reference, in all shapes that are supported, and
+ * the promises of llm.h: prefill equals decode, threads and neighbours change nothing.
  */
 #include "test_reference.h"
 

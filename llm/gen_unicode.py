@@ -42,8 +42,8 @@ def main() -> None:
 
 const size_t llm_unicode_runs_count = {len(runs)};
 const uint32_t llm_unicode_runs[{len(runs)}] = {{""")
-    for i in range(0, len(runs), 12):
-        print("    " + " ".join(f"0x{r:x}," for r in runs[i:i + 12]))
+    for i in range(0, len(runs), 10):
+        print("    " + " ".join(f"0x{r:x}," for r in runs[i:i + 10]))
     print("};")
 
 

@@ -211,8 +211,8 @@ dbe_err llm_session_new(struct llm_model *model, const int32_t *prompt, size_t p
 /* Takes NULL. The KV cache is wiped before its memory is given back. */
 void llm_session_free(struct llm_session *session);
 
-/* Move `count` <= LLM_SESSIONS_MAX different sessions of `model` on in one forward pass: each that is past its prompt by
- * a token (or several, when guesses were right), the others by rows of their prompts as far as there is room, shared
+/* Move `count` <= LLM_SESSIONS_MAX different sessions of `model` on in one forward pass: each that is past its prompt
+ * by a token (or several, when guesses were right), the others by rows of their prompts as far as there is room, shared
  * out fairly: among the salts first, then among the sessions of one. For session i either pieces[i] is filled and
  * errs[i] is DBE_OK, or errs[i] says why not: E_CANCELLED after llm_session_cancel; E_STATE when it was done before;
  * E_NOMEM. One session's error does not touch the others. A session's text is the same whatever else is in the batch.

@@ -95,8 +95,8 @@ struct llm_row {
     float *logits; /* [n_vocab], or NULL: not wanted */
     bool prefill;  /* of a prompt: may be computed by other kernels than a decode row, but never by either at random */
 };
-/* At most LLM_BATCH_MAX rows, decode rows before prefill rows; the caller holds model->step. `cancel` (may be NULL) is looked at between layers:
- * E_CANCELLED. Pure but for the caches and the model's working memory. */
+/* At most LLM_BATCH_MAX rows, decode rows before prefill rows; the caller holds model->step. `cancel` (may be NULL)
+ * is looked at between layers: E_CANCELLED. Pure but for the caches and the model's working memory. */
 dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t count,
                     const atomic_bool *cancel) DBE_MUST_CHECK;
 /* The same, giving each row's last state, normalised, instead of logits: out[count][n_embd]. */

@@ -105,7 +105,8 @@ static void block_k45(const uint8_t *p, const uint8_t *fifth, const uint8_t *nib
 }
 
 /* Each half of 128 values has 64 bytes of nibbles and 32 of bit pairs; its sub-blocks of 32 are, in this order, the low
- * nibbles of the first 32 bytes and of the second, then the high ones; byte i's bit pairs are those of value i of each. */
+ * nibbles of the first 32 bytes and of the second, then the high ones; byte i's bit pairs are those of value i of
+ * each. */
 static void block_k6(const uint8_t *p, float *out)
 {
     const int8_t *scales = (const int8_t *)p + 192;
