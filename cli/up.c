@@ -330,7 +330,7 @@ static int supervise(struct up *u)
 static int usage(FILE *out, int code)
 {
     fputs("usage: dsmil up [OPTIONS]\n\n"
-          "  --model FILE       any LLaMA-architecture GGUF (default: the model that comes with the project)\n"
+          "  --model FILE       a GGUF file (default: the model that comes with the project)\n"
           "  --port N           the gateway's port on 127.0.0.1 (default 8001; 0 takes a free one)\n"
           "  --threads N        compute threads of the worker (default: one a CPU)\n"
           "  --no-first-light   start and stay up, ask nothing\n"
