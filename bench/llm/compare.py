@@ -88,8 +88,12 @@ def peer_sessions(args, model):
 
 
 def our_sessions(args, model):
-    return run_json([args.tool, "bench", "-m", model, "-p", str(args.session_prompt), "-n", str(args.answer), "-t",
-                     str(args.threads), "--sessions", str(args.sessions), "--json"])["sessions_tokens_per_s"]
+    """The same: all prompts first, then what is left of all answers."""
+    r = run_json([args.tool, "bench", "-m", model, "-p", str(args.session_prompt), "-n", str(args.answer), "-t",
+                  str(args.threads), "--sessions", str(args.sessions), "--json"])
+    seconds = (args.session_prompt * args.sessions / r["prefill_tokens_per_s"]
+               + (args.answer - 1) * args.sessions / r["decode_tokens_per_s"])
+    return args.answer * args.sessions / seconds
 
 
 # ---- the whole -------------------------------------------------------------------------------------------------------
