@@ -31,11 +31,11 @@ struct llm_grammar_state;
 /* Any JSON object. E_NOMEM. */
 dbe_err llm_grammar_json(struct llm_grammar **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* What a JSON schema describes. Properties come in the schema's order. Understood: type (also several), nullable, enum,
- * const, anyOf, oneOf (read as anyOf), allOf (of plain schemas), $ref into this document; properties, required,
- * additionalProperties; items, prefixItems, minItems, maxItems; minLength, maxLength, pattern, format (date, time,
- * date-time, uuid, ipv4); minimum, maximum, and of integers exclusiveMinimum, exclusiveMaximum. Titles, descriptions,
- * defaults, examples and "x-..." are skipped. E_ARGUMENT: no schema, or something else that constrains (the diag has a
- * JSON pointer to it); E_TOO_LARGE; E_NOMEM. */
+ * const, anyOf, oneOf (of schemas that can be seen to exclude each other), allOf (of plain schemas), $ref into this
+ * document; properties, required, additionalProperties; items, prefixItems, minItems, maxItems; minLength, maxLength,
+ * pattern, format (date, time, date-time, uuid, ipv4); minimum, maximum, and of integers exclusiveMinimum,
+ * exclusiveMaximum. Titles, descriptions, defaults, examples, discriminators and "x-..." are skipped. E_ARGUMENT: no
+ * schema, or something else that constrains (the diag has a JSON pointer to it); E_TOO_LARGE; E_NOMEM. */
 dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **ret,
                            struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Takes NULL. */

@@ -4,8 +4,8 @@
  * out; what only describes is skipped.
  *
  * Differences from the letter of JSON Schema, all of which allow less: without `type`, the types are those that the
- * other keywords are about; an object with `properties` has no others unless additionalProperties says so; oneOf is
- * read as anyOf (the schemas are meant to exclude each other).
+ * other keywords are about; an object with `properties` has no others unless additionalProperties says so. oneOf is
+ * taken where its schemas can be seen to exclude each other.
  */
 #include "schema.h"
 
@@ -15,7 +15,16 @@
 
 #include "base/base.h"
 
-enum { OBJECT = 1, ARRAY = 2, STRING = 4, NUMBER = 8, INTEGER = 16, BOOLEAN = 32, EMPTY = 64, ANY = 127 & ~INTEGER };
+enum {
+    OBJECT = SCHEMA_OBJECT,
+    ARRAY = SCHEMA_ARRAY,
+    STRING = SCHEMA_STRING,
+    NUMBER = SCHEMA_NUMBER,
+    INTEGER = SCHEMA_INTEGER,
+    BOOLEAN = SCHEMA_BOOLEAN,
+    EMPTY = SCHEMA_EMPTY,
+    ANY = SCHEMA_ANY & ~INTEGER
+};
 
 /* Keywords: those that only describe, those of one type, and those that the schema as a whole is made of. */
 static const struct keyword {
@@ -37,6 +46,7 @@ static const struct keyword {
     {"readOnly", 0, true},
     {"writeOnly", 0, true},
     {"$anchor", 0, true},
+    {"discriminator", 0, true}, /* of OpenAPI: which property of oneOf's schemas differs */
     {"type", 0, false},
     {"enum", 0, false},
     {"const", 0, false},
@@ -122,8 +132,8 @@ static unsigned type_named(const char *name)
     return 0;
 }
 
-/* Types by `type`, or else by what other keywords are about. */
-static dbe_err types_of(struct schema *s, const json_t *schema, unsigned *ret)
+/* Types that the schema names, or else those that its keywords are about; 0: something else is named. */
+static unsigned types_said(const json_t *schema)
 {
     const json_t *type = json_object_get(schema, "type"), *one;
     const char *name;
@@ -135,25 +145,40 @@ static dbe_err types_of(struct schema *s, const json_t *schema, unsigned *ret)
         json_array_foreach(type, i, one)
         {
             if (type_named(json_string_value(one)) == 0)
-                return schema_refuse(s, "type", "must name types of JSON");
+                return 0;
             found |= type_named(json_string_value(one));
         }
-    } else if (type) {
-        found = type_named(json_string_value(type));
-    } else {
-        json_object_foreach((json_t *)(uintptr_t)schema, name, value)
-        {
-            const struct keyword *k = keyword_of(name);
-            found |= k ? k->about : 0;
-        }
-        found = found ? found : ANY;
+        return found;
     }
+    if (type)
+        return type_named(json_string_value(type));
+    json_object_foreach((json_t *)(uintptr_t)schema, name, value)
+    {
+        const struct keyword *k = keyword_of(name);
+        found |= k ? k->about : 0;
+    }
+    return found ? found : ANY;
+}
+
+static dbe_err types_of(struct schema *s, const json_t *schema, unsigned *ret)
+{
+    unsigned found = types_said(schema);
+
     if (found == 0)
         return schema_refuse(s, "type", "must name types of JSON");
     if (json_is_true(json_object_get(schema, "nullable")))
         found |= EMPTY;
     *ret = found & NUMBER ? found & ~(unsigned)INTEGER : found;
     return DBE_OK;
+}
+
+unsigned schema_types(const json_t *schema, bool nullable, bool written)
+{
+    unsigned found = written || json_object_get(schema, "type") ? types_said(schema) : SCHEMA_ANY;
+
+    if (found == 0)
+        found = SCHEMA_ANY;
+    return found | (found & NUMBER ? INTEGER : 0) | (nullable ? EMPTY : 0);
 }
 
 static uint32_t either(struct grammar_builder *b, uint32_t one, uint32_t other)
@@ -197,7 +222,7 @@ static dbe_err by_type(struct schema *s, const json_t *schema, uint32_t *ret)
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-static bool is_of(const json_t *v, unsigned allowed)
+bool schema_is_of(const json_t *v, unsigned types_allowed)
 {
     const unsigned type = json_is_object(v)    ? OBJECT
                           : json_is_array(v)   ? ARRAY
@@ -206,7 +231,7 @@ static bool is_of(const json_t *v, unsigned allowed)
                           : json_is_integer(v) ? NUMBER | INTEGER
                           : json_is_boolean(v) ? BOOLEAN
                                                : EMPTY;
-    return (type & allowed) != 0;
+    return (type & types_allowed) != 0;
 }
 
 /* The shortest text that reads back as the same number, and everything else as it is written most tightly. */
@@ -248,13 +273,13 @@ static dbe_err constants(struct schema *s, const json_t *schema, const char *key
     if (json_object_get(schema, "type"))
         DBE_TRY(types_of(s, schema, &allowed));
     if (is_const) {
-        if (!is_of(list, allowed))
+        if (!schema_is_of(list, allowed))
             return schema_refuse(s, key, "is not of the schema's type");
         return constant(s, list, ret);
     }
     json_array_foreach(list, i, one)
     {
-        if (!is_of(one, allowed))
+        if (!schema_is_of(one, allowed))
             continue;
         DBE_TRY(constant(s, one, &rule));
         all = either(&s->b, all, rule);
@@ -283,19 +308,20 @@ static dbe_err any_of(struct schema *s, const json_t *schema, const char *key, u
     }
     if (all == GRAMMAR_NONE)
         return schema_refuse(s, key, "must be a list of schemas");
+    if (strcmp(key, "oneOf") == 0)
+        DBE_TRY(schema_check_apart(s, list));
     if (json_is_true(json_object_get(schema, "nullable")))
         all = grammar_split(&s->b, all, grammar_text(&s->b, "null", 4, GRAMMAR_END));
     *ret = all;
     return DBE_OK;
 }
 
-/* What "#/a/b" points to; NULL: nothing. */
-static const json_t *pointed(const struct schema *s, const char *ref)
+const json_t *schema_target(const struct schema *s, const char *ref)
 {
     const json_t *at = s->root;
     char name[256];
 
-    if (*ref++ != '#')
+    if (!ref || *ref++ != '#')
         return NULL;
     while (at && *ref) {
         size_t n = 0;
@@ -315,7 +341,7 @@ static const json_t *pointed(const struct schema *s, const char *ref)
 static dbe_err reference(struct schema *s, const json_t *schema, uint32_t *ret)
 {
     const char *ref = json_string_value(json_object_get(schema, "$ref"));
-    const json_t *target = ref ? pointed(s, ref) : NULL;
+    const json_t *target = schema_target(s, ref);
     uint32_t rule = 0;
     size_t at = 0;
 
@@ -401,7 +427,7 @@ static dbe_err merge_all(struct schema *s, const json_t *schema, json_t *all)
     json_array_foreach(list, i, one)
     {
         const char *ref = json_string_value(json_object_get(one, "$ref"));
-        const json_t *part = ref && json_object_size(one) == 1 ? pointed(s, ref) : one;
+        const json_t *part = ref && json_object_size(one) == 1 ? schema_target(s, ref) : one;
         if (!json_is_object(part) || json_object_get(part, "$ref") || json_object_get(part, "allOf") ||
             json_object_get(part, "anyOf") || json_object_get(part, "oneOf"))
             return schema_refuse(s, "allOf", "only plain schemas can be merged");

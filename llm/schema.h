@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * schema.h - parts of the translation of JSON schemas into grammars: schema.c has the whole, schema_parts.c
- * objects and arrays, schema_pattern.c strings by regular expressions, schema_number.c ranges.
+ * objects and arrays, schema_pattern.c strings by regular expressions, schema_number.c ranges, schema_apart.c whether
+ * alternatives exclude each other.
  */
 #ifndef LLM_SCHEMA_H
 #define LLM_SCHEMA_H
@@ -17,6 +18,18 @@ enum {
     SCHEMA_PROPERTIES_MAX = 256, /* of one object */
     SCHEMA_PREFIX_MAX = 256,     /* items of their own schema in one array */
     SCHEMA_POINTER_MAX = 120
+};
+
+/* Types, as bits. */
+enum {
+    SCHEMA_OBJECT = 1,
+    SCHEMA_ARRAY = 2,
+    SCHEMA_STRING = 4,
+    SCHEMA_NUMBER = 8,
+    SCHEMA_INTEGER = 16,
+    SCHEMA_BOOLEAN = 32,
+    SCHEMA_EMPTY = 64,
+    SCHEMA_ANY = 127
 };
 
 struct schema_ref {
@@ -52,5 +65,14 @@ dbe_err schema_count(struct schema *s, const json_t *schema, const char *key, ui
 /* What a string's text must match, by a regular expression, as it stands in JSON, then `next`. */
 dbe_err schema_pattern(struct schema *s, const char *key, const char *pattern, size_t len, uint32_t next,
                        uint32_t *ret) DBE_MUST_CHECK;
+
+/* No value can be of two of these alternatives; E_ARGUMENT where that cannot be seen. */
+dbe_err schema_check_apart(struct schema *s, const json_t *list) DBE_MUST_CHECK;
+/* Types that a schema takes, a number also being an integer. Where it has no `type`: `written` asks for those of which
+ * its grammar writes, else it is all. */
+unsigned schema_types(const json_t *schema, bool nullable, bool written);
+bool schema_is_of(const json_t *v, unsigned types);
+/* What "#/a/b" points to; NULL: nothing. */
+const json_t *schema_target(const struct schema *s, const char *ref);
 
 #endif

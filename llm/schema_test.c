@@ -152,6 +152,10 @@ static bool choice_holds(const json_t *root, const json_t *schema, const json_t 
     size_t i;
 
     json_array_foreach(list, i, one) ok |= valid(root, one, v);
+    list = json_object_get(schema, "oneOf");
+    unsigned holding = 0;
+    json_array_foreach(list, i, one) holding += valid(root, one, v);
+    ok &= !list || holding == 1;
     list = json_object_get(schema, "enum");
     bool listed = !list;
     json_array_foreach(list, i, one) listed |= json_equal(one, v);
@@ -182,6 +186,9 @@ static bool valid(const json_t *root, const json_t *schema, const json_t *v)
 /* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 #define CLOSED "\"additionalProperties\":false"
+/* An object with a property `name` that must be there and be `value`, and one more that may. */
+#define TAGGED(name, value, other)                                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"" name "\":" value ",\"" other "\":{}},\"required\":[\"" name "\"]}"
 
 static const char *const schemas[] = {
     "{}",
@@ -231,6 +238,14 @@ static const char *const schemas[] = {
     "{\"type\":\"number\",\"minimum\":5,\"maximum\":5}",
     "{\"type\":\"number\",\"maximum\":-3}",
     "{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"array\",\"items\":{\"type\":\"null\"}},{\"const\":\"a\"}]}",
+    "{\"oneOf\":[{\"type\":\"null\"},{\"enum\":[\"a\",1]},{\"type\":\"integer\",\"minimum\":2},{\"const\":\"b\"}]}",
+    "{\"oneOf\":[" TAGGED("k", "{\"const\":\"a\"}", "x") "," TAGGED("k", "{\"enum\":[\"b\",\"c\"]}", "y") "]}",
+    "{\"oneOf\":[" TAGGED("a", "{}", "x") "," TAGGED("b", "{}", "y") "],\"discriminator\":{\"propertyName\":\"a\"}}",
+    "{\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{\"l\":{\"$ref\":\"#/$defs/n\"},\"op\":{\"const\":\"not\"}},"
+    "\"required\":[\"l\",\"op\"]},\"v\":{\"type\":\"object\",\"properties\":{\"l\":{\"$ref\":\"#/$defs/"
+    "n\"},\"op\":{\"const\":\"id\"}},"
+    "\"required\":[\"op\"]},\"n\":{\"oneOf\":[{\"$ref\":\"#/$defs/t\"},{\"$ref\":\"#/$defs/v\"},{\"type\":\"null\"}]}},"
+    "\"$ref\":\"#/$defs/n\"}",
     "{\"enum\":[\"a\",\"ab\",\"\xc3\xa9\",1,true,null],\"type\":[\"string\",\"boolean\"]}",
     "{\"type\":\"string\",\"nullable\":true,\"maxLength\":3}",
     "{\"$defs\":{\"node\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"integer\"},\"next\":{\"anyOf\":[{\"$"
@@ -426,6 +441,9 @@ static void what_is_not_supported_is_refused(void **state)
         {"{\"allOf\":[{\"anyOf\":[{}]}]}", "#/allOf"},
         {"{\"allOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}", "#/allOf"},
         {"{\"nullable\":1}", "#/nullable"},
+        {"{\"oneOf\":[{\"not\":{}}]}", "#/oneOf/0/not"},
+        {"{\"properties\":{\"a\":{\"oneOf\":[{\"type\":\"null\"},{\"type\":\"integer\"},{\"type\":\"number\"}]}}}",
+         "#/properties/a/oneOf: alternatives 1 and 2"},
     };
 
     (void)state;
@@ -436,6 +454,83 @@ static void what_is_not_supported_is_refused(void **state)
         if (err != DBE_E_ARGUMENT || !strstr(diag.text, cases[i].place) || g)
             fail_msg("%s: error %d, %s", cases[i].schema, err, diag.text);
     }
+}
+
+/* oneOf of two schemas, and whether it is seen that no value is of both. */
+static void alternatives_exclude_each_other(void **state)
+{
+    static const struct {
+        const char *one, *other;
+        bool apart;
+    } cases[] = {
+        {"{\"type\":\"string\"}", "{\"type\":\"null\"}", true},
+        {"{\"type\":[\"string\",\"null\"]}", "{\"type\":\"null\"}", false},
+        {"{\"type\":\"string\",\"nullable\":true}", "{\"type\":\"null\"}", false},
+        {"{\"type\":\"integer\"}", "{\"type\":\"number\"}", false},
+        {"{\"type\":\"integer\",\"maximum\":3}", "{\"type\":\"number\",\"minimum\":4}", true},
+        {"{\"type\":\"integer\",\"maximum\":3}", "{\"type\":\"integer\",\"minimum\":3}", false},
+        {"{\"type\":\"integer\",\"maximum\":3}", "{\"type\":\"integer\",\"exclusiveMinimum\":3}", true},
+        {"{\"const\":1}", "{\"const\":1.0}", false},
+        {"{\"const\":[1]}", "{\"const\":[1.0]}", false},
+        {"{\"const\":1.0}", "{\"type\":\"integer\"}", false},
+        {"{\"const\":1.5}", "{\"type\":\"integer\"}", true},
+        {"{\"const\":9007199254740993}", "{\"const\":9007199254740992}", true},
+        {"{\"enum\":[1,2]}", "{\"enum\":[3,2]}", false},
+        {"{\"enum\":[1,2]}", "{\"enum\":[3,\"2\"]}", true},
+        {"{\"enum\":[\"a\"]}", "{\"type\":\"string\",\"minLength\":2}", true},
+        {"{\"enum\":[\"a\"]}", "{\"type\":\"string\",\"maxLength\":2}", false},
+        {"{\"const\":{\"a\":1}}", "{\"type\":\"object\",\"properties\":{\"b\":{}},\"required\":[\"b\"]}", true},
+        {"{\"const\":{\"a\":1}}", "{\"type\":\"object\",\"properties\":{\"b\":{}}}", false},
+        {"{\"const\":{\"a\":1}}", "{\"type\":\"object\",\"properties\":{\"b\":{}}," CLOSED "}", true},
+        {"{\"const\":{\"a\":1}}", "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}}}", true},
+        {"{\"const\":{\"a\":1}}", "{}", false},
+        {"{\"type\":\"string\",\"maxLength\":2}", "{\"type\":\"string\",\"minLength\":3}", true},
+        {"{\"type\":\"string\",\"pattern\":\"^a$\"}", "{\"type\":\"string\",\"pattern\":\"^b$\"}", false},
+        {"{\"type\":\"array\",\"maxItems\":1}", "{\"type\":\"array\",\"minItems\":2}", true},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"null\"}}", "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}",
+         false}, /* [] */
+        {"{\"type\":\"array\",\"items\":{\"type\":\"null\"},\"minItems\":1}",
+         "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", true},
+        {TAGGED("k", "{\"const\":1}", "x"), TAGGED("k", "{\"const\":2}", "x"), true},
+        {TAGGED("k", "{\"const\":1}", "x"), TAGGED("k", "{\"const\":1}", "y"), false},
+        {TAGGED("x", "{}", "k"), TAGGED("x", "{}", "k"), false},
+        /* what may be left out tells nothing apart, but for a name that only one of them may have, and must */
+        {"{\"type\":\"object\",\"properties\":{\"k\":{\"const\":1}}}",
+         "{\"type\":\"object\",\"properties\":{\"k\":{\"const\":2}}}", false},
+        {TAGGED("a", "{}", "x"), TAGGED("b", "{}", "x"), true},
+        {TAGGED("a", "{}", "x"), "{\"type\":\"object\",\"properties\":{\"x\":{}}}", false}, /* {"a":1} is of both */
+        {TAGGED("a", "{}", "x"), "{\"type\":\"object\",\"properties\":{\"x\":{}}," CLOSED "}", true},
+        {TAGGED("a", "{\"type\":\"string\"}", "x"),
+         "{\"type\":\"object\",\"properties\":{\"x\":{}},\"additionalProperties\":{\"type\":\"null\"}}", true},
+        /* by the letter, keywords about objects do not forbid a string */
+        {"{\"properties\":{\"a\":{}},\"required\":[\"a\"]}", "{\"type\":\"string\"}", false},
+        {"{\"properties\":{\"a\":{\"const\":1}},\"required\":[\"a\"]}",
+         "{\"properties\":{\"a\":{\"const\":2}},\"required\":[\"a\"]}", true},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"string\"}]}", "{\"type\":\"boolean\"}", true},
+        {"{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"string\"}]}", "{\"const\":\"a\"}", false},
+        {"{\"oneOf\":[{\"type\":\"null\"},{\"type\":\"string\"}],\"nullable\":true}",
+         "{\"type\":\"boolean\",\"nullable\":true}", false},
+        {"{\"allOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]}]}",
+         TAGGED("k", "{\"const\":2}", "x"), true},
+        {"{\"allOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]}]}",
+         "{\"type\":\"object\",\"properties\":{\"b\":{}},\"required\":[\"b\"]}", false},
+        {"true", "{\"type\":\"string\"}", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++)
+        for (unsigned turn = 0; turn < 2; turn++) {
+            char text[1024];
+            struct llm_grammar *g = NULL;
+            struct dbe_diag diag = {0};
+            const int len = snprintf(text, sizeof text, "{\"oneOf\":[%s,%s]}", turn ? cases[i].other : cases[i].one,
+                                     turn ? cases[i].one : cases[i].other);
+            const dbe_err err = llm_grammar_schema(text, (size_t)len, &g, &diag);
+            if (err != (cases[i].apart ? DBE_OK : DBE_E_ARGUMENT) ||
+                (err != DBE_OK && !strstr(diag.text, "#/oneOf: alternatives 0 and 1")))
+                fail_msg("%s: error %d, %s", text, err, diag.text);
+            llm_grammar_free(g);
+        }
 }
 
 /* `count` times `text` between `before` and `after`. */
@@ -465,6 +560,12 @@ static void hostile_schemas_end(void **state)
     assert_int_equal(repeated("", "{\"items\":", 100, "{}"), DBE_E_ARGUMENT); /* not closed */
     assert_int_equal(repeated("{\"const\":\"", "a", 100000, "\"}"), DBE_E_TOO_LARGE);
     assert_int_equal(repeated("{\"anyOf\":[{}", ",{}", 20000, "]}"), DBE_E_TOO_LARGE);
+    assert_int_equal(repeated("{\"oneOf\":[true", ",true", 9000, "]}"), DBE_E_ARGUMENT);
+    assert_int_equal(repeated("{\"oneOf\":[{\"const\":1}", ",{\"const\":[1,1]}", 5000, "]}"), DBE_E_ARGUMENT);
+    assert_int_equal(repeated("{\"$defs\":{\"a\":{\"oneOf\":[{\"items\":{\"$ref\":\"#/$defs/a\"},\"minItems\":1}",
+                              ",{\"items\":{\"$ref\":\"#/$defs/a\"},\"minItems\":1}", 50,
+                              "]}},\"$ref\":\"#/$defs/a\"}"),
+                     DBE_E_ARGUMENT);
     assert_int_equal(repeated("{\"pattern\":\"", "(", 10000, "\"}"), DBE_E_ARGUMENT);
     assert_int_equal(repeated("{\"pattern\":\"", "a", 10000, "\"}"), DBE_E_ARGUMENT);
     assert_int_equal(repeated("{\"pattern\":\"^", "[^a]", 900, "$\"}"), DBE_E_TOO_LARGE);
@@ -498,6 +599,7 @@ int main(void)
         cmocka_unit_test(ranges_are_exact),
         cmocka_unit_test(texts_are_taken),
         cmocka_unit_test(what_is_not_supported_is_refused),
+        cmocka_unit_test(alternatives_exclude_each_other),
         cmocka_unit_test(hostile_schemas_end),
         cmocka_unit_test(no_memory_is_an_answer),
     };
