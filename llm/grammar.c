@@ -373,39 +373,57 @@ dbe_err grammar_begin(struct grammar_builder *b, struct dbe_diag *diag)
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
-static bool can_go_on(const struct llm_grammar *g, const uint8_t *ends, const struct grammar_node *n)
+/* Open rules that the way behind a node needs, by what its neighbours are known to need; GRAMMAR_NONE: there is no end.
+ */
+static uint32_t need_of(const struct llm_grammar *g, const struct grammar_node *n)
 {
-    bool some = false;
+    const struct grammar_node *nodes = g->nodes;
+    uint32_t need = GRAMMAR_NONE;
 
     switch (n->kind) {
-    case GRAMMAR_RETURN: return true;
+    case GRAMMAR_RETURN: return 0;
     case GRAMMAR_TABLE:
-        for (size_t c = 0; c < 256 && !some; c++)
-            some = g->tables[n->b][c] != GRAMMAR_NONE && ends[g->tables[n->b][c]];
-        return some;
-    case GRAMMAR_SPLIT: return ends[n->a] || ends[n->b];
-    case GRAMMAR_CALL: return ends[n->a] && ends[n->b];
-    case GRAMMAR_REPEAT: return (n->min == 0 || ends[n->a]) && ends[n->b];
-    default: return n->a != GRAMMAR_NONE && ends[n->a];
+        for (size_t c = 0; c < 256; c++)
+            if (g->tables[n->b][c] != GRAMMAR_NONE)
+                need = BASE_MIN(need, nodes[g->tables[n->b][c]].need);
+        return need;
+    case GRAMMAR_SPLIT: return BASE_MIN(nodes[n->a].need, nodes[n->b].need);
+    case GRAMMAR_CALL:
+        if (n->b == GRAMMAR_END) /* does not open one, see grammar_state.c */
+            return nodes[n->a].need;
+        break;
+    case GRAMMAR_REPEAT:
+        if (n->min == 0)
+            return nodes[n->b].need;
+        break;
+    default: return n->a != GRAMMAR_NONE ? nodes[n->a].need : GRAMMAR_NONE;
     }
+    if (nodes[n->a].need == GRAMMAR_NONE || nodes[n->b].need == GRAMMAR_NONE)
+        return GRAMMAR_NONE;
+    return BASE_MAX(nodes[n->a].need + 1, nodes[n->b].need);
 }
 
-/* Each node must come to an end somehow. Nodes are built from the back, so few passes find nearly all. */
-static bool all_end(const struct llm_grammar *g, uint8_t *ends)
+/* Each node must come to an end somehow. Nodes are built from the back, so few passes find what they need; should these
+ * not be enough, nodes are known to need no more than they have. */
+static bool all_end(struct llm_grammar *g)
 {
-    uint32_t found = 0, before;
+    bool changed = true, all = true;
 
-    for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
-        before = found;
-        for (uint32_t i = 0; i < g->node_count; i++)
-            if (!ends[i] && can_go_on(g, ends, &g->nodes[i])) {
-                ends[i] = 1;
-                found++;
-            }
-        if (found == g->node_count || found == before)
-            break;
+    for (uint32_t i = 0; i < g->node_count; i++)
+        g->nodes[i].need = GRAMMAR_NONE;
+    for (unsigned pass = 0; pass < PASSES_MAX && changed; pass++) {
+        changed = false;
+        for (uint32_t i = 0; i < g->node_count; i++) {
+            const uint32_t need = need_of(g, &g->nodes[i]);
+            changed = changed || need < g->nodes[i].need;
+            g->nodes[i].need = need;
+        }
     }
-    return found == g->node_count;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        all = all && g->nodes[i].need != GRAMMAR_NONE;
+        g->need_max = BASE_MAX(g->need_max, g->nodes[i].need);
+    }
+    return all;
 }
 
 /* What follows a node without a byte; how many. No rule is empty, so what follows a call does not. */
@@ -453,24 +471,26 @@ static bool is_cycle_free(const struct llm_grammar *g, uint8_t *state, uint32_t 
     return true;
 }
 
-static dbe_err check(struct grammar_builder *b)
+static dbe_err check(struct grammar_builder *b, uint32_t start)
 {
-    const struct llm_grammar *g = b->g;
-    BASE_AUTO_FREE uint8_t *marks = base_alloc(2 * (size_t)g->node_count, sizeof *marks);
+    struct llm_grammar *g = b->g;
+    BASE_AUTO_FREE uint8_t *marks = base_alloc(g->node_count, sizeof *marks);
     BASE_AUTO_FREE uint32_t *todo = base_alloc(g->node_count, sizeof *todo);
 
     if (!marks || !todo)
         return dbe_fail(b->diag, DBE_E_NOMEM, "grammar", 0, "no memory for a grammar");
-    if (!all_end(g, marks))
+    if (!all_end(g))
         return dbe_fail(b->diag, DBE_E_ARGUMENT, "grammar", 0, "a part of the schema can never be completed");
-    if (!is_cycle_free(g, marks + g->node_count, todo))
+    if (!is_cycle_free(g, marks, todo))
         return dbe_fail(b->diag, DBE_E_ARGUMENT, "grammar", 0, "a part of the schema leads to nothing but itself");
+    if (g->nodes[start].need > LLM_GRAMMAR_DEPTH_MAX)
+        return dbe_fail(b->diag, DBE_E_TOO_LARGE, "grammar", 0, "what the schema demands is too deep");
     return DBE_OK;
 }
 
 dbe_err grammar_finish(struct grammar_builder *b, uint32_t start, struct llm_grammar **ret)
 {
-    const dbe_err err = b->err == DBE_OK ? check(b) : b->err;
+    const dbe_err err = b->err == DBE_OK ? check(b, start) : b->err;
 
     if (err != DBE_OK) {
         llm_grammar_free(b->g);

@@ -19,7 +19,7 @@ enum {
     LLM_GRAMMAR_NODES_MAX = 1 << 16,
     LLM_GRAMMAR_SETS_MAX = 1024,   /* different sets of bytes */
     LLM_GRAMMAR_TABLES_MAX = 1024, /* branches by byte */
-    LLM_GRAMMAR_DEPTH_MAX = 256,   /* open rules: deeper text is not accepted */
+    LLM_GRAMMAR_DEPTH_MAX = 256,   /* open rules: near that, only what closes them all in time is accepted */
     LLM_GRAMMAR_TOKEN_BYTES = 128, /* a longer token is never allowed */
     LLM_SCHEMA_BYTES_MAX = 256 << 10
 };

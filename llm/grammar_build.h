@@ -27,6 +27,7 @@ enum grammar_kind {
 
 struct grammar_node {
     uint32_t kind, a, b, min, max;
+    uint32_t need; /* open rules above its own, at least, on the way to the end of its rule */
 };
 
 struct grammar_set {
@@ -39,6 +40,7 @@ struct llm_grammar {
     uint32_t (*tables)[256];
     uint32_t node_count, node_cap, set_count, set_cap, table_count, table_cap;
     uint32_t start;
+    uint32_t need_max; /* of any node */
 };
 
 struct grammar_builder {

@@ -2,6 +2,9 @@
  *
  * grammar_state.c - runs an automaton over bytes. All ways are followed at once; open rules are a tree of frames that
  * the ways share.
+ *
+ * A way is followed only where it can still come to its end below the bound on open rules: each node knows how many it
+ * needs for that, so a text always closes properly, however deep it went.
  */
 #include "grammar_state.h"
 
@@ -87,8 +90,16 @@ static void later(struct todo *todo, uint32_t node, uint32_t stack)
         todo->list[todo->count++] = (struct grammar_config){node, stack};
 }
 
-static void arrive(struct grammar_reach *r, uint32_t node, uint32_t stack)
+/* Is there a way from this node to the end of its rule, above this stack? */
+static bool can_close(const struct llm_grammar_state *s, uint32_t node, uint32_t stack)
 {
+    return s->frames[stack].depth + s->g->nodes[node].need <= LLM_GRAMMAR_DEPTH_MAX;
+}
+
+static void arrive(const struct llm_grammar_state *s, struct grammar_reach *r, uint32_t node, uint32_t stack)
+{
+    if (!can_close(s, node, stack))
+        return;
     for (size_t i = 0; i < r->count; i++)
         if (r->out[i].node == node && r->out[i].stack == stack)
             return;
@@ -103,7 +114,7 @@ static uint32_t again(struct llm_grammar_state *s, uint32_t node, uint32_t count
 
     if (count >= n->min)
         later(todo, n->b, *stack);
-    if (count >= n->max)
+    if (count >= n->max || !can_close(s, n->b, *stack))
         return GRAMMAR_NONE;
     *stack = grammar_push(s, node, *stack, n->max == GRAMMAR_MANY ? BASE_MIN(count, n->min) : count);
     return *stack == GRAMMAR_NONE ? GRAMMAR_NONE : n->a;
@@ -117,10 +128,12 @@ static uint32_t move(struct llm_grammar_state *s, uint32_t node, uint32_t *stack
 
     switch (n->kind) {
     case GRAMMAR_SET:
-    case GRAMMAR_TABLE: arrive(r, node, *stack); return GRAMMAR_NONE;
+    case GRAMMAR_TABLE: arrive(s, r, node, *stack); return GRAMMAR_NONE;
     case GRAMMAR_SPLIT: later(todo, n->b, *stack); return n->a;
     case GRAMMAR_JUMP: return n->a;
     case GRAMMAR_CALL:
+        if (!can_close(s, n->b, *stack))
+            return GRAMMAR_NONE;
         if (n->b != GRAMMAR_END) /* else whoever called this rule is who the called one returns to */
             *stack = grammar_push(s, n->b, *stack, GRAMMAR_CALLED);
         return *stack == GRAMMAR_NONE ? GRAMMAR_NONE : n->a;
@@ -142,7 +155,7 @@ void grammar_reach(struct llm_grammar_state *s, uint32_t node, uint32_t stack, s
     struct todo todo;
 
     if (kind == GRAMMAR_SET || kind == GRAMMAR_TABLE) {
-        arrive(r, node, stack);
+        arrive(s, r, node, stack);
         return;
     }
     todo.count = 0;

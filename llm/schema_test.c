@@ -533,6 +533,68 @@ static void alternatives_exclude_each_other(void **state)
         }
 }
 
+/* Go deeper as long as the grammar lets, then on by masks: the text must close, be JSON and of the schema. */
+static void deep_texts_close(const char *schema, const char *down, unsigned wander)
+{
+    static char text[65536];
+    struct llm_grammar *g = compiled(schema);
+    struct llm_grammar_state *s;
+    json_t *root = json_loads(schema, JSON_DECODE_ANY, NULL);
+    uint32_t allowed[TV_MASK_WORDS];
+    size_t len = 0;
+    int32_t id = -1;
+
+    assert_int_equal(llm_grammar_state_new(g, &s), DBE_OK);
+    for (; llm_grammar_accept(s, down, strlen(down)); len += strlen(down))
+        memcpy(text + len, down, strlen(down));
+    assert_true(len > 30 * strlen(down)); /* it is as deep as it gets */
+    for (unsigned n = 0; id != TV_END; n++) {
+        assert_int_equal(llm_grammar_mask(s, trie, TV_COUNT, allowed), DBE_OK);
+        id = tv_pick(allowed, n >= wander);
+        const struct vocab_token *t = &tv_tokens[id];
+        if (id == TV_END ? !llm_grammar_can_end(s) : !llm_grammar_accept(s, t->text, t->text_len))
+            fail_msg("%s: cut off behind %.*s", schema, (int)len, text);
+        assert_true(len + t->text_len < sizeof text);
+        memcpy(text + len, t->text, t->text_len);
+        len += t->text_len;
+    }
+    json_t *v = json_loadb(text, len, JSON_DECODE_ANY, NULL);
+    if (!v || !valid(root, root, v))
+        fail_msg("%s: %.*s", schema, (int)len, text);
+    json_decref(v);
+    json_decref(root);
+    llm_grammar_state_free(s);
+    llm_grammar_free(g);
+}
+
+static void recursion_closes_below_the_bound(void **state)
+{
+    static const struct {
+        const char *schema, *down;
+    } cases[] = {
+        {"{}", "[["},
+        {"{}", "{\"a\":"},
+        {"{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}},\"required\":["
+         "\"c\"]," CLOSED "}",
+         "{\"c\":["},
+        {"{\"$defs\":{\"n\":{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"n\":{\"$ref\":\"#/$defs/"
+         "n\"},\"v\":{\"type\":"
+         "\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"null\"},\"minItems\":1},\"minItems\":1,"
+         "\"maxItems\":2}},"
+         "\"required\":[\"n\",\"v\"]," CLOSED "},{\"type\":\"null\"}]}},\"$ref\":\"#/$defs/n\"}",
+         "{\"n\":"},
+        {"{\"type\":\"array\",\"minItems\":1,\"items\":{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"string\",\"minLength\":"
+         "2,\"maxLength\":"
+         "4}]}}",
+         "["},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++)
+        for (unsigned wander = 0; wander < 20; wander++)
+            deep_texts_close(cases[i].schema, cases[i].down, wander);
+}
+
 /* `count` times `text` between `before` and `after`. */
 static dbe_err repeated(const char *before, const char *text, size_t count, const char *after)
 {
@@ -600,6 +662,7 @@ int main(void)
         cmocka_unit_test(texts_are_taken),
         cmocka_unit_test(what_is_not_supported_is_refused),
         cmocka_unit_test(alternatives_exclude_each_other),
+        cmocka_unit_test(recursion_closes_below_the_bound),
         cmocka_unit_test(hostile_schemas_end),
         cmocka_unit_test(no_memory_is_an_answer),
     };

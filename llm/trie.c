@@ -242,7 +242,7 @@ static void mask_node(struct walk *w, uint32_t node, uint32_t base, uint32_t aft
 {
     struct llm_grammar_state *s = w->s;
     const size_t words = ((size_t)w->n_vocab + 31) / 32;
-    const bool shallow = s->frames[after].depth <= SHALLOW;
+    const bool shallow = s->frames[after].depth <= SHALLOW && s->g->need_max <= SHALLOW;
     const struct grammar_cached *hit = shallow ? find(s, key) : NULL;
     uint32_t *const all = w->allowed;
 
