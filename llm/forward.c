@@ -11,7 +11,6 @@
  */
 #include <math.h>
 
-#include "kern_math.h"
 #include "model.h"
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
@@ -61,38 +60,10 @@ void llm_work_free(struct llm_work *w)
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 
-/* out = x / rms(x) * weight, in place if need be; eight partial sums so that it is fast and the order is fixed. */
-static void rms_norm(const float *x, const float *weight, size_t n, float eps, float *out)
-{
-    enum { LANES = 8 };
-    float part[LANES] = {0}, sum = 0;
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            part[j] += x[i + j] * x[i + j];
-    for (size_t j = 0; j < LANES; j++)
-        sum += part[j];
-    for (; i < n; i++)
-        sum += x[i] * x[i];
-    const float scale = 1.0f / sqrtf(sum / (float)n + eps);
-    for (i = 0; i < n; i++)
-        out[i] = x[i] * scale * weight[i];
-}
-
 static void add(float *restrict x, const float *restrict y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         x[i] += y[i];
-}
-
-/* gate = GELU(gate) * up, GELU in its form with tanh: x * sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 x^3)). */
-static void gelu_mul(float *restrict gate, const float *restrict up, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const float x = gate[i], inner = 1.5957691216f * (x + 0.044715f * x * x * x);
-        gate[i] = x / (1.0f + kern_exp(-inner)) * up[i];
-    }
 }
 
 struct rows_job {
@@ -124,7 +95,7 @@ static void begin_rows(void *ctx, size_t begin, size_t end, unsigned thread)
         llm_matrix_row(&m->embd, m->kernels, (size_t)job->rows[r].token, x);
         for (size_t i = 0; i < n; i++)
             x[i] *= m->shape.embd_scale;
-        rms_norm(x, job->norm, n, m->shape.rms_eps, m->work.h + r * n);
+        m->kernels->rms_norm(x, job->norm, n, m->shape.rms_eps, m->work.h + r * n);
         llm_rope_fill(&m->rope, job->rows[r].pos, m->work.rope + r * m->rope.dims);
     }
 }
@@ -143,10 +114,10 @@ static void end_rows(void *ctx, size_t begin, size_t end, unsigned thread)
         if (job->bias)
             add(h, job->bias, n);
         if (job->post_norm)
-            rms_norm(h, job->post_norm, n, eps, h);
+            m->kernels->rms_norm(h, job->post_norm, n, eps, h);
         add(x, h, n);
         if (job->norm)
-            rms_norm(x, job->norm, n, eps, h);
+            m->kernels->rms_norm(x, job->norm, n, eps, h);
     }
 }
 
@@ -158,7 +129,7 @@ static void norm_rows(void *ctx, size_t begin, size_t end, unsigned thread)
 
     (void)thread;
     for (size_t r = begin; r < end; r++)
-        rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, job->out + r * n);
+        m->kernels->rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, job->out + r * n);
 }
 
 /* ---- attention --------------------------------------------------------------------------------------------------- */
@@ -169,7 +140,7 @@ static void prepare_heads(const struct llm_model *m, float *heads, size_t count,
 
     for (size_t h = 0; h < count; h++) {
         if (norm)
-            rms_norm(heads + h * d, norm, d, m->shape.rms_eps, heads + h * d);
+            m->kernels->rms_norm(heads + h * d, norm, d, m->shape.rms_eps, heads + h * d);
         llm_rope_rotate(&m->rope, heads + h * d, cs);
     }
 }
@@ -228,7 +199,7 @@ static void activate_rows(void *ctx, size_t begin, size_t end, unsigned thread)
         if (job->layer->up_bias)
             add(up, job->layer->up_bias, n);
         if (m->arch->activation == LLM_ACT_GELU)
-            gelu_mul(gate, up, n);
+            m->kernels->gelu_mul(gate, up, n);
         else
             m->kernels->silu_mul(gate, up, n);
     }
@@ -286,7 +257,7 @@ static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t 
         /* rows whose logits follow each other in memory go through the weights together */
         for (; r < count && (!rows[r].logits || rows[r].logits == logits + run * n_vocab); r++)
             if (rows[r].logits)
-                rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, m->work.h + run++ * n);
+                m->kernels->rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, m->work.h + run++ * n);
         llm_mul(m->kernels, m->pool, &(struct llm_mul){{out}, {logits}, 1},
                 &(struct llm_acts){m->work.h, m->work.q8, run, n, NULL, run});
         if (m->output_bias || m->shape.final_softcap > 0)

@@ -32,11 +32,6 @@ static inline KERN_TARGET __attribute__((always_inline)) __m256i dot_pairs(__m25
 
 enum { F_ROWS = 8, F_TILE = 4, F_PANELS = 2 };
 
-static inline KERN_TARGET __attribute__((always_inline)) size_t f_size(uint32_t type)
-{
-    return type == GGUF_TENSOR_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
 static inline KERN_TARGET __attribute__((always_inline)) __m256 load8(const uint8_t *w, uint32_t type)
 {
     const __m128i *halves = (const __m128i *)(const void *)w;
@@ -59,7 +54,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void f_tile(const uint8
         sum[i] = _mm256_setzero_ps();
     for (size_t c = 0; c < columns; c++) {
         for (size_t p = 0; p < panels; p++) {
-            const __m256 wv = load8(w + p * bytes + c * F_ROWS * f_size(type), type);
+            const __m256 wv = load8(w + p * bytes + c * F_ROWS * kern_float_bytes(type), type);
             for (size_t t = 0; t < tokens; t++)
                 sum[t * panels + p] = _mm256_fmadd_ps(wv, _mm256_set1_ps(x[t * columns + c]), sum[t * panels + p]);
         }
@@ -108,16 +103,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void f_gemm(const uint8
     }
 }
 
-KERN_TARGET void kern_avx2_gemm_f(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns,
-                                  const float *x, size_t tokens, float *y, size_t y_stride)
-{
-    if (type == GGUF_TENSOR_F16)
-        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_F16);
-    else if (type == GGUF_TENSOR_BF16)
-        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_BF16);
-    else
-        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_F32);
-}
+KERN_GEMM_F(, kern_avx2_gemm_f)
 
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
@@ -156,97 +142,12 @@ static inline KERN_TARGET __attribute__((always_inline)) void quantise_block(con
 
 KERN_TARGET void kern_avx2_quantise(const float *x, size_t tokens, size_t blocks, size_t tile, struct llm_q8 *out)
 {
-    struct llm_q8 one;
-
-    for (size_t t = 0, n; t < tokens; t += n) {
-        n = llm_tile(tile, tokens - t);
-        for (size_t b = 0; b < blocks; b++)
-            for (size_t i = 0; i < n; i++) {
-                quantise_block(x + ((t + i) * blocks + b) * LLM_Q8_BLOCK, &one);
-                kern_interleave(&one, n, i, (uint8_t *)(out + t * blocks + b * n));
-            }
-    }
+    kern_quantise(quantise_block, x, tokens, blocks, tile, out);
 }
 
 static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
     kern_avx2_quantise(x, tokens, blocks, Q_TILE, out);
-}
-
-static inline KERN_TARGET __attribute__((always_inline)) __m256 half8(const uint16_t *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-/* Sums of the lanes of four vectors. */
-static inline KERN_TARGET __attribute__((always_inline)) __m128 sum_lanes(const __m256 v[4])
-{
-    const __m256 s = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-
-    return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
-}
-
-/* Four positions at a time share the loads of the query; what is left over repeats the last position. */
-KERN_TARGET void kern_avx2_scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale,
-                                      float *out)
-{
-    for (size_t p = 0; p < count; p += 4) {
-        const size_t now = count - p < 4 ? count - p : 4;
-        const uint16_t *row[4];
-        __m256 sum[4];
-        float four[4];
-        size_t c = 0;
-
-        for (size_t i = 0; i < 4; i++) {
-            row[i] = k + (p + (i < now ? i : now - 1)) * d;
-            sum[i] = _mm256_setzero_ps();
-        }
-        for (; c + 8 <= d; c += 8) {
-            const __m256 qv = _mm256_loadu_ps(q + c);
-            for (size_t i = 0; i < 4; i++)
-                sum[i] = _mm256_fmadd_ps(half8(row[i] + c), qv, sum[i]);
-        }
-        _mm_storeu_ps(four, sum_lanes(sum));
-        for (size_t i = 0; i < now; i++) {
-            for (size_t rest = c; rest < d; rest++)
-                four[i] += half_to_f32(row[i][rest]) * q[rest];
-            out[p + i] = four[i] * scale;
-        }
-    }
-}
-
-/* `vectors` (a constant) accumulators stay in registers over all positions. */
-static inline KERN_TARGET __attribute__((always_inline)) void
-mix_columns(const uint16_t *v, const float *w, size_t count, size_t d, size_t vectors, float *out)
-{
-    __m256 sum[8];
-
-    for (size_t i = 0; i < vectors; i++)
-        sum[i] = _mm256_setzero_ps();
-    for (size_t p = 0; p < count; p++) {
-        const __m256 weight = _mm256_set1_ps(w[p]);
-        for (size_t i = 0; i < vectors; i++)
-            sum[i] = _mm256_fmadd_ps(weight, half8(v + p * d + i * 8), sum[i]);
-    }
-    for (size_t i = 0; i < vectors; i++)
-        _mm256_storeu_ps(out + i * 8, sum[i]);
-}
-
-KERN_TARGET void kern_avx2_mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out)
-{
-    size_t c = 0;
-
-    for (; c + 64 <= d; c += 64)
-        mix_columns(v + c, w, count, d, 8, out + c);
-    for (; c + 16 <= d; c += 16)
-        mix_columns(v + c, w, count, d, 2, out + c);
-    for (; c + 8 <= d; c += 8)
-        mix_columns(v + c, w, count, d, 1, out + c);
-    for (; c < d; c++) {
-        out[c] = 0;
-        for (size_t p = 0; p < count; p++)
-            out[c] += w[p] * half_to_f32(v[p * d + c]);
-    }
 }
 
 KERN_TARGET void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out)
@@ -260,14 +161,19 @@ KERN_TARGET void kern_avx2_to_f16(const float *x, size_t n, uint16_t *out)
         out[i] = half_from_f32(x[i]);
 }
 
-KERN_TARGET void kern_avx2_softmax(float *x, size_t n)
-{
-    kern_softmax(x, n);
-}
-
 KERN_TARGET void kern_avx2_silu_mul(float *gate, const float *up, size_t n)
 {
     kern_silu_mul(gate, up, n);
+}
+
+KERN_TARGET void kern_avx2_gelu_mul(float *gate, const float *up, size_t n)
+{
+    kern_gelu_mul(gate, up, n);
+}
+
+KERN_TARGET void kern_avx2_rms_norm(const float *x, const float *weight, size_t n, float eps, float *out)
+{
+    kern_rms_norm(x, weight, n, eps, out);
 }
 
 /* ---- detection --------------------------------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
  * kern_avx512.c - kernels for AVX-512 with VNNI: panels of 16 rows, tiles of 1 panel by up to 12 tokens.
  *
  * As in kern_avxvnni.c, weights are packed with 128 added and the accumulator takes that back. The vector kernels
- * (softmax and so on) are those of AVX2, which such a CPU has as well.
+ * (norms and so on) are those of AVX2, which such a CPU has as well.
  */
 #if defined(__x86_64__)
 #ifndef KERN_EMULATED
@@ -53,11 +53,6 @@ static KERN_TARGET void quantise(const float *x, size_t tokens, size_t blocks, s
     kern_avx2_quantise(x, tokens, blocks, Q_TILE, out);
 }
 
-static inline KERN_TARGET __attribute__((always_inline)) size_t f_size(uint32_t type)
-{
-    return type == GGUF_TENSOR_F32 ? sizeof(float) : sizeof(uint16_t);
-}
-
 static inline KERN_TARGET __attribute__((always_inline)) __m512 load16(const uint8_t *w, uint32_t type)
 {
     if (type == GGUF_TENSOR_F16)
@@ -75,7 +70,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void f_tile(const uint8
     for (size_t t = 0; t < tokens; t++)
         sum[t] = _mm512_setzero_ps();
     for (size_t c = 0; c < columns; c++) {
-        const __m512 wv = load16(w + c * Q_ROWS * f_size(type), type);
+        const __m512 wv = load16(w + c * Q_ROWS * kern_float_bytes(type), type);
         for (size_t t = 0; t < tokens; t++)
             sum[t] = _mm512_fmadd_ps(wv, _mm512_set1_ps(x[t * columns + c]), sum[t]);
     }
@@ -104,16 +99,7 @@ static inline KERN_TARGET __attribute__((always_inline)) void f_gemm(const uint8
     }
 }
 
-static KERN_TARGET void gemm_f(uint32_t type, const uint8_t *w, size_t panels, size_t rows_left, size_t columns,
-                               const float *x, size_t tokens, float *y, size_t y_stride)
-{
-    if (type == GGUF_TENSOR_F16)
-        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_F16);
-    else if (type == GGUF_TENSOR_BF16)
-        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_BF16);
-    else
-        f_gemm(w, panels, rows_left, columns, x, tokens, y, y_stride, GGUF_TENSOR_F32);
-}
+KERN_GEMM_F(static, gemm_f)
 
 static bool usable(void)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kern_math.h - exp, softmax, SiLU and quantisation written once, branch-free, so that each kernel file compiles them
- * for its own instruction set. KERN_TARGET is that file's function attribute.
+ * kern_math.h - exp, SiLU, GELU, RMS norm and quantisation written once, branch-free, so that each kernel file compiles
+ * them for its own instruction set. KERN_TARGET is that file's function attribute. The build says -fno-trapping-math:
+ * without it the compiler keeps the bounds of kern_exp as branches and makes no vectors of the loops around it.
  */
 #ifndef LLM_KERN_MATH_H
 #define LLM_KERN_MATH_H
@@ -41,38 +42,38 @@ static inline KERN_TARGET float kern_exp(float x)
     return p * scale;
 }
 
-static inline KERN_TARGET void kern_softmax(float *x, size_t n)
-{
-    enum { LANES = 16 };
-    float sum[LANES] = {0}, top[LANES], max = x[0], total = 0;
-    size_t i;
-
-    for (size_t j = 0; j < LANES; j++) /* lanes, because a compiler must not reorder a float maximum or sum */
-        top[j] = x[0];
-    for (i = 0; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    for (size_t j = 0; j < LANES; j++)
-        max = top[j] > max ? top[j] : max;
-    for (i = 0; i < n; i++)
-        x[i] = kern_exp(x[i] - max);
-    for (i = 0; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            sum[j] += x[i + j];
-    for (size_t j = 0; i + j < n; j++)
-        sum[j] += x[i + j];
-    for (size_t j = 0; j < LANES; j++)
-        total += sum[j];
-    for (i = 0; i < n; i++)
-        x[i] *= 1.0f / total;
-}
-
 static inline KERN_TARGET void kern_silu_mul(float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         gate[i] = gate[i] / (1.0f + kern_exp(-gate[i])) * up[i];
+}
+
+/* GELU in its form with tanh: x * sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 x^3)). */
+static inline KERN_TARGET void kern_gelu_mul(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float x = gate[i], inner = 1.5957691216f * (x + 0.044715f * x * x * x);
+        gate[i] = x / (1.0f + kern_exp(-inner)) * up[i];
+    }
+}
+
+/* Sums in lanes, so that there are vectors of them and yet one order in every table. */
+static inline KERN_TARGET void kern_rms_norm(const float *x, const float *weight, size_t n, float eps, float *out)
+{
+    enum { LANES = 32 };
+    float part[LANES] = {0}, sum = 0;
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            part[j] += x[i + j] * x[i + j];
+    for (size_t j = 0; j < LANES; j++)
+        sum += part[j];
+    for (; i < n; i++)
+        sum += x[i] * x[i];
+    const float scale = 1.0f / sqrtf(sum / (float)n + eps);
+    for (i = 0; i < n; i++)
+        out[i] = x[i] * scale * weight[i];
 }
 
 /* One block: d = amax / 127, ties to even. What is not finite becomes zero: a hostile model gives nonsense, no more. */
@@ -115,16 +116,19 @@ static inline KERN_TARGET void kern_interleave(const struct llm_q8 *in, size_t n
     memcpy(tile + n * 12, &in->sum, 4);
 }
 
-static inline KERN_TARGET void kern_quantise(const float *x, size_t tokens, size_t blocks, size_t tile,
-                                             struct llm_q8 *out)
+typedef void kern_quantise_fn(const float *x, struct llm_q8 *out);
+
+/* All blocks in tiles; `block` is what kern_quantise_block does, in the best way that the including file has. */
+static inline KERN_TARGET __attribute__((always_inline)) void
+kern_quantise(kern_quantise_fn *block, const float *x, size_t tokens, size_t blocks, size_t tile, struct llm_q8 *out)
 {
     struct llm_q8 one;
 
     for (size_t t = 0, n; t < tokens; t += n) {
         n = llm_tile(tile, tokens - t);
-        for (size_t i = 0; i < n; i++)
-            for (size_t b = 0; b < blocks; b++) {
-                kern_quantise_block(x + ((t + i) * blocks + b) * LLM_Q8_BLOCK, &one);
+        for (size_t b = 0; b < blocks; b++)
+            for (size_t i = 0; i < n; i++) {
+                block(x + ((t + i) * blocks + b) * LLM_Q8_BLOCK, &one);
                 kern_interleave(&one, n, i, (uint8_t *)(out + t * blocks + b * n));
             }
     }

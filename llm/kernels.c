@@ -87,25 +87,7 @@ static void gemm_f(uint32_t type, const uint8_t *w, size_t panels, size_t rows_l
 
 static void quantise(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out)
 {
-    kern_quantise(x, tokens, blocks, 1, out);
-}
-
-static void scores_f16(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out)
-{
-    for (size_t p = 0; p < count; p++, k += d) {
-        float sum = 0;
-        for (size_t c = 0; c < d; c++)
-            sum += half_to_f32(k[c]) * q[c];
-        out[p] = sum * scale;
-    }
-}
-
-static void mix_f16(const uint16_t *v, const float *w, size_t count, size_t d, float *out)
-{
-    memset(out, 0, d * sizeof *out);
-    for (size_t p = 0; p < count; p++, v += d)
-        for (size_t c = 0; c < d; c++)
-            out[c] += w[p] * half_to_f32(v[c]);
+    kern_quantise(kern_quantise_block, x, tokens, blocks, 1, out);
 }
 
 static void to_f16(const float *x, size_t n, uint16_t *out)
@@ -114,14 +96,19 @@ static void to_f16(const float *x, size_t n, uint16_t *out)
         out[i] = half_from_f32(x[i]);
 }
 
-static void softmax(float *x, size_t n)
-{
-    kern_softmax(x, n);
-}
-
 static void silu_mul(float *gate, const float *up, size_t n)
 {
     kern_silu_mul(gate, up, n);
+}
+
+static void gelu_mul(float *gate, const float *up, size_t n)
+{
+    kern_gelu_mul(gate, up, n);
+}
+
+static void rms_norm(const float *x, const float *weight, size_t n, float eps, float *out)
+{
+    kern_rms_norm(x, weight, n, eps, out);
 }
 
 static bool always(void)
@@ -137,11 +124,10 @@ const struct llm_kernels llm_kernels_portable = {
     .gemm_q = gemm_q,
     .gemm_f = gemm_f,
     .quantise = quantise,
-    .scores_f16 = scores_f16,
-    .mix_f16 = mix_f16,
     .to_f16 = to_f16,
-    .softmax = softmax,
     .silu_mul = silu_mul,
+    .gelu_mul = gelu_mul,
+    .rms_norm = rms_norm,
 };
 
 /* ---- choice ------------------------------------------------------------------------------------------------------ */

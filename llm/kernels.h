@@ -77,13 +77,11 @@ struct llm_kernels {
     /* x[tokens][columns] in tiles; not NULL where prefill is not */
     void (*to_bf16)(const float *x, size_t tokens, size_t columns, uint16_t *out);
     void (*quantise)(const float *x, size_t tokens, size_t blocks, struct llm_q8 *out); /* in tiles */
-    /* attention of one head over `count` cached positions of `d` values each: out[p] = scale * (k[p] . q) ... */
-    void (*scores_f16)(const uint16_t *k, const float *q, size_t count, size_t d, float scale, float *out);
-    /* ... and out[c] = sum over p of w[p] * v[p][c] */
-    void (*mix_f16)(const uint16_t *v, const float *w, size_t count, size_t d, float *out);
     void (*to_f16)(const float *x, size_t n, uint16_t *out);
-    void (*softmax)(float *x, size_t n);                      /* in place; n >= 1 */
     void (*silu_mul)(float *gate, const float *up, size_t n); /* gate = gate * sigmoid(gate) * up */
+    void (*gelu_mul)(float *gate, const float *up, size_t n); /* gate = GELU(gate) * up, GELU in its form with tanh */
+    /* out = x / rms(x) * weight, in place if need be */
+    void (*rms_norm)(const float *x, const float *weight, size_t n, float eps, float *out);
 };
 
 /* The table called `name`, or the best of this CPU for NULL; NULL when there is none such here. */

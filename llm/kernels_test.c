@@ -313,71 +313,102 @@ static void threads_and_batches_change_nothing(void **state)
         }
 }
 
+static bool near(float got, double want, double relative, double absolute)
+{
+    return fabs((double)got - want) <= relative * fabs(want) + absolute;
+}
+
 static void vectors_agree(void **state)
 {
-    enum { POSITIONS = 29, D = 92 };
+    enum { N = 29 * 92 };
     const struct llm_kernels *all[TABLES_MAX], *p = &llm_kernels_portable;
     const size_t n = tables(all);
-    float x[POSITIONS * D], a[POSITIONS * D], b[POSITIONS * D];
-    uint16_t h[POSITIONS * D], h2[POSITIONS * D];
+    float x[N], a[N], b[N];
+    uint16_t h[N], h2[N];
 
     (void)state;
     for (size_t t = 0; t < n; t++) {
         const struct llm_kernels *k = all[t];
-        fill_acts(FILL_RANDOM, x, POSITIONS * D);
-        p->to_f16(x, POSITIONS * D, h);
-        k->to_f16(x, POSITIONS * D, h2);
+        fill_acts(FILL_RANDOM, x, N);
+        p->to_f16(x, N, h);
+        k->to_f16(x, N, h2);
         assert_memory_equal(h, h2, sizeof h);
-        p->scores_f16(h, x, POSITIONS, D, 0.3f, a);
-        k->scores_f16(h, x, POSITIONS, D, 0.3f, b);
-        for (size_t i = 0; i < POSITIONS; i++)
-            assert_true(fabsf(a[i] - b[i]) < 1e-5f);
-        p->softmax(a, POSITIONS);
-        k->softmax(b, POSITIONS);
-        for (size_t i = 0; i < POSITIONS; i++)
-            assert_true(fabsf(a[i] - b[i]) < 1e-5f);
-        float mixed[2][D];
-        p->mix_f16(h, a, POSITIONS, D, mixed[0]);
-        k->mix_f16(h, a, POSITIONS, D, mixed[1]);
-        for (size_t i = 0; i < D; i++)
-            assert_true(fabsf(mixed[0][i] - mixed[1][i]) < 1e-5f);
-        memcpy(a, x, sizeof a);
-        memcpy(b, x, sizeof b);
-        p->silu_mul(a, x, POSITIONS * D);
-        k->silu_mul(b, x, POSITIONS * D);
-        for (size_t i = 0; i < POSITIONS * D; i++)
-            assert_true(fabsf(a[i] - b[i]) < 1e-6f);
-        struct llm_q8 q[2][D / 32];
-        p->quantise(x, 1, D / 32, q[0]);
-        k->quantise(x, 1, D / 32, q[1]);
+        void (*const muls[][2])(float *, const float *, size_t) = {{p->silu_mul, k->silu_mul},
+                                                                   {p->gelu_mul, k->gelu_mul}};
+        for (size_t i = 0; i < BASE_ARRAY_LEN(muls); i++) {
+            memcpy(a, x, sizeof a);
+            memcpy(b, x, sizeof b);
+            muls[i][0](a, x, N);
+            muls[i][1](b, x, N);
+            for (size_t j = 0; j < N; j++)
+                assert_true(near(b[j], (double)a[j], 1e-6, 1e-9));
+        }
+        for (size_t len = 1; len <= N; len = len * 3 + 1) {
+            p->rms_norm(x, x + N - len, len, 1e-5f, a);
+            k->rms_norm(x, x + N - len, len, 1e-5f, b);
+            for (size_t j = 0; j < len; j++)
+                assert_true(near(b[j], (double)a[j], 1e-6, 0));
+        }
+        struct llm_q8 q[2][N / 32];
+        p->quantise(x, 1, N / 32, q[0]);
+        k->quantise(x, 1, N / 32, q[1]);
         assert_memory_equal(q[0], q[1], sizeof q[0]);
     }
 }
 
-static void softmax_and_silu_are_right(void **state)
+/* Against doubles; also where e^x is out of a float's range. */
+static void activations_are_right(void **state)
 {
-    float x[41], up[41], want[41];
+    enum { N = 81 };
+    const struct llm_kernels *all[TABLES_MAX];
+    size_t n = tables(all);
+    float x[N], up[N], silu[N], gelu[N];
 
     (void)state;
-    for (int i = 0; i < 41; i++)
-        x[i] = (float)(i - 20) * 1.7f;
-    double sum = 0;
-    for (int i = 0; i < 41; i++)
-        sum += exp((double)x[i]);
-    for (int i = 0; i < 41; i++) {
-        want[i] = (float)(exp((double)x[i]) / sum);
+    all[n++] = &llm_kernels_portable;
+    for (int i = 0; i < N; i++) {
+        x[i] = (float)(i - 40) * (i % 5 == 0 ? 5.1f : 0.17f);
         up[i] = 0.5f;
     }
-    float soft[41], silu[41];
-    memcpy(soft, x, sizeof x);
-    memcpy(silu, x, sizeof x);
-    llm_kernels_portable.softmax(soft, 41);
-    llm_kernels_portable.silu_mul(silu, up, 41);
-    for (int i = 0; i < 41; i++) {
-        assert_true(fabsf(soft[i] - want[i]) <= 1e-6f * want[i] + 1e-12f);
-        const double s = (double)x[i] / (1.0 + exp(-(double)x[i])) * 0.5;
-        assert_true(fabs((double)silu[i] - s) <= 1e-5 * fabs(s) + 1e-12);
+    for (size_t t = 0; t < n; t++) {
+        memcpy(silu, x, sizeof x);
+        memcpy(gelu, x, sizeof x);
+        all[t]->silu_mul(silu, up, N);
+        all[t]->gelu_mul(gelu, up, N);
+        for (int i = 0; i < N; i++) {
+            const double v = (double)x[i];
+            assert_true(near(silu[i], 0.5 * v / (1 + exp(-v)), 1e-5, 1e-35));
+            assert_true(
+                near(gelu[i], 0.25 * v * (1 + tanh(sqrt(2 / acos(-1.0)) * (v + 0.044715 * v * v * v))), 2e-5, 1e-6));
+        }
     }
+}
+
+static void norms_are_right(void **state)
+{
+    enum { N = 1061 };
+    const struct llm_kernels *all[TABLES_MAX];
+    size_t n = tables(all);
+    static float x[N], weight[N], out[N];
+
+    (void)state;
+    all[n++] = &llm_kernels_portable;
+    fill_acts(FILL_RANDOM, x, N);
+    fill_acts(FILL_RANDOM, weight, N);
+    for (size_t t = 0; t < n; t++)
+        for (size_t len = 1; len <= N; len += len < 70 ? 1 : 331) {
+            double sum = 0;
+            for (size_t i = 0; i < len; i++)
+                sum += (double)x[i] * (double)x[i];
+            const double scale = 1 / sqrt(sum / (double)len + 1e-6);
+            all[t]->rms_norm(x, weight, len, 1e-6f, out);
+            for (size_t i = 0; i < len; i++)
+                assert_true(near(out[i], (double)x[i] * scale * (double)weight[i], 1e-6, 0));
+            memcpy(out, x, sizeof x);
+            all[t]->rms_norm(out, weight, len, 1e-6f, out);
+            for (size_t i = 0; i < len; i++)
+                assert_true(near(out[i], (double)x[i] * scale * (double)weight[i], 1e-6, 0));
+        }
 }
 
 /* Tiles of every table are the portable blocks, interleaved. */
@@ -461,7 +492,8 @@ int main(void)
         cmocka_unit_test(integer_sums_are_exact),
         cmocka_unit_test(threads_and_batches_change_nothing),
         cmocka_unit_test(vectors_agree),
-        cmocka_unit_test(softmax_and_silu_are_right),
+        cmocka_unit_test(activations_are_right),
+        cmocka_unit_test(norms_are_right),
         cmocka_unit_test(tiles_hold_the_blocks),
         cmocka_unit_test(quantiser_takes_anything),
         cmocka_unit_test(halves_are_exact),
