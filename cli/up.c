@@ -334,6 +334,7 @@ static int usage(FILE *out, int code)
           "  --port N           the gateway's port on 127.0.0.1 (default 8001; 0 takes a free one)\n"
           "  --threads N        compute threads of the worker (default: one a CPU)\n"
           "  --no-first-light   start and stay up, ask nothing\n"
+          "  --prepare          make or renew keys and the gateway's key, start nothing (for a service manager)\n"
           "  --check            start, run first light, print one JSON summary, stop; exit code 0 if all is well\n",
           out);
     return code;
@@ -350,6 +351,8 @@ static int parse(int argc, char **argv, struct up *u)
             return usage(stdout, -1);
         if (strcmp(argv[i], "--check") == 0)
             u->check = true;
+        else if (strcmp(argv[i], "--prepare") == 0)
+            u->prepare_only = true;
         else if (strcmp(argv[i], "--no-first-light") == 0)
             u->no_light = true;
         else if ((v = cli_opt(argc, argv, &i, "--model")) != NULL)
@@ -367,6 +370,20 @@ static int parse(int argc, char **argv, struct up *u)
     return CLI_OK;
 }
 
+/* Keys alone: services that another supervisor starts find them, and running ones see renewed certificates. */
+static int prepare_only(struct up *u)
+{
+    struct dbe_diag diag = {0};
+    dbe_err err = up_prepare_keys(u, &diag);
+
+    if (err != DBE_OK)
+        return cli_fail(err == DBE_E_EXISTS ? CLI_FAILED : CLI_USAGE, "up", err, &diag);
+    say(u, "state", "%s", u->paths.state);
+    say(u, "keys", "%s", u->keys_words);
+    up_release(u);
+    return CLI_OK;
+}
+
 int cli_up(int argc, char **argv)
 {
     static struct up u;
@@ -376,6 +393,8 @@ int cli_up(int argc, char **argv)
 
     if (code != CLI_OK)
         return code < 0 ? CLI_OK : code;
+    if (u.prepare_only)
+        return prepare_only(&u);
     u.begin_ns = base_mono_ns();
     u.summary_fd = -1;
     base_buf_init(&u.summary, SUMMARY_MAX);

@@ -15,7 +15,7 @@ struct up {
     /* options */
     const char *model_arg, *threads;
     unsigned port;
-    bool check, no_light;
+    bool check, no_light, prepare_only;
 
     /* prepared */
     struct cli_paths paths;
@@ -44,6 +44,8 @@ struct up {
 /* Take the lock, make what is missing of keys, API key and folders, choose the port, fill in specs. E_EXISTS: up
  * already. */
 dbe_err up_prepare(struct up *u, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The lock and the keys alone; up_release afterwards. */
+dbe_err up_prepare_keys(struct up *u, struct dbe_diag *diag) DBE_MUST_CHECK;
 void up_release(struct up *u);
 
 #endif

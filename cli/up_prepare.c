@@ -247,6 +247,15 @@ dbe_err up_prepare(struct up *u, struct dbe_diag *diag)
     return prepare_services(u, diag);
 }
 
+dbe_err up_prepare_keys(struct up *u, struct dbe_diag *diag)
+{
+    u->lock_fd = -1;
+    DBE_TRY(cli_paths_init(&u->paths, diag));
+    DBE_TRY(take_lock(u, diag));
+    DBE_TRY(prepare_keys(u, diag));
+    return prepare_api_key(u, diag);
+}
+
 void up_release(struct up *u)
 {
     unlink(u->paths.mesh_json);
