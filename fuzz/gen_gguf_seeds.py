@@ -10,7 +10,12 @@ import sys
 from pathlib import Path
 
 U32, F32, BOOL, STR, ARR, I32 = 4, 6, 7, 8, 9, 5
-TENSOR_F32, TENSOR_F16, TENSOR_Q8_0 = 0, 1, 8
+TENSOR_F32, TENSOR_F16, TENSOR_Q4_0, TENSOR_Q8_0, TENSOR_BF16 = 0, 1, 2, 8, 30
+TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K = 12, 13, 14
+# Values of a block, and what it is made of: "e" a scale as binary16, else a number of bytes.
+BLOCKS = {TENSOR_Q4_0: (32, ["e", 16]), TENSOR_Q8_0: (32, ["e", 32]), TENSOR_Q4_K: (256, ["e", "e", 12, 128]),
+          TENSOR_Q5_K: (256, ["e", "e", 12, 32, 128]), TENSOR_Q6_K: (256, [128, 64, 16, "e"])}
+NARROW = 32  # rows where a row's length is bound to 256
 
 
 def text(s: str) -> bytes:
@@ -28,23 +33,28 @@ def value(kind: int, v) -> bytes:
 
 
 def data(kind: int, columns: int, rows: int) -> bytes:
-    if kind == TENSOR_Q8_0:
-        block = struct.pack("<e", 0.01) + bytes((i * 37 + 5) % 256 for i in range(32))
-        return block * (columns // 32 * rows)
+    if kind in BLOCKS:
+        values, parts = BLOCKS[kind]
+        block = b"".join(struct.pack("<e", 0.01) if part == "e" else bytes((i * 37 + 5) % 256 for i in range(part))
+                         for part in parts)
+        return block * (columns // values * rows)
+    if kind == TENSOR_BF16:
+        return b"".join(struct.pack("<f", ((i * 37) % 17 - 8) / 16)[2:] for i in range(columns * rows))
     code = "<f" if kind == TENSOR_F32 else "<e"
     return b"".join(struct.pack(code, ((i * 37) % 17 - 8) / 16) for i in range(columns * rows))
 
 
 def layer(arch: str, width: int) -> list:
     """Tensors of one layer: two heads that share their keys and values."""
-    kv = width // 2
-    shapes = [("attn_norm.weight", width, 0), ("ffn_norm.weight", width, 0), ("attn_output.weight", width, width),
-              ("ffn_down.weight", width, width)]
+    inner = min(width, NARROW)  # of all heads, and of the feed-forward part
+    kv = inner // 2
+    shapes = [("attn_norm.weight", width, 0), ("ffn_norm.weight", width, 0), ("attn_output.weight", inner, width),
+              ("ffn_down.weight", inner, width)]
     if arch == "phi3":
-        shapes += [("attn_qkv.weight", width, width + 2 * kv), ("ffn_up.weight", width, 2 * width)]
+        shapes += [("attn_qkv.weight", width, inner + 2 * kv), ("ffn_up.weight", width, 2 * inner)]
     else:
-        shapes += [("attn_q.weight", width, width), ("attn_k.weight", width, kv), ("attn_v.weight", width, kv),
-                   ("ffn_gate.weight", width, width), ("ffn_up.weight", width, width)]
+        shapes += [("attn_q.weight", width, inner), ("attn_k.weight", width, kv), ("attn_v.weight", width, kv),
+                   ("ffn_gate.weight", width, inner), ("ffn_up.weight", width, inner)]
     if arch == "qwen2":
         shapes += [("attn_q.bias", width, 0), ("attn_k.bias", kv, 0), ("attn_v.bias", kv, 0)]
     if arch == "qwen3":
@@ -59,14 +69,16 @@ def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra
     """One layer."""
     kvs = [("general.architecture", STR, arch), (arch + ".context_length", U32, 64),
            (arch + ".embedding_length", U32, width), (arch + ".block_count", U32, 1),
-           (arch + ".feed_forward_length", U32, width), (arch + ".attention.head_count", U32, 2),
+           (arch + ".feed_forward_length", U32, min(width, NARROW)), (arch + ".attention.head_count", U32, 2),
            (arch + ".attention.head_count_kv", U32, 1), (arch + ".attention.layer_norm_rms_epsilon", F32, 1e-5),
            *vocab, *extra]
+    if width > NARROW:
+        kvs += [(arch + ".attention.key_length", U32, NARROW // 2), (arch + ".attention.value_length", U32, NARROW // 2)]
     shapes = [("token_embd.weight", width, n_vocab), ("output_norm.weight", width, 0), *layer(arch, width)]
     if not tied:
         shapes += [("output.weight", width, n_vocab)]
     if not tied and arch == "llama":
-        shapes += [("rope_freqs.weight", width // 4, 0)]
+        shapes += [("rope_freqs.weight", min(width, NARROW) // 4, 0)]
     if arch == "phi3":
         shapes += [("rope_factors_long.weight", width // 4, 0), ("rope_factors_short.weight", width // 4, 0)]
     out = b"GGUF" + struct.pack("<IQQ", version, len(shapes), len(kvs))
@@ -75,6 +87,8 @@ def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra
     blob = b""
     for name, columns, rows in shapes:
         of = kind if rows else TENSOR_F32
+        if rows and columns % BLOCKS.get(kind, (1, []))[0]:
+            of = TENSOR_Q4_0
         body = data(of, columns, max(rows, 1)) if rows else struct.pack("<f", 1.0) * columns
         dims = [columns, rows] if rows else [columns]
         out += text(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
@@ -114,6 +128,9 @@ def main() -> None:
                                            ("gemma2", TENSOR_F32, 8, True, caps),
                                            ("phi3", TENSOR_Q8_0, 32, False, longrope)):
         (where / arch).write_bytes(model(spm, len(names), kind, width, tied=tied, extra=extra, arch=arch))
+    for name, kind, width in (("bf16", TENSOR_BF16, 8), ("q4_0", TENSOR_Q4_0, 32), ("q4_k", TENSOR_Q4_K, 256),
+                              ("q5_k", TENSOR_Q5_K, 256), ("q6_k", TENSOR_Q6_K, 256)):
+        (where / ("spm-" + name)).write_bytes(model(spm, len(names), kind, width, tied=True, extra=[]))
     (where / "plain-f32").write_bytes(model(bpe, len(pieces), TENSOR_F32, 8, tied=True, extra=[]))
 
 
