@@ -73,7 +73,7 @@ def model(vocab: list, n_vocab: int, kind: int, width: int, *, tied: bool, extra
            (arch + ".attention.head_count_kv", U32, 1), (arch + ".attention.layer_norm_rms_epsilon", F32, 1e-5),
            *vocab, *extra]
     if width > NARROW:
-        kvs += [(arch + ".attention.key_length", U32, NARROW // 2), (arch + ".attention.value_length", U32, NARROW // 2)]
+        kvs += [(f"{arch}.attention.{part}_length", U32, NARROW // 2) for part in ("key", "value")]
     shapes = [("token_embd.weight", width, n_vocab), ("output_norm.weight", width, 0), *layer(arch, width)]
     if not tied:
         shapes += [("output.weight", width, n_vocab)]

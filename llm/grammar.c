@@ -332,6 +332,7 @@ static void make_strings(struct grammar_builder *b)
     grammar_patch(b, loop, body);
     b->string = grammar_chars(b, "\"", body);
     b->character = grammar_character(b, GRAMMAR_END);
+    b->quote = grammar_chars(b, "\"", GRAMMAR_END);
 }
 
 static void make_values(struct grammar_builder *b)
@@ -368,6 +369,7 @@ dbe_err grammar_begin(struct grammar_builder *b, struct dbe_diag *diag)
     make_numbers(b);
     make_strings(b);
     make_values(b);
+    b->g->common = b->g->node_count;
     return DBE_OK;
 }
 
@@ -471,6 +473,27 @@ static bool is_cycle_free(const struct llm_grammar *g, uint8_t *state, uint32_t 
     return true;
 }
 
+static uint32_t behind_jumps(const struct llm_grammar *g, uint32_t node)
+{
+    while (node != GRAMMAR_NONE && g->nodes[node].kind == GRAMMAR_JUMP)
+        node = g->nodes[node].a;
+    return node;
+}
+
+/* Let nothing lead to a jump any more. There is no cycle of them, and none that leads nowhere. */
+static void skip_jumps(struct llm_grammar *g)
+{
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        struct grammar_node *n = &g->nodes[i];
+        n->a = behind_jumps(g, n->a);
+        if (n->kind == GRAMMAR_SPLIT || n->kind == GRAMMAR_CALL || n->kind == GRAMMAR_REPEAT)
+            n->b = behind_jumps(g, n->b);
+    }
+    for (uint32_t t = 0; t < g->table_count; t++)
+        for (size_t c = 0; c < 256; c++)
+            g->tables[t][c] = behind_jumps(g, g->tables[t][c]);
+}
+
 static dbe_err check(struct grammar_builder *b, uint32_t start)
 {
     struct llm_grammar *g = b->g;
@@ -495,6 +518,7 @@ dbe_err grammar_finish(struct grammar_builder *b, uint32_t start, struct llm_gra
     if (err != DBE_OK) {
         llm_grammar_free(b->g);
     } else {
+        skip_jumps(b->g);
         b->g->start = start;
         *ret = b->g;
     }

@@ -41,7 +41,8 @@ dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **re
 /* Takes NULL. */
 void llm_grammar_free(struct llm_grammar *g);
 
-/* The tokens of a vocabulary by their bytes; made once for a model. The vocabulary must outlive it. */
+/* The tokens of a vocabulary by their bytes; made once for a model, with the masks that its sessions share. Threads may
+ * use it at once. The vocabulary must outlive it. */
 dbe_err llm_trie_new(const struct llm_vocab *vocab, struct llm_trie **ret) DBE_MUST_CHECK;
 void llm_trie_free(struct llm_trie *trie); /* takes NULL */
 

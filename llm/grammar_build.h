@@ -40,6 +40,7 @@ struct llm_grammar {
     uint32_t (*tables)[256];
     uint32_t node_count, node_cap, set_count, set_cap, table_count, table_cap;
     uint32_t start;
+    uint32_t common;   /* the first nodes, those of JSON, are the same in every grammar */
     uint32_t need_max; /* of any node */
 };
 
@@ -47,8 +48,8 @@ struct grammar_builder {
     struct llm_grammar *g;
     dbe_err err;
     struct dbe_diag *diag;
-    uint32_t space, string, character, number, integer, value, object,
-        array; /* rules of JSON; character: of a string */
+    /* rules of JSON; character: of a string; quote: its end */
+    uint32_t space, string, character, quote, number, integer, value, object, array;
 };
 
 /* Allocate, with the rules of JSON made. */

@@ -32,9 +32,9 @@ struct grammar_config {
 
 /* Tokens that may follow at a node, whatever is below its rule. */
 struct grammar_cached {
-    uint64_t key;
-    uint32_t *allowed; /* NULL: free */
-    uint32_t *exits;   /* nodes of the trie where the rule may be left */
+    uint64_t key, used; /* used: higher when later */
+    uint32_t *allowed;  /* NULL: free */
+    uint32_t *exits;    /* nodes of the trie where the rule may be left */
     size_t exit_count;
 };
 
@@ -48,7 +48,7 @@ struct llm_grammar_state {
     uint32_t frame_count;
     const struct llm_trie *trie; /* that the cache is of */
     struct grammar_cached cache[GRAMMAR_CACHE_MAX];
-    size_t cache_next;
+    uint64_t cache_clock;
 };
 
 /* Where bytes lead: configurations, the end of the text, the end of an open stack. */

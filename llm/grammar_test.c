@@ -6,6 +6,7 @@
 #include "test_grammar.h"
 
 #include <jansson.h>
+#include <pthread.h>
 
 #include "grammar_state.h"
 
@@ -136,26 +137,114 @@ static void random_answers_are_json(void **state)
     assert_true(whole > 250);
 }
 
-/* What was kept for a node is what is found without it, in whatever order they come. */
+static const char *const strings[] = {"{\"",
+                                      "{\"a\":\"",
+                                      "{\"a\":[[\"",
+                                      "{\"a\":[{\"b",
+                                      "{\"a",
+                                      "{\"b\":\"aaa",
+                                      "{\"b\":\"aaaaaaaaaa",
+                                      "{\"b\":\"",
+                                      "{\"b\":\"a\"",
+                                      "{\"c\":[\"a",
+                                      "{\"c\":[\"a\",\"b\",\"",
+                                      "{\"a\":[[\"x"};
+
+/* Strings of all kinds, so that texts of `strings` come to what grammars share and to what is their own. */
+static struct llm_grammar *string_grammar(void)
+{
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{\"type\":\"string\","
+                                 "\"minLength\":5,\"maxLength\":30},\"c\":{"
+                                 "\"type\":\"array\",\"items\":{\"type\":\"string\",\"maxLength\":20},\"maxItems\":9}},"
+                                 "\"additionalProperties\":true}";
+    struct llm_grammar *g = NULL;
+
+    assert_int_equal(llm_grammar_schema(schema, sizeof schema - 1, &g, NULL), DBE_OK);
+    return g;
+}
+
+static void mask_after(const struct llm_grammar *g, const struct llm_trie *t, const char *text, uint32_t *allowed)
+{
+    struct llm_grammar_state *s;
+
+    assert_int_equal(llm_grammar_state_new(g, &s), DBE_OK);
+    if (llm_grammar_accept(s, text, strlen(text)))
+        assert_int_equal(llm_grammar_mask(s, t, TV_COUNT, allowed), DBE_OK);
+    llm_grammar_state_free(s);
+}
+
+/* What was kept for a node, by whatever session and grammar, is what is found without it, in whatever order. */
 static void kept_masks_are_the_same(void **state)
 {
-    static const char *const texts[] = {"{\"", "{\"a\":\"", "{\"a\":[[\"", "{\"a\":[{\"b", "{\"a", "{\"a\":[[\"x"};
-    struct llm_grammar_state *kept;
-    uint32_t a[TV_MASK_WORDS], b[TV_MASK_WORDS];
+    struct llm_grammar *g[] = {json, string_grammar()};
+    struct llm_grammar_state *kept[2];
 
     (void)state;
-    assert_int_equal(llm_grammar_state_new(json, &kept), DBE_OK);
-    for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++) {
-        struct llm_grammar_state *fresh;
-        assert_int_equal(llm_grammar_state_new(json, &fresh), DBE_OK);
-        assert_true(llm_grammar_accept(fresh, texts[i], strlen(texts[i])));
-        llm_grammar_state_copy(kept, fresh);
-        assert_int_equal(llm_grammar_mask(kept, trie, TV_COUNT, a), DBE_OK);
-        assert_int_equal(llm_grammar_mask(fresh, trie, TV_COUNT, b), DBE_OK);
+    for (size_t k = 0; k < 2; k++)
+        assert_int_equal(llm_grammar_state_new(g[k], &kept[k]), DBE_OK);
+    for (size_t i = 0; i < 2 * BASE_ARRAY_LEN(strings); i++) {
+        const char *text = strings[i / 2];
+        uint32_t a[TV_MASK_WORDS] = {0}, b[TV_MASK_WORDS] = {0}, c[TV_MASK_WORDS] = {0};
+        struct llm_grammar_state *s;
+        struct llm_trie *fresh = NULL;
+        assert_int_equal(llm_trie_new(&vocab, &fresh), DBE_OK);
+        assert_int_equal(llm_grammar_state_new(g[i % 2], &s), DBE_OK);
+        if (llm_grammar_accept(s, text, strlen(text))) {
+            llm_grammar_state_copy(kept[i % 2], s);
+            assert_int_equal(llm_grammar_mask(kept[i % 2], trie, TV_COUNT, a), DBE_OK);
+        }
+        mask_after(g[i % 2], trie, text, b);
+        mask_after(g[i % 2], fresh, text, c);
         assert_memory_equal(a, b, sizeof a);
-        llm_grammar_state_free(fresh);
+        assert_memory_equal(a, c, sizeof a);
+        llm_grammar_state_free(s);
+        llm_trie_free(fresh);
     }
-    llm_grammar_state_free(kept);
+    for (size_t k = 0; k < 2; k++)
+        llm_grammar_state_free(kept[k]);
+    llm_grammar_free(g[1]);
+}
+
+struct reader {
+    const struct llm_grammar *g;
+    const struct llm_trie *trie;
+    uint32_t masks[BASE_ARRAY_LEN(strings)][TV_MASK_WORDS];
+};
+
+static void *read_masks(void *ctx)
+{
+    struct reader *r = ctx;
+
+    for (unsigned round = 0; round < 20; round++)
+        for (size_t i = 0; i < BASE_ARRAY_LEN(strings); i++)
+            mask_after(r->g, r->trie, strings[i], r->masks[i]);
+    return NULL;
+}
+
+static void sessions_share_what_is_kept(void **state)
+{
+    static struct reader readers[4];
+    struct llm_grammar *g = string_grammar();
+    struct llm_trie *fresh = NULL;
+    pthread_t threads[4];
+
+    (void)state;
+    assert_int_equal(llm_trie_new(&vocab, &fresh), DBE_OK);
+    for (size_t i = 0; i < 4; i++) {
+        readers[i] = (struct reader){.g = i % 2 ? g : json, .trie = fresh};
+        assert_int_equal(pthread_create(&threads[i], NULL, read_masks, &readers[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(strings); i++)
+        for (size_t k = 0; k < 2; k++) {
+            uint32_t alone[TV_MASK_WORDS] = {0};
+            mask_after(k ? g : json, trie, strings[i], alone);
+            assert_memory_equal(readers[k].masks[i], alone, sizeof alone);
+            assert_memory_equal(readers[k + 2].masks[i], alone, sizeof alone);
+        }
+    llm_trie_free(fresh);
+    llm_grammar_free(g);
 }
 
 static void refusal_changes_nothing(void **state)
@@ -267,6 +356,7 @@ int main(void)
         cmocka_unit_test(masks_are_exact),
         cmocka_unit_test(random_answers_are_json),
         cmocka_unit_test(kept_masks_are_the_same),
+        cmocka_unit_test(sessions_share_what_is_kept),
         cmocka_unit_test(refusal_changes_nothing),
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(characters_by_range),

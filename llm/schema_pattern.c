@@ -537,7 +537,7 @@ static const struct {
 dbe_err schema_string(struct schema *s, const json_t *schema, uint32_t *ret)
 {
     const json_t *pattern = json_object_get(schema, "pattern"), *format = json_object_get(schema, "format");
-    const uint32_t close = grammar_chars(&s->b, "\"", GRAMMAR_END);
+    const uint32_t close = s->b.quote;
     uint32_t min = 0, max = 0, body = 0;
     size_t i = 0;
 
