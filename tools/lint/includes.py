@@ -12,17 +12,18 @@ import tree
 
 ROOMS = {
     "base": [],
+    "conf": ["base"],
     "schema": [],
     "codec": ["base", "schema"],
     "crypto": ["base"],
     "session": ["codec", "crypto"],
     "transport": ["base"],
     "node": ["session", "transport"],
-    "policy": ["codec", "crypto"],
+    "policy": ["codec", "crypto", "conf"],
     "lib": ["node", "policy"],
     "fabric": ["codec"],
     "payload": ["codec", "crypto"],
-    "runtime": ["node", "policy", "fabric"],
+    "runtime": ["node", "policy", "fabric", "conf"],
     "platform": ["base", "llm"],
     "llm": ["base"],
     "shrink": ["runtime"],
@@ -33,6 +34,7 @@ ROOMS = {
 ERR_AND_LIMITS = {"err.h", "limits.h"}
 PUBLIC = {
     "base": ERR_AND_LIMITS | {"registry.h"},
+    "conf": ERR_AND_LIMITS | {"registry.h"},
     "llm": ERR_AND_LIMITS,
     "platform": ERR_AND_LIMITS,
     "crypto": ERR_AND_LIMITS | {"registry.h", "crypto.h"},
@@ -48,6 +50,7 @@ FOREIGN = {
     re.compile(r"^tss2/"): {"node"},
     re.compile(r"^(oqs/|intel-ipsec-mb\.h$)"): {"crypto"},
     re.compile(r"^jansson\.h$"): {"shim", "cli", "llm"},
+    re.compile(r"^yaml\.h$"): {"conf"},
     re.compile(r"^microhttpd\.h$"): {"shim", "runtime"},
     re.compile(r"^protobuf-c/"): {"schema", "payload"},
 }
