@@ -123,7 +123,7 @@ Q_INLINE void q_block(uint32_t type, const uint8_t *panel, const uint8_t *q, siz
 {
     const size_t halves = type == GGUF_TENSOR_Q6_K ? 2 : 1, groups = PANEL_GROUPS / halves;
     /* with few tokens several accumulators each: a chain of eight products would be waited for */
-    const size_t chains = n == 1 ? 4 : n == 2 ? 2 : 1;
+    const size_t chains = n == 1 ? 4 : n <= 3 ? 2 : 1;
 
     for (size_t h = 0; h < halves; h++) {
         VI acc[Q_TILE];
@@ -170,7 +170,7 @@ Q_INLINE void q_tile(uint32_t type, const uint8_t *panel, size_t columns, const 
         /* at the panel's end what the next one begins with: its scales and first values */
         for (size_t i = 0; n == 1 && type != GGUF_TENSOR_Q8_0 && i < ahead; i += 64)
             __builtin_prefetch(next + i, 0, 0);
-        for (size_t i = 0; n > 1 && n <= 4 && i < ahead; i += 64)
+        for (size_t i = 0; n > 1 && n <= 8 && i < ahead; i += 64)
             __builtin_prefetch(next + i, 0, 3);
         q_block(type, panel, q, b, x, n, next, sum);
         if (n == 1 && type == GGUF_TENSOR_Q8_0)
@@ -187,16 +187,21 @@ Q_INLINE void q_panel(uint32_t type, const uint8_t *w, size_t rows, size_t colum
     const size_t blocks = columns / LLM_Q8_BLOCK;
     float out[Q_TILE * Q_ROWS];
 
+    _Static_assert(Q_TILE == 6 || (Q_TILE > LLM_TILE_ANY && LLM_TILE_ANY == 8), "every tile has its case");
     for (size_t t = 0, n; t < tokens; t += n) {
         n = llm_tile(Q_TILE, tokens - t);
         switch (n) {
-        case Q_TILE: q_tile(type, w, columns, x + t * blocks, Q_TILE, out); break;
+        case 1: q_tile(type, w, columns, x + t * blocks, 1, out); break;
+        case 2: q_tile(type, w, columns, x + t * blocks, 2, out); break;
+        case 3: q_tile(type, w, columns, x + t * blocks, 3, out); break;
+        case 4: q_tile(type, w, columns, x + t * blocks, 4, out); break;
+        case 5: q_tile(type, w, columns, x + t * blocks, 5, out); break;
 #if Q_TILE > 8
+        case 6: q_tile(type, w, columns, x + t * blocks, 6, out); break;
+        case 7: q_tile(type, w, columns, x + t * blocks, 7, out); break;
         case 8: q_tile(type, w, columns, x + t * blocks, 8, out); break;
 #endif
-        case 4: q_tile(type, w, columns, x + t * blocks, 4, out); break;
-        case 2: q_tile(type, w, columns, x + t * blocks, 2, out); break;
-        default: q_tile(type, w, columns, x + t * blocks, 1, out); break;
+        default: q_tile(type, w, columns, x + t * blocks, Q_TILE, out); break;
         }
         for (size_t i = 0; i < n; i++)
             memcpy(y + (t + i) * y_stride, out + i * Q_ROWS, rows * sizeof(float));

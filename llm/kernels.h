@@ -28,16 +28,13 @@ struct llm_q8 {
     float sum;              /* d * sum(q) */
 };
 
-/* Tokens are cut into tiles of `tile`, and what is left into the largest powers of two; tokens of a product are those
- * of a quantisation, or begin and end at multiples of `tile` in it. */
+enum { LLM_TILE_ANY = 8 };
+
+/* Tokens are cut into tiles of `tile`, and what is left is one tile, or two halves above LLM_TILE_ANY tokens; tokens of
+ * a product are those of a quantisation, or begin and end at multiples of `tile` in it. */
 static inline size_t llm_tile(size_t tile, size_t left)
 {
-    size_t n = tile;
-
-    if (left < tile)
-        for (n = 1; n * 2 <= left;)
-            n *= 2;
-    return n;
+    return left >= tile ? tile : left <= LLM_TILE_ANY ? left : (left + 1) / 2;
 }
 
 /* y[t * y_stride + row] for all rows of `panels` consecutive panels (rows_left bounds the last) and `tokens` tokens. */

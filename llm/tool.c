@@ -19,7 +19,8 @@ static const char usage[] =
     "  embed      -p TEXT [--special] [--json]   a vector of length 1\n"
     "  tokenize   TEXT [--special] [--json]\n"
     "  perplexity FILE [--ctx TOKENS] [--json]\n"
-    "  bench      [-p PROMPT_TOKENS] [-n TOKENS] [--sessions N] [--lookup TOKENS] [--json]\n"
+    "  bench      [-p PROMPT_TOKENS | --tokens 1,2,3] [-n TOKENS] [--sessions N] [--lookup TOKENS]\n"
+    "             [--draft MODEL [--draft-tokens N]] [--json]\n"
     "  quantize   IN.gguf OUT.gguf [--min-retention 0.95] [--text FILE] [--json]   exit 3: too little kept\n"
     "common: -t THREADS, --kernel NAME, --kv-type f16|int8, --kv-mib MIB\n";
 
@@ -55,6 +56,13 @@ struct llm_model *tool_load(const struct tool_args *args)
         return NULL;
     }
     return m;
+}
+
+dbe_err tool_load_draft(const struct tool_args *args, struct llm_model **ret, struct dbe_diag *diag)
+{
+    const struct llm_model_params params = {.threads = args->threads, .kernel = args->kernel};
+
+    return llm_model_load(args->draft, &params, ret, diag);
 }
 
 int tool_print(struct base_buf *out)

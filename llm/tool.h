@@ -32,6 +32,10 @@ int tool_usage(void);
 int tool_fail(dbe_err err, const struct dbe_diag *diag);
 /* Loads args->model; NULL after printing why not. */
 struct llm_model *tool_load(const struct tool_args *args);
+/* tool_show.c: "1,2,3". E_ARGUMENT: not such a list, or empty; E_NOMEM. */
+dbe_err tool_parse_tokens(const char *text, struct llm_tokens *out) DBE_MUST_CHECK;
+/* Loads args->draft, which must be given. */
+dbe_err tool_load_draft(const struct tool_args *args, struct llm_model **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Prints the buffer and a newline, and frees it. Exit status. */
 int tool_print(struct base_buf *out);
 

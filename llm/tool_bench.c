@@ -18,8 +18,12 @@
 enum { PROMPT_DEFAULT = 512, ANSWER_DEFAULT = 128, READ_CHUNK = 4 << 20, BANDWIDTH_MS = 1000, JSON_MAX = 1 << 16 };
 
 struct bench {
+    struct llm_model *m, *draft; /* draft: NULL without */
+    struct llm_tokens given;     /* the prompt, where it is not made up */
     uint32_t prompt, answer, sessions;
-    uint64_t decoded, passes; /* tokens of all sessions after each one's first; passes for them */
+    uint64_t decoded, passes;   /* tokens of all sessions after each one's first; passes for them */
+    uint64_t drafted, accepted; /* guesses among the rows of these passes, and the right ones of them */
+    uint64_t text;              /* hash over the answers */
     double file_s, load_s, prefill_s, decode_s, read_bytes_per_s;
     uint64_t file_bytes, rss_bytes, peak_bytes;
 };
@@ -76,20 +80,37 @@ static uint64_t answered(struct llm_session *const *sessions, size_t count)
     return sum;
 }
 
-/* One pass for all that are not done; those are taken out of the front of the list. */
-static dbe_err step(struct llm_model *m, struct llm_session **live, size_t *count)
+/* Sessions of a bench that are not done yet. */
+struct live {
+    struct llm_session *sessions[LLM_SESSIONS_MAX];
+    uint64_t *texts[LLM_SESSIONS_MAX]; /* hash of each one's answer so far */
+    size_t count;
+};
+
+/* FNV-1a over the tokens of an answer. */
+static void add_text(const struct llm_piece *piece, uint64_t *text)
+{
+    for (size_t i = 0; i < piece->prob_count; i++)
+        *text = (*text ^ (uint32_t)piece->probs[i].id) * UINT64_C(0x100000001b3);
+}
+
+/* One pass for all that are not done. */
+static dbe_err step(struct llm_model *m, struct live *live)
 {
     struct llm_piece pieces[LLM_SESSIONS_MAX];
     dbe_err errs[LLM_SESSIONS_MAX];
     size_t left = 0;
 
-    DBE_TRY(llm_batch_step(m, live, *count, pieces, errs));
-    for (size_t i = 0; i < *count; i++) {
+    DBE_TRY(llm_batch_step(m, live->sessions, live->count, pieces, errs));
+    for (size_t i = 0; i < live->count; i++) {
         DBE_TRY(errs[i]);
-        if (!pieces[i].done)
-            live[left++] = live[i];
+        add_text(&pieces[i], live->texts[i]);
+        if (pieces[i].done)
+            continue;
+        live->sessions[left] = live->sessions[i];
+        live->texts[left++] = live->texts[i];
     }
-    *count = left;
+    live->count = left;
     return DBE_OK;
 }
 
@@ -101,51 +122,84 @@ static bool all_began(struct llm_session *const *sessions, size_t count)
     return true;
 }
 
-static dbe_err run_sessions(struct llm_model *m, struct llm_session *const *sessions, struct bench *b)
+/* Each session has a row in every pass, and gets a token for it; what more there is was guessed. */
+static dbe_err decode(struct bench *b, struct llm_session *const *sessions, struct live *live)
 {
-    struct llm_session *live[LLM_SESSIONS_MAX];
-    struct llm_model_stats before, after;
-    size_t count = b->sessions;
-    const uint64_t start = base_mono_ns();
-
-    memcpy(live, sessions, count * sizeof *live);
-    while (count > 0 && !all_began(sessions, b->sessions))
-        DBE_TRY(step(m, live, &count));
-    b->prefill_s = seconds_since(start);
     const uint64_t began = base_mono_ns(), tokens = answered(sessions, b->sessions);
-    llm_model_stats(m, &before);
-    while (count > 0)
-        DBE_TRY(step(m, live, &count));
+    struct llm_model_stats before, after;
+    uint64_t turns = 0;
+
+    llm_model_stats(b->m, &before);
+    while (live->count > 0) {
+        turns += live->count;
+        DBE_TRY(step(b->m, live));
+    }
     b->decode_s = seconds_since(began);
-    llm_model_stats(m, &after);
+    llm_model_stats(b->m, &after);
     b->decoded = answered(sessions, b->sessions) - tokens;
     b->passes = after.passes - before.passes;
+    b->drafted = after.decode_rows - before.decode_rows - turns;
+    b->accepted = b->decoded - turns;
     return DBE_OK;
 }
 
-/* Greedy sessions that differ in their prompts; `sampling` brings look-up only, so that runs are alike. */
-static dbe_err generate(struct llm_model *m, const struct llm_session_params *sampling, struct bench *b,
-                        struct dbe_diag *diag)
+static dbe_err run_sessions(struct bench *b, struct llm_session *const *sessions)
 {
-    const struct llm_session_params params = {
-        .max_tokens = b->answer + 1, .ignore_eos = true, .lookup_tokens = sampling->lookup_tokens};
+    uint64_t texts[LLM_SESSIONS_MAX];
+    struct live live = {.count = b->sessions};
+    const uint64_t start = base_mono_ns();
+
+    for (size_t i = 0; i < live.count; i++) {
+        live.sessions[i] = sessions[i];
+        live.texts[i] = &texts[i];
+        texts[i] = UINT64_C(0xcbf29ce484222325);
+    }
+    while (live.count > 0 && !all_began(sessions, b->sessions))
+        DBE_TRY(step(b->m, &live));
+    b->prefill_s = seconds_since(start);
+    DBE_TRY(decode(b, sessions, &live));
+    for (size_t i = 0; i < b->sessions; i++)
+        b->text = b->text * 31 + texts[i];
+    return DBE_OK;
+}
+
+/* The prompt of session k: the given one, or one that differs from all others. */
+static void make_prompt(const struct bench *b, uint32_t k, int32_t *ids)
+{
+    for (uint32_t i = 0; i < b->prompt; i++)
+        ids[i] =
+            b->given.count > 0 ? b->given.ids[i] : (int32_t)((i * 7919u + k * 104729u) % llm_model_info(b->m)->n_vocab);
+}
+
+/* Greedy sessions; `sampling` brings what speculation is asked for, so that runs are alike. */
+static dbe_err generate(const struct llm_session_params *sampling, struct bench *b, struct dbe_diag *diag)
+{
+    const struct llm_session_params params = {.max_tokens = b->answer + 1,
+                                              .ignore_eos = true,
+                                              .lookup_tokens = sampling->lookup_tokens,
+                                              .draft = b->draft,
+                                              .draft_tokens = sampling->draft_tokens};
     BASE_AUTO_FREE int32_t *ids = base_alloc(b->prompt, sizeof *ids);
     struct llm_session *sessions[LLM_SESSIONS_MAX] = {0};
     dbe_err err = ids ? DBE_OK : DBE_E_NOMEM;
 
     for (uint32_t k = 0; err == DBE_OK && k < b->sessions; k++) {
-        for (uint32_t i = 0; i < b->prompt; i++)
-            ids[i] = (int32_t)((i * 7919u + k * 104729u) % llm_model_info(m)->n_vocab);
-        err = llm_session_new(m, ids, b->prompt, &params, &sessions[k], diag);
+        make_prompt(b, k, ids);
+        err = llm_session_new(b->m, ids, b->prompt, &params, &sessions[k], diag);
     }
     if (err == DBE_OK)
-        err = run_sessions(m, sessions, b);
+        err = run_sessions(b, sessions);
     for (size_t k = 0; k < b->sessions; k++)
         llm_session_free(sessions[k]);
     return err;
 }
 
 /* ---- the result -------------------------------------------------------------------------------------------------- */
+
+static double acceptance(const struct bench *b)
+{
+    return b->drafted > 0 ? (double)b->accepted / (double)b->drafted : 0;
+}
 
 static int print_json(const struct llm_model_info *i, const struct bench *b, double decode, double moved)
 {
@@ -158,6 +212,10 @@ static int print_json(const struct llm_model_info *i, const struct bench *b, dou
                  ",\"quantisation\":\"%s\",\"kernel\":\"%s\",\"threads\":%u,\"prompt\":%u,\"answer\":%u"
                  ",\"sessions\":%u",
                  i->quantisation, i->kernel, i->threads, b->prompt, b->answer, b->sessions);
+    base_buf_fmt(&out,
+                 ",\"passes\":%" PRIu64 ",\"drafted\":%" PRIu64 ",\"accepted\":%" PRIu64
+                 ",\"acceptance\":%.4f,\"answer_hash\":\"%016" PRIx64 "\"",
+                 b->passes, b->drafted, b->accepted, acceptance(b), b->text);
     base_buf_fmt(
         &out,
         ",\"tokens_per_pass\":%.3f,\"prefill_tokens_per_s\":%.2f,\"first_token_s\":%.6f,\"decode_tokens_per_s\":%.2f"
@@ -191,9 +249,42 @@ static int print(const struct tool_args *a, const struct llm_model_info *i, cons
            b->prompt, b->prefill_s);
     printf("decode   %10.2f tokens/s over %u, %.2f a pass, %.2f GB/s of weights\n", decode, b->answer,
            b->passes > 0 ? (double)b->decoded / (double)b->passes : 0.0, moved / 1e9);
+    if (b->drafted > 0)
+        printf("guessed  %10" PRIu64 " tokens, of which %.1f %% were right\n", b->drafted, 100 * acceptance(b));
     printf("reading  %10.2f GB/s, of which decode uses %.1f %%\n", b->read_bytes_per_s / 1e9,
            b->read_bytes_per_s > 0 ? 100 * moved / b->read_bytes_per_s : 0.0);
     return 0;
+}
+
+static dbe_err measure(const struct tool_args *a, struct bench *b, struct dbe_diag *diag)
+{
+    const unsigned threads = llm_model_info(b->m)->threads;
+
+    if (a->draft)
+        DBE_TRY(tool_load_draft(a, &b->draft, diag));
+    b->read_bytes_per_s = llm_read_bandwidth(threads, BANDWIDTH_MS);
+    DBE_TRY(generate(&a->sampling, b, diag));
+    const double after = llm_read_bandwidth(threads, BANDWIDTH_MS);
+    b->read_bytes_per_s = BASE_MAX(b->read_bytes_per_s, after);
+    return DBE_OK;
+}
+
+static int load_and_measure(const struct tool_args *a, struct bench *b)
+{
+    struct dbe_diag diag = {0};
+    dbe_err err = read_file(a->model, b, &diag);
+
+    if (err != DBE_OK)
+        return tool_fail(err, &diag);
+    const uint64_t start = base_mono_ns();
+    b->m = tool_load(a);
+    b->load_s = seconds_since(start);
+    if (!b->m)
+        return 1;
+    b->rss_bytes = status_bytes("VmRSS:");
+    b->peak_bytes = status_bytes("VmHWM:");
+    err = measure(a, b, &diag);
+    return err == DBE_OK ? print(a, llm_model_info(b->m), b) : tool_fail(err, &diag);
 }
 
 int tool_bench(const struct tool_args *a)
@@ -201,29 +292,14 @@ int tool_bench(const struct tool_args *a)
     struct bench b = {.prompt = a->prompt_tokens ? a->prompt_tokens : PROMPT_DEFAULT,
                       .answer = a->n ? a->n : ANSWER_DEFAULT,
                       .sessions = a->sessions ? a->sessions : 1};
-    struct dbe_diag diag = {0};
-    struct llm_model *m;
-    int status;
 
-    if (!a->model)
+    if (!a->model || (a->tokens && tool_parse_tokens(a->tokens, &b.given) != DBE_OK))
         return tool_usage();
-    dbe_err err = read_file(a->model, &b, &diag);
-    if (err != DBE_OK)
-        return tool_fail(err, &diag);
-    const uint64_t start = base_mono_ns();
-    m = tool_load(a);
-    b.load_s = seconds_since(start);
-    if (!m)
-        return 1;
-    b.rss_bytes = status_bytes("VmRSS:");
-    b.peak_bytes = status_bytes("VmHWM:");
-    b.read_bytes_per_s = llm_read_bandwidth(llm_model_info(m)->threads, BANDWIDTH_MS);
-    err = generate(m, &a->sampling, &b, &diag);
-    if (err == DBE_OK) {
-        const double after = llm_read_bandwidth(llm_model_info(m)->threads, BANDWIDTH_MS);
-        b.read_bytes_per_s = BASE_MAX(b.read_bytes_per_s, after);
-    }
-    status = err == DBE_OK ? print(a, llm_model_info(m), &b) : tool_fail(err, &diag);
-    llm_model_free(m);
+    if (a->tokens)
+        b.prompt = (uint32_t)b.given.count;
+    const int status = load_and_measure(a, &b);
+    llm_model_free(b.m);
+    llm_model_free(b.draft);
+    llm_tokens_free(&b.given);
     return status;
 }

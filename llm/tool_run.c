@@ -59,13 +59,6 @@ static dbe_err make_grammar(struct run *run, struct dbe_diag *diag)
     return err;
 }
 
-static dbe_err load_draft(struct run *run, struct dbe_diag *diag)
-{
-    const struct llm_model_params params = {.threads = run->a->threads, .kernel = run->a->kernel};
-
-    return llm_model_load(run->a->draft, &params, &run->draft, diag);
-}
-
 static dbe_err start(struct run *run, const struct llm_tokens *prompt, struct dbe_diag *diag)
 {
     const uint32_t n_ctx = llm_model_info(run->m)->n_ctx;
@@ -250,7 +243,7 @@ int tool_run(const struct tool_args *a)
     run.answers = base_alloc(run.count, sizeof *run.answers);
     dbe_err err = run.answers ? make_grammar(&run, &diag) : DBE_E_NOMEM;
     if (err == DBE_OK && a->draft)
-        err = load_draft(&run, &diag);
+        err = tool_load_draft(a, &run.draft, &diag);
     if (err == DBE_OK)
         err = make_prompt(a, run.m, &prompt, &diag);
     if (err == DBE_OK)

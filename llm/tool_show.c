@@ -102,7 +102,7 @@ int tool_info(const struct tool_args *a)
 
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
 
-static dbe_err parse_tokens(const char *text, struct llm_tokens *out)
+dbe_err tool_parse_tokens(const char *text, struct llm_tokens *out)
 {
     BASE_AUTO_FREE int32_t *ids = base_alloc(TOKENS_MAX, sizeof *ids);
 
@@ -161,7 +161,7 @@ int tool_logits(const struct tool_args *a)
     struct dbe_diag diag = {0};
     struct llm_tokens tokens = {0};
     struct llm_model *m;
-    dbe_err err = a->tokens ? parse_tokens(a->tokens, &tokens) : DBE_E_ARGUMENT;
+    dbe_err err = a->tokens ? tool_parse_tokens(a->tokens, &tokens) : DBE_E_ARGUMENT;
 
     if (err != DBE_OK) {
         llm_tokens_free(&tokens);

@@ -4,7 +4,8 @@
 
 In:   --tool dsmil-llm; --peer DIR with llama-bench (and llama-server) of a llama.cpp built here, or LLAMA_CPP=DIR;
       --model FILE, or --shape and --type of a random one; --threads N, --prompt N, --answer N, --slices N;
-      --sessions N: also N chats at once, against llama-server with as many slots; --json FILE
+      --sessions N: also N chats at once, against llama-server with as many slots; --json FILE;
+      --speculate: also guesses on text that repeats itself (speculate.py), by a draft model of --draft-shape
 Out:  a table: prefill, decode, the memory's read bandwidth, load time, resident memory; medians and ratios
 Does: takes turns slice by slice, so that a machine that speeds up or slows down does so for both
 Not:  without a peer it measures the engine against the memory's bandwidth alone.
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import speculate
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -107,7 +110,7 @@ def show(name, mine, theirs, target, unit="tokens/s"):
 
 
 def measure(args, model):
-    slices = {"ours": [], "peer": [], "ours_sessions": [], "peer_sessions": []}
+    slices = {"ours": [], "peer": [], "ours_sessions": [], "peer_sessions": [], "speculation": [], "peer_repeats": []}
     for _ in range(args.slices):
         slices["ours"].append(ours(args, model))
         if args.peer:
@@ -116,6 +119,10 @@ def measure(args, model):
             slices["ours_sessions"].append(our_sessions(args, model))
             if args.peer:
                 slices["peer_sessions"].append(peer_sessions(args, model))
+        if args.speculate:
+            slices["speculation"].append(speculate.measure(run_json, args, args.repeating))
+            if args.peer:
+                slices["peer_repeats"].append(peers(args, args.repeating[0])["decode_tokens_per_s"])
     return slices
 
 
@@ -134,6 +141,8 @@ def report(args, slices):
     show("share of it (aim 0.88)", [s["decode_gb_per_s"] / s["read_gb_per_s"] for s in mine], [], None, "")
     if slices["ours_sessions"]:
         show(f"{args.sessions} chats at once", slices["ours_sessions"], slices["peer_sessions"], 1.5)
+    if slices["speculation"]:
+        speculate.report(slices["speculation"], slices["peer_repeats"])
 
 
 def main():
@@ -149,6 +158,8 @@ def main():
     parser.add_argument("--slices", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=0)
     parser.add_argument("--session-prompt", type=int, default=64)
+    parser.add_argument("--speculate", action="store_true")
+    parser.add_argument("--draft-shape", default="15m")
     parser.add_argument("--json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -157,6 +168,8 @@ def main():
             model = os.path.join(folder, "model.gguf")
             subprocess.run([sys.executable, os.path.join(HERE, "random_model.py"), model, "--shape", args.shape,
                             "--type", args.type], check=True)
+        if args.speculate:
+            args.repeating = speculate.make_models(folder, args.shape, args.type, args.draft_shape)
         slices = measure(args, model)
     report(args, slices)
     if args.json:
