@@ -37,6 +37,8 @@ static const struct svc_param common[] = {
      "where READY and a line feed are written once ready; 0: nowhere"},
     {"log-level", "LEVEL", SVC_PARAM_TEXT, 0, 0, 0, "info", offsetof(struct svc_config, log_level),
      sizeof((struct svc_config *)0)->log_level, "least level that is written: debug, info, warn or error"},
+    {"sandbox", "on|off", SVC_PARAM_TEXT, 0, 0, 0, "on", offsetof(struct svc_config, sandbox_text),
+     sizeof((struct svc_config *)0)->sandbox_text, "allow this process the system calls of a service alone (seccomp)"},
     {.kind = SVC_PARAM_END},
 };
 
@@ -323,6 +325,15 @@ static dbe_err resolve_level(const struct parse *p)
                     p->cfg->log_level);
 }
 
+static dbe_err resolve_sandbox(const struct parse *p)
+{
+    p->cfg->sandbox = strcmp(p->cfg->sandbox_text, "on") == 0;
+    if (!p->cfg->sandbox && strcmp(p->cfg->sandbox_text, "off") != 0)
+        return dbe_fail(p->diag, DBE_E_CONFIG, "sandbox", 0, "sandbox must be on or off, not \"%s\"",
+                        p->cfg->sandbox_text);
+    return DBE_OK;
+}
+
 /* keys/ in DSMIL_STATE, else in the user's XDG state directory. */
 static dbe_err resolve_keys(const struct parse *p)
 {
@@ -349,6 +360,7 @@ static dbe_err resolve(const struct parse *p)
     const struct dbe_role_row *role = dbe_reg_role(p->dev->role);
 
     DBE_TRY(resolve_level(p));
+    DBE_TRY(resolve_sandbox(p));
     DBE_TRY(resolve_keys(p));
     if (p->cfg->name[0] == '\0')
         snprintf(p->cfg->name, sizeof p->cfg->name, "%s-%u", role != NULL ? role->path : "node", p->dev->device_id);

@@ -5,7 +5,9 @@
  * Out:  0 ended as asked, 1 failed at run time, 2 usage or configuration, 3 keys
  * Not:  nothing of the device's work. What goes wrong before the log exists is one line of text on standard error.
  */
+#include "runtime/crash.h"
 #include "runtime/priv.h"
+#include "runtime/sandbox.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -19,8 +21,8 @@
 #define DSMIL_VERSION "0.1.0"
 #endif
 
-/* Leak checking reads this very process as a debugger would. */
-#if defined(__SANITIZE_ADDRESS__)
+/* Leak checking reads this very process as a debugger would, and sanitizers make system calls of their own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define UNDER_SANITIZER 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -112,6 +114,20 @@ static dbe_err take_signals(struct process *p)
     return base_loop_signal(p->loop, SIGUSR1, on_dump_signal, p);
 }
 
+/* The service stands; from here on it makes the system calls of a service and no others. Sanitizers make their own. */
+static dbe_err narrow(const struct svc_config *cfg, struct svc *svc, struct dbe_diag *diag)
+{
+    if (!cfg->sandbox || UNDER_SANITIZER)
+        return DBE_OK;
+    dbe_err err = svc_sandbox_enter(diag);
+    if (err == DBE_OK)
+        svc_log(svc, SVC_DEBUG, NULL, "sandboxed");
+    if (err != DBE_E_UNSUPPORTED)
+        return err;
+    svc_log(svc, SVC_WARN, NULL, "%s; going on without", diag->text);
+    return DBE_OK;
+}
+
 static int serve(const struct svc_device *dev, const struct svc_config *cfg, void *state)
 {
     struct process p = {0};
@@ -133,7 +149,8 @@ static int serve(const struct svc_device *dev, const struct svc_config *cfg, voi
         return complain(dev, err, &diag, (int)code);
     }
     p.svc = svc;
-    if (!p.stop_early)
+    err = narrow(cfg, svc, &diag);
+    if (err == DBE_OK && !p.stop_early)
         err = base_loop_run(p.loop);
     svc_close(svc);
     base_loop_free(p.loop);
@@ -159,6 +176,11 @@ int svc_main(int argc, char *argv[], const struct svc_device *dev)
         if (cfg.version)
             printf("dsmil-%s %s\n", dev->name, DSMIL_VERSION);
         return cfg.version ? SVC_EXIT_OK : SVC_EXIT_FAILED;
+    }
+    if (!UNDER_SANITIZER) { /* which have their own, better report */
+        char service[64];
+        snprintf(service, sizeof service, "dsmil-%s", dev->name);
+        svc_crash_install(service, cfg.log_fd);
     }
     return serve(dev, &cfg, state);
 }

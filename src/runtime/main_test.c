@@ -192,6 +192,10 @@ static void test_hardening(void **state)
     assert_string_equal(value, "1\n");
     status_line(p.pid, "Umask:\t", value, sizeof value);
     assert_string_equal(value, "0077\n");
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    status_line(p.pid, "Seccomp:\t", value, sizeof value);
+    assert_string_equal(value, "2\n"); /* by a filter */
+#endif
     kill(p.pid, SIGTERM);
     assert_int_equal(finish(&p, said, sizeof said), 0);
 }

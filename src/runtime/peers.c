@@ -6,6 +6,7 @@
  * Out:  the device's link_up and link_down, requests of a lost channel ended, counters and log lines
  * Not:  no messages (req.c).
  */
+#include "runtime/crash.h"
 #include "runtime/priv.h"
 
 #include <stdio.h>

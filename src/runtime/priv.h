@@ -49,7 +49,8 @@ struct svc_config {
     uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
     char     links[SVC_LINKS_MAX][SVC_ADDRESS_MAX]; /* in the order of dev->neighbours; "": not configured */
     enum svc_level level;
-    bool     parent_death, help, version;
+    char     sandbox_text[8];
+    bool     parent_death, help, version, sandbox;
     int64_t  parent_pid; /* 0: whoever started us */
     int      log_fd;
 };

@@ -9,6 +9,7 @@
  * A request ends once: finished (last answer, refusal) or gone (cancelled, late, channel down). Reading order:
  * svc_on_message, handle, the ends of a request. What devices call stands in answer.c.
  */
+#include "runtime/crash.h"
 #include "runtime/priv.h"
 
 #include <string.h>
@@ -100,6 +101,7 @@ void svc_req_end(struct svc_req *req, dbe_err code, const char *reason)
 {
     struct svc *svc = req->svc;
 
+    svc_crash_note("a request ended; number: its error", req->id, (uint64_t)code);
     count_end(svc, req, code);
     log_end(svc, req, code, reason);
     *req->prev = req->next;
@@ -331,6 +333,7 @@ static void handle(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg 
         return;
     }
     req_link(svc, req);
+    svc_crash_note("a request began; number: its type", req->id, msg->type);
     svc->handling = req; /* svc_req_end clears it: then the handler has finished the request itself */
     err = handler(svc, svc->state, req, msg);
     if (err != DBE_OK && svc->handling == req)
