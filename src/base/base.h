@@ -159,6 +159,11 @@ bool base_utf8_valid(const void *text, size_t len);
 void base_hex(const void *data, size_t len, char *out);
 /* Parse exactly `len` bytes of hex. */
 dbe_err base_unhex(const char *hex, void *out, size_t len) DBE_MUST_CHECK;
+/* Append `len` bytes as base64 (RFC 4648, section 4), padded, without line feeds. */
+void base_base64(struct base_buf *b, const void *data, size_t len);
+/* Read base64 in exactly that spelling. E_MALFORMED; E_TOO_LARGE: more than `cap` bytes. `out` may be written on
+ * error. */
+dbe_err base_unbase64(const char *text, size_t len, uint8_t *out, size_t cap, size_t *ret_len) DBE_MUST_CHECK;
 /* Version 4 UUID (RFC 9562) from base_random; text form takes 37 bytes. */
 dbe_err base_uuid(uint8_t out[16]) DBE_MUST_CHECK;
 void    base_uuid_text(const uint8_t uuid[16], char out[37]);

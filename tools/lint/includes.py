@@ -20,16 +20,17 @@ ROOMS = {
     "transport": ["base"],
     "node": ["session", "transport"],
     "policy": ["codec", "crypto", "conf"],
+    "audit": ["crypto", "schema"],
     "lib": ["node", "policy"],
     "fabric": ["codec"],
     "payload": ["codec", "crypto"],
-    "runtime": ["node", "policy", "fabric", "conf"],
+    "runtime": ["node", "policy", "fabric", "conf", "audit"],
     "platform": ["base", "llm"],
     "llm": ["base"],
     "shrink": ["runtime"],
     "devices": ["runtime", "llm", "platform"],
     "shim": ["node", "runtime"],
-    "cli": ["node", "runtime", "payload", "llm"],
+    "cli": ["node", "runtime", "payload", "llm", "audit"],
 }
 ERR_AND_LIMITS = {"err.h", "limits.h"}
 PUBLIC = {
@@ -39,6 +40,7 @@ PUBLIC = {
     "platform": ERR_AND_LIMITS,
     "crypto": ERR_AND_LIMITS | {"registry.h", "crypto.h"},
     "transport": ERR_AND_LIMITS | {"registry.h"},
+    "audit": ERR_AND_LIMITS | {"registry.h"},
     "codec": ERR_AND_LIMITS | {"registry.h", "msg.h"},
     "fabric": ERR_AND_LIMITS | {"registry.h", "msg.h"},
     "payload": ERR_AND_LIMITS | {"registry.h", "msg.h", "payload.h"},

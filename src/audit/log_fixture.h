@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * log_fixture.h - for tests: a log in a folder of its own, records to put into it, files to damage.
+ */
+#ifndef AUDIT_LOG_FIXTURE_H
+#define AUDIT_LOG_FIXTURE_H
+
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "audit/verify.h"
+
+#define FX_SENDER "spiffe://m/l7/router/43"
+#define FX_ORIGIN "m/audit/14"
+#define FX_FIRST "00000000000000000000.log"
+
+static char fx_dir[64];
+static struct crypto_key *fx_key;
+static uint8_t fx_pk[CRYPTO_MLDSA87_PK_BYTES];
+static const uint8_t fx_run[AUDIT_RUN_BYTES] = {1, 2, 3};
+
+static inline void fx_empty(const char *dir)
+{
+    struct dirent *e;
+    char path[512];
+    DIR *d = opendir(dir);
+
+    assert_non_null(d);
+    while ((e = readdir(d)) != NULL) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (e->d_name[0] != '.' && unlink(path) != 0)
+            fail();
+    }
+    closedir(d);
+}
+
+static inline int fx_setup(void **state)
+{
+    (void)state;
+    snprintf(fx_dir, sizeof fx_dir, "/tmp/dsmil-audit-XXXXXX");
+    return crypto_init(NULL) == DBE_OK && crypto_key_generate(&fx_key) == DBE_OK &&
+                   crypto_key_public(fx_key, fx_pk) == DBE_OK && mkdtemp(fx_dir) != NULL
+               ? 0
+               : -1;
+}
+
+static inline int fx_teardown(void **state)
+{
+    (void)state;
+    fx_empty(fx_dir);
+    crypto_key_free(fx_key);
+    return rmdir(fx_dir);
+}
+
+static inline int fx_fresh(void **state)
+{
+    (void)state;
+    audit_sys_fail_at(0, 0);
+    fx_empty(fx_dir);
+    return 0;
+}
+
+static inline struct audit_log *fx_open(uint64_t segment_max, struct audit_recovery *found)
+{
+    struct audit_log_config c = {.dir = fx_dir, .origin = FX_ORIGIN, .segment_max_bytes = segment_max};
+    struct audit_recovery none;
+    struct dbe_diag diag = {0};
+    struct audit_log *log = NULL;
+    dbe_err err = audit_log_open(&c, &log, found != NULL ? found : &none, &diag);
+
+    if (err != DBE_OK)
+        print_message("open: %s\n", diag.text);
+    assert_int_equal(err, DBE_OK);
+    return log;
+}
+
+static inline dbe_err fx_add(struct audit_log *log, uint64_t seq)
+{
+    char words[32];
+    uint64_t missing;
+    struct audit_record r = {.kind = AUDIT_DECISION, .seq = seq, .time_ms = UINT64_C(1800000000000) + seq};
+
+    snprintf(words, sizeof words, "record %llu", (unsigned long long)seq);
+    r.detail = (struct audit_text){words, strlen(words)};
+    return audit_log_add(log, FX_SENDER, fx_run, &r, UINT64_C(1800000001000) + seq, &missing);
+}
+
+static inline void fx_fill(struct audit_log *log, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++)
+        assert_int_equal(fx_add(log, i), DBE_OK);
+    assert_int_equal(audit_log_commit(log, NULL), DBE_OK);
+}
+
+static inline dbe_err fx_sign(void *ctx, const void *msg, size_t len, uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
+{
+    return crypto_sign(ctx, AUDIT_CHECKPOINT_CTX, msg, len, sig);
+}
+
+static inline dbe_err fx_checkpoint(struct audit_log *log, struct crypto_key *key)
+{
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], id[AUDIT_KEY_ID_BYTES];
+
+    assert_int_equal(crypto_key_public(key, pk), DBE_OK);
+    assert_int_equal(audit_key_id(FX_ORIGIN, pk, id), DBE_OK);
+    return audit_log_checkpoint(log, id, fx_sign, key, 1800000002000, NULL);
+}
+
+static inline dbe_err fx_find_key(void *ctx, const char *origin, const uint8_t id[AUDIT_KEY_ID_BYTES], uint64_t time_ms,
+                                  uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
+{
+    uint8_t want[AUDIT_KEY_ID_BYTES];
+
+    (void)ctx, (void)time_ms;
+    assert_int_equal(audit_key_id(origin, fx_pk, want), DBE_OK);
+    if (memcmp(id, want, sizeof want) != 0)
+        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "no certificate of this mesh has the key");
+    memcpy(pk, fx_pk, sizeof fx_pk);
+    return DBE_OK;
+}
+
+static inline void fx_path(char out[256], const char *name)
+{
+    snprintf(out, 256, "%.60s/%.150s", fx_dir, name);
+}
+
+static inline void fx_read(const char *name, struct base_buf *out)
+{
+    char path[256];
+
+    fx_path(path, name);
+    *out = (struct base_buf){0};
+    assert_int_equal(base_file_read(path, 1 << 26, out, NULL), DBE_OK);
+}
+
+static inline void fx_write(const char *name, const void *data, size_t len)
+{
+    char path[256];
+
+    fx_path(path, name);
+    assert_int_equal(base_file_write(path, data, len, 0600, NULL), DBE_OK);
+}
+
+/* Where line `n` of `text` begins. */
+static inline char *fx_line(struct base_buf *text, size_t n)
+{
+    char *at = (char *)text->data;
+
+    for (; n > 0; n--)
+        at = (char *)memchr(at, '\n', (size_t)((char *)text->data + text->len - at)) + 1;
+    return at;
+}
+
+#endif
