@@ -146,7 +146,7 @@ dbe_err llm_batch_masks(struct llm_model *m)
 
 struct llm_loan llm_batch_lend(const struct llm_batch *b)
 {
-    return (struct llm_loan){b->logits, &b->scratch[0]};
+    return (struct llm_loan){b->logits, b->scratch};
 }
 
 /* ---- cancellation ------------------------------------------------------------------------------------------------ */
@@ -207,25 +207,33 @@ static float *take_logits(struct llm_model *m)
     return m->batch->logits + m->batch->logits_used++ * m->shape.n_vocab;
 }
 
+/* What a session asks of guesses; false: nothing. `share`: rows that it may have for them. */
+static bool asks_for(struct llm_session *s, uint32_t share, struct llm_ask *out)
+{
+    s->spec.count = 0;
+    if (s->done || atomic_load(&s->cancel) || llm_spec_most(&s->spec) == 0)
+        return false;
+    *out = (struct llm_ask){&s->spec, s->tokens, s->prompt_count + s->answered, 0, &s->sampler};
+    if (in_prompt(s))
+        return s->spec.draft != NULL;
+    out->most = BASE_MIN(share, s->max_tokens - s->answered - 1);
+    return out->most > 0;
+}
+
 /* Guess what comes after the last tokens of answers. Many answers in a pass use the machine well without guesses, so
  * they share a number of rows for these. Before the model's step is taken: a draft model has a step of its own. */
 static void guess(struct llm_session *const *sessions, size_t count)
 {
+    struct llm_ask asks[LLM_SESSIONS_MAX];
     uint32_t answers = 0;
+    size_t n = 0;
 
     for (size_t i = 0; i < count; i++)
         answers += !in_prompt(sessions[i]) && !sessions[i]->done;
     const uint32_t share = answers < GUESSED_ROWS ? (GUESSED_ROWS - answers) / BASE_MAX(answers, 1U) : 0;
-    for (size_t i = 0; i < count; i++) {
-        struct llm_session *s = sessions[i];
-        if (s->done || atomic_load(&s->cancel) || llm_spec_most(&s->spec) == 0)
-            continue;
-        if (in_prompt(s))
-            llm_spec_follow(&s->spec, s->tokens, s->prompt_count, &s->cancel);
-        else
-            llm_spec_guess(&s->spec, s->tokens, s->prompt_count + s->answered,
-                           BASE_MIN(share, s->max_tokens - s->answered - 1), &s->sampler, &s->cancel);
-    }
+    for (size_t i = 0; i < count; i++)
+        n += asks_for(sessions[i], share, &asks[n]);
+    llm_spec_guess(asks, n, answers);
 }
 
 /* The last token of each answer, and guesses at those that follow. */

@@ -26,7 +26,8 @@ void llm_batch_leave(struct llm_model *model, uint32_t rows);
 dbe_err llm_batch_masks(struct llm_model *model) DBE_MUST_CHECK;
 void llm_batch_cancel(struct llm_session *session);
 
-/* A row of logits and memory to sample from it, for one who has joined and as long as he holds the model's step. */
+/* The rows of logits that were joined for, and memory to sample from them, of each thread of the model's pool; for one
+ * who has joined and as long as he holds the model's step. */
 struct llm_loan {
     float *logits;
     struct sampler_scratch *scratch;

@@ -14,8 +14,16 @@ enum {
     LOOK_BACK_MAX = 1 << 16, /* tokens searched */
     PAUSE_FIRST = 2,
     PAUSE_MAX = 64,
-    FOLLOW_ROWS = 128 /* tokens that the draft model reads a step when it is behind */
+    NEAR = LLM_DRAFTS_MAX + 1, /* tokens that a draft model reads in the pass that draws, at most */
+    ODDS_MEMORY = 32           /* tests from which on old ones count half */
 };
+_Static_assert(LLM_GUESS_FOUR - LLM_GUESS_TWO == GRAM_MAX - GRAM_MIN, "each length of a match has its odds");
+
+/* What one more row adds to the cost of a pass of one row; measured with INT8 weights on two cores with AVX-512, and
+ * less where there are more cores for the same memory. */
+static const float ROW_COST = 0.125f;
+/* A draft model that is not smaller than this share of the model counts as of this share: it was asked for. */
+static const float MODEL_COST_MAX = 0.5f;
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
@@ -39,6 +47,8 @@ static dbe_err take_draft_model(const struct llm_model *m, struct llm_model *dra
         return dbe_fail(diag, DBE_E_ARGUMENT, "draft", 0, "the draft model has another vocabulary than the model");
     DBE_TRY(llm_kv_init(draft, BASE_MIN(tokens_max, draft->shape.n_ctx), &s->kv, diag));
     s->draft = draft;
+    s->model_cost = (float)draft->info.pass_bytes / (float)BASE_MAX(m->info.pass_bytes, UINT64_C(1));
+    s->model_cost = BASE_MIN(s->model_cost, MODEL_COST_MAX);
     s->joined = llm_batch_join(draft, 1, NULL) == DBE_OK;
     return s->joined ? DBE_OK : dbe_fail(diag, DBE_E_NOMEM, "draft", 0, "no memory for the draft model's logits");
 }
@@ -46,8 +56,11 @@ static dbe_err take_draft_model(const struct llm_model *m, struct llm_model *dra
 dbe_err llm_spec_init(const struct llm_model *m, const struct llm_session_params *p, uint32_t tokens_max,
                       struct llm_spec *out, struct dbe_diag *diag)
 {
-    struct llm_spec s = {.lookup = p->lookup_tokens, .most = p->lookup_tokens, .next_pause = PAUSE_FIRST};
+    struct llm_spec s = {.lookup = p->lookup_tokens};
     dbe_err err = DBE_OK;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(s.odds); i++) /* hopeful: two of three */
+        s.odds[i] = (struct llm_odds){.right = 2, .tested = 3, .next_pause = PAUSE_FIRST};
 
     if (p->lookup_tokens > LLM_DRAFTS_MAX || p->draft_tokens > LLM_DRAFTS_MAX)
         return dbe_fail(diag, DBE_E_ARGUMENT, p->lookup_tokens > LLM_DRAFTS_MAX ? "lookup_tokens" : "draft_tokens", 0,
@@ -82,6 +95,68 @@ uint32_t llm_spec_most(const struct llm_spec *s)
     return BASE_MAX(s->lookup, s->model_drafts);
 }
 
+/* ---- how many ---------------------------------------------------------------------------------------------------- */
+
+/* Rows that one draft more for each of `answers` sessions adds to a pass, in passes without drafts. */
+static float row_cost(uint32_t answers)
+{
+    const float rows = (float)BASE_MAX(answers, 1U);
+
+    return rows * ROW_COST / (1 + (rows - 1) * ROW_COST);
+}
+
+/* Drafts that are worth the most: with n of them a pass gives 1 + p + ... + p^n tokens on average, and costs
+ * 1 + n * `each`. `ret_rate`: tokens for the cost of a pass without. */
+static uint32_t worth(const struct llm_odds *o, float each, uint32_t most, float *ret_rate)
+{
+    const float p = (float)o->right / (float)o->tested;
+    float power = 1, tokens = 1;
+    uint32_t best = 0;
+
+    *ret_rate = 1;
+    for (uint32_t n = 1; n <= most; n++) {
+        power *= p;
+        tokens += power;
+        const float rate = tokens / (1 + (float)n * each);
+        if (rate > *ret_rate) {
+            *ret_rate = rate;
+            best = n;
+        }
+    }
+    return best;
+}
+
+/* The same in practice: what is not worth a row is tried with one draft now and then. */
+static uint32_t how_many(struct llm_odds *o, float each, uint32_t most)
+{
+    float rate;
+
+    if (o->pause > 0) {
+        o->pause--;
+        return 0;
+    }
+    const uint32_t n = worth(o, each, most, &rate);
+    if (n > 0 || most == 0)
+        return n;
+    o->pause = o->next_pause;
+    o->next_pause = BASE_MIN(2 * o->next_pause, (uint32_t)PAUSE_MAX);
+    return 1;
+}
+
+static void learn(struct llm_odds *o, uint32_t tried, uint32_t right)
+{
+    if (o->pause > 0 && right > 0) { /* a try that was right: begin anew */
+        *o = (struct llm_odds){.right = 1, .tested = 2, .next_pause = PAUSE_FIRST};
+        return;
+    }
+    o->right += right;
+    o->tested += right + (right < tried);
+    if (o->tested > ODDS_MEMORY) {
+        o->right /= 2;
+        o->tested /= 2;
+    }
+}
+
 /* ---- look-up ----------------------------------------------------------------------------------------------------- */
 
 /* Tokens that stand equally before `at` and before the end. */
@@ -95,7 +170,7 @@ static uint32_t equal_before(const int32_t *tokens, uint32_t count, uint32_t at)
 }
 
 /* Where the last tokens stood before: the latest of the longest matches. 0: nowhere. */
-static uint32_t find_earlier(const int32_t *tokens, uint32_t count)
+static uint32_t find_earlier(const int32_t *tokens, uint32_t count, uint32_t *ret_len)
 {
     const uint32_t stop = count > LOOK_BACK_MAX ? count - LOOK_BACK_MAX : 0;
     uint32_t best = 0, best_len = GRAM_MIN - 1;
@@ -107,103 +182,214 @@ static uint32_t find_earlier(const int32_t *tokens, uint32_t count)
             best_len = len;
         }
     }
+    *ret_len = best_len;
     return best;
 }
 
-static void look_up(struct llm_spec *s, const int32_t *tokens, uint32_t count, uint32_t most)
+static bool likelier(const struct llm_odds *a, const struct llm_odds *b)
 {
-    if (s->pause > 0) {
-        s->pause--;
-        return;
-    }
-    const uint32_t at = count > GRAM_MIN ? find_earlier(tokens, count) : 0;
+    return a->right * b->tested > b->right * a->tested;
+}
+
+/* Choose the place to copy from, and of what kind it is; 0: none. */
+static uint32_t find_place(const struct llm_spec *s, const int32_t *tokens, uint32_t count, enum llm_guess *ret_kind)
+{
+    uint32_t len = 0;
+    const uint32_t at = count > GRAM_MIN ? find_earlier(tokens, count, &len) : 0;
+
+    if (at > 0)
+        *ret_kind = LLM_GUESS_TWO + (len - GRAM_MIN);
+    if (s->behind == 0 || s->behind >= count || (at > 0 && !likelier(&s->odds[LLM_GUESS_BEHIND], &s->odds[*ret_kind])))
+        return at;
+    *ret_kind = LLM_GUESS_BEHIND;
+    return s->behind;
+}
+
+/* Copy unless a model that guesses does better, by `model_rate` tokens for the cost of a pass. */
+static void look_up(const struct llm_ask *a, float row, float model_rate)
+{
+    struct llm_spec *s = a->spec;
+    const uint32_t most = BASE_MIN(a->most, s->lookup);
+    enum llm_guess kind = LLM_GUESS_TWO;
+    float rate;
+
+    const uint32_t at = most > 0 ? find_place(s, a->tokens, a->count, &kind) : 0;
     if (at == 0)
         return;
+    worth(&s->odds[kind], row, most, &rate);
+    if (rate < model_rate)
+        return;
+    const uint32_t n = how_many(&s->odds[kind], row, most);
     /* where the copy runs into the end it goes round: the drafts repeat what lies between */
-    for (uint32_t i = 0; i < BASE_MIN(most, s->most); i++)
-        s->drafts[s->count++] = tokens[at + i % (count - at)];
-    s->looked_up = true;
+    for (uint32_t i = 0; i < n; i++)
+        s->drafts[s->count++] = a->tokens[at + i % (a->count - at)];
+    s->from = at;
+    s->kind = kind;
 }
 
 /* ---- a model ----------------------------------------------------------------------------------------------------- */
 
-/* Rows for tokens [done, done + n); the draft's step is held. */
-static dbe_err draft_pass(struct llm_spec *s, const int32_t *tokens, uint32_t n, float *logits,
-                          const atomic_bool *cancel)
-{
-    struct llm_row rows[FOLLOW_ROWS];
+/* A session that a draft model's passes draw for. */
+struct drawer {
+    struct llm_spec *spec;
+    struct llm_sampler sampler; /* shares the session's counts, and notes nothing in them */
+    uint32_t most;
+    float *logits;
+};
 
-    for (uint32_t i = 0; i < n; i++)
-        rows[i] = (struct llm_row){&s->kv, s->done + i, tokens[i], i + 1 == n ? logits : NULL, n > LLM_DRAFTS_MAX + 1};
-    DBE_TRY(llm_forward(s->draft, rows, n, cancel));
-    s->done += n;
-    return DBE_OK;
+/* Sessions of one draft model; its step is held. */
+struct drawing {
+    struct llm_model *draft;
+    struct llm_loan loan;
+    size_t drawer_count, row_count;
+    struct drawer drawers[LLM_SESSIONS_MAX];
+    struct llm_row rows[LLM_BATCH_MAX];
+    struct llm_spec *owners[LLM_BATCH_MAX]; /* of the rows */
+};
+
+static uint32_t unread(const struct llm_ask *a)
+{
+    return a->count - a->spec->done;
 }
 
-void llm_spec_follow(struct llm_spec *s, const int32_t *tokens, uint32_t count, const atomic_bool *cancel)
+static void add_rows(struct drawing *d, struct llm_spec *s, const int32_t *tokens, uint32_t n, bool prefill)
 {
-    if (!s->draft || count > s->kv.capacity || s->done >= count)
+    for (uint32_t i = 0; i < n; i++) {
+        d->owners[d->row_count] = s;
+        d->rows[d->row_count++] = (struct llm_row){&s->kv, s->done + i, tokens[i], NULL, prefill};
+    }
+    s->done += n; /* taken back where the pass fails */
+}
+
+/* Those that are up to date draw. */
+static void add_drawer(struct drawing *d, const struct llm_ask *a, float each)
+{
+    struct llm_spec *s = a->spec;
+    const uint32_t n = unread(a), most = BASE_MIN(a->most, s->model_drafts);
+
+    if (n > NEAR && s->odds[LLM_GUESS_MODEL].pause > 0)
+        s->odds[LLM_GUESS_MODEL].pause--; /* it has not read what came in the meantime: that first, then a try */
+    if (n > NEAR || a->count + most > s->kv.capacity || d->row_count + n > LLM_BATCH_MAX)
         return;
-    pthread_mutex_lock(&s->draft->step);
-    /* what could not be computed is tried again; without it there are no drafts */
-    (void)draft_pass(s, tokens + s->done, BASE_MIN(count - s->done, (uint32_t)FOLLOW_ROWS), NULL, cancel);
-    pthread_mutex_unlock(&s->draft->step);
+    const uint32_t want = how_many(&s->odds[LLM_GUESS_MODEL], each, most);
+    if (want == 0)
+        return;
+    struct drawer *to = &d->drawers[d->drawer_count];
+    *to = (struct drawer){s, *a->sampler, want, d->loan.logits + d->drawer_count * d->draft->shape.n_vocab};
+    to->sampler.logprobs = 0;
+    d->drawer_count++;
+    add_rows(d, s, a->tokens + s->done, n, false);
+    d->rows[d->row_count - 1].logits = to->logits;
 }
 
-static void ask_model(struct llm_spec *s, const int32_t *tokens, uint32_t count, uint32_t most,
-                      const struct llm_sampler *sampler, const atomic_bool *cancel)
+/* The others read on, as far as there is room. */
+static void add_reader(struct drawing *d, const struct llm_ask *a)
 {
-    struct llm_sampler draw = *sampler; /* shares its counts, and notes nothing in them */
+    struct llm_spec *s = a->spec;
+    const uint32_t n = unread(a), room = LLM_BATCH_MAX - (uint32_t)d->row_count;
+
+    if ((a->most > 0 && n <= NEAR) || a->count > s->kv.capacity || s->odds[LLM_GUESS_MODEL].pause > 0)
+        return;
+    add_rows(d, s, a->tokens + s->done, BASE_MIN(n, room), true);
+}
+
+static void draw(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    struct drawing *d = ctx;
     struct llm_token_prob drawn;
-    dbe_err err;
 
-    s->done = BASE_MIN(s->done, count - 1); /* a pass that failed left more */
-    if (s->done + FOLLOW_ROWS < count) {
-        llm_spec_follow(s, tokens, count, cancel);
-        return;
+    for (size_t i = begin; i < end; i++) {
+        struct drawer *w = &d->drawers[i];
+        if (w->spec->count >= w->most)
+            continue;
+        llm_sample(&w->sampler, w->logits, d->draft->shape.n_vocab, NULL, &d->loan.scratch[thread], &drawn);
+        w->sampler.position++;
+        w->spec->drafts[w->spec->count++] = drawn.id;
     }
-    if (count + most > s->kv.capacity)
-        return;
-    draw.logprobs = 0;
-    pthread_mutex_lock(&s->draft->step);
-    const struct llm_loan loan = llm_batch_lend(s->draft->batch);
-    err = draft_pass(s, tokens + s->done, count - s->done, loan.logits, cancel);
-    while (err == DBE_OK && s->count < most) {
-        llm_sample(&draw, loan.logits, s->draft->shape.n_vocab, NULL, loan.scratch, &drawn);
-        s->drafts[s->count++] = drawn.id;
-        draw.position++;
-        if (s->count < most)
-            err = draft_pass(s, &s->drafts[s->count - 1], 1, loan.logits, cancel);
+}
+
+/* Each draft is the next pass's row, but for the last one. */
+static void plan_next(struct drawing *d)
+{
+    d->row_count = 0;
+    for (size_t i = 0; i < d->drawer_count; i++) {
+        struct drawer *w = &d->drawers[i];
+        if (w->spec->count >= w->most)
+            continue;
+        add_rows(d, w->spec, &w->spec->drafts[w->spec->count - 1], 1, false);
+        d->rows[d->row_count - 1].logits = w->logits;
     }
-    pthread_mutex_unlock(&s->draft->step);
+}
+
+static void forget_rows(const struct drawing *d)
+{
+    for (size_t r = 0; r < d->row_count; r++)
+        d->owners[r]->done = BASE_MIN(d->owners[r]->done, d->rows[r].pos);
+}
+
+/* All passes of the draft model of asks[first], for all asks with that model. */
+static void ask_model(struct llm_ask *asks, size_t first, size_t count, uint32_t answers)
+{
+    struct drawing d = {.draft = asks[first].spec->draft};
+    const float row = row_cost(answers);
+
+    pthread_mutex_lock(&d.draft->step);
+    d.loan = llm_batch_lend(d.draft->batch);
+    for (size_t i = first; i < count; i++)
+        if (asks[i].spec->draft == d.draft && asks[i].spec->count == 0 && asks[i].most > 0)
+            add_drawer(&d, &asks[i], row + asks[i].spec->model_cost);
+    for (size_t i = first; i < count; i++)
+        if (asks[i].spec->draft == d.draft && asks[i].spec->count == 0)
+            add_reader(&d, &asks[i]);
+    while (d.row_count > 0) {
+        if (llm_forward(d.draft, d.rows, d.row_count, NULL) != DBE_OK) {
+            forget_rows(&d); /* fewer drafts, or none */
+            break;
+        }
+        llm_pool_run(d.draft->pool, d.drawer_count, 1, draw, &d);
+        plan_next(&d);
+    }
+    pthread_mutex_unlock(&d.draft->step);
 }
 
 /* ---- both -------------------------------------------------------------------------------------------------------- */
 
-void llm_spec_guess(struct llm_spec *s, const int32_t *tokens, uint32_t count, uint32_t most,
-                    const struct llm_sampler *sampler, const atomic_bool *cancel)
+void llm_spec_guess(struct llm_ask *asks, size_t count, uint32_t answers)
 {
-    s->count = 0;
-    s->looked_up = false;
-    if (s->lookup > 0 && most > 0)
-        look_up(s, tokens, count, most);
-    if (s->count == 0 && s->draft && most > 0)
-        ask_model(s, tokens, count, BASE_MIN(most, s->model_drafts), sampler, cancel);
+    const float row = row_cost(answers);
+
+    for (size_t i = 0; i < count; i++) {
+        struct llm_spec *s = asks[i].spec;
+        float model_rate = 0;
+        s->count = 0;
+        s->kind = LLM_GUESS_MODEL;
+        s->done = BASE_MIN(s->done, asks[i].count - (asks[i].most > 0)); /* the last one must be read to draw */
+        if (s->draft && s->odds[LLM_GUESS_MODEL].pause == 0)
+            worth(&s->odds[LLM_GUESS_MODEL], row + s->model_cost, BASE_MIN(asks[i].most, s->model_drafts), &model_rate);
+        look_up(&asks[i], row, model_rate);
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool asked = !asks[i].spec->draft;
+        for (size_t j = 0; j < i && !asked; j++)
+            asked = asks[j].spec->draft == asks[i].spec->draft;
+        if (!asked)
+            ask_model(asks, i, count, answers);
+    }
 }
 
 void llm_spec_learn(struct llm_spec *s, uint32_t count, uint32_t tried, uint32_t right)
 {
+    const bool copied = tried > 0 && s->kind != LLM_GUESS_MODEL;
+
     if (s->draft) /* what it computed behind wrong drafts is overwritten */
         s->done = BASE_MIN(s->done, count + right);
-    if (!s->looked_up || tried == 0)
-        return;
-    if (right == tried) {
-        s->most = BASE_MIN(2 * s->most, s->lookup);
-        s->next_pause = PAUSE_FIRST;
-    } else if (right == 0 && s->most > 1) {
-        s->most /= 2;
-    } else if (right == 0) {
-        s->pause = s->next_pause;
-        s->next_pause = BASE_MIN(2 * s->next_pause, (uint32_t)PAUSE_MAX);
-    }
+    /* a text that is copied goes on behind a token that differed; where the very next one differs, too, it is lost */
+    if (copied && s->kind == LLM_GUESS_BEHIND && right == 0)
+        s->behind = 0;
+    else if (copied)
+        s->behind = s->from + right + 1;
+    else if (s->behind > 0)
+        s->behind += right + 1;
+    if (tried > 0)
+        learn(&s->odds[s->kind], tried, right);
 }

@@ -20,6 +20,16 @@ static struct llm_model *model(tg_value_fn *value, const char *bpe_pre)
     return tg_load(&shape, NULL);
 }
 
+static struct llm_model *deep_model(tg_value_fn *value)
+{
+    struct tg_shape shape = tg_defaults();
+
+    shape.n_ctx = 512;
+    shape.value = value;
+    shape.n_embd = 320, shape.n_layers = 8;
+    return tg_load(&shape, NULL);
+}
+
 /* Says six tokens from 270 on, a multiple of six, again and again: layers add nothing, embeddings are unit vectors, and
  * the output matrix sends each token of the cycle to the next. */
 static float cycle(const void *ctx, const char *name, size_t row, size_t column)
@@ -32,6 +42,12 @@ static float cycle(const void *ctx, const char *name, size_t row, size_t column)
     if (strcmp(name, "output.weight") == 0)
         return row == 270 + (column + 1) % CYCLE && column >= 270 ? 1 : 0;
     return 0;
+}
+
+/* Says one token for ever. */
+static float stuck(const void *ctx, const char *name, size_t row, size_t column)
+{
+    return strcmp(name, "output.weight") == 0 ? (row == 263 && column >= 270 ? 1 : 0) : cycle(ctx, name, row, column);
 }
 
 struct said {
@@ -192,39 +208,144 @@ static void equal_model_guesses_right(void **state)
                                          .ignore_eos = true,
                                          .draft = twin,
                                          .draft_tokens = 4};
+    const struct said said = say(m, prompt, 4, &p);
 
     (void)state;
-    assert_int_equal(say(m, prompt, 4, &p).passes, 12);
+    assert_int_equal(said.rows, 60); /* no guess was wrong */
+    assert_in_range(said.passes, 12, 18);
     llm_model_free(m);
     llm_model_free(twin);
+}
+
+/* Where the model that drafts is always wrong, few rows and few of its passes are wasted. */
+static void wrong_model_is_asked_less(void **state)
+{
+    static const int32_t prompt[] = {1, 270, 271, 272};
+    struct llm_model *m = deep_model(cycle), *wrong = model(stuck, NULL);
+    struct llm_model_stats stats;
+    const struct llm_session_params p = {.max_tokens = 301, .ignore_eos = true, .draft = wrong, .draft_tokens = 4};
+    const struct said said = say(m, prompt, 4, &p);
+
+    (void)state;
+    assert_int_equal(said.passes, 300);
+    assert_in_range(said.rows, 301, 330);
+    llm_model_stats(wrong, &stats);
+    assert_in_range(stats.passes, 5, 45);
+    llm_model_free(m);
+    llm_model_free(wrong);
+}
+
+/* All of a step's sessions in each pass of the draft model, those in their prompts too. */
+static void sessions_share_the_draft_model(void **state)
+{
+    enum { SESSIONS = 4 };
+    struct llm_model *m = deep_model(cycle), *draft = model(cycle, NULL);
+    struct llm_session_params p = {.max_tokens = 80, .ignore_eos = true, .draft = draft, .draft_tokens = 3};
+    struct llm_model_stats alone, before, after;
+    struct llm_session *s[SESSIONS];
+    int32_t prompt[40];
+
+    (void)state;
+    for (int32_t i = 0; i < 40; i++)
+        prompt[i] = 270 + i % CYCLE;
+    const struct said want = say(m, prompt, 40, &p);
+    llm_model_stats(draft, &alone);
+    assert_true(want.passes < 60);
+    for (size_t i = 0; i < SESSIONS; i++)
+        assert_int_equal(llm_session_new(m, prompt, 40, &p, &s[i], NULL), DBE_OK);
+    llm_model_stats(m, &before);
+    for (bool done = false; !done;) {
+        struct llm_piece pieces[SESSIONS];
+        dbe_err errs[SESSIONS];
+        assert_int_equal(llm_batch_step(m, s, SESSIONS, pieces, errs), DBE_OK);
+        for (size_t i = 0; i < SESSIONS; i++) {
+            assert_int_equal(errs[i], DBE_OK);
+            assert_int_equal(pieces[i].text_len, pieces[0].text_len);
+        }
+        done = pieces[0].done;
+    }
+    llm_model_stats(m, &after);
+    assert_true(after.decode_passes - before.decode_passes < 79);
+    llm_model_stats(draft, &after);
+    assert_true(after.passes - alone.passes < 2 * alone.passes);
+    assert_int_equal(after.prefill_rows - alone.prefill_rows, SESSIONS * alone.prefill_rows);
+    for (size_t i = 0; i < SESSIONS; i++)
+        llm_session_free(s[i]);
+    assert_int_equal(llm_model_kv_used_bytes(draft), 0);
+    llm_model_free(m);
+    llm_model_free(draft);
+}
+
+/* ---- look-up ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t look_up(struct llm_spec *s, const int32_t *tokens, uint32_t count, uint32_t most)
+{
+    struct llm_ask ask = {s, tokens, count, most, NULL};
+
+    llm_spec_guess(&ask, 1, 1);
+    return s->count;
 }
 
 static void bad_guesses_become_rare(void **state)
 {
     static const int32_t tokens[] = {5, 7, 8, 9, 5, 7};
-    static const int32_t want[] = {8, 9, 5, 7, 8, 9, 5, 7};
-    struct llm_spec s = {.lookup = 8, .most = 8, .next_pause = 2};
+    static const int32_t want[] = {8, 9, 5};
+    struct llm_spec s = {0};
     uint32_t guesses = 0;
 
     (void)state;
-    llm_spec_guess(&s, tokens, 6, 8, NULL, NULL);
-    assert_int_equal(s.count, 8);
+    assert_int_equal(llm_spec_init(NULL, &(struct llm_session_params){.lookup_tokens = 8}, 100, &s, NULL), DBE_OK);
+    assert_int_equal(look_up(&s, tokens, 6, 8), 3);
     assert_memory_equal(s.drafts, want, sizeof want);
-    llm_spec_guess(&s, tokens, 6, 3, NULL, NULL);
-    assert_int_equal(s.count, 3);
-    llm_spec_guess(&s, tokens, 5, 8, NULL, NULL); /* "9 5" is new */
-    assert_int_equal(s.count, 0);
+    assert_int_equal(look_up(&s, tokens, 6, 2), 2);
+    assert_int_equal(look_up(&s, tokens, 5, 8), 0); /* "9 5" is new */
     for (int i = 0; i < 300; i++) {
-        llm_spec_guess(&s, tokens, 6, 8, NULL, NULL);
-        guesses += s.count;
+        guesses += look_up(&s, tokens, 6, 8);
         llm_spec_learn(&s, 6, s.count, 0);
     }
-    assert_in_range(guesses, 8 + 4 + 2 + 1, 30);
-    for (int i = 0; i < 80; i++) { /* and come back when they turn out right */
-        llm_spec_guess(&s, tokens, 6, 8, NULL, NULL);
+    assert_in_range(guesses, 10, 60); /* of 2400 */
+    for (int i = 0; i < 120; i++) {   /* and come back when they turn out right */
+        look_up(&s, tokens, 6, 8);
         llm_spec_learn(&s, 6, s.count, s.count);
     }
     assert_int_equal(s.count, 8);
+    llm_spec_fini(&s);
+}
+
+static void many_answers_guess_less(void **state)
+{
+    static const int32_t tokens[] = {5, 7, 8, 9, 5, 7};
+    struct llm_spec s = {0};
+    struct llm_ask ask = {&s, tokens, 6, 8, NULL};
+    uint32_t alone;
+
+    (void)state;
+    assert_int_equal(llm_spec_init(NULL, &(struct llm_session_params){.lookup_tokens = 8}, 100, &s, NULL), DBE_OK);
+    llm_spec_guess(&ask, 1, 1);
+    alone = s.count;
+    llm_spec_guess(&ask, 1, 8);
+    assert_in_range(s.count, 1, alone - 1);
+    llm_spec_fini(&s);
+}
+
+static void copy_goes_on_behind_a_difference(void **state)
+{
+    static const int32_t tokens[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 10, 11, 12, 13, 14, 99, 16, 98, 97};
+    struct llm_spec s = {0};
+
+    (void)state;
+    assert_int_equal(llm_spec_init(NULL, &(struct llm_session_params){.lookup_tokens = 3}, 100, &s, NULL), DBE_OK);
+    assert_int_equal(look_up(&s, tokens, 14, 8), 3);
+    assert_memory_equal(s.drafts, &tokens[4], 3 * sizeof *tokens);
+    llm_spec_learn(&s, 14, 3, 1); /* 14, then 99 instead of 15 */
+    assert_int_equal(look_up(&s, tokens, 16, 8), 3);
+    assert_memory_equal(s.drafts, &tokens[6], 3 * sizeof *tokens);
+    llm_spec_learn(&s, 16, 3, 1); /* 16, then 98 instead of 17 */
+    assert_true(look_up(&s, tokens, 18, 8) > 0);
+    assert_int_equal(s.drafts[0], 18);
+    llm_spec_learn(&s, 18, s.count, 0); /* the next one differs as well: it is another text */
+    assert_int_equal(look_up(&s, tokens, 19, 8), 0);
+    llm_spec_fini(&s);
 }
 
 static void bad_parameters_are_refused(void **state)
@@ -283,7 +404,11 @@ int main(void)
         cmocka_unit_test(text_is_the_same_in_a_batch),
         cmocka_unit_test(repeated_text_takes_few_passes),
         cmocka_unit_test(equal_model_guesses_right),
+        cmocka_unit_test(wrong_model_is_asked_less),
+        cmocka_unit_test(sessions_share_the_draft_model),
         cmocka_unit_test(bad_guesses_become_rare),
+        cmocka_unit_test(many_answers_guess_less),
+        cmocka_unit_test(copy_goes_on_behind_a_difference),
         cmocka_unit_test(bad_parameters_are_refused),
         cmocka_unit_test(no_memory_is_an_answer),
     };
