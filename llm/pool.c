@@ -2,11 +2,15 @@
  *
  * pool.c - see pool.h.
  *
- * The ticket holds the job's number (high half) and the next piece (low half): a thread takes a piece by moving the
- * ticket on with a compare-and-swap, so one that comes late, holding an old job's number, takes nothing. The caller
- * therefore never waits for a thread that has not woken up, only for pieces taken and not finished.
- * A job's fields change only while the ticket carries a number of its own with no piece left: whoever has read fields
- * that are no longer, or not yet, those of one job finds that its number is gone.
+ * A job's pieces are shared out evenly: each thread has a run of neighbouring ones, which it takes from the front, so
+ * that it reads memory as one stream and the same part of a matrix each time. Who is done takes from the back of the
+ * others' runs.
+ *
+ * The run of a thread is one word: the job's number, the next piece, the end. A piece is taken by a compare-and-swap:
+ * a thread that comes late, holding an old job's number, takes nothing. The caller therefore never waits for a thread
+ * that has not woken up, only for pieces taken and not finished.
+ * A job's fields change only while all runs carry a number of its own and are empty: whoever has read fields that are no
+ * longer, or not yet, those of one job finds that its number is gone.
  */
 #include "pool.h"
 
@@ -14,7 +18,13 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { SPIN_TURNS = 2000, POOL_MAX = 64 };
+enum { SPIN_TURNS = 4000, POOL_MAX = 64, CACHE_LINE = 64, PIECES_MAX = UINT16_MAX };
+
+/* The run of a thread: number << 32 | next << 16 | end. */
+struct run {
+    _Atomic uint64_t word;
+    uint8_t apart[CACHE_LINE - sizeof(uint64_t)]; /* what one thread writes, no other reads in passing */
+};
 
 struct worker {
     struct llm_pool *pool;
@@ -23,10 +33,11 @@ struct worker {
 };
 
 struct llm_pool {
-    _Atomic uint64_t ticket;
+    struct run runs[POOL_MAX];
     _Atomic(llm_pool_fn *) fn;
     _Atomic(void *) ctx;
     _Atomic size_t items, grain;
+    uint8_t apart[CACHE_LINE];
     _Atomic uint32_t done; /* pieces */
     _Atomic unsigned sleepers;
     _Atomic bool stop;
@@ -45,9 +56,39 @@ static void relax(void)
 #endif
 }
 
-static uint32_t job_of(uint64_t ticket)
+static uint64_t run_of(uint32_t job, uint32_t next, uint32_t end)
 {
-    return (uint32_t)(ticket >> 32);
+    return (uint64_t)job << 32 | next << 16 | end;
+}
+
+static uint32_t job_of(uint64_t run)
+{
+    return (uint32_t)(run >> 32);
+}
+
+static uint32_t next_of(uint64_t run)
+{
+    return (uint32_t)(run >> 16) & UINT16_MAX;
+}
+
+static uint32_t end_of(uint64_t run)
+{
+    return (uint32_t)run & UINT16_MAX;
+}
+
+/* Take a piece of job `job` from the front or the back of a run. False: there is none. */
+static bool take(struct run *r, uint32_t job, bool front, uint32_t *ret_piece)
+{
+    uint64_t word = atomic_load(&r->word);
+
+    while (job_of(word) == job && next_of(word) < end_of(word)) {
+        const uint32_t next = next_of(word), end = end_of(word);
+        *ret_piece = front ? next : end - 1;
+        if (atomic_compare_exchange_weak(&r->word, &word,
+                                         front ? run_of(job, next + 1, end) : run_of(job, next, end - 1)))
+            return true;
+    }
+    return false;
 }
 
 /* Take and run pieces of job `job` until none is left or another job has begun. */
@@ -56,29 +97,26 @@ static void work(struct llm_pool *p, uint32_t job, unsigned thread)
     llm_pool_fn *fn = atomic_load(&p->fn);
     void *ctx = atomic_load(&p->ctx);
     const size_t items = atomic_load(&p->items), grain = atomic_load(&p->grain);
+    uint32_t piece;
 
-    for (;;) {
-        uint64_t t = atomic_load(&p->ticket);
-        const size_t begin = (size_t)(uint32_t)t * grain;
-        if (job_of(t) != job || begin >= items)
-            return;
-        if (!atomic_compare_exchange_weak(&p->ticket, &t, t + 1))
-            continue;
-        fn(ctx, begin, BASE_MIN(begin + grain, items), thread);
-        atomic_fetch_add(&p->done, 1);
+    for (unsigned i = 0; i < p->threads; i++) {
+        while (take(&p->runs[(thread + i) % p->threads], job, i == 0, &piece)) {
+            fn(ctx, piece * grain, BASE_MIN((piece + 1) * grain, items), thread);
+            atomic_fetch_add(&p->done, 1);
+        }
     }
 }
 
-static void sleep_until_job(struct llm_pool *p, uint32_t seen)
+static void sleep_until_job(struct llm_pool *p, const struct run *own, uint32_t seen)
 {
     for (int i = 0; i < SPIN_TURNS; i++) {
-        if (job_of(atomic_load(&p->ticket)) != seen || atomic_load(&p->stop))
+        if (job_of(atomic_load(&own->word)) != seen || atomic_load(&p->stop))
             return;
         relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleepers, 1);
-    while (job_of(atomic_load(&p->ticket)) == seen && !atomic_load(&p->stop))
+    while (job_of(atomic_load(&own->word)) == seen && !atomic_load(&p->stop))
         pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->sleepers, 1);
     pthread_mutex_unlock(&p->lock);
@@ -88,13 +126,14 @@ static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     struct llm_pool *p = w->pool;
+    const struct run *own = &p->runs[w->index];
     uint32_t seen = 0;
 
     for (;;) {
-        sleep_until_job(p, seen);
+        sleep_until_job(p, own, seen);
         if (atomic_load(&p->stop))
             return NULL;
-        seen = job_of(atomic_load(&p->ticket));
+        seen = job_of(atomic_load(&own->word));
         work(p, seen, w->index);
     }
 }
@@ -108,15 +147,18 @@ void llm_pool_run(struct llm_pool *p, size_t items, size_t grain, llm_pool_fn *f
         fn(ctx, 0, items, 0);
         return;
     }
+    grain = BASE_MAX(grain, (items + PIECES_MAX - 1) / PIECES_MAX);
     const uint32_t pieces = (uint32_t)((items + grain - 1) / grain);
-    const uint32_t closed = job_of(atomic_load(&p->ticket)) + 1, job = closed + 1;
-    atomic_store(&p->ticket, (uint64_t)closed << 32 | UINT32_MAX);
+    const uint32_t closed = job_of(atomic_load(&p->runs[0].word)) + 1, job = closed + 1;
+    for (unsigned i = 0; i < p->threads; i++)
+        atomic_store(&p->runs[i].word, run_of(closed, 0, 0));
     atomic_store(&p->done, 0);
     atomic_store(&p->fn, fn);
     atomic_store(&p->ctx, ctx);
     atomic_store(&p->items, items);
     atomic_store(&p->grain, grain);
-    atomic_store(&p->ticket, (uint64_t)job << 32);
+    for (unsigned i = p->threads; i-- > 0;)
+        atomic_store(&p->runs[i].word, run_of(job, pieces * i / p->threads, pieces * (i + 1) / p->threads));
     if (atomic_load(&p->sleepers) > 0) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
@@ -139,7 +181,6 @@ dbe_err llm_pool_new(unsigned threads, struct llm_pool **ret)
         return DBE_E_NOMEM;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
-    atomic_store(&p->grain, 1); /* with 0, the closed ticket before the first job would stand for item 0 */
     p->threads = BASE_MIN(BASE_MAX(threads, 1U), (unsigned)POOL_MAX);
     for (unsigned i = 1; i < p->threads; i++) {
         p->workers[i] = (struct worker){.pool = p, .index = i};

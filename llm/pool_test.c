@@ -4,6 +4,7 @@
  */
 #include "test_gguf.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "pool.h"
@@ -74,6 +75,60 @@ static void first_jobs(void **state)
     }
 }
 
+static void sum_up(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    _Atomic uint64_t *sum = ctx;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++)
+        atomic_fetch_add(sum, i);
+}
+
+/* More items than there are numbers for pieces. */
+static void many_items(void **state)
+{
+    enum { ITEMS = 200001 };
+    _Atomic uint64_t sum = 0;
+    struct llm_pool *pool;
+
+    (void)state;
+    assert_int_equal(llm_pool_new(3, &pool), DBE_OK);
+    llm_pool_run(pool, ITEMS, 1, sum_up, &sum);
+    assert_true(atomic_load(&sum) == (uint64_t)ITEMS * (ITEMS - 1) / 2);
+    llm_pool_free(pool);
+}
+
+struct slow {
+    size_t which;
+    _Atomic size_t done;
+};
+
+/* One item ends only when all others are done: they must not wait for its thread. */
+static void run_slow(void *ctx, size_t begin, size_t end, unsigned thread)
+{
+    struct slow *s = ctx;
+
+    (void)thread;
+    assert_int_equal(end - begin, 1);
+    while (begin == s->which && atomic_load(&s->done) != ITEMS_MAX - 1)
+        sched_yield();
+    atomic_fetch_add(&s->done, 1);
+}
+
+static void others_take_what_is_left(void **state)
+{
+    struct llm_pool *pool;
+
+    (void)state;
+    assert_int_equal(llm_pool_new(2, &pool), DBE_OK);
+    for (size_t which = 0; which < ITEMS_MAX; which += 7) {
+        struct slow s = {.which = which};
+        llm_pool_run(pool, ITEMS_MAX, 1, run_slow, &s);
+        assert_int_equal(atomic_load(&s.done), ITEMS_MAX);
+    }
+    llm_pool_free(pool);
+}
+
 static void no_memory_is_an_answer(void **state)
 {
     struct llm_pool *pool;
@@ -90,8 +145,12 @@ int main(void)
 {
     static unsigned one = 1, two = 2, five = 5;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(every_item_once, &one),  cmocka_unit_test_prestate(every_item_once, &two),
-        cmocka_unit_test_prestate(every_item_once, &five), cmocka_unit_test(first_jobs),
+        cmocka_unit_test_prestate(every_item_once, &one),
+        cmocka_unit_test_prestate(every_item_once, &two),
+        cmocka_unit_test_prestate(every_item_once, &five),
+        cmocka_unit_test(first_jobs),
+        cmocka_unit_test(many_items),
+        cmocka_unit_test(others_take_what_is_left),
         cmocka_unit_test(no_memory_is_an_answer),
     };
 
