@@ -208,11 +208,12 @@ static void loading_is_shared(void **state)
         .name = "w", .type = GGUF_TENSOR_Q8_0, .n_dims = 2, .dims = {COLUMNS, ROWS, 1, 1}, .bytes = w.len};
     assert_int_equal(llm_pool_new(3, &pool), DBE_OK);
     assert_int_equal(llm_matrix_load(&g, &t, k, &one, NULL), DBE_OK);
-    assert_int_equal(llm_matrix_load_shared(&g, &t, 0, ROWS, k, pool, &many, NULL), DBE_OK);
+    struct llm_loading how = {.k = k, .pool = pool};
+    assert_int_equal(llm_matrix_load_rows(&g, &t, 0, ROWS, &how, &many, NULL), DBE_OK);
     assert_memory_equal(one.data, many.data, llm_matrix_bytes(&one));
     llm_matrix_free(&many);
     llm_matrix_free(&one);
-    assert_int_equal(llm_matrix_load_rows(&g, &t, 7, 9, k, &one, NULL), DBE_OK);
+    assert_int_equal(llm_matrix_load_rows(&g, &t, 7, 9, &how, &one, NULL), DBE_OK);
     float row[2][COLUMNS];
     llm_matrix_row(&one, k, 8, row[0]);
     quant_row_f32(t.type, w.data + 15 * quant_row_bytes(t.type, COLUMNS), COLUMNS, row[1]);
@@ -220,10 +221,50 @@ static void loading_is_shared(void **state)
     llm_matrix_free(&one);
     for (size_t r = 1499; r >= 633; r -= 433) {
         w.data[r * quant_row_bytes(t.type, COLUMNS) + 1] = 0x7c;
-        assert_int_equal(llm_matrix_load_shared(&g, &t, 0, ROWS, k, pool, &many, &diag), DBE_E_MODEL);
+        assert_int_equal(llm_matrix_load_rows(&g, &t, 0, ROWS, &how, &many, &diag), DBE_E_MODEL);
     }
     assert_non_null(strstr(diag.text, "row 633 "));
+    llm_loading_free(&how);
     llm_pool_free(pool);
+    base_buf_free(&w);
+}
+
+/* Matrices lie in their arena one behind the other; one that it has no room for has memory of its own. */
+static void matrices_share_an_arena(void **state)
+{
+    enum { ROWS = 40, COLUMNS = 2048 };
+    const struct llm_kernels *k = &llm_kernels_portable;
+    struct llm_arena arena;
+    struct llm_loading how = {.k = k, .arena = &arena};
+    struct llm_matrix all[60];
+    struct base_buf w;
+    size_t used = 0;
+
+    (void)state;
+    fill_weights(GGUF_TENSOR_Q8_0, FILL_RANDOM, ROWS * COLUMNS, &w);
+    const struct gguf g = {.fd = -1, .mem = w.data, .size = w.len};
+    const struct gguf_tensor t = {
+        .name = "w", .type = GGUF_TENSOR_Q8_0, .n_dims = 2, .dims = {COLUMNS, ROWS, 1, 1}, .bytes = w.len};
+    assert_int_equal(llm_arena_init(&arena, w.len * 20), DBE_OK);
+    assert_true((uintptr_t)arena.at % (2 << 20) == 0 && arena.left >= w.len * 20);
+    const size_t left = arena.left;
+    uint8_t *at = arena.at;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++) {
+        assert_int_equal(llm_matrix_load_rows(&g, &t, 0, ROWS, &how, &all[i], NULL), DBE_OK);
+        assert_memory_equal(all[i].data, all[0].data, llm_matrix_bytes(&all[0]));
+        if (all[i].raw)
+            continue;
+        assert_ptr_equal(all[i].data, at + used);
+        used += llm_matrix_bytes(&all[i]);
+    }
+    assert_true(used <= left && left - used == arena.left && left - used < llm_matrix_bytes(&all[0]));
+    assert_true(all[0].raw == NULL && all[BASE_ARRAY_LEN(all) - 1].raw != NULL);
+    assert_null(llm_arena_take(&arena, SIZE_MAX));
+    assert_int_equal(llm_arena_init(&(struct llm_arena){0}, SIZE_MAX), DBE_E_NOMEM);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++)
+        llm_matrix_free(&all[i]);
+    llm_loading_free(&how);
+    llm_arena_free(&arena);
     base_buf_free(&w);
 }
 
@@ -488,6 +529,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree),
         cmocka_unit_test(loading_is_shared),
+        cmocka_unit_test(matrices_share_an_arena),
         cmocka_unit_test(rows_come_back),
         cmocka_unit_test(integer_sums_are_exact),
         cmocka_unit_test(threads_and_batches_change_nothing),

@@ -13,6 +13,7 @@ struct loader {
     const struct gguf *g;
     struct llm_model *m;
     struct dbe_diag *diag;
+    struct llm_loading how;       /* to pack matrices */
     bool *taken;                  /* [tensors] */
     uint64_t bytes[LOADER_TYPES]; /* of them, by type */
     char key[GGUF_NAME_MAX + 1];

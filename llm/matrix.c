@@ -5,11 +5,9 @@
 #include "matrix.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
 
 enum {
-    HUGE_BYTES = 2 << 20,
-    READ_BYTES = 1 << 20,    /* of a file at a time, about */
+    READ_BYTES = 256 << 10,  /* of a file at a time, about: it stays in the second-level cache until it is packed */
     SERIAL_MACS = 256 << 10, /* below this a hand-over to another thread costs more than it saves */
     PREFILL_PANELS = 16,     /* of a piece of rows of prompts, where there are enough for all threads */
     CACHE_BYTES = 256 << 10  /* of weights, and of activations, to stay in the second-level cache */
@@ -17,29 +15,26 @@ enum {
 
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
 
-static dbe_err matrix_alloc(struct llm_matrix *m, const char *name, struct dbe_diag *diag)
+static dbe_err matrix_alloc(struct llm_matrix *m, struct llm_arena *arena, const char *name, struct dbe_diag *diag)
 {
     const size_t bytes = llm_matrix_bytes(m);
 
+    m->data = arena ? llm_arena_take(arena, bytes) : NULL;
+    if (m->data)
+        return DBE_OK;
     m->raw = base_alloc(bytes + LLM_PANEL_ALIGN, 1);
     if (!m->raw)
         return dbe_fail(diag, DBE_E_NOMEM, "model", 0, "tensor %s: no memory for %zu bytes", name, bytes);
-    const size_t off = (LLM_PANEL_ALIGN - (uintptr_t)m->raw % LLM_PANEL_ALIGN) % LLM_PANEL_ALIGN;
-    m->data = (uint8_t *)m->raw + off;
-    if (bytes >= 2 * HUGE_BYTES) { /* fewer page walks when every weight is read for every token */
-        const size_t skip = (HUGE_BYTES - (uintptr_t)m->data % HUGE_BYTES) % HUGE_BYTES;
-        (void)madvise(m->data + skip, (bytes - skip) / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
-    }
+    m->data = (uint8_t *)m->raw + (LLM_PANEL_ALIGN - (uintptr_t)m->raw % LLM_PANEL_ALIGN) % LLM_PANEL_ALIGN;
     return DBE_OK;
 }
 
 struct packing {
     const struct gguf *g;
     const struct gguf_tensor *t;
-    const struct llm_kernels *k;
+    const struct llm_loading *how;
     struct llm_matrix *m;
     size_t first_row, row_bytes, panels; /* panels: of one read */
-    uint8_t *bufs;                       /* one read for each thread */
     pthread_mutex_t lock;
     size_t failed; /* the first read that failed; SIZE_MAX: none */
     dbe_err err;
@@ -50,15 +45,19 @@ struct packing {
 static dbe_err pack_read(const struct packing *j, size_t i, uint8_t *buf, struct dbe_diag *diag)
 {
     const struct llm_matrix *m = j->m;
-    const size_t high = j->k->rows, begin = i * j->panels * high, end = BASE_MIN(begin + j->panels * high, m->rows);
+    const size_t high = j->how->k->rows, begin = i * j->panels * high;
+    const size_t end = BASE_MIN(begin + j->panels * high, m->rows);
 
     DBE_TRY(gguf_read(j->g, j->t, (uint64_t)(j->first_row + begin) * j->row_bytes, buf, (end - begin) * j->row_bytes,
                       diag));
-    for (size_t r = begin; r < end; r++)
-        if (!panel_pack_row(m->type, j->k->bias, high, m->columns, m->data + r / high * m->panel_bytes, r % high,
-                            buf + (r - begin) * j->row_bytes))
+    for (size_t r = begin, n; r < end; r += n, buf += n * j->row_bytes) {
+        n = BASE_MIN(end - r, high);
+        const size_t good = panel_pack(m->type, j->how->k->bias, high, m->columns, m->data + r / high * m->panel_bytes,
+                                       n, buf, j->row_bytes);
+        if (good < n)
             return dbe_fail(diag, DBE_E_MODEL, "model", (size_t)j->t->offset,
-                            "tensor %s: row %zu holds a value that is not finite", j->t->name, j->first_row + r);
+                            "tensor %s: row %zu holds a value that is not finite", j->t->name, j->first_row + r + good);
+    }
     return DBE_OK;
 }
 
@@ -68,7 +67,7 @@ static void run_packing(void *ctx, size_t begin, size_t end, unsigned thread)
     struct dbe_diag diag = {0};
 
     for (size_t i = begin; i < end; i++) {
-        const dbe_err err = pack_read(j, i, j->bufs + thread * j->panels * j->k->rows * j->row_bytes, &diag);
+        const dbe_err err = pack_read(j, i, j->how->bufs + thread * j->how->buf_bytes, &diag);
         if (err == DBE_OK)
             continue;
         pthread_mutex_lock(&j->lock);
@@ -82,40 +81,50 @@ static void run_packing(void *ctx, size_t begin, size_t end, unsigned thread)
     }
 }
 
-static dbe_err pack_all(struct packing *j, struct llm_pool *pool, struct dbe_diag *diag)
+/* Room for `bytes` of a file for each thread; kept from one matrix to the next. */
+static dbe_err grow_bufs(struct llm_loading *how, size_t bytes)
 {
-    const size_t panel = j->k->rows * j->row_bytes;
+    if (bytes <= how->buf_bytes)
+        return DBE_OK;
+    llm_loading_free(how);
+    how->bufs = base_alloc(bytes, how->pool ? llm_pool_threads(how->pool) : 1);
+    if (!how->bufs)
+        return DBE_E_NOMEM;
+    how->buf_bytes = bytes;
+    return DBE_OK;
+}
+
+static dbe_err pack_all(struct packing *j, struct llm_loading *how, struct dbe_diag *diag)
+{
+    const size_t panel = how->k->rows * j->row_bytes;
 
     j->panels = BASE_MIN(BASE_MAX(READ_BYTES / panel, (size_t)1), j->m->panels);
-    j->bufs = base_alloc(j->panels * panel, pool ? llm_pool_threads(pool) : 1);
-    if (!j->bufs)
+    if (grow_bufs(how, j->panels * panel) != DBE_OK)
         return dbe_fail(diag, DBE_E_NOMEM, "model", 0, "tensor %s: no memory", j->t->name);
     const size_t reads = (j->m->panels + j->panels - 1) / j->panels;
-    if (pool)
-        llm_pool_run(pool, reads, 1, run_packing, j);
+    if (how->pool)
+        llm_pool_run(how->pool, reads, 1, run_packing, j);
     else
         run_packing(j, 0, reads, 0);
-    base_free(j->bufs);
     if (j->err != DBE_OK && diag)
         *diag = j->diag;
     return j->err;
 }
 
-dbe_err llm_matrix_load_shared(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
-                               const struct llm_kernels *k, struct llm_pool *pool, struct llm_matrix *out,
-                               struct dbe_diag *diag)
+dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
+                             struct llm_loading *how, struct llm_matrix *out, struct dbe_diag *diag)
 {
     struct llm_matrix m = {.type = t->type, .rows = rows, .columns = (size_t)t->dims[0]};
-    struct packing j = {.g = g, .t = t, .k = k, .m = &m, .first_row = first_row, .failed = SIZE_MAX, .err = DBE_OK};
+    struct packing j = {.g = g, .t = t, .how = how, .m = &m, .first_row = first_row, .failed = SIZE_MAX, .err = DBE_OK};
     dbe_err err;
 
-    m.panels = (m.rows + k->rows - 1) / k->rows;
-    m.panel_bytes = panel_bytes(t->type, k->rows, m.columns);
+    m.panels = (m.rows + how->k->rows - 1) / how->k->rows;
+    m.panel_bytes = panel_bytes(t->type, how->k->rows, m.columns);
     j.row_bytes = quant_row_bytes(t->type, m.columns);
     pthread_mutex_init(&j.lock, NULL);
-    err = matrix_alloc(&m, t->name, diag);
+    err = matrix_alloc(&m, how->arena, t->name, diag);
     if (err == DBE_OK)
-        err = pack_all(&j, pool, diag);
+        err = pack_all(&j, how, diag);
     pthread_mutex_destroy(&j.lock);
     if (err != DBE_OK) {
         llm_matrix_free(&m);
@@ -125,16 +134,21 @@ dbe_err llm_matrix_load_shared(const struct gguf *g, const struct gguf_tensor *t
     return DBE_OK;
 }
 
-dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
-                             const struct llm_kernels *k, struct llm_matrix *out, struct dbe_diag *diag)
-{
-    return llm_matrix_load_shared(g, t, first_row, rows, k, NULL, out, diag);
-}
-
 dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
                         struct llm_matrix *out, struct dbe_diag *diag)
 {
-    return llm_matrix_load_rows(g, t, 0, (size_t)t->dims[1], k, out, diag);
+    struct llm_loading how = {.k = k};
+    const dbe_err err = llm_matrix_load_rows(g, t, 0, (size_t)t->dims[1], &how, out, diag);
+
+    llm_loading_free(&how);
+    return err;
+}
+
+void llm_loading_free(struct llm_loading *how)
+{
+    base_free(how->bufs);
+    how->bufs = NULL;
+    how->buf_bytes = 0;
 }
 
 void llm_matrix_free(struct llm_matrix *m)

@@ -5,6 +5,7 @@
 #ifndef LLM_MATRIX_H
 #define LLM_MATRIX_H
 
+#include "arena.h"
 #include "gguf.h"
 #include "kernels.h"
 #include "pool.h"
@@ -14,20 +15,26 @@ struct llm_matrix {
     size_t rows, columns;
     size_t panels, panel_bytes;
     uint8_t *data; /* aligned to LLM_PANEL_ALIGN */
-    void *raw;     /* what is freed */
+    void *raw;     /* what is freed; NULL: of an arena */
 };
+
+/* What matrices are packed for, by whom, and where to; and what is kept between two of them. */
+struct llm_loading {
+    const struct llm_kernels *k;
+    struct llm_pool *pool;   /* that runs nothing else; NULL: the caller alone */
+    struct llm_arena *arena; /* a matrix that it has no room for, or all for NULL, have memory of their own */
+    uint8_t *bufs;           /* [threads][buf_bytes] of a file; begin with NULL and 0 */
+    size_t buf_bytes;
+};
+void llm_loading_free(struct llm_loading *how);
 
 /* Read tensor `t` (two dimensions) and pack it. A value that is not finite is refused. E_MODEL, E_IO, E_NOMEM. */
 dbe_err llm_matrix_load(const struct gguf *g, const struct gguf_tensor *t, const struct llm_kernels *k,
                         struct llm_matrix *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The same of `rows` rows from `first_row` on: one of several matrices that a tensor holds. */
 dbe_err llm_matrix_load_rows(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
-                             const struct llm_kernels *k, struct llm_matrix *out, struct dbe_diag *diag) DBE_MUST_CHECK;
-/* The same, shared out over a pool that runs nothing else. */
-dbe_err llm_matrix_load_shared(const struct gguf *g, const struct gguf_tensor *t, size_t first_row, size_t rows,
-                               const struct llm_kernels *k, struct llm_pool *pool, struct llm_matrix *out,
-                               struct dbe_diag *diag) DBE_MUST_CHECK;
-void llm_matrix_free(struct llm_matrix *m);
+                             struct llm_loading *how, struct llm_matrix *out, struct dbe_diag *diag) DBE_MUST_CHECK;
+void llm_matrix_free(struct llm_matrix *m); /* before its arena */
 size_t llm_matrix_bytes(const struct llm_matrix *m);
 /* One row as floats (the embedding of a token). */
 void llm_matrix_row(const struct llm_matrix *m, const struct llm_kernels *k, size_t row, float *out);

@@ -140,6 +140,7 @@ void llm_model_free(struct llm_model *m)
     base_free(m->rope.inv_freq);
     llm_matrix_free(&m->embd);
     llm_matrix_free(&m->output);
+    llm_arena_free(&m->arena);
     llm_batch_free(m->batch);
     llm_work_free(&m->work);
     llm_kv_pool_free(&m->kv_pool);

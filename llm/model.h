@@ -75,6 +75,7 @@ struct llm_model {
     struct llm_pool *pool;
     pthread_mutex_t step; /* one forward pass at a time */
     struct llm_vocab vocab;
+    struct llm_arena arena;           /* of matrices */
     struct llm_matrix embd, output;   /* output.data is NULL: tied, embd is used */
     float *output_norm, *output_bias; /* [n_embd], [n_vocab] */
     struct llm_rope rope;

@@ -39,19 +39,24 @@ static bool half_finite(const uint8_t *p)
 
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
 
-static bool pack_q8_0(uint8_t bias, size_t rows, size_t blocks, uint8_t *scales, uint8_t *q, size_t r,
-                      const uint8_t *src)
+/* All rows block by block: each line of the panel is written once, in order. */
+static size_t pack_q8_0(uint8_t bias, size_t rows, size_t blocks, uint8_t *scales, uint8_t *q, size_t count,
+                        const uint8_t *src, size_t src_step)
 {
     const uint32_t flip = bias * 0x01010101u;
-    bool ok = true;
+    size_t good = count;
 
-    for (size_t b = 0; b < blocks; b++, src += 34, q += rows * 32) {
-        ok = ok && half_finite(src);
-        memcpy(scales + (b * rows + r) * 2, src, 2);
+    for (size_t b = 0; b < blocks; b++, src += 34, scales += rows * 2, q += rows * 32) {
+        for (size_t r = 0; r < count; r++) {
+            if (!half_finite(src + r * src_step) && r < good)
+                good = r;
+            memcpy(scales + r * 2, src + r * src_step, 2);
+        }
         for (size_t g = 0; g < PANEL_GROUPS; g++)
-            put_word(q + (g * rows + r) * 4, word_at(src + 2 + g * 4) ^ flip);
+            for (size_t r = 0; r < count; r++)
+                put_word(q + (g * rows + r) * 4, word_at(src + r * src_step + 2 + g * 4) ^ flip);
     }
-    return ok;
+    return good;
 }
 
 static bool pack_q4_0(size_t rows, size_t blocks, uint8_t *scales, uint8_t *q, size_t r, const uint8_t *src)
@@ -134,8 +139,8 @@ static bool pack_k(uint32_t type, size_t rows, size_t columns, uint8_t *scales, 
     return ok;
 }
 
-bool panel_pack_row(uint32_t type, uint8_t bias, size_t rows, size_t columns, uint8_t *panel, size_t r,
-                    const uint8_t *src)
+/* Row `r` of a panel. False: a value is not finite. */
+static bool pack_row(uint32_t type, size_t rows, size_t columns, uint8_t *panel, size_t r, const uint8_t *src)
 {
     if (panel_is_float(type)) {
         if (type == GGUF_TENSOR_F32)
@@ -147,11 +152,21 @@ bool panel_pack_row(uint32_t type, uint8_t bias, size_t rows, size_t columns, ui
         return quant_row_finite(type, src, columns);
     }
     uint8_t *q = panel + panel_values_at(type, rows, columns);
-    if (type == GGUF_TENSOR_Q8_0)
-        return pack_q8_0(bias, rows, columns / LLM_Q8_BLOCK, panel, q, r, src);
     if (type == GGUF_TENSOR_Q4_0)
         return pack_q4_0(rows, columns / LLM_Q8_BLOCK, panel, q, r, src);
     return pack_k(type, rows, columns, panel, q, r, src);
+}
+
+size_t panel_pack(uint32_t type, uint8_t bias, size_t rows, size_t columns, uint8_t *panel, size_t count,
+                  const uint8_t *src, size_t src_step)
+{
+    if (type == GGUF_TENSOR_Q8_0)
+        return pack_q8_0(bias, rows, columns / LLM_Q8_BLOCK, panel, panel + panel_values_at(type, rows, columns), count,
+                         src, src_step);
+    for (size_t r = 0; r < count; r++)
+        if (!pack_row(type, rows, columns, panel, r, src + r * src_step))
+            return r;
+    return count;
 }
 
 /* ---- unpacking --------------------------------------------------------------------------------------------------- */

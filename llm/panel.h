@@ -53,9 +53,10 @@ static inline size_t panel_bytes(uint32_t type, size_t rows, size_t columns)
     return panel_values_at(type, rows, columns) + columns / LLM_Q8_BLOCK * rows * panel_block_bytes(type);
 }
 
-/* Put row `r` of `rows` into a panel of zeros. False: a value is not finite. */
-bool panel_pack_row(uint32_t type, uint8_t bias, size_t rows, size_t columns, uint8_t *panel, size_t r,
-                    const uint8_t *src);
+/* Put `count` rows, `src_step` bytes apart, into a panel of zeros for `rows`. Returns how many came before the first
+ * that holds a value which is not finite. */
+size_t panel_pack(uint32_t type, uint8_t bias, size_t rows, size_t columns, uint8_t *panel, size_t count,
+                  const uint8_t *src, size_t src_step);
 
 /* One block of 32 columns: value = s[half of 16] * w - m. */
 struct panel_block {

@@ -9,8 +9,8 @@
  * The run of a thread is one word: the job's number, the next piece, the end. A piece is taken by a compare-and-swap:
  * a thread that comes late, holding an old job's number, takes nothing. The caller therefore never waits for a thread
  * that has not woken up, only for pieces taken and not finished.
- * A job's fields change only while all runs carry a number of its own and are empty: whoever has read fields that are no
- * longer, or not yet, those of one job finds that its number is gone.
+ * A job's fields change only while all runs carry a number of its own and are empty: whoever has read fields that are
+ * no longer, or not yet, those of one job finds that its number is gone.
  */
 #include "pool.h"
 

@@ -50,7 +50,7 @@ static dbe_err load_matrix(struct loader *l, const char *name, uint64_t columns,
     const struct gguf_tensor *t = take(l, name);
 
     DBE_TRY(expect_dims(l, t, name, columns, rows));
-    DBE_TRY(llm_matrix_load_shared(l->g, t, 0, (size_t)rows, l->m->kernels, l->m->pool, out, l->diag));
+    DBE_TRY(llm_matrix_load_rows(l->g, t, 0, (size_t)rows, &l->how, out, l->diag));
     l->m->info.weights_bytes += llm_matrix_bytes(out);
     return DBE_OK;
 }
@@ -72,8 +72,7 @@ static dbe_err load_fused(struct loader *l, const char *name, uint64_t columns, 
     DBE_TRY(expect_dims(l, t, name, columns, rows));
     rows = 0;
     for (size_t i = 0; i < f->count; i++) {
-        DBE_TRY(llm_matrix_load_shared(l->g, t, (size_t)rows, (size_t)f->rows[i], l->m->kernels, l->m->pool, f->m[i],
-                                       l->diag));
+        DBE_TRY(llm_matrix_load_rows(l->g, t, (size_t)rows, (size_t)f->rows[i], &l->how, f->m[i], l->diag));
         l->m->info.weights_bytes += llm_matrix_bytes(f->m[i]);
         rows += f->rows[i];
     }
@@ -288,6 +287,35 @@ dbe_err llm_expect_weights(struct loader *l)
     return DBE_OK;
 }
 
+/* What all matrices of the file take when packed, but for what is lost where one tensor holds several. */
+static size_t packed_bytes(const struct loader *l)
+{
+    const size_t high = l->m->kernels->rows;
+    size_t sum = 0;
+
+    for (size_t i = 0; i < l->g->tensor_count; i++) {
+        const struct gguf_tensor *t = &l->g->tensors[i];
+        if (t->dims[1] > 1)
+            sum += ((size_t)t->dims[1] + high - 1) / high * panel_bytes(t->type, high, (size_t)t->dims[0]);
+    }
+    return sum;
+}
+
+static dbe_err load_matrices(struct loader *l)
+{
+    struct llm_model *m = l->m;
+    const struct llm_shape *s = &m->shape;
+
+    DBE_TRY(load_matrix(l, "token_embd.weight", s->n_embd, s->n_vocab, &m->embd));
+    for (uint32_t i = 0; i < s->n_layers; i++) {
+        DBE_TRY(load_attention(l, i));
+        DBE_TRY(load_ffn(l, i));
+    }
+    if (!(m->arch->flags & LLM_ARCH_TIED) && exists(l, "output.weight"))
+        DBE_TRY(load_matrix(l, "output.weight", s->n_embd, s->n_vocab, &m->output));
+    return DBE_OK;
+}
+
 dbe_err llm_load_weights(struct loader *l)
 {
     struct llm_model *m = l->m;
@@ -295,15 +323,15 @@ dbe_err llm_load_weights(struct loader *l)
 
     DBE_TRY(load_rope(l));
     DBE_TRY(load_vector(l, "output_norm.weight", s->n_embd, &m->output_norm));
-    DBE_TRY(load_matrix(l, "token_embd.weight", s->n_embd, s->n_vocab, &m->embd));
-    if (!(m->arch->flags & LLM_ARCH_TIED) && exists(l, "output.weight"))
-        DBE_TRY(load_matrix(l, "output.weight", s->n_embd, s->n_vocab, &m->output));
     if ((m->arch->flags & LLM_ARCH_OUTPUT_BIAS) && exists(l, "output.bias"))
         DBE_TRY(load_vector(l, "output.bias", s->n_vocab, &m->output_bias));
-    for (uint32_t i = 0; i < s->n_layers; i++) {
+    for (uint32_t i = 0; i < s->n_layers; i++)
         DBE_TRY(load_vectors(l, i));
-        DBE_TRY(load_attention(l, i));
-        DBE_TRY(load_ffn(l, i));
-    }
+    if (llm_arena_init(&m->arena, packed_bytes(l)) != DBE_OK)
+        return dbe_fail(l->diag, DBE_E_NOMEM, "model", 0, "no memory for the weights");
+    l->how = (struct llm_loading){.k = m->kernels, .pool = m->pool, .arena = &m->arena};
+    const dbe_err err = load_matrices(l);
+    llm_loading_free(&l->how);
+    DBE_TRY(err);
     return refuse_unused(l);
 }
