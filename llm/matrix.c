@@ -286,7 +286,7 @@ static void run_to_bf16(void *ctx, size_t begin, size_t end, unsigned thread)
  * prompts read all activations again for each piece, and by pairs of panels. */
 static size_t panel_grain(size_t panels, size_t threads, bool prefill)
 {
-    const size_t fine = BASE_MAX((panels + threads * 4 - 1) / (threads * 4), (size_t)1);
+    const size_t fine = BASE_MAX((panels + threads * 32 - 1) / (threads * 32), (size_t)1);
     const size_t coarse = BASE_MIN((panels + threads - 1) / threads, (size_t)PREFILL_PANELS);
 
     return prefill ? (BASE_MAX(fine, coarse) + 1) / 2 * 2 : fine;
