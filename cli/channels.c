@@ -11,28 +11,7 @@
 
 #include "cli/cli.h"
 
-enum { ORDER_TIMEOUT_MS = 5000, PATH_BYTES = 512 };
-
-/* `path` of one service. E_UNAVAILABLE, or E_STATE where the service says no: diag has its words. */
-static dbe_err ask(const json_t *service, const char *path, bool post, struct base_buf *ret, struct dbe_diag *diag)
-{
-    const char *socket = json_string_value(json_object_get(service, "metrics_socket"));
-    struct cli_http req = {
-        .unix_path = socket, .path = path, .body = post ? "" : NULL, .timeout_ms = ORDER_TIMEOUT_MS};
-    struct cli_http_result res = {0};
-
-    if (socket == NULL)
-        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "it has no socket of its own; start the mesh again");
-    DBE_TRY(cli_http(&req, &res, diag));
-    if (res.status == 200) {
-        *ret = res.body;
-        return DBE_OK;
-    }
-    const char *why = base_buf_cstr(&res.body);
-    dbe_err err = dbe_fail(diag, DBE_E_STATE, NULL, 0, "%.*s", (int)strcspn(why, "\n"), why);
-    base_buf_free(&res.body);
-    return err;
-}
+enum { PATH_BYTES = 512 };
 
 static void print_channels(const char *service, const json_t *channels)
 {
@@ -54,7 +33,7 @@ static dbe_err list_one(const json_t *service, json_t *all, struct dbe_diag *dia
     const char *name = json_string_value(json_object_get(service, "name"));
     struct base_buf body = {0};
 
-    DBE_TRY(ask(service, "/channels", false, &body, diag));
+    DBE_TRY(cli_service_ask(service, "/channels", false, &body, diag));
     json_t *got = json_loadb((const char *)body.data, body.len, 0, NULL);
     base_buf_free(&body);
     const json_t *channels = json_object_get(got, "channels");
@@ -74,7 +53,7 @@ static dbe_err order_one(const json_t *service, const char *path, struct dbe_dia
 {
     struct base_buf body = {0};
 
-    DBE_TRY(ask(service, path, true, &body, diag));
+    DBE_TRY(cli_service_ask(service, path, true, &body, diag));
     base_buf_free(&body);
     printf("%-18s done\n", json_string_value(json_object_get(service, "name")));
     return DBE_OK;
@@ -140,11 +119,9 @@ int cli_channels(int argc, char **argv)
         return usage(stderr, CLI_USAGE);
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
-    json_t *mesh = cli_supervisor_pid(&paths) != 0 ? json_load_file(paths.mesh_json, 0, NULL) : NULL;
-    if (mesh == NULL) {
-        fprintf(stderr, "dsmil: the mesh is down; start it with `%s up`\n", cli_self);
+    json_t *mesh = cli_mesh(&paths);
+    if (mesh == NULL)
         return CLI_NOT_UP;
-    }
     if (!json && path[0] == '\0')
         printf("%-18s %-46s %-46s %11s %10s\n", "service", "peer", "suite", "handshake", "waiting");
     int code = each(mesh, path, json);

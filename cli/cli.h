@@ -24,6 +24,7 @@ int cli_status(int argc, char **argv);
 int cli_ask(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_channels(int argc, char **argv);
+int cli_reload(int argc, char **argv);
 int cli_dump(int argc, char **argv);
 int cli_llm(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
@@ -50,6 +51,13 @@ dbe_err cli_find_model(char *ret, size_t cap) DBE_MUST_CHECK;
 /* pid of the running supervisor, 0 if the mesh is down. */
 int cli_supervisor_pid(const struct cli_paths *paths);
 /* Path of one file in `dir`; E_TOO_LARGE. */
+/* The running mesh as its supervisor describes it, a reference of the caller's; NULL, and said so, when it is down. */
+json_t *cli_mesh(const struct cli_paths *paths);
+/* `path` of one service's own socket, its body in `ret`. E_UNAVAILABLE, or E_STATE where it says no: diag has its
+ * words. */
+dbe_err cli_service_ask(const json_t *service, const char *path, bool post, struct base_buf *ret,
+                        struct dbe_diag *diag) DBE_MUST_CHECK;
+
 dbe_err cli_join(char *ret, size_t cap, const char *dir, const char *file) DBE_MUST_CHECK;
 
 /* ---- http.c: a client for the gateway on loopback ------------ */

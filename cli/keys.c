@@ -515,9 +515,9 @@ int cli_keys(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } verbs[] = {{"init", keys_init}, {"issue", keys_issue}, {"list", keys_list},
-                 {"show", keys_show}, {"renew", keys_renew}, {"revoke", keys_revoke}, {"verify", keys_verify},
-                 {"seal", keys_seal},   {"bundle", keys_bundle}};
+    } verbs[] = {{"init", keys_init},     {"issue", keys_issue}, {"list", keys_list},
+                 {"show", keys_show},     {"renew", keys_renew}, {"revoke", keys_revoke},
+                 {"verify", keys_verify}, {"seal", keys_seal},   {"bundle", keys_bundle}};
 
     (void)setenv("TSS2_LOG", "all+NONE", 0); /* what the TSS has to say, we say */
     for (int i = 1; i < argc; i++)

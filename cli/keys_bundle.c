@@ -26,10 +26,11 @@ static int bundle_export(const struct keys_opts *o)
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys bundle export", err, &diag);
     base_hex(dbe_trust_fingerprint(trust), FINGERPRINT_BYTES, print);
-    printf("mesh %s: the CA's certificate, its revocation list and %zu certificates are in %s\n",
-           dbe_trust_mesh(trust), count, o->name);
+    printf("mesh %s: the CA's certificate, its revocation list and %zu certificates are in %s\n", dbe_trust_mesh(trust),
+           count, o->name);
     printf("on the other machine, with the fingerprint sent by another way than the file:\n"
-           "  dsmil keys bundle import FILE --fingerprint %s\n", print);
+           "  dsmil keys bundle import FILE --fingerprint %s\n",
+           print);
     dbe_trust_free(trust);
     return CLI_OK;
 }
@@ -51,8 +52,8 @@ static int bundle_import(const struct keys_opts *o)
     if (o->fingerprint != NULL && (strlen(o->fingerprint) != 2 * sizeof fingerprint ||
                                    base_unhex(o->fingerprint, fingerprint, sizeof fingerprint) != DBE_OK))
         return keys_wrong("--fingerprint takes 128 hexadecimal digits", NULL);
-    dbe_err err = dbe_keys_bundle_import(o->dir, o->name, o->fingerprint != NULL ? fingerprint : NULL, on_part, &count,
-                                         &diag);
+    dbe_err err =
+        dbe_keys_bundle_import(o->dir, o->name, o->fingerprint != NULL ? fingerprint : NULL, on_part, &count, &diag);
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys bundle import", err, &diag);
     printf("%u of these are new in %s\n", count, o->dir);

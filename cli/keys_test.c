@@ -303,12 +303,8 @@ static void mesh_travels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(from_nothing_to_a_mesh),
-        T(wrong_words_are_explained),
-        T(programs_read_json),
-        T(identities_end_and_begin_again),
-        T(keys_are_sealed),
-        T(mesh_travels),
+        T(from_nothing_to_a_mesh),         T(wrong_words_are_explained), T(programs_read_json),
+        T(identities_end_and_begin_again), T(keys_are_sealed),           T(mesh_travels),
     };
     return cmocka_run_group_tests_name("cli-keys", tests, NULL, NULL);
 }

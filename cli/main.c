@@ -33,6 +33,7 @@ static const struct verb verbs[] = {
     {"ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway"},
     {"keys", cli_keys, "init | issue | list | renew | revoke ...", "the mesh's certificate authority and identities"},
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},
+    {"reload", cli_reload, "[--json]", "services read their configuration again"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},

@@ -2,14 +2,14 @@
  *
  * config.c - parameters from a file, the environment and the command line, checked before anything starts.
  *
- * In:   key = value lines, DSMIL_KEY variables, --key options; the tables of the runtime and of the device
+ * In:   a YAML file (config_file.c), DSMIL_KEY variables, --key options; the tables of the runtime and of the device
  * Out:  svc_config, the device's parameters in its state; one sentence that names option, variable or file:line
  *       when something is wrong
  * Not:  no secrets: those come from files of their own.
  *
  * Later sources override earlier ones: default, file, environment, option. '-' and '_' in keys are the same.
  */
-#include "runtime/priv.h"
+#include "runtime/config_priv.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -22,140 +22,26 @@
 #define TEXT(key, unit, field, doc)                                                                                    \
     {                                                                                                                  \
         key, unit, SVC_PARAM_TEXT, 0, 0, 0, "", offsetof(struct svc_config, field),                                    \
-            sizeof((struct svc_config *)0)->field, doc                                                                 \
+            sizeof((struct svc_config *)0)->field, doc, false                                                          \
     }
 
-static const struct svc_param common[] = {
+const struct svc_param svc_config_common[] = {
     TEXT("keys", "DIR", keys, "key store; default keys/ in the state directory"),
     TEXT("name", "NAME", name, "name of the credential in the key store; default role and device"),
     TEXT("listen", "ADDRESS", listen, "DBE address to listen on, such as uds:/run/dsmil/l7-router.sock"),
     TEXT("suites", "LIST", suites, "suites of the channels, best first, by number or name; default: this build's"),
     TEXT("metrics-socket", "PATH", metrics_socket, "Unix socket that serves HTTP: /metrics, /healthz, /channels"),
     {"metrics-port", "port", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, metrics_port), 8,
-     "the same on 127.0.0.1; 0: off"},
+     "the same on 127.0.0.1; 0: off", false},
     {"ready-fd", "descriptor", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, ready_fd), 8,
-     "where READY and a line feed are written once ready; 0: nowhere"},
+     "where READY and a line feed are written once ready; 0: nowhere", false},
     {"log-level", "LEVEL", SVC_PARAM_TEXT, 0, 0, 0, "info", offsetof(struct svc_config, log_level),
-     sizeof((struct svc_config *)0)->log_level, "least level that is written: debug, info, warn or error"},
+     sizeof((struct svc_config *)0)->log_level, "least level that is written: debug, info, warn or error", true},
     {"sandbox", "on|off", SVC_PARAM_TEXT, 0, 0, 0, "on", offsetof(struct svc_config, sandbox_text),
-     sizeof((struct svc_config *)0)->sandbox_text, "allow this process the system calls of a service alone (seccomp)"},
+     sizeof((struct svc_config *)0)->sandbox_text, "allow this process the system calls of a service alone (seccomp)",
+     false},
     {.kind = SVC_PARAM_END},
 };
-
-struct target { /* where one key leads */
-    const struct svc_param *param;
-    void *base;
-};
-
-struct parse {
-    const struct svc_device *dev;
-    struct svc_config *cfg;
-    void *state;
-    struct dbe_diag *diag;
-};
-
-/* ---- keys ------------------------------------------------------------------------------------ */
-
-static bool key_equal(const char *a, const char *b)
-{
-    for (; *a != '\0' && *b != '\0'; a++, b++)
-        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b))
-            return false;
-    return *a == *b;
-}
-
-static const struct svc_param *param_in(const struct svc_param *table, const char *key)
-{
-    for (; table != NULL && table->kind != SVC_PARAM_END; table++)
-        if (key_equal(table->key, key))
-            return table;
-    return NULL;
-}
-
-static bool key_find(const struct parse *p, const char *key, struct target *ret)
-{
-    const struct svc_param *param = param_in(common, key);
-
-    if (param != NULL) {
-        *ret = (struct target){param, p->cfg};
-        return true;
-    }
-    param = param_in(p->dev->params, key);
-    if (param == NULL)
-        return false;
-    *ret = (struct target){param, p->state};
-    return true;
-}
-
-/* Index of the neighbour that "link-NAME" names, -1 if none. */
-static int link_find(const struct svc_device *dev, const char *key)
-{
-    if (strncmp(key, "link-", 5) != 0 && strncmp(key, "link_", 5) != 0)
-        return -1;
-    for (int i = 0; dev->neighbours != NULL && dev->neighbours[i].name != NULL; i++)
-        if (key_equal(dev->neighbours[i].name, key + 5))
-            return i;
-    return -1;
-}
-
-/* ---- values ---------------------------------------------------------------------------------- */
-
-static dbe_err set_number(const struct parse *p, const struct target *t, const char *where, const char *text)
-{
-    const struct svc_param *param = t->param;
-    char *end = NULL;
-    double value;
-
-    errno = 0;
-    if (param->kind == SVC_PARAM_UINT) {
-        unsigned long long n = strtoull(text, &end, 10);
-        value = (double)n;
-        if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0)
-            return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s takes a whole number, not \"%.40s\"", where,
-                            param->key, text);
-        if (value >= param->min && value <= param->max)
-            memcpy((uint8_t *)t->base + param->offset, &(uint64_t){n}, sizeof(uint64_t));
-    } else {
-        value = strtod(text, &end);
-        if (end == text || *end != '\0' || !isfinite(value))
-            return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s takes a number, not \"%.40s\"", where,
-                            param->key, text);
-        if (value >= param->min && value <= param->max)
-            memcpy((uint8_t *)t->base + param->offset, &value, sizeof value);
-    }
-    if (value < param->min || value > param->max)
-        return dbe_fail(p->diag, DBE_E_CONFIG, param->key, 0, "%s: %s must lie between %.15g and %.15g %s, not %.40s",
-                        where, param->key, param->min, param->max, param->unit != NULL ? param->unit : "", text);
-    return DBE_OK;
-}
-
-static dbe_err copy_text(const struct parse *p, const char *where, const char *key, char *dst, size_t cap,
-                         const char *text)
-{
-    size_t len = strlen(text);
-
-    if (len >= cap)
-        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: %s takes at most %zu bytes", where, key, cap - 1);
-    if (!base_utf8_valid(text, len))
-        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: %s is not UTF-8 text", where, key);
-    memcpy(dst, text, len + 1);
-    return DBE_OK;
-}
-
-/* Set `key`. `where` says where it stands, for people. E_NOT_FOUND if there is no such key. */
-static dbe_err set_key(const struct parse *p, const char *where, const char *key, const char *text)
-{
-    struct target t;
-    int link = link_find(p->dev, key);
-
-    if (link >= 0 && link < SVC_LINKS_MAX)
-        return copy_text(p, where, key, p->cfg->links[link], sizeof p->cfg->links[link], text);
-    if (!key_find(p, key, &t))
-        return DBE_E_NOT_FOUND;
-    if (t.param->kind == SVC_PARAM_TEXT)
-        return copy_text(p, where, t.param->key, (char *)t.base + t.param->offset, t.param->size, text);
-    return set_number(p, &t, where, text);
-}
 
 static void set_defaults(const struct svc_param *table, void *base)
 {
@@ -172,62 +58,8 @@ static void set_defaults(const struct svc_param *table, void *base)
 
 /* ---- sources --------------------------------------------------------------------------------- */
 
-static char *trimmed(char *text)
-{
-    while (isspace((unsigned char)*text))
-        text++;
-    for (size_t len = strlen(text); len > 0 && isspace((unsigned char)text[len - 1]); len--)
-        text[len - 1] = '\0';
-    return text;
-}
-
-static dbe_err load_line(const struct parse *p, const char *path, unsigned number, char *line)
-{
-    char where[SVC_PATH_MAX];
-
-    snprintf(where, sizeof where, "%s:%u", path, number);
-    line = trimmed(line);
-    if (line[0] == '\0' || line[0] == '#')
-        return DBE_OK;
-    char *equals = strchr(line, '=');
-    if (equals == NULL)
-        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: a line reads key = value", where);
-    *equals = '\0';
-    char *key = trimmed(line);
-    dbe_err err = set_key(p, where, key, trimmed(equals + 1));
-    if (err == DBE_E_NOT_FOUND)
-        return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: there is no parameter \"%.40s\"; --help lists them", where,
-                        key);
-    return err;
-}
-
-static dbe_err load_file(const struct parse *p, const char *path)
-{
-    struct base_buf file;
-    dbe_err err;
-
-    base_buf_init(&file, SVC_CONFIG_FILE_MAX);
-    err = base_file_read(path, SVC_CONFIG_FILE_MAX - 1, &file, p->diag);
-    if (err == DBE_OK && memchr(file.data, '\0', file.len) != NULL && file.len > 0)
-        err = dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "%s: not a text file", path);
-    if (err == DBE_OK) {
-        base_buf_u8(&file, '\0');
-        err = file.err;
-    }
-    unsigned number = 1;
-    for (char *line = (char *)file.data; err == DBE_OK && line != NULL; number++) {
-        char *next = strchr(line, '\n');
-        if (next != NULL)
-            *next++ = '\0';
-        err = load_line(p, path, number, line);
-        line = next;
-    }
-    base_buf_free(&file);
-    return err;
-}
-
 /* DSMIL_KEY of one key; unset variables change nothing. */
-static dbe_err load_variable(const struct parse *p, const char *key)
+static dbe_err load_variable(const struct svc_parse *p, const char *key)
 {
     char name[96];
 
@@ -237,14 +69,14 @@ static dbe_err load_variable(const struct parse *p, const char *key)
     for (char *c = name; *c != '\0'; c++)
         *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
     const char *value = getenv(name);
-    return value != NULL ? set_key(p, name, key, value) : DBE_OK;
+    return value != NULL ? svc_config_set(p, name, key, value) : DBE_OK;
 }
 
-static dbe_err load_environment(const struct parse *p)
+static dbe_err load_environment(const struct svc_parse *p)
 {
     char key[80];
 
-    for (const struct svc_param *c = common; c->kind != SVC_PARAM_END; c++)
+    for (const struct svc_param *c = svc_config_common; c->kind != SVC_PARAM_END; c++)
         DBE_TRY(load_variable(p, c->key));
     for (const struct svc_param *c = p->dev->params; c != NULL && c->kind != SVC_PARAM_END; c++)
         DBE_TRY(load_variable(p, c->key));
@@ -261,7 +93,7 @@ static bool all_digits(const char *text)
 }
 
 /* Options that are no parameters. Returns how many arguments were taken, 0 if `arg` is none of them. */
-static int take_flag(const struct parse *p, const char *arg, const char *next)
+static int take_flag(const struct svc_parse *p, const char *arg, const char *next)
 {
     if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
         p->cfg->help = true;
@@ -280,7 +112,7 @@ static int take_flag(const struct parse *p, const char *arg, const char *next)
 }
 
 /* One pass over the options: `config_only` looks for --config alone, as the file comes before the rest. */
-static dbe_err load_options(const struct parse *p, int argc, char *const argv[], bool config_only)
+static dbe_err load_options(const struct svc_parse *p, int argc, char *const argv[], bool config_only)
 {
     for (int i = 1; i < argc;) {
         char key[80];
@@ -297,14 +129,14 @@ static dbe_err load_options(const struct parse *p, int argc, char *const argv[],
         key[len - 2] = '\0';
         const char *value = arg[len] == '=' ? arg + len + 1 : next;
         bool is_config = strcmp(key, "config") == 0;
-        if (!is_config && !key_find(p, key, &(struct target){0}) && link_find(p->dev, key) < 0)
+        if (!is_config && !svc_config_known(p, key))
             return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "there is no option --%s; --help lists them", key);
         if (value == NULL)
             return dbe_fail(p->diag, DBE_E_CONFIG, NULL, 0, "--%s takes a value", key);
         if (is_config && config_only)
-            DBE_TRY(copy_text(p, "--config", "config", p->cfg->config_file, sizeof p->cfg->config_file, value));
+            DBE_TRY(svc_config_text(p, "--config", "config", p->cfg->config_file, sizeof p->cfg->config_file, value));
         if (!is_config && !config_only)
-            DBE_TRY(set_key(p, "command line", key, value));
+            DBE_TRY(svc_config_set(p, "command line", key, value));
         i += arg[len] == '=' ? 1 : 2;
     }
     return DBE_OK;
@@ -312,7 +144,7 @@ static dbe_err load_options(const struct parse *p, int argc, char *const argv[],
 
 /* ---- what the parts say together ------------------------------------------------------------- */
 
-static dbe_err resolve_level(const struct parse *p)
+static dbe_err resolve_level(const struct svc_parse *p)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
 
@@ -325,7 +157,7 @@ static dbe_err resolve_level(const struct parse *p)
                     p->cfg->log_level);
 }
 
-static dbe_err resolve_sandbox(const struct parse *p)
+static dbe_err resolve_sandbox(const struct svc_parse *p)
 {
     p->cfg->sandbox = strcmp(p->cfg->sandbox_text, "on") == 0;
     if (!p->cfg->sandbox && strcmp(p->cfg->sandbox_text, "off") != 0)
@@ -335,7 +167,7 @@ static dbe_err resolve_sandbox(const struct parse *p)
 }
 
 /* keys/ in DSMIL_STATE, else in the user's XDG state directory. */
-static dbe_err resolve_keys(const struct parse *p)
+static dbe_err resolve_keys(const struct svc_parse *p)
 {
     const char *state = getenv("DSMIL_STATE"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     int n;
@@ -355,7 +187,7 @@ static dbe_err resolve_keys(const struct parse *p)
     return DBE_OK;
 }
 
-static dbe_err resolve(const struct parse *p)
+static dbe_err resolve(const struct svc_parse *p)
 {
     const struct dbe_role_row *role = dbe_reg_role(p->dev->role);
 
@@ -374,16 +206,16 @@ static dbe_err resolve(const struct parse *p)
 dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *dev, struct svc_config *cfg, void *state,
                         struct dbe_diag *diag)
 {
-    struct parse p = {.dev = dev, .cfg = cfg, .state = state, .diag = diag};
+    struct svc_parse p = {.dev = dev, .cfg = cfg, .state = state, .diag = diag};
 
-    *cfg = (struct svc_config){.log_fd = STDERR_FILENO};
-    set_defaults(common, cfg);
+    *cfg = (struct svc_config){.log_fd = STDERR_FILENO, .argc = argc, .argv = argv};
+    set_defaults(svc_config_common, cfg);
     set_defaults(dev->params, state);
     DBE_TRY(load_options(&p, argc, argv, true));
     if (cfg->help || cfg->version)
         return DBE_OK;
     if (cfg->config_file[0] != '\0')
-        DBE_TRY(load_file(&p, cfg->config_file));
+        DBE_TRY(svc_config_file(&p, cfg->config_file));
     DBE_TRY(load_environment(&p));
     DBE_TRY(load_options(&p, argc, argv, false));
     return resolve(&p);
@@ -402,7 +234,7 @@ static void help_param(const struct svc_param *t, struct base_buf *out)
         base_buf_fmt(out, " (default %.15g, %.15g to %.15g)", t->def, t->min, t->max);
     else if (t->def_text != NULL && t->def_text[0] != '\0')
         base_buf_fmt(out, " (default %s)", t->def_text);
-    base_buf_str(out, "\n");
+    base_buf_str(out, t->reload ? "; reloadable\n" : "\n");
 }
 
 void svc_config_help(const struct svc_device *dev, struct base_buf *out)
@@ -411,7 +243,7 @@ void svc_config_help(const struct svc_device *dev, struct base_buf *out)
 
     base_buf_fmt(out, "dsmil-%s, device %u: %s\n\nUsage: dsmil-%s [options]\n\n", dev->name, dev->device_id,
                  dev->purpose, dev->name);
-    for (const struct svc_param *t = common; t->kind != SVC_PARAM_END; t++)
+    for (const struct svc_param *t = svc_config_common; t->kind != SVC_PARAM_END; t++)
         help_param(t, out);
     for (const struct svc_neighbour *n = dev->neighbours; n != NULL && n->name != NULL; n++) {
         snprintf(head, sizeof head, "--link-%.40s ADDRESS", n->name);
@@ -422,10 +254,12 @@ void svc_config_help(const struct svc_device *dev, struct base_buf *out)
         help_param(t, out);
     base_buf_str(
         out,
-        "  --config FILE                      the same keys as lines key = value; variables and options override it\n"
+        "  --config FILE                      YAML with the same keys, addresses under links:; variables and options\n"
+        "                                     override it; SIGHUP reads it again\n"
         "  --parent-pid [PID]                 end when the parent process ends\n"
         "  --help, --version\n\n"
         "Each key is also a variable: --log-level is DSMIL_LOG_LEVEL.\n"
-        "SIGTERM and SIGINT finish what runs and exit; SIGUSR1 writes the state to the log.\n"
+        "SIGTERM and SIGINT finish what runs and exit; SIGHUP reads the configuration again;\n"
+        "SIGUSR1 writes the state to the log.\n"
         "Exit codes: 0 ok, 1 failed at run time, 2 usage or configuration, 3 keys.\n");
 }

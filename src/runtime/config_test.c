@@ -16,16 +16,18 @@
 #include "runtime/priv.h"
 
 struct params {
-    uint64_t threads;
+    uint64_t threads, wait_ms, room;
     double share;
     char model[16];
 };
 
 #define P(f) offsetof(struct params, f)
 static const struct svc_param params[] = {
-    {"threads", "threads", SVC_PARAM_UINT, 2, 1, 64, NULL, P(threads), 8, "computing threads"},
-    {"kv-share", "0..1", SVC_PARAM_DOUBLE, 0.5, 0.1, 0.9, NULL, P(share), 8, "share of memory"},
-    {"model", "FILE", SVC_PARAM_TEXT, 0, 0, 0, "none", P(model), 16, "model file"},
+    {"threads", "threads", SVC_PARAM_UINT, 2, 1, 64, NULL, P(threads), 8, "computing threads", false},
+    {"kv-share", "0..1", SVC_PARAM_DOUBLE, 0.5, 0.1, 0.9, NULL, P(share), 8, "share of memory", false},
+    {"model", "FILE", SVC_PARAM_TEXT, 0, 0, 0, "none", P(model), 16, "model file", false},
+    {"wait-ms", "ms", SVC_PARAM_UINT, 10, 1, 600000, NULL, P(wait_ms), 8, "time to wait", true},
+    {"room", "MiB", SVC_PARAM_UINT, 1, 1, 4096, NULL, P(room), 8, "room to take", false},
     {.kind = SVC_PARAM_END},
 };
 static const struct svc_neighbour neighbours[] = {
@@ -97,16 +99,16 @@ static void test_defaults(void **state)
 static void test_precedence(void **state)
 {
     (void)state;
-    loads("--link-router uds:/r", "# comment\n\n threads = 3 \nlog_level=debug\nlink-worker-47 = uds:/w\n");
+    loads("--link-router uds:/r", "# comment\n\nthreads: 3\nlog_level: debug\nlinks:\n  worker-47: uds:/w\n");
     assert_int_equal(got.threads, 3);
     assert_int_equal(cfg.level, SVC_DEBUG);
     assert_string_equal(cfg.links[1], "uds:/w");
     setenv("DSMIL_THREADS", "4", 1);
     setenv("DSMIL_LINK_WORKER_47", "uds:/w2", 1);
-    loads("--link-router uds:/r", "threads = 3\n");
+    loads("--link-router uds:/r", "threads: 3\n");
     assert_int_equal(got.threads, 4);
     assert_string_equal(cfg.links[1], "uds:/w2");
-    loads("--link-router uds:/r --threads=5", "threads = 3");
+    loads("--link-router uds:/r --threads=5", "threads: 3");
     assert_int_equal(got.threads, 5);
     unsetenv("DSMIL_THREADS");
     unsetenv("DSMIL_LINK_WORKER_47");
@@ -117,16 +119,24 @@ static void test_file_errors_name_their_line(void **state)
     char where[160];
 
     (void)state;
-    snprintf(where, sizeof where, "%s:3: threads must lie between 1 and 64 threads, not 65", file);
-    fails("--link-router x", "# one\n\nthreads = 65\n", where);
-    snprintf(where, sizeof where, "%s:2: there is no parameter \"thread\"", file);
-    fails("--link-router x", "\nthread = 1", where);
-    snprintf(where, sizeof where, "%s:1: a line reads key = value", file);
+    snprintf(where, sizeof where, "%s:3:10: threads must lie between 1 and 64 threads, not 65", file);
+    fails("--link-router x", "# one\n\nthreads: 65\n", where);
+    snprintf(where, sizeof where, "%s:2:1: there is no parameter \"thread\"", file);
+    fails("--link-router x", "\nthread: 1", where);
+    snprintf(where, sizeof where, "%s:1:", file);
     fails("--link-router x", "threads", where);
-    snprintf(where, sizeof where, "%s:1: model takes at most 15 bytes", file);
-    fails("--link-router x", "model = 0123456789abcdef\n", where);
-    snprintf(where, sizeof where, "%s:1: threads takes a whole number, not \"3x\"", file);
-    fails("--link-router x", "threads = 3x\n", where);
+    fails("--link-router x", "threads = 3\n", where);
+    fails("--link-router x", "threads: 3\nthreads: 4\n", file);
+    snprintf(where, sizeof where, "%s:1:8: model takes at most 15 bytes", file);
+    fails("--link-router x", "model: 0123456789abcdef\n", where);
+    snprintf(where, sizeof where, "%s:1:10: threads takes a whole number, not \"3x\"", file);
+    fails("--link-router x", "threads: 3x\n", where);
+    snprintf(where, sizeof where, "%s:1:10: threads is a list; expected one value", file);
+    fails("--link-router x", "threads: [3]\n", where);
+    snprintf(where, sizeof where, "%s:2:3: there is no neighbour \"nobody\"", file);
+    fails("--link-router x", "links:\n  nobody: uds:/n\n", where);
+    snprintf(where, sizeof where, "%s:1:1: \"link-router\" is an address of a neighbour; expected under links:", file);
+    fails("", "link-router: uds:/r\n", where);
     assert_int_equal(load("--config /nonexistent/x", NULL), DBE_E_NOT_FOUND);
     assert_non_null(strstr(diag.text, "/nonexistent/x"));
 }
@@ -151,6 +161,26 @@ static void test_values(void **state)
     setenv("DSMIL_THREADS", "many", 1);
     fails("--link-router x", NULL, "DSMIL_THREADS: threads takes a whole number");
     unsetenv("DSMIL_THREADS");
+}
+
+/* A number may come with another unit of the same measure, if a whole number of the parameter's own results. */
+static void test_units(void **state)
+{
+    (void)state;
+    loads("--link-router x", "wait-ms: 250");
+    assert_int_equal(got.wait_ms, 250);
+    loads("--link-router x", "wait-ms: 2s");
+    assert_int_equal(got.wait_ms, 2000);
+    loads("--link-router x --wait-ms 1min", NULL);
+    assert_int_equal(got.wait_ms, 60000);
+    loads("--link-router x", "room: 2GiB");
+    assert_int_equal(got.room, 2048);
+    fails("--link-router x", "room: 100KiB", "room takes a whole number of MiB, or one with B, KiB, MiB or GiB");
+    fails("--link-router x", "room: 5s", "room takes a whole number of MiB");
+    fails("--link-router x", "wait-ms: 5MiB", "wait-ms takes a whole number of ms, or one with ms, s, min or h");
+    fails("--link-router x", "wait-ms: 2h", "wait-ms must lie between 1 and 600000 ms, not 2h");
+    fails("--link-router x", "wait-ms: 18446744073709551615h", "wait-ms takes a whole number");
+    fails("--link-router x", "threads: 3s", "threads takes a whole number, not");
 }
 
 static void test_options(void **state)
@@ -212,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_file_errors_name_their_line),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_units),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_help),
     };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * http_admin.c - GET /metrics and /healthz on a Unix socket (mode 0600), on a loopback port, or on both; on the Unix
- * socket, which is the owner's alone, also GET /channels and POST /channels/rekey, /channels/renew and
- * /channels/suite?name=LIST.
+ * socket, which is the owner's alone, also GET /channels and POST /channels/rekey, /channels/renew,
+ * /channels/suite?name=LIST and /reload.
  *
  * In:   HTTP requests of whoever may open the socket
  * Out:  the pages; 404 for another path, 405 for another method, 403 for another name of this host, 409 with the
@@ -114,6 +114,15 @@ static enum MHD_Result obey(struct svc *svc, struct MHD_Connection *c, const cha
     return reply_text(c, err == DBE_E_NOT_FOUND ? MHD_HTTP_NOT_FOUND : MHD_HTTP_CONFLICT, text);
 }
 
+static enum MHD_Result reload(struct svc *svc, struct MHD_Connection *c)
+{
+    char words[SVC_RELOAD_WORDS + 1];
+    dbe_err err = svc_reload(svc, words, sizeof words - 1);
+
+    (void)snprintf(words + strlen(words), 2, "\n");
+    return reply_text(c, err == DBE_OK ? MHD_HTTP_OK : MHD_HTTP_CONFLICT, words);
+}
+
 /* Host must be a name of the loopback interface. */
 static bool host_ok(struct MHD_Connection *c)
 {
@@ -148,6 +157,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
     }
     if (post && door->owner && strncmp(url, orders, sizeof orders - 1) == 0)
         return obey(door->svc, c, url + sizeof orders - 1);
+    if (post && door->owner && strcmp(url, "/reload") == 0)
+        return reload(door->svc, c);
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return reply_text(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only\n");
     if (!door->owner && !host_ok(c)) /* over the Unix socket clients say what they like */

@@ -88,6 +88,16 @@ static void on_dump_signal(void *ctx, int signo)
         svc_dump_state(p->svc);
 }
 
+static void on_reload_signal(void *ctx, int signo)
+{
+    struct process *p = ctx;
+    char words[SVC_RELOAD_WORDS];
+
+    (void)signo;
+    if (p->svc != NULL)
+        (void)svc_reload(p->svc, words, sizeof words); /* the log has the words */
+}
+
 static int complain(const struct svc_device *dev, dbe_err err, const struct dbe_diag *diag, int code)
 {
     fprintf(stderr, "dsmil-%s: %s (%s)\n", dev->name, diag->text[0] != '\0' ? diag->text : dbe_err_text(err),
@@ -111,6 +121,7 @@ static dbe_err take_signals(struct process *p)
 {
     DBE_TRY(base_loop_signal(p->loop, SIGTERM, on_stop_signal, p));
     DBE_TRY(base_loop_signal(p->loop, SIGINT, on_stop_signal, p));
+    DBE_TRY(base_loop_signal(p->loop, SIGHUP, on_reload_signal, p));
     return base_loop_signal(p->loop, SIGUSR1, on_dump_signal, p);
 }
 

@@ -200,6 +200,57 @@ static void test_hardening(void **state)
     assert_int_equal(finish(&p, said, sizeof said), 0);
 }
 
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Read the log until `text` stands in it. */
+static void read_until(int fd, const char *text)
+{
+    static char said[65536];
+    size_t len = 0;
+
+    for (;;) {
+        ssize_t n = read(fd, said + len, sizeof said - 1 - len);
+        if (n <= 0)
+            fail_msg("the log ended without \"%s\": %s", text, said);
+        len += (size_t)n;
+        said[len] = '\0';
+        if (strstr(said, text) != NULL && said[len - 1] == '\n')
+            return;
+    }
+}
+
+/* SIGHUP takes over what may change, says what may not, and keeps everything when the file is wrong. */
+static void test_reload(void **state)
+{
+    char options[400], path[96], where[160];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/service.yaml", dir);
+    snprintf(where, sizeof where, "configuration not changed: %s:1:12: ", path);
+    write_file(path, "log-level: info\n");
+    snprintf(options, sizeof options, "--keys %s --listen uds:%s/w.sock --config %s", dir, dir, path);
+    struct process p = spawn(options);
+    wait_ready(&p);
+    write_file(path, "log-level: debug\nmetrics-port: 1\n");
+    kill(p.pid, SIGHUP);
+    read_until(p.log_fd, "configuration read again: 1 changed, 1 need a restart");
+    write_file(path, "log-level: [loud]\n");
+    kill(p.pid, SIGHUP);
+    read_until(p.log_fd, where);
+    write_file(path, "log-level: debug\n");
+    kill(p.pid, SIGHUP);
+    read_until(p.log_fd, "configuration read again: 0 changed, 0 need a restart"); /* debug has stayed */
+    kill(p.pid, SIGTERM);
+    assert_int_equal(finish(&p, options, sizeof options), 0);
+}
+
 /* The service's parent dies without a word; the log pipe ends when the service does. */
 static void test_parent_death(void **state)
 {
@@ -280,8 +331,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exit_codes),   cmocka_unit_test(test_signals),       cmocka_unit_test(test_hardening),
-        cmocka_unit_test(test_parent_death), cmocka_unit_test(test_notify_socket),
+        cmocka_unit_test(test_exit_codes), cmocka_unit_test(test_signals),      cmocka_unit_test(test_hardening),
+        cmocka_unit_test(test_reload),     cmocka_unit_test(test_parent_death), cmocka_unit_test(test_notify_socket),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

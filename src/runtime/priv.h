@@ -53,12 +53,25 @@ struct svc_config {
     bool     parent_death, help, version, sandbox;
     int64_t  parent_pid; /* 0: whoever started us */
     int      log_fd;
+    int          argc; /* where it came from, to read it again; argv lives as long as the process */
+    char *const *argv;
 };
 
 /* Defaults, file, environment, options, in this order. `state` takes the device's parameters. E_CONFIG; diag
  * names option, variable or file and line. */
 dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *dev, struct svc_config *cfg, void *state,
                         struct dbe_diag *diag) DBE_MUST_CHECK;
+/* What the sources said when they were read last: what a later reading is held against. */
+struct svc_said {
+    struct svc_config cfg;
+    _Alignas(max_align_t) uint8_t state[]; /* of the device's size */
+};
+/* Keep the configuration as it was read, before the device's init. E_NOMEM. */
+dbe_err svc_remember_config(struct svc *svc) DBE_MUST_CHECK;
+/* Read the configuration again and take over what may change. Whatever is wrong changes nothing. `words` says either
+ * way what came of it, as the log does. */
+enum { SVC_RELOAD_WORDS = 1024 };
+dbe_err svc_reload(struct svc *svc, char *words, size_t cap);
 void    svc_config_help(const struct svc_device *dev, struct base_buf *out);
 
 /* ---- metrics (metrics.c) --------------------------------------------------------------------- */
@@ -153,6 +166,7 @@ struct svc {
     const struct svc_device *dev;
     void                    *state; /* the device's */
     struct svc_config        cfg;
+    struct svc_said         *said;
     struct dbe_loop        *loop; /* borrowed */
     struct dbe_credential   *credential;
     struct dbe_credential   *renewed;                  /* shown in handshakes already; NULL mostly */

@@ -239,10 +239,10 @@ dbe_err svc_open(struct dbe_loop *loop, const struct svc_device *dev, const stru
     svc->metrics.node = svc->node_name;
     mark_answers(svc);
     pol_policy_default(&svc->policy);
-    dbe_err err = load_keys(svc, diag);
-    if (err != DBE_OK)
+    dbe_err err = svc_remember_config(svc);
+    if (err == DBE_OK && (err = load_keys(svc, diag)) != DBE_OK)
         *ret_exit = SVC_EXIT_KEYS;
-    else {
+    if (err == DBE_OK) {
         log_start(svc);
         err = open_mesh(svc, diag);
         if (dbe_err_class(err) == DBE_CLASS_LOCAL)
@@ -286,6 +286,7 @@ void svc_close(struct svc *svc)
     if (svc->scratch != NULL)
         base_wipe(svc->scratch, svc->scratch_cap);
     base_free(svc->scratch);
+    base_free(svc->said);
     base_free(svc->state);
     base_free(svc);
 }

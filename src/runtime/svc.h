@@ -36,13 +36,15 @@ struct svc_route { /* one row per message type this device reacts to; ends with 
 };
 
 enum svc_param_kind { SVC_PARAM_END, SVC_PARAM_UINT, SVC_PARAM_DOUBLE, SVC_PARAM_TEXT };
-struct svc_param { /* configuration key, option --key, environment DSMIL_KEY; doc is printed by --help */
+struct svc_param { /* configuration key, option --key, environment DSMIL_KEY; doc is printed by --help. A whole
+                      number whose unit is ms, s, min, h or B, KiB, MiB, GiB may be written with another of them. */
     const char         *key, *unit;
     enum svc_param_kind kind;
     double              def, min, max;  /* numbers */
     const char         *def_text;       /* text */
     size_t              offset, size;   /* into state: uint64_t, double, or char[size] */
     const char         *doc;
+    bool                reload;         /* may change while the service runs: the device reads it at each use */
 };
 
 enum svc_counter_kind { SVC_COUNTER, SVC_GAUGE };
@@ -75,6 +77,7 @@ struct svc_device {
     void    (*wake)(struct svc *svc, void *state);                        /* optional: after svc_wake */
     void    (*link_up)(struct svc *svc, void *state, struct svc_link *link);   /* optional */
     void    (*link_down)(struct svc *svc, void *state, struct svc_link *link); /* optional */
+    void    (*reloaded)(struct svc *svc, void *state); /* optional: reloadable parameters have new values (SIGHUP) */
     bool    (*ready)(const struct svc *svc, const void *state);           /* optional: device's own part of readiness */
     void    (*drain)(struct svc *svc, void *state);                       /* optional: stop taking work */
     void    (*dump)(const void *state, struct svc_dump *out);             /* required: what it holds, for people */

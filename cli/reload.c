@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * reload.c - `dsmil reload`: every service reads its configuration again and says what came of it.
+ *
+ * Not:  a file with an error changes nothing; its place is printed, and the exit code says so.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+/* False if the service refused. */
+static bool reload_one(const json_t *service, json_t *all)
+{
+    const char *name = json_string_value(json_object_get(service, "name"));
+    struct base_buf said = {0};
+    struct dbe_diag diag = {0};
+    dbe_err err = cli_service_ask(service, "/reload", true, &said, &diag);
+    const char *text = base_buf_cstr(&said), *words = err == DBE_OK ? text : diag.text;
+
+    if (all != NULL)
+        json_object_set_new(
+            all, name, json_pack("{s:b,s:o}", "ok", err == DBE_OK, "said", json_stringn(words, strcspn(words, "\n"))));
+    else
+        fprintf(err == DBE_OK ? stdout : stderr, "%-24s %.*s\n", name, (int)strcspn(words, "\n"), words);
+    base_buf_free(&said);
+    return err == DBE_OK;
+}
+
+int cli_reload(int argc, char **argv)
+{
+    static struct cli_paths paths;
+    struct dbe_diag diag = {0};
+    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0, help = argc > 1 && strcmp(argv[1], "--help") == 0;
+    json_t *mesh, *service, *all;
+    bool good = true;
+    dbe_err err;
+    size_t i;
+
+    if (help || (argc > 1 && !json)) {
+        fputs("usage: dsmil reload [--json]      every service reads its configuration again\n",
+              help ? stdout : stderr);
+        return help ? CLI_OK : CLI_USAGE;
+    }
+    if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
+        return cli_fail(CLI_USAGE, "state", err, &diag);
+    mesh = cli_mesh(&paths);
+    if (mesh == NULL)
+        return CLI_NOT_UP;
+    all = json ? json_object() : NULL;
+    json_array_foreach(json_object_get(mesh, "services"), i, service)
+    {
+        if (!reload_one(service, all))
+            good = false;
+    }
+    json_decref(mesh);
+    if (json && cli_print_json(all) != CLI_OK)
+        return CLI_FAILED;
+    return good ? CLI_OK : CLI_FAILED;
+}
