@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * attention_test.c - attention over pages against a float64 reference, for every kernel table, both types of cache,
- * windows and soft caps; and that cuts, threads and neighbours change no bit.
+ * windows and soft caps; and that cuts, threads and neighbours change no bit. The table of AVX-512 takes part on other
+ * CPUs where the build could emulate it (LLM_TEST_EMULATED).
  */
 #include <math.h>
 #include <setjmp.h>
@@ -11,6 +12,10 @@
 #include <cmocka.h>
 
 #include "model.h"
+
+#ifdef LLM_TEST_EMULATED
+extern const struct llm_attn_kernels llm_emulated_attn_avx512;
+#endif
 
 enum { POSITIONS = 150, HEADS_MAX = 12, DIM_MAX = 80 };
 
@@ -37,6 +42,37 @@ static void fill(float *x, size_t n, uint32_t seed, float scale)
     }
 }
 
+#define EMULATED "emulated"
+
+/* Names of all tables that can run here; NULL ends them. */
+static const char *const *tables(void)
+{
+    static const char *names[16];
+    size_t n = 0;
+
+    for (const struct llm_kernels *const *t = llm_kernels_all(); *t; t++)
+        if ((*t)->usable())
+            names[n++] = (*t)->name;
+#ifdef LLM_TEST_EMULATED
+    names[n++] = EMULATED;
+#endif
+    names[n] = NULL;
+    return names;
+}
+
+static void pick(struct llm_model *m, const char *kernel)
+{
+#ifdef LLM_TEST_EMULATED
+    if (kernel && strcmp(kernel, EMULATED) == 0) {
+        m->kernels = &llm_kernels_portable;
+        m->attn = &llm_emulated_attn_avx512;
+        return;
+    }
+#endif
+    m->kernels = llm_kernels_pick(kernel);
+    m->attn = llm_attn_pick(m->kernels);
+}
+
 /* A model that has what attention needs, and no more. */
 static struct llm_model *model_new(const struct shape *s, const char *kernel, unsigned threads)
 {
@@ -50,8 +86,7 @@ static struct llm_model *model_new(const struct shape *s, const char *kernel, un
                                   .head_dim = s->dim,
                                   .attn_scale = 1.0f / sqrtf((float)s->dim),
                                   .attn_softcap = s->softcap};
-    m->kernels = llm_kernels_pick(kernel);
-    m->attn = llm_attn_pick(m->kernels);
+    pick(m, kernel);
     m->layers = base_alloc(2, sizeof *m->layers);
     m->layers[1].window = s->window;
     m->info.kv_budget_bytes = 64 << 20;
@@ -165,11 +200,9 @@ static void every_table_follows_the_reference(void **state)
         const struct shape *s = &shapes[i];
         const size_t n = (size_t)POSITIONS * s->heads * s->dim;
         reference(s, want);
-        for (const struct llm_kernels *const *t = llm_kernels_all(); *t; t++) {
+        for (const char *const *t = tables(); *t; t++) {
             double diff = 0, norm = 0;
-            if (!(*t)->usable())
-                continue;
-            run(s, (*t)->name, 2, POSITIONS, false, got);
+            run(s, *t, 2, POSITIONS, false, got);
             for (size_t j = 0; j < n; j++) {
                 diff += ((double)got[j] - want[j]) * ((double)got[j] - want[j]);
                 norm += want[j] * want[j];
@@ -177,7 +210,7 @@ static void every_table_follows_the_reference(void **state)
             /* binary16 rounds by 2^-11, 8 bits by 1/254 of the greatest value of a head */
             const double bound = strcmp(s->type, "f16") == 0 ? 1e-3 : 2e-2, is = sqrt(diff / norm);
             if (!(is < bound))
-                fail_msg("shape %zu, %s: %g from the reference", i, (*t)->name, is);
+                fail_msg("shape %zu, %s: %g from the reference", i, *t, is);
         }
     }
 }
@@ -191,12 +224,10 @@ static void cuts_threads_and_neighbours_change_nothing(void **state)
     fill_all();
     for (size_t i = 0; i < BASE_ARRAY_LEN(shapes); i++) {
         const struct shape *s = &shapes[i];
-        for (const struct llm_kernels *const *t = llm_kernels_all(); *t; t++) {
-            if (!(*t)->usable())
-                continue;
-            run(s, (*t)->name, 1, POSITIONS, false, want);
+        for (const char *const *t = tables(); *t; t++) {
+            run(s, *t, 1, POSITIONS, false, want);
             for (size_t c = 0; c < BASE_ARRAY_LEN(chunks); c++) {
-                run(s, (*t)->name, 1 + (unsigned)c % 3, chunks[c], c % 2 == 1, got);
+                run(s, *t, 1 + (unsigned)c % 3, chunks[c], c % 2 == 1, got);
                 assert_memory_equal(want, got, (size_t)POSITIONS * s->heads * s->dim * sizeof *want);
             }
         }

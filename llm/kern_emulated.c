@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kern_emulated.c - for tests: the AVX-VNNI and AVX-512 kernel files compiled once more on the SIMDe emulation of
+ * kern_emulated.c - for tests: the kernel files of AVX-VNNI and AVX-512 compiled once more on the SIMDe emulation of
  * those instructions (Debian's libsimde-dev), so that their logic is tested on CPUs that lack them.
  *
  * The build names the kernel file in KERN_SOURCE and renames its table.
@@ -71,6 +71,18 @@ static inline simde__m512i kern_srai(simde__m512i v, unsigned n)
         x[i] >>= n;
     return simde_mm512_loadu_si512(x);
 }
+static inline float kern_reduce_max(simde__m512 v)
+{
+    float x[16], top;
+
+    simde_mm512_storeu_ps(x, v);
+    top = x[0];
+    for (size_t i = 1; i < 16; i++)
+        top = x[i] > top ? x[i] : top;
+    return top;
+}
+#undef _mm512_reduce_max_ps
+#define _mm512_reduce_max_ps(v) kern_reduce_max(v)
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32(v, n) kern_srai((v), (n))
 #undef _mm512_cvtepi32_ps
