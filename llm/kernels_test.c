@@ -5,6 +5,7 @@
  * Tables of instructions that this CPU lacks take part where the build could emulate them (LLM_TEST_EMULATED).
  */
 #include "test_gguf.h"
+#include "test_random.h"
 
 #include "kernels.h"
 #include "matrix.h"
@@ -27,19 +28,6 @@ static size_t tables(const struct llm_kernels *out[TABLES_MAX])
     out[n++] = &llm_emulated_avx512;
 #endif
     return n;
-}
-
-static uint64_t random_state = 1;
-
-static uint32_t random_u32(void)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(random_state >> 33);
-}
-
-static float random_f32(void)
-{
-    return (float)random_u32() * 0x1p-30f - 1.0f;
 }
 
 /* A container of one tensor around `data`, enough for llm_matrix_load. */

@@ -7,6 +7,7 @@
  * them and with emulated ones where the build could have these.
  */
 #include "test_gguf.h"
+#include "test_random.h"
 
 #include "kernels.h"
 #include "matrix.h"
@@ -60,19 +61,6 @@ static void no_fault(void)
         fail_msg("%s", why);
     assert_false(tile_emulated_live()); /* no call leaves tiles behind */
 #endif
-}
-
-static uint64_t random_state = 1;
-
-static uint32_t random_u32(void)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(random_state >> 33);
-}
-
-static float random_f32(void)
-{
-    return (float)random_u32() * 0x1p-30f - 1.0f;
 }
 
 static void fill(float *x, size_t n)

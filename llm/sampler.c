@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "kern_math.h"
 
 enum { BLOCK = 64, LANES = 16, FEW = 512, BUCKETS = 2048 };
 
@@ -171,30 +172,10 @@ static float draw(const struct llm_sampler *s)
     return (float)(z >> 40) * 0x1p-24f;
 }
 
-/* e^x of x <= 0; below -87: 0. As kern_exp, but with the bound taken as bits, so that the compiler sees no branch and
- * makes vectors of the loops. */
+/* e^x of x <= 0; below -87: 0. */
 static inline float exp_of(float x)
 {
-    const uint32_t inside = -(uint32_t)(x >= -87.0f);
-    const float shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.3888889e-3f, scale;
-    uint32_t bits;
-
-    p = p * r + 8.3333333e-3f;
-    p = p * r + 4.1666667e-2f;
-    p = p * r + 1.6666667e-1f;
-    p = p * r + 5.0000000e-1f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits - 0x4b400000u + 127u) << 23;
-    memcpy(&scale, &bits, sizeof scale);
-    p *= scale;
-    memcpy(&bits, &p, sizeof bits);
-    bits &= inside;
-    memcpy(&p, &bits, sizeof p);
-    return p;
+    return x >= -87.0f ? kern_exp(x) : 0;
 }
 
 /* ---- logits ------------------------------------------------------------------------------------------------------ */

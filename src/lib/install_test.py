@@ -7,19 +7,14 @@ Does: C99 and C++ over every header, a program linked with the shared and with t
       that has the system's OpenSSL loaded beside ours.
 Not:  the examples, which have a test of their own.
 """
-import os
 import pathlib
-import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import unittest
 
-BUILD = os.environ.get("DSMIL_BUILD_ROOT", "build")
-CC = shlex.split(os.environ.get("CC", "cc"))
-CXX = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
-WARN = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests"))
+import installed  # noqa: E402
+from installed import CC, CXX, run  # noqa: E402
+
 PROGRAM = """
 #include <stdio.h>
 #include <string.h>
@@ -66,53 +61,16 @@ print(dbe.dbe_trust_mesh(trust).decode(), ssl.OPENSSL_VERSION.split()[0])
 """
 
 
-def run(*args, **kwargs):
-    """Output of a program that must succeed."""
-    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, check=False, **kwargs)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+class Dbe(installed.Installed):
+    """libdbe."""
 
-
-class Installed(unittest.TestCase):
-    """One installation for all tests."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.tmp = pathlib.Path(cls.folder.name)
-        run("meson", "install", "-C", BUILD, "--no-rebuild", "--tags", "libdbe", "--destdir", cls.tmp / "root")
-        pc = next((cls.tmp / "root").rglob("dbe.pc"))
-        cls.prefix = cls.tmp / "root" / cls.variable(pc, "prefix").lstrip("/")
-        cls.libdir = pc.parent.parent
-        cls.env = {**os.environ, "PKG_CONFIG_PATH": f"{pc.parent}:{os.environ.get('PKG_CONFIG_PATH', '')}",
-                   "LD_LIBRARY_PATH": str(cls.libdir)}
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.cleanup()
-
-    @staticmethod
-    def variable(pc, name):
-        """A variable of a pkg-config file, as written."""
-        return next(line.partition("=")[2] for line in pc.read_text().splitlines() if line.startswith(name + "="))
-
-    def flags(self, *what):
-        """What pkg-config says, with the prefix where the scratch folder has it."""
-        return shlex.split(run("pkg-config", f"--define-variable=prefix={self.prefix}", *what, "dbe", env=self.env))
+    package = "dbe"
 
     def store(self, name):
         """A folder for keys."""
         path = self.tmp / name
         path.mkdir(mode=0o700)
         return path
-
-    def compile(self, compiler, name, text, *flags):
-        """A program or, with -c, an object."""
-        source = self.tmp / name
-        source.write_text(text)
-        run(*compiler, *WARN, source, "-o", source.with_suffix(".out"), *self.flags("--cflags"), *flags)
-        return source.with_suffix(".out")
 
     def headers(self):
         """Names as a program includes them."""

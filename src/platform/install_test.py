@@ -8,17 +8,14 @@ Does: C99 and C++ over the header; a program that loads the project's model; exp
 import os
 import pathlib
 import re
-import shlex
-import shutil
-import subprocess
-import tempfile
+import sys
 import unittest
 
-BUILD = os.environ["DSMIL_BUILD_ROOT"]
 ROOT = pathlib.Path(os.environ["DSMIL_SOURCE_ROOT"])
-CC = shlex.split(os.environ.get("CC", "cc"))
-CXX = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
-WARN = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+sys.path.insert(0, str(ROOT / "tests"))
+import installed  # noqa: E402
+from installed import CC, CXX, run  # noqa: E402
+
 PROGRAM = """
 #include <stdio.h>
 #include <dsmil/dsmil_layer7_llm.h>
@@ -37,50 +34,26 @@ int main(int argc, char **argv)
 """
 
 
-def run(*args, **kwargs):
-    """Output of a program that must succeed."""
-    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, check=False, **kwargs)
-    if done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+class Dsmil(installed.Installed):
+    """libdsmil."""
 
-
-class Installed(unittest.TestCase):
-    """One installation for all tests."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = tempfile.TemporaryDirectory()
-        cls.top = pathlib.Path(cls.folder.name)
-        run("meson", "install", "-C", BUILD, "--no-rebuild", "--tags", "libdsmil", "--destdir", cls.top)
-        pc = next(cls.top.rglob("dsmil.pc"))
-        cls.lib = pc.parent.parent
-        env = dict(os.environ, PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(cls.top))
-        cls.flags = shlex.split(run("pkg-config", "--cflags", "--libs", "dsmil", env=env))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.cleanup()
+    package = "dsmil"
 
     def test_program(self):
-        source, program = self.top / "use.c", self.top / "use"
-        source.write_text(PROGRAM)
-        run(*CC, "-std=c99", *WARN, source, "-o", program, *self.flags)
-        env = dict(os.environ, LD_LIBRARY_PATH=str(self.lib))
-        said = run(program, ROOT / "models" / "dsmil-small-q8_0.gguf", env=env)
+        program = self.compile(CC, "use.c", PROGRAM, "-std=c99", *self.flags("--libs"))
+        said = run(program, ROOT / "models" / "dsmil-small-q8_0.gguf", env=self.env)
         self.assertEqual(said.split(), ["47", "1", "dsmil-small", "1", "0"])
 
     def test_cpp(self):
         if not CXX:
             self.skipTest("no C++ compiler")
-        source = self.top / "use.cc"
-        source.write_text("#include <dsmil_layer7_llm.h>\nint main() { return dsmil_device47_llm_init(0); }\n")
-        run(CXX, *WARN, source, "-o", self.top / "usepp", *self.flags)
+        text = "#include <dsmil_layer7_llm.h>\nint main() { return dsmil_device47_llm_init(0); }\n"
+        self.compile([CXX], "use.cc", text, *self.flags("--libs"))
 
     def test_exports(self):
-        header = next(self.top.rglob("dsmil_layer7_llm.h")).read_text()
+        header = next(self.tmp.rglob("dsmil_layer7_llm.h")).read_text()
         declared = set(re.findall(r"^(?:int|bool|uint64_t) (dsmil_\w+)\(", header, re.M))
-        out = run("nm", "-D", "--defined-only", next(self.lib.glob("libdsmil.so")))
+        out = run("nm", "-D", "--defined-only", next(self.libdir.glob("libdsmil.so")))
         exported = {line.split()[-1].split("@")[0] for line in out.splitlines() if " T " in line}
         self.assertEqual(exported, declared)
 
