@@ -17,6 +17,7 @@
  *           [^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}|
  *           ' '?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
  * GPT-4o:   Tekken's with (?i:'s|'t|'re|'ve|'m|'ll|'d)? after a word and three digits
+ * DeepSeek LLM has stages: [\r\n], \s?[letters with case]+, \s?[punctuation]+, \s+$, [ideographs]+, \p{N}+
  */
 #include <string.h>
 
@@ -373,6 +374,52 @@ static size_t match_spaced_marks(const struct text *t)
     return spaced_run(t, BIT(UNI_PUNCT));
 }
 
+typedef bool member_fn(uint32_t code);
+
+static size_t members_end(const struct text *t, size_t at, member_fn *is_member)
+{
+    size_t n;
+
+    while (at < t->len && is_member(llm_utf8_next(t->p + at, t->len - at, &n)))
+        at += n;
+    return at;
+}
+
+/* \s?[members]+; a space may be a member, too. */
+static size_t spaced_members(const struct text *t, member_fn *is_member)
+{
+    size_t n;
+    const size_t skip = class_at(t, 0, &n) == SPACES ? n : 0, end = members_end(t, skip, is_member);
+
+    return end > skip || skip == 0 ? end : members_end(t, 0, is_member);
+}
+
+static size_t match_spaced_cased(const struct text *t)
+{
+    return spaced_members(t, llm_pretoken_is_cased);
+}
+
+/* [!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]: its letters went with the stage before. */
+static bool is_deepseek_mark(uint32_t code)
+{
+    return (code >= '!' && code <= '/') || (code >= ':' && code <= '~') || (code >= 0xff01 && code <= 0xff0f) ||
+           (code >= 0xff1a && code <= 0xff5e) || (code >= 0x2018 && code <= 0x201f) ||
+           (code >= 0x3000 && code <= 0x3002);
+}
+
+static size_t match_spaced_deepseek_marks(const struct text *t)
+{
+    return spaced_members(t, is_deepseek_mark);
+}
+
+/* \s+$ */
+static size_t match_last_spaces(const struct text *t)
+{
+    const size_t end = run_end(t, 0, SPACES, SIZE_MAX);
+
+    return end == t->len ? end : 0;
+}
+
 /* A run of U+0800 to U+9FA5 and Hangul. */
 static size_t match_cjk(const struct text *t)
 {
@@ -402,6 +449,8 @@ static match_fn *const stages[][PRETOKEN_STAGES_MAX] = {
     [VOCAB_PRE_GPT4O] = {match_gpt4o},
     [VOCAB_PRE_FALCON] = {match_falcon_marks, match_gpt2, match_three_digits},
     [VOCAB_PRE_DEEPSEEK_CODER] = {match_newline, match_spaced_letters, match_spaced_marks, match_cjk, match_digit},
+    [VOCAB_PRE_DEEPSEEK_LLM] = {match_newline, match_spaced_cased, match_spaced_deepseek_marks, match_last_spaces,
+                                match_cjk, match_number},
 };
 
 /* Names of tokenizer.ggml.pre. */
@@ -446,6 +495,7 @@ static const struct {
     {"llama4", VOCAB_PRE_GPT4O},
     {"falcon", VOCAB_PRE_FALCON},
     {"deepseek-coder", VOCAB_PRE_DEEPSEEK_CODER},
+    {"deepseek-llm", VOCAB_PRE_DEEPSEEK_LLM},
 };
 
 bool llm_pretoken_by_name(const char *name, size_t len, enum vocab_pre *ret)

@@ -14,7 +14,7 @@ enum {
     VOCAB_SPECIAL_BYTES_MAX = 256, /* a control or user-defined token, which is looked for everywhere in a text */
     VOCAB_MERGES_MAX = 1 << 22,
     VOCAB_EOG_MAX = 32,
-    PRETOKEN_STAGES_MAX = 5
+    PRETOKEN_STAGES_MAX = 6
 };
 
 #define VOCAB_SPACE "\xe2\x96\x81" /* U+2581, how SentencePiece writes a space */
@@ -42,6 +42,7 @@ enum vocab_pre {
     VOCAB_PRE_GPT4O,
     VOCAB_PRE_FALCON,
     VOCAB_PRE_DEEPSEEK_CODER,
+    VOCAB_PRE_DEEPSEEK_LLM,
     VOCAB_PRE_COUNT
 };
 
@@ -132,6 +133,9 @@ struct pretokens {
 void llm_pretokens_init(struct pretokens *it, enum vocab_pre pre, const char *text, size_t len);
 /* Length of the next piece, which begins where the last one ended; 0: no more. */
 size_t llm_pretokens_next(struct pretokens *it);
+/* One of DeepSeek LLM's letters. */
+bool llm_pretoken_is_cased(uint32_t code);
+
 /* A value of tokenizer.ggml.pre; false: not known. */
 bool llm_pretoken_by_name(const char *name, size_t len, enum vocab_pre *ret);
 
