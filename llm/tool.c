@@ -8,16 +8,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "grammar.h"
+
 static const char usage[] =
     "usage: dsmil llm VERB -m MODEL.gguf [options]\n"
     "  run        -p PROMPT [-n TOKENS] [--system TEXT] [--raw] [--special] [--json]\n"
     "             [--temp T] [--top-k K] [--top-p P] [--min-p P] [--seed S] [--stop TEXT] ...\n"
     "             [--repeat-penalty R] [--presence P] [--frequency F] [--logit-bias ID=VALUE] ... [--lookup TOKENS]\n"
     "             [--logprobs N] [--n ANSWERS] [--json-object | --schema FILE] [--draft MODEL [--draft-tokens N]]\n"
+    "             or -i: a conversation, line by line; Ctrl-C stops an answer, Ctrl-D ends\n"
     "  info       [--json]   what the model is and what memory it needs\n"
     "  logits     --tokens 1,2,3 [--out FILE]   float32 after each token, to FILE; else the five best of the last\n"
     "  embed      -p TEXT [--special] [--json]   a vector of length 1\n"
-    "  tokenize   TEXT [--special] [--json]\n"
+    "  tokenize   TEXT | --file FILE [--special] [--json]\n"
     "  perplexity FILE [--ctx TOKENS] [--json]\n"
     "  bench      [-p PROMPT_TOKENS | --tokens 1,2,3] [-n TOKENS] [--sessions N] [--lookup TOKENS]\n"
     "             [--draft MODEL [--draft-tokens N]] [--json]\n"
@@ -63,6 +66,20 @@ dbe_err tool_load_draft(const struct tool_args *args, struct llm_model **ret, st
     const struct llm_model_params params = {.threads = args->threads, .kernel = args->kernel};
 
     return llm_model_load(args->draft, &params, ret, diag);
+}
+
+dbe_err tool_grammar(const struct tool_args *a, struct llm_grammar **ret, struct dbe_diag *diag)
+{
+    struct base_buf text = {0};
+    dbe_err err;
+
+    if (!a->schema)
+        return a->json_object ? llm_grammar_json(ret, diag) : DBE_OK;
+    err = base_file_read(a->schema, LLM_SCHEMA_BYTES_MAX, &text, diag);
+    if (err == DBE_OK)
+        err = llm_grammar_schema((const char *)text.data, text.len, ret, diag);
+    base_buf_free(&text);
+    return err;
 }
 
 int tool_print(struct base_buf *out)

@@ -11,7 +11,7 @@
 enum { TOOL_USAGE = 2, TOOL_BIASES_MAX = 64 };
 
 struct tool_args {
-    const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text, *draft, *schema;
+    const char *model, *prompt, *system, *tokens, *out, *kernel, *kv_type, *text, *draft, *schema, *file;
     const char *rest[4]; /* what is no option */
     size_t rest_count;
     uint32_t n, prompt_tokens, threads, ctx, kv_mib, sessions, answers;
@@ -19,7 +19,7 @@ struct tool_args {
     const char *stops[LLM_STOPS_MAX];
     struct llm_logit_bias biases[TOOL_BIASES_MAX];
     double min_retention;
-    bool raw, special, json, json_object;
+    bool raw, special, json, json_object, interactive;
 };
 
 /* tool_args.c: argv[0] is the verb. False after saying on stderr what was wrong. */
@@ -36,10 +36,13 @@ struct llm_model *tool_load(const struct tool_args *args);
 dbe_err tool_parse_tokens(const char *text, struct llm_tokens *out) DBE_MUST_CHECK;
 /* Loads args->draft, which must be given. */
 dbe_err tool_load_draft(const struct tool_args *args, struct llm_model **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The grammar that --schema or --json-object asks for, else *ret is left. */
+dbe_err tool_grammar(const struct tool_args *args, struct llm_grammar **ret, struct dbe_diag *diag);
 /* Prints the buffer and a newline, and frees it. Exit status. */
 int tool_print(struct base_buf *out);
 
 int tool_run(const struct tool_args *args);
+int tool_chat(const struct tool_args *args); /* run -i */
 int tool_info(const struct tool_args *args);
 int tool_embed(const struct tool_args *args);
 int tool_logits(const struct tool_args *args);

@@ -75,10 +75,10 @@ static bool set_text(struct tool_args *a, const char *name, const char *value)
     const struct {
         const char *name;
         const char **to;
-    } texts[] = {{"-m", &a->model},        {"--model", &a->model},  {"--system", &a->system},
-                 {"--tokens", &a->tokens}, {"--out", &a->out},      {"--kernel", &a->kernel},
-                 {"--prompt", &a->prompt}, {"--text", &a->text},    {"--kv-type", &a->kv_type},
-                 {"--draft", &a->draft},   {"--schema", &a->schema}};
+    } texts[] = {{"-m", &a->model},        {"--model", &a->model},   {"--system", &a->system},
+                 {"--tokens", &a->tokens}, {"--out", &a->out},       {"--kernel", &a->kernel},
+                 {"--prompt", &a->prompt}, {"--text", &a->text},     {"--kv-type", &a->kv_type},
+                 {"--draft", &a->draft},   {"--schema", &a->schema}, {"--file", &a->file}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++)
         if (strcmp(name, texts[i].name) == 0) {
@@ -151,8 +151,11 @@ static bool set_flag(struct tool_args *a, const char *name)
     const struct {
         const char *name;
         bool *to;
-    } flags[] = {
-        {"--raw", &a->raw}, {"--special", &a->special}, {"--json", &a->json}, {"--json-object", &a->json_object}};
+    } flags[] = {{"--raw", &a->raw},
+                 {"--special", &a->special},
+                 {"--json", &a->json},
+                 {"--json-object", &a->json_object},
+                 {"-i", &a->interactive}};
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(flags); i++)
         if (strcmp(name, flags[i].name) == 0) {

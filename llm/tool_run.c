@@ -45,20 +45,6 @@ static dbe_err make_prompt(const struct tool_args *a, struct llm_model *m, struc
     return llm_chat_render(m, msgs, count, out, diag);
 }
 
-static dbe_err make_grammar(struct run *run, struct dbe_diag *diag)
-{
-    struct base_buf text = {0};
-    dbe_err err;
-
-    if (!run->a->schema)
-        return run->a->json_object ? llm_grammar_json(&run->grammar, diag) : DBE_OK;
-    err = base_file_read(run->a->schema, LLM_SCHEMA_BYTES_MAX, &text, diag);
-    if (err == DBE_OK)
-        err = llm_grammar_schema((const char *)text.data, text.len, &run->grammar, diag);
-    base_buf_free(&text);
-    return err;
-}
-
 static dbe_err start(struct run *run, const struct llm_tokens *prompt, struct dbe_diag *diag)
 {
     const uint32_t n_ctx = llm_model_info(run->m)->n_ctx;
@@ -235,13 +221,15 @@ int tool_run(const struct tool_args *a)
     struct llm_tokens prompt = {0};
     struct dbe_diag diag = {0};
 
+    if (a->interactive)
+        return tool_chat(a);
     if (!a->prompt)
         return tool_usage();
     run.m = tool_load(a);
     if (!run.m)
         return 1;
     run.answers = base_alloc(run.count, sizeof *run.answers);
-    dbe_err err = run.answers ? make_grammar(&run, &diag) : DBE_E_NOMEM;
+    dbe_err err = run.answers ? tool_grammar(a, &run.grammar, &diag) : DBE_E_NOMEM;
     if (err == DBE_OK && a->draft)
         err = tool_load_draft(a, &run.draft, &diag);
     if (err == DBE_OK)

@@ -10,7 +10,7 @@
 
 #include "tool.h"
 
-enum { TOKENS_MAX = 1 << 17, BEST_SHOWN = 5, JSON_MAX = 64 << 20 };
+enum { TOKENS_MAX = 1 << 17, BEST_SHOWN = 5, JSON_MAX = 64 << 20, TEXT_BYTES_MAX = 256 << 20 };
 
 /* ---- info -------------------------------------------------------------------------------------------------------- */
 
@@ -180,21 +180,27 @@ int tool_logits(const struct tool_args *a)
 
 /* ---- tokenize ---------------------------------------------------------------------------------------------------- */
 
+/* Written as it is made: a long text has many tokens. */
 static int tokens_json(const struct llm_model *m, const struct llm_tokens *t)
 {
     struct base_buf out;
+    dbe_err err = DBE_OK;
 
     base_buf_init(&out, JSON_MAX);
-    base_buf_str(&out, "{\"tokens\":[");
-    for (size_t i = 0; i < t->count; i++) {
+    fputs("{\"tokens\":[", stdout);
+    for (size_t i = 0; i < t->count && err == DBE_OK; i++) {
         size_t len;
         const char *name = llm_token_name(m, t->ids[i], &len);
+        base_buf_clear(&out);
         base_buf_fmt(&out, "%s{\"id\":%d,\"name\":", i ? "," : "", t->ids[i]);
         base_json_str(&out, name, len);
         base_buf_u8(&out, '}');
+        err = out.err;
+        fwrite(out.data, 1, out.len, stdout);
     }
-    base_buf_str(&out, "]}");
-    return tool_print(&out);
+    base_buf_free(&out);
+    fputs("]}\n", stdout);
+    return err == DBE_OK ? 0 : tool_fail(err, NULL);
 }
 
 static void tokens_print(const struct llm_model *m, const struct llm_tokens *t)
@@ -206,21 +212,37 @@ static void tokens_print(const struct llm_model *m, const struct llm_tokens *t)
     }
 }
 
+static dbe_err tokenize(const struct tool_args *a, const struct llm_model *m, struct llm_tokens *out,
+                        struct dbe_diag *diag)
+{
+    const unsigned flags = LLM_TOKENIZE_BOS | (a->special ? LLM_TOKENIZE_SPECIAL : 0);
+    struct base_buf text = {0};
+    dbe_err err;
+
+    if (!a->file)
+        return llm_tokenize(m, a->rest[0], strlen(a->rest[0]), flags, out);
+    err = base_file_read(a->file, TEXT_BYTES_MAX, &text, diag);
+    if (err == DBE_OK)
+        err = llm_tokenize(m, base_buf_cstr(&text), text.len, flags, out);
+    base_buf_free(&text);
+    return err;
+}
+
 int tool_tokenize(const struct tool_args *a)
 {
     struct llm_tokens t = {0};
+    struct dbe_diag diag = {0};
     struct llm_model *m;
     int status = 0;
 
-    if (a->rest_count != 1)
+    if (a->rest_count != (a->file ? 0 : 1))
         return tool_usage();
     m = tool_load(a);
     if (!m)
         return 1;
-    const dbe_err err =
-        llm_tokenize(m, a->rest[0], strlen(a->rest[0]), LLM_TOKENIZE_BOS | (a->special ? LLM_TOKENIZE_SPECIAL : 0), &t);
+    const dbe_err err = tokenize(a, m, &t, &diag);
     if (err != DBE_OK)
-        status = tool_fail(err, NULL);
+        status = tool_fail(err, &diag);
     else if (a->json)
         status = tokens_json(m, &t);
     else

@@ -5,13 +5,17 @@
 In:   the program; a small model of the project, DSMIL_SOURCE_ROOT
 Not:  speeds.
 """
+import fcntl
 import json
 import os
 import pathlib
+import pty
+import select
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 TOOL = sys.argv.pop(1)
@@ -29,6 +33,40 @@ def tool(*args, expect=0):
 def told(verb, *args):
     """The JSON object that a verb prints."""
     return json.loads(tool(verb, "-m", MODEL, "--json", *args))
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *args):
+        self.master, slave = pty.openpty()
+        # a session of its own, whose terminal this is: so that Ctrl-C reaches it
+        self.child = subprocess.Popen([str(a) for a in args], stdin=slave, stdout=slave, stderr=slave,
+                                      start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
+        self.unread = ""
+
+    def write(self, text):
+        """As if it was typed."""
+        os.write(self.master, text.encode())
+
+    def wait_for(self, *texts):
+        """Read until these have come, one after the other; what was read."""
+        at = 0
+        for text in texts:
+            while (found := self.unread.find(text, at)) < 0:
+                if not select.select([self.master], [], [], 60)[0]:
+                    raise AssertionError(f"no {text!r} in {self.unread!r}")
+                self.unread += os.read(self.master, 4096).decode(errors="replace")
+            at = found + len(text)
+        read, self.unread = self.unread[:at], self.unread[at:]
+        return read
+
+    def end(self):
+        """The exit status."""
+        status = self.child.wait(60)
+        os.close(self.master)
+        return status
 
 
 class Tool(unittest.TestCase):
@@ -77,6 +115,58 @@ class Tool(unittest.TestCase):
         colours = json.loads(text)
         self.assertIn(len(colours), (2, 3))
         self.assertLessEqual(set(colours), {"red", "green"})
+
+    def test_tokenize_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = pathlib.Path(folder) / "text"
+            text.write_text("What is DSMIL?\n" * 2000)
+            tokens = told("tokenize", "--file", text)["tokens"]
+            self.assertEqual(tokens, told("tokenize", text.read_text())["tokens"])
+            self.assertGreater(len(tokens), 6000)
+            self.assertEqual(len(tool("tokenize", "-m", MODEL, "--file", text).splitlines()), len(tokens))
+            tool("tokenize", "-m", MODEL, "--file", text, "a text, too", expect=2)
+            tool("tokenize", "-m", MODEL, "--file", folder + "/none", expect=1)
+
+    def test_conversation_by_lines(self):
+        done = subprocess.run([TOOL, "run", "-m", MODEL, "-i", "-n", "12"], input="What is\\\nDSMIL?\n\nAnd birds?\n",
+                              capture_output=True, text=True, check=True)
+        prompts = [int(line.split()[0][1:]) for line in done.stderr.splitlines() if line.startswith("[")]
+        self.assertEqual(len(prompts), 2)  # the empty line is no turn
+        self.assertGreater(prompts[1], prompts[0] + 12)  # the second has all of the first
+        first = told("run", "-p", "What is\nDSMIL?", "-n", "12")
+        self.assertEqual(first["prompt_tokens"], prompts[0])
+        self.assertTrue(done.stdout.startswith(first["text"] + "\n"))
+        for wrong in (("-p", "a"), ("--json",), ("--n", "2"), ("--raw",)):
+            tool("run", "-m", MODEL, "-i", *wrong, expect=2)
+
+    def test_conversation_forgets_what_has_no_room(self):
+        context = told("info")["context_tokens"]
+        lines = "".join("word " * (context // 4) + "\n" for _ in range(6))
+        done = subprocess.run([TOOL, "run", "-m", MODEL, "-i", "-n", "4"], input=lines, capture_output=True, text=True,
+                              check=True)
+        self.assertIn("oldest turn is forgotten", done.stderr)
+        self.assertEqual(done.stderr.count("prompt tokens"), 6)
+
+    def test_conversation_on_a_terminal(self):
+        with tempfile.TemporaryDirectory() as folder:
+            schema = pathlib.Path(folder) / "schema.json"
+            schema.write_text('{"type":"string","minLength":100000}')  # goes on until it is stopped
+            terminal = Terminal(TOOL, "run", "-m", MODEL, "-i", "--kernel", "portable", "-t", "1", "--schema", schema)
+            terminal.wait_for("> ")
+            for _ in range(5):  # one that is over before it is stopped shows nothing
+                terminal.write("Tell me of birds\n")
+                terminal.wait_for('"')
+                terminal.write("\x03")
+                if "stopped" in terminal.wait_for("finish: ", "]", "> "):
+                    break
+            else:
+                self.fail("no answer was stopped")
+            terminal.write("half a line")
+            terminal.wait_for("half a line")
+            terminal.write("\x03")  # clears it
+            terminal.wait_for("> ")
+            terminal.write("\x04")
+            self.assertEqual(terminal.end(), 0)
 
     def test_bias_forbids(self):
         with tempfile.TemporaryDirectory() as folder:

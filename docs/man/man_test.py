@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Man pages: a formatter accepts them, their references lead somewhere, and what they name is exported or in a header.
 
-In:   the pages beside this file; mandoc or groff, whichever is there; src/lib/dbe.map
+In:   the pages beside this file; mandoc or groff, whichever is there; src/lib/dbe.map; include/dsmil
 """
 import pathlib
 import re
@@ -44,9 +44,18 @@ class Man(unittest.TestCase):
 
     def test_functions_exist(self):
         exported = set(re.findall(r"\b(dbe_\w+);", (ROOT / "src/lib/dbe.map").read_text()))
+        for header in (ROOT / "include/dsmil").glob("*.h"):
+            exported |= set(re.findall(r"^\w+ (dsmil_\w+)\(", header.read_text(), re.M))
         for page in PAGES:
-            for name in re.findall(r"^\.F[no] (dbe_\w+)", page.read_text(), re.M):
-                self.assertIn(name, exported, page.name)
+            named = set(re.findall(r"^\.F[no] ((?:dbe|dsmil)_\w+)", page.read_text(), re.M))
+            self.assertLessEqual(named, exported, page.name)
+
+    def test_every_function_of_libdsmil_has_a_place(self):
+        page = (HERE / "libdsmil.3").read_text()
+        for header in (ROOT / "include/dsmil").glob("*.h"):
+            self.assertIn(f".In dsmil/{header.name}", page)
+            for name in re.findall(r"^\w+ (dsmil_\w+)\(", header.read_text(), re.M):
+                self.assertIn(f".Fn {name}", page)
 
     def test_every_header_has_a_page(self):
         text = "\n".join(page.read_text() for page in PAGES)
