@@ -177,6 +177,21 @@ static void put_turn(struct builder *b, const char *role, const char *text, size
     put_words(b, "\n");
 }
 
+/* Does the template open the answer's thoughts itself? Literal text that ends behind the mark; one that goes on with an
+ * end of thoughts is for answers without. */
+static bool opens_thoughts(const struct llm_vocab *v)
+{
+    static const char *const opens[] = {"<|im_start|>assistant\\n<think>\\n", "<|im_start|>assistant\n<think>\n"};
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(opens); i++) {
+        const size_t len = strlen(opens[i]);
+        for (const char *p = v->chat_template; (p = strstr(p, opens[i])); p += len)
+            if (p[len] != '\\' && p[len] != '\n' && p[len] != '<')
+                return true;
+    }
+    return false;
+}
+
 static void render_chatml(struct builder *b, const struct llm_message *msgs, size_t count)
 {
     const bool thinks = holds(b, "split('" THOUGHT_END "')");
@@ -193,8 +208,7 @@ static void render_chatml(struct builder *b, const struct llm_message *msgs, siz
     }
     put_mark(b, "<|im_start|>");
     put_words(b, "assistant\n");
-    if (!holds(b, "enable_thinking") &&
-        (holds(b, "<|im_start|>assistant\\n<think>\\n") || holds(b, "<|im_start|>assistant\n<think>\n"))) {
+    if (opens_thoughts(b->v)) {
         put_mark(b, "<think>");
         put_words(b, "\n");
     }

@@ -80,6 +80,10 @@ static const struct {
      "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n",
      "<s><|im_start|>system\nYou are Q.<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
      "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"},
+    {"'<|im_start|>assistant\\n<think>\\n' {%- if not enable_thinking -%}{{- '</think>' -}}", "chatml",
+     "<s><|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n<think>\n", NULL, NULL, NULL},
+    {"'<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n'", "chatml",
+     "<s><|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", NULL, NULL, NULL},
     {"<|im_start|><|im_sep|>", "phi4", "<s><|im_start|>user<|im_sep|>Hello<|im_end|><|im_start|>assistant<|im_sep|>",
      "<s><|im_start|>system<|im_sep|> Be kind. <|im_end|><|im_start|>user<|im_sep|> Hi\n<|im_end|><|im_start|>assistant"
      "<|im_sep|>",
