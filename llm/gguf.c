@@ -415,18 +415,15 @@ dbe_err gguf_open_mem(const void *data, size_t len, struct gguf **ret, struct db
     return open_common(g, ret, diag);
 }
 
-dbe_err gguf_open(const char *path, struct gguf **ret, struct dbe_diag *diag)
+/* Takes `fd` over, also on error; `name` is for people. */
+static dbe_err open_file(int fd, const char *name, struct gguf **ret, struct dbe_diag *diag)
 {
     struct stat st;
     struct gguf *g;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-    if (fd < 0)
-        return dbe_fail(diag, errno == ENOENT ? DBE_E_NOT_FOUND : DBE_E_IO, CLAUSE, 0, "%.120s: %s", path,
-                        strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
-        return dbe_fail(diag, DBE_E_IO, CLAUSE, 0, "%.120s: not a regular file", path);
+        return dbe_fail(diag, DBE_E_IO, CLAUSE, 0, "%.120s: not a regular file", name);
     }
     g = base_alloc(1, sizeof *g);
     if (!g) {
@@ -436,6 +433,25 @@ dbe_err gguf_open(const char *path, struct gguf **ret, struct dbe_diag *diag)
     g->fd = fd;
     g->size = (uint64_t)st.st_size;
     return open_common(g, ret, diag);
+}
+
+dbe_err gguf_open(const char *path, struct gguf **ret, struct dbe_diag *diag)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return dbe_fail(diag, errno == ENOENT ? DBE_E_NOT_FOUND : DBE_E_IO, CLAUSE, 0, "%.120s: %s", path,
+                        strerror(errno));
+    return open_file(fd, path, ret, diag);
+}
+
+dbe_err gguf_open_fd(int fd, struct gguf **ret, struct dbe_diag *diag)
+{
+    const int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (own < 0)
+        return dbe_fail(diag, DBE_E_IO, CLAUSE, 0, "the open file: %s", strerror(errno));
+    return open_file(own, "the open file", ret, diag);
 }
 
 void gguf_close(struct gguf *g)

@@ -84,6 +84,8 @@ struct gguf {
 
 /* Open and check. On error nothing is held. E_NOT_FOUND, E_IO, E_MODEL, E_TOO_LARGE, E_NOMEM. */
 dbe_err gguf_open(const char *path, struct gguf **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The same with a file that is open for reading, which stays the caller's. It is read at offsets. */
+dbe_err gguf_open_fd(int fd, struct gguf **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* `data` must outlive the reader. */
 dbe_err gguf_open_mem(const void *data, size_t len, struct gguf **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 void gguf_close(struct gguf *g);

@@ -83,6 +83,9 @@ struct llm_model_info {
  * E_LIMIT (over the memory budget). */
 dbe_err llm_model_load(const char *path, const struct llm_model_params *params, struct llm_model **ret,
                        struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The same from a file that is open for reading and stays the caller's; it is read at offsets. */
+dbe_err llm_model_load_fd(int fd, const struct llm_model_params *params, struct llm_model **ret,
+                          struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The same from bytes in memory; they are not needed afterwards. */
 dbe_err llm_model_load_mem(const void *data, size_t len, const struct llm_model_params *params, struct llm_model **ret,
                            struct dbe_diag *diag) DBE_MUST_CHECK;

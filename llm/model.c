@@ -119,6 +119,14 @@ dbe_err llm_model_load(const char *path, const struct llm_model_params *params, 
     return load_from(g, params, ret, diag);
 }
 
+dbe_err llm_model_load_fd(int fd, const struct llm_model_params *params, struct llm_model **ret, struct dbe_diag *diag)
+{
+    struct gguf *g;
+
+    DBE_TRY(gguf_open_fd(fd, &g, diag));
+    return load_from(g, params, ret, diag);
+}
+
 dbe_err llm_model_load_mem(const void *data, size_t len, const struct llm_model_params *params, struct llm_model **ret,
                            struct dbe_diag *diag)
 {

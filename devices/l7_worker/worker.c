@@ -9,8 +9,9 @@
  * Not:  no text of a chat in a log, ever; no arithmetic here (engine.c, llm/)
  *
  * Reading order: tables at the bottom, on_chat, deliver.      Source: 001 section 3.2.
- * Tests: request_test.c, engine_test.c
+ * Tests: request_test.c, engine_test.c, model_file_test.c
  */
+#include "devices/l7_worker/model_file.h"
 #include "devices/l7_worker/request.h"
 #include "policy/policy.h"
 #include "runtime/svc.h"
@@ -29,8 +30,6 @@ enum {
     WORKER_POSTPONE_MS = 5,
     WORKER_NAME_MAX = 128,
     WORKER_PATH_MAX = 1024,
-    DIGEST_SHOWN_BYTES = 8,
-    DIGEST_CHUNK_BYTES = 1 << 20,
     BANDWIDTH_MS = 200, /* to measure how fast memory can be read, once */
 };
 
@@ -287,33 +286,6 @@ static void name_model(struct worker *w, const char *given)
         w->model_name[n - 5] = '\0';
 }
 
-/* SHA3-512 of the file, shortened: says in the log which model it was. */
-static dbe_err digest_file(const char *path, char ret_hex[2 * DIGEST_SHOWN_BYTES + 1])
-{
-    uint8_t digest[CRYPTO_HASH_BYTES];
-    struct crypto_hash *hash = NULL;
-    dbe_err err = DBE_E_IO;
-    size_t n;
-    FILE *file = fopen(path, "rbe");
-    void *chunk = base_alloc(1, DIGEST_CHUNK_BYTES);
-
-    if (file == NULL || chunk == NULL)
-        goto out;
-    err = crypto_hash_new(&hash);
-    while (err == DBE_OK && (n = fread(chunk, 1, DIGEST_CHUNK_BYTES, file)) > 0)
-        err = crypto_hash_update(hash, chunk, n);
-    if (err == DBE_OK)
-        err = ferror(file) ? DBE_E_IO : crypto_hash_peek(hash, digest);
-    if (err == DBE_OK)
-        base_hex(digest, DIGEST_SHOWN_BYTES, ret_hex);
-out:
-    crypto_hash_free(hash);
-    base_free(chunk);
-    if (file != NULL)
-        (void)fclose(file);
-    return err;
-}
-
 static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
 {
     struct llm_model_params params = {.threads = (unsigned)w->threads,
@@ -322,16 +294,18 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
                                       .memory_budget_bytes = w->memory_budget_mib << 20,
                                       .n_ctx_max = (uint32_t)w->ctx_max};
     struct dbe_diag why = {0};
-    char digest[2 * DIGEST_SHOWN_BYTES + 1] = "";
+    struct model_file file;
+    char digest[MODEL_FILE_HEX] = ""; /* says in the log which model it was */
 
     if (w->model_path[0] == '\0')
         return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "--model FILE is required: a GGUF file");
-    DBE_TRY(digest_file(w->model_path, digest) == DBE_OK
-                ? DBE_OK
-                : dbe_fail(diag, DBE_E_CONFIG, "model", 0, "cannot read the model file %.120s", w->model_path));
     w->read_bytes_per_s = (uint64_t)llm_read_bandwidth(params.threads, BANDWIDTH_MS);
-    dbe_err err = llm_model_load(w->model_path, &params, &w->model, &why);
-    if (err == DBE_E_LIMIT) /* the numbers are more use than the path */
+    if (model_file_begin(&file, w->model_path, &why) != DBE_OK)
+        return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "cannot read the model file %.120s", w->model_path);
+    dbe_err err = llm_model_load_fd(file.fd, &params, &w->model, &why);
+    const dbe_err changed = model_file_end(&file, digest, err == DBE_OK ? &why : NULL);
+    err = err == DBE_OK ? changed : err; /* the model goes with the worker */
+    if (err == DBE_E_LIMIT)              /* the numbers are more use than the path */
         return dbe_fail(diag, err, "model", 0, "%s", why.text);
     if (err != DBE_OK)
         return dbe_fail(diag, err, "model", why.offset, "model file %.60s: %.110s", w->model_path,
