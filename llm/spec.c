@@ -12,16 +12,16 @@ enum {
     GRAM_MAX = 4, /* tokens that must have stood in the text before, at best */
     GRAM_MIN = 2,
     LOOK_BACK_MAX = 1 << 16, /* tokens searched */
-    PAUSE_FIRST = 2,
+    PAUSE_FIRST = 8,
     PAUSE_MAX = 64,
     NEAR = LLM_DRAFTS_MAX + 1, /* tokens that a draft model reads in the pass that draws, at most */
     ODDS_MEMORY = 32           /* tests from which on old ones count half */
 };
 _Static_assert(LLM_GUESS_FOUR - LLM_GUESS_TWO == GRAM_MAX - GRAM_MIN, "each length of a match has its odds");
 
-/* What one more row adds to the cost of a pass of one row; measured with INT8 weights on two cores with AVX-512, and
- * less where there are more cores for the same memory. */
-static const float ROW_COST = 0.125f;
+/* What the first row more adds to the cost of a pass of one row beside what every one does; measured with INT8 weights
+ * on two cores with AVX-512, and less where there are more cores for the same memory. */
+static const float FIRST_COST = 0.15f, ROW_COST = 0.1f;
 /* A draft model that is not smaller than this share of the model counts as of this share: it was asked for. */
 static const float MODEL_COST_MAX = 0.5f;
 
@@ -59,9 +59,10 @@ dbe_err llm_spec_init(const struct llm_model *m, const struct llm_session_params
     struct llm_spec s = {.lookup = p->lookup_tokens};
     dbe_err err = DBE_OK;
 
-    for (size_t i = 0; i < BASE_ARRAY_LEN(s.odds); i++) /* hopeful: two of three */
-        s.odds[i] = (struct llm_odds){.right = 2, .tested = 3, .next_pause = PAUSE_FIRST};
-
+    for (size_t i = 0; i < BASE_ARRAY_LEN(s.odds); i++) { /* hopeful, less so of the shortest match */
+        const uint32_t right = i == LLM_GUESS_TWO ? 1 : 2;
+        s.odds[i] = (struct llm_odds){.right = right, .tested = right + 1, .next_pause = PAUSE_FIRST};
+    }
     if (p->lookup_tokens > LLM_DRAFTS_MAX || p->draft_tokens > LLM_DRAFTS_MAX)
         return dbe_fail(diag, DBE_E_ARGUMENT, p->lookup_tokens > LLM_DRAFTS_MAX ? "lookup_tokens" : "draft_tokens", 0,
                         "%s must be at most %d", p->lookup_tokens > LLM_DRAFTS_MAX ? "lookup_tokens" : "draft_tokens",
@@ -97,17 +98,23 @@ uint32_t llm_spec_most(const struct llm_spec *s)
 
 /* ---- how many ---------------------------------------------------------------------------------------------------- */
 
-/* Rows that one draft more for each of `answers` sessions adds to a pass, in passes without drafts. */
-static float row_cost(uint32_t answers)
-{
-    const float rows = (float)BASE_MAX(answers, 1U);
+/* Of drafts, in passes without any: of the first one, beside that of every one. */
+struct cost {
+    float first, each;
+};
 
-    return rows * ROW_COST / (1 + (rows - 1) * ROW_COST);
+/* Where each of `answers` sessions gets one draft more. */
+static struct cost cost_of(uint32_t answers)
+{
+    const float rows = (float)BASE_MAX(answers, 1U), first = answers > 1 ? 0 : FIRST_COST;
+    const float pass = 1 + (FIRST_COST - first) + (rows - 1) * ROW_COST;
+
+    return (struct cost){first, rows * ROW_COST / pass};
 }
 
 /* Drafts that are worth the most: with n of them a pass gives 1 + p + ... + p^n tokens on average, and costs
- * 1 + n * `each`. `ret_rate`: tokens for the cost of a pass without. */
-static uint32_t worth(const struct llm_odds *o, float each, uint32_t most, float *ret_rate)
+ * 1 + cost.first + n * cost.each. `ret_rate`: tokens for the cost of a pass without. */
+static uint32_t worth(const struct llm_odds *o, struct cost cost, uint32_t most, float *ret_rate)
 {
     const float p = (float)o->right / (float)o->tested;
     float power = 1, tokens = 1;
@@ -117,7 +124,7 @@ static uint32_t worth(const struct llm_odds *o, float each, uint32_t most, float
     for (uint32_t n = 1; n <= most; n++) {
         power *= p;
         tokens += power;
-        const float rate = tokens / (1 + (float)n * each);
+        const float rate = tokens / (1 + cost.first + (float)n * cost.each);
         if (rate > *ret_rate) {
             *ret_rate = rate;
             best = n;
@@ -127,7 +134,7 @@ static uint32_t worth(const struct llm_odds *o, float each, uint32_t most, float
 }
 
 /* The same in practice: what is not worth a row is tried with one draft now and then. */
-static uint32_t how_many(struct llm_odds *o, float each, uint32_t most)
+static uint32_t how_many(struct llm_odds *o, struct cost cost, uint32_t most)
 {
     float rate;
 
@@ -135,7 +142,7 @@ static uint32_t how_many(struct llm_odds *o, float each, uint32_t most)
         o->pause--;
         return 0;
     }
-    const uint32_t n = worth(o, each, most, &rate);
+    const uint32_t n = worth(o, cost, most, &rate);
     if (n > 0 || most == 0)
         return n;
     o->pause = o->next_pause;
@@ -145,9 +152,11 @@ static uint32_t how_many(struct llm_odds *o, float each, uint32_t most)
 
 static void learn(struct llm_odds *o, uint32_t tried, uint32_t right)
 {
-    if (o->pause > 0 && right > 0) { /* a try that was right: begin anew */
-        *o = (struct llm_odds){.right = 1, .tested = 2, .next_pause = PAUSE_FIRST};
-        return;
+    if (o->pause > 0 && right > 0) { /* a try that was right: more of them, and what was wrong before is forgotten */
+        o->pause = 0;
+        o->next_pause = PAUSE_FIRST;
+        if (2 * o->right < o->tested)
+            *o = (struct llm_odds){.right = 1, .tested = 2, .next_pause = PAUSE_FIRST};
     }
     o->right += right;
     o->tested += right + (right < tried);
@@ -206,7 +215,7 @@ static uint32_t find_place(const struct llm_spec *s, const int32_t *tokens, uint
 }
 
 /* Copy unless a model that guesses does better, by `model_rate` tokens for the cost of a pass. */
-static void look_up(const struct llm_ask *a, float row, float model_rate)
+static void look_up(const struct llm_ask *a, struct cost cost, float model_rate)
 {
     struct llm_spec *s = a->spec;
     const uint32_t most = BASE_MIN(a->most, s->lookup);
@@ -216,10 +225,10 @@ static void look_up(const struct llm_ask *a, float row, float model_rate)
     const uint32_t at = most > 0 ? find_place(s, a->tokens, a->count, &kind) : 0;
     if (at == 0)
         return;
-    worth(&s->odds[kind], row, most, &rate);
+    worth(&s->odds[kind], cost, most, &rate);
     if (rate < model_rate)
         return;
-    const uint32_t n = how_many(&s->odds[kind], row, most);
+    const uint32_t n = how_many(&s->odds[kind], cost, most);
     /* where the copy runs into the end it goes round: the drafts repeat what lies between */
     for (uint32_t i = 0; i < n; i++)
         s->drafts[s->count++] = a->tokens[at + i % (a->count - at)];
@@ -261,8 +270,14 @@ static void add_rows(struct drawing *d, struct llm_spec *s, const int32_t *token
     s->done += n; /* taken back where the pass fails */
 }
 
+/* A draft of a model costs a pass of that model, too. */
+static struct cost with_model(const struct llm_spec *s, struct cost cost)
+{
+    return (struct cost){cost.first, cost.each + s->model_cost};
+}
+
 /* Those that are up to date draw. */
-static void add_drawer(struct drawing *d, const struct llm_ask *a, float each)
+static void add_drawer(struct drawing *d, const struct llm_ask *a, struct cost cost)
 {
     struct llm_spec *s = a->spec;
     const uint32_t n = unread(a), most = BASE_MIN(a->most, s->model_drafts);
@@ -271,7 +286,7 @@ static void add_drawer(struct drawing *d, const struct llm_ask *a, float each)
         s->odds[LLM_GUESS_MODEL].pause--; /* it has not read what came in the meantime: that first, then a try */
     if (n > NEAR || a->count + most > s->kv.capacity || d->row_count + n > LLM_BATCH_MAX)
         return;
-    const uint32_t want = how_many(&s->odds[LLM_GUESS_MODEL], each, most);
+    const uint32_t want = how_many(&s->odds[LLM_GUESS_MODEL], with_model(s, cost), most);
     if (want == 0)
         return;
     struct drawer *to = &d->drawers[d->drawer_count];
@@ -331,13 +346,13 @@ static void forget_rows(const struct drawing *d)
 static void ask_model(struct llm_ask *asks, size_t first, size_t count, uint32_t answers)
 {
     struct drawing d = {.draft = asks[first].spec->draft};
-    const float row = row_cost(answers);
+    const struct cost cost = cost_of(answers);
 
     pthread_mutex_lock(&d.draft->step);
     d.loan = llm_batch_lend(d.draft->batch);
     for (size_t i = first; i < count; i++)
         if (asks[i].spec->draft == d.draft && asks[i].spec->count == 0 && asks[i].most > 0)
-            add_drawer(&d, &asks[i], row + asks[i].spec->model_cost);
+            add_drawer(&d, &asks[i], cost);
     for (size_t i = first; i < count; i++)
         if (asks[i].spec->draft == d.draft && asks[i].spec->count == 0)
             add_reader(&d, &asks[i]);
@@ -356,7 +371,7 @@ static void ask_model(struct llm_ask *asks, size_t first, size_t count, uint32_t
 
 void llm_spec_guess(struct llm_ask *asks, size_t count, uint32_t answers)
 {
-    const float row = row_cost(answers);
+    const struct cost cost = cost_of(answers);
 
     for (size_t i = 0; i < count; i++) {
         struct llm_spec *s = asks[i].spec;
@@ -365,8 +380,8 @@ void llm_spec_guess(struct llm_ask *asks, size_t count, uint32_t answers)
         s->kind = LLM_GUESS_MODEL;
         s->done = BASE_MIN(s->done, asks[i].count - (asks[i].most > 0)); /* the last one must be read to draw */
         if (s->draft && s->odds[LLM_GUESS_MODEL].pause == 0)
-            worth(&s->odds[LLM_GUESS_MODEL], row + s->model_cost, BASE_MIN(asks[i].most, s->model_drafts), &model_rate);
-        look_up(&asks[i], row, model_rate);
+            worth(&s->odds[LLM_GUESS_MODEL], with_model(s, cost), BASE_MIN(asks[i].most, s->model_drafts), &model_rate);
+        look_up(&asks[i], cost, model_rate);
     }
     for (size_t i = 0; i < count; i++) {
         bool asked = !asks[i].spec->draft;
@@ -383,8 +398,9 @@ void llm_spec_learn(struct llm_spec *s, uint32_t count, uint32_t tried, uint32_t
 
     if (s->draft) /* what it computed behind wrong drafts is overwritten */
         s->done = BASE_MIN(s->done, count + right);
-    /* a text that is copied goes on behind a token that differed; where the very next one differs, too, it is lost */
-    if (copied && s->kind == LLM_GUESS_BEHIND && right == 0)
+    /* a text that is copied goes on behind a token that differed; one whose very next token differs is another text,
+     * unless much of it was equal before */
+    if (copied && right == 0 && s->kind != LLM_GUESS_FOUR)
         s->behind = 0;
     else if (copied)
         s->behind = s->from + right + 1;

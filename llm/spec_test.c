@@ -228,9 +228,9 @@ static void wrong_model_is_asked_less(void **state)
 
     (void)state;
     assert_int_equal(said.passes, 300);
-    assert_in_range(said.rows, 301, 330);
+    assert_in_range(said.rows, 301, 315);
     llm_model_stats(wrong, &stats);
-    assert_in_range(stats.passes, 5, 45);
+    assert_in_range(stats.passes, 5, 40);
     llm_model_free(m);
     llm_model_free(wrong);
 }
@@ -289,22 +289,22 @@ static uint32_t look_up(struct llm_spec *s, const int32_t *tokens, uint32_t coun
 static void bad_guesses_become_rare(void **state)
 {
     static const int32_t tokens[] = {5, 7, 8, 9, 5, 7};
-    static const int32_t want[] = {8, 9, 5};
+    static const int32_t want[] = {8, 9};
     struct llm_spec s = {0};
     uint32_t guesses = 0;
 
     (void)state;
     assert_int_equal(llm_spec_init(NULL, &(struct llm_session_params){.lookup_tokens = 8}, 100, &s, NULL), DBE_OK);
-    assert_int_equal(look_up(&s, tokens, 6, 8), 3);
+    assert_int_equal(look_up(&s, tokens, 6, 8), 2);
     assert_memory_equal(s.drafts, want, sizeof want);
-    assert_int_equal(look_up(&s, tokens, 6, 2), 2);
+    assert_int_equal(look_up(&s, tokens, 6, 1), 1);
     assert_int_equal(look_up(&s, tokens, 5, 8), 0); /* "9 5" is new */
     for (int i = 0; i < 300; i++) {
         guesses += look_up(&s, tokens, 6, 8);
         llm_spec_learn(&s, 6, s.count, 0);
     }
-    assert_in_range(guesses, 10, 60); /* of 2400 */
-    for (int i = 0; i < 120; i++) {   /* and come back when they turn out right */
+    assert_in_range(guesses, 6, 16); /* of 2400 */
+    for (int i = 0; i < 120; i++) {  /* and come back when they turn out right */
         look_up(&s, tokens, 6, 8);
         llm_spec_learn(&s, 6, s.count, s.count);
     }

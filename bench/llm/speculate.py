@@ -3,7 +3,7 @@
 
 In:   a model of random_model.py --repeats, a smaller one that drafts for it and is wrong once in eight tokens
 Out:  tokens a second, acceptance and the ratio to plain decoding, for prompts that the answer repeats as they are,
-      with one token in 16, 8 or 4 corrected, and not at all
+      with one token in 16, 8 or 4 corrected, and not at all; and for one that misleads look-up at every token
 Does: checks that all ways give the same text; takes turns, slice by slice, with the peer's plain decoding, if any
 Not:  the answer is as sure as a model can be, so the figures are of the engine, not of what a model would repeat.
 """
@@ -31,9 +31,15 @@ def make_models(folder, shape, kind, draft_shape):
 
 
 def prompt(answer, one_in):
-    """The text with one token in `one_in` replaced (at random; 0: none), and the beginning of the correct one."""
+    """The text with one token in `one_in` replaced (at random; 0: none), and the beginning of the correct one.
+
+    -1: for each two tokens that follow each other in the text, these two and a wrong third one.
+    """
     rng = random.Random(one_in)
     text = [(BEGIN + i * random_model.STRIDE) % random_model.VOCABULARY for i in range(answer + 32)]
+    if one_in < 0:
+        threes = zip(text, text[1:], rng.sample(range(BEGIN, random_model.VOCABULARY), len(text)))
+        return [1] + [token for three in threes for token in three] + text[:8]
     first = [rng.randrange(BEGIN, random_model.VOCABULARY) if one_in and rng.randrange(one_in) == 0 else token
              for token in text]
     return [1] + first + text[:8]
