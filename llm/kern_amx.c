@@ -217,12 +217,24 @@ static KERN_TARGET void block_11(const struct place *p, const uint8_t *x, size_t
 struct product {
     tile_fn *tile;
     const uint8_t *w; /* the pair of panels at hand */
-    size_t panel_bytes, data_at, block_bytes, columns, first, steps;
+    uint32_t type;
+    size_t panel_bytes, columns, first, steps;
     const uint8_t *x;
     size_t x_tile;       /* bytes of all columns of 16 tokens */
     uint8_t *slab;       /* the pair's weights, converted: [steps][2 panels][TILE] */
-    const uint8_t *next; /* the next pair's quants of this slab, or NULL */
+    const uint8_t *next; /* the next pair's part of this slab, or NULL */
 };
+
+/* Where block `b`'s unit and its values begin in a panel. */
+static size_t unit_at(const struct product *m, size_t b)
+{
+    return panel_is_float(m->type) ? 0 : panel_unit_at(m->type, ROWS, b);
+}
+
+static size_t values_at(const struct product *m, size_t b)
+{
+    return panel_is_float(m->type) ? b * ROWS * STEP * sizeof(uint16_t) : panel_values_at(m->type, ROWS, b);
+}
 
 static KERN_TARGET void convert(const struct product *m, size_t wide)
 {
@@ -231,16 +243,16 @@ static KERN_TARGET void convert(const struct product *m, size_t wide)
     for (size_t i = 0; i < wide; i++) {
         const uint8_t *panel = m->w + i * m->panel_bytes;
         for (size_t s = 0; s < m->steps; s++)
-            m->tile(panel, panel + m->data_at + (begin + s) * m->block_bytes, m->columns, begin + s,
+            m->tile(panel + unit_at(m, begin + s), panel + values_at(m, begin + s), m->columns, begin + s,
                     m->slab + (s * 2 + i) * TILE);
     }
     settle();
 }
 
-/* The next pair's quants come from memory while tiles are multiplied: part `i` of `parts`. */
+/* The next pair's weights come from memory while tiles are multiplied: part `i` of `parts`. */
 INLINE void fetch_ahead(const struct product *m, size_t i, size_t parts)
 {
-    const size_t lines = m->steps * m->block_bytes / LINE;
+    const size_t begin = m->first / STEP, lines = (values_at(m, begin + m->steps) - values_at(m, begin)) / LINE;
 
     for (size_t n = lines * i / parts; m->next && n < lines * (i + 1) / parts; n++) {
         _mm_prefetch((const char *)m->next + n * LINE, _MM_HINT_T1);
@@ -277,14 +289,13 @@ KERN_TARGET void kern_amx_prefill(const struct llm_kernels *k, uint32_t type, co
                                   size_t rows_left, size_t columns, const uint16_t *x, size_t tokens, float *y,
                                   size_t y_stride, void *scratch)
 {
-    struct product m = {.tile = tile_of(type), .columns = columns, .x = (const uint8_t *)x, .slab = scratch};
+    struct product m = {
+        .tile = tile_of(type), .type = type, .columns = columns, .x = (const uint8_t *)x, .slab = scratch};
     struct place p = {.stride = y_stride, .edge = (float *)(void *)(m.slab + SLAB_BYTES)};
     const size_t steps = (columns + STEP - 1) / STEP;
 
     (void)k;
     m.panel_bytes = panel_bytes(type, ROWS, columns);
-    m.data_at = panel_is_float(type) ? 0 : panel_values_at(type, ROWS, columns);
-    m.block_bytes = ROWS * (panel_is_float(type) ? STEP * sizeof *x : panel_block_bytes(type));
     m.x_tile = steps * TILE;
     memset(p.edge, 0, 4 * TILE); /* what is beyond the last row or token must not hold what is not a number */
     KERN_TILE_CONFIG(&config);
@@ -292,7 +303,7 @@ KERN_TARGET void kern_amx_prefill(const struct llm_kernels *k, uint32_t type, co
         m.steps = steps - m.first / STEP < SLAB / STEP ? steps - m.first / STEP : SLAB / STEP;
         for (size_t i = 0; i < panels; i += 2) {
             m.w = w + i * m.panel_bytes;
-            m.next = panels - i >= 4 ? m.w + 2 * m.panel_bytes + m.data_at + m.first / STEP * m.block_bytes : NULL;
+            m.next = panels - i >= 4 ? m.w + 2 * m.panel_bytes + unit_at(&m, m.first / STEP) : NULL;
             p.y = y + i * ROWS;
             p.rows = rows_left - i * ROWS;
             if (panels - i == 1 && p.rows > ROWS)

@@ -6,9 +6,9 @@
  * once, to nearest even; columns beyond the last are zero. The including file defines KERN_TARGET, INLINE and, for the
  * emulated build, the loads.
  */
-/* One tile of weights, the 32 columns `block` of a panel: out[16 pairs of columns][16 rows][2]. `data` are the block's
- * own quants or values; `columns` are those of the panel. The packed forms are those of panel.h. */
-typedef void tile_fn(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out);
+/* One tile of weights, the 32 columns `block` of a panel: out[16 pairs of columns][16 rows][2]. `unit` is the block's,
+ * `data` are its own quants or values; `columns` are those of the panel. The packed forms are those of panel.h. */
+typedef void tile_fn(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out);
 
 #ifndef KERN_EMULATED
 INLINE __m512i pairs(__m512 even, __m512 odd)
@@ -94,21 +94,21 @@ INLINE __m512i to_bit4(__m512i v, size_t bit)
     }
 }
 
-static KERN_TARGET void tile_q8_0(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_q8_0(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
-    const struct affine a = affine(KERN_HALF16(panel + block * ROWS * 2), 128); /* packed with 128 added */
+    const struct affine a = affine(KERN_HALF16(unit + block % 2 * ROWS * 2), 128); /* packed with 128 added */
 
     (void)columns;
     for (size_t g = 0; g < STEP / 4; g++)
         put4(load(data + g * LINE), a, out + g * 2 * LINE);
 }
 
-static KERN_TARGET void tile_f16(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_f16(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
     const size_t left = columns - block * STEP;
     const __m512 zero = _mm512_setzero_ps();
 
-    (void)panel;
+    (void)unit;
     for (size_t c = 0; c < STEP; c += 2, data += 4 * ROWS, out += LINE) {
         const __m512 even = c < left ? KERN_HALF16(data) : zero;
         const __m512 odd = c + 1 < left ? KERN_HALF16(data + 2 * ROWS) : zero;
@@ -116,12 +116,12 @@ static KERN_TARGET void tile_f16(const uint8_t *panel, const uint8_t *data, size
     }
 }
 
-static KERN_TARGET void tile_bf16(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_bf16(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
     const size_t left = columns - block * STEP;
     const __m512i zero = _mm512_setzero_si512();
 
-    (void)panel;
+    (void)unit;
     for (size_t c = 0; c < STEP; c += 2, data += 4 * ROWS, out += LINE) {
         const __m512i even = c < left ? KERN_WORD16(data) : zero;
         const __m512i odd = c + 1 < left ? KERN_WORD16(data + 2 * ROWS) : zero;
@@ -129,9 +129,9 @@ static KERN_TARGET void tile_bf16(const uint8_t *panel, const uint8_t *data, siz
     }
 }
 
-static KERN_TARGET void tile_q4_0(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_q4_0(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
-    const struct affine a = affine(KERN_HALF16(panel + block * ROWS * 2), 8);
+    const struct affine a = affine(KERN_HALF16(unit + block % 2 * ROWS * 2), 8);
 
     (void)columns;
     for (size_t g = 0; g < STEP / 4; g++)
@@ -139,18 +139,18 @@ static KERN_TARGET void tile_q4_0(const uint8_t *panel, const uint8_t *data, siz
 }
 
 /* Of a block of Q4_K and Q5_K: d * scale and dmin * minimum. */
-INLINE struct affine affine_k(const uint8_t *panel, size_t block)
+INLINE struct affine affine_k(const uint8_t *unit, size_t block)
 {
-    const uint8_t *super = panel + block / 8 * (ROWS * 20), *bytes = super + ROWS * 4 + block % 8 * ROWS;
+    const uint8_t *bytes = unit + ROWS * 4 + block % 8 * ROWS;
     const __m512 scale = _mm512_cvtepi32_ps(KERN_WIDEN_BYTES(bytes));
     const __m512 min = _mm512_cvtepi32_ps(KERN_WIDEN_BYTES(bytes + 8 * ROWS));
 
-    return affine_min(_mm512_mul_ps(KERN_HALF16(super), scale), _mm512_mul_ps(KERN_HALF16(super + ROWS * 2), min));
+    return affine_min(_mm512_mul_ps(KERN_HALF16(unit), scale), _mm512_mul_ps(KERN_HALF16(unit + ROWS * 2), min));
 }
 
-static KERN_TARGET void tile_q4_k(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_q4_k(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
-    const struct affine a = affine_k(panel, block);
+    const struct affine a = affine_k(unit, block);
 
     (void)columns;
     for (size_t g = 0; g < STEP / 4; g++)
@@ -164,9 +164,9 @@ INLINE void put_upper(const uint8_t *data, size_t g, __m512i upper, size_t bit, 
 }
 
 /* Eight calls, because a compiler does not unroll a loop with a switch in it. */
-static KERN_TARGET void tile_q5_k(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_q5_k(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
-    const struct affine a = affine_k(panel, block);
+    const struct affine a = affine_k(unit, block);
     const __m512i fifth = load(data + 4 * LINE);
 
     (void)columns;
@@ -192,10 +192,10 @@ INLINE void half_q6_k(const uint8_t *data, size_t g, __m512i pairs_of_bits, __m5
     put_upper(data, g + 3, pairs_of_bits, 6, 0x30, a, out);
 }
 
-static KERN_TARGET void tile_q6_k(const uint8_t *panel, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
+static KERN_TARGET void tile_q6_k(const uint8_t *unit, const uint8_t *data, size_t columns, size_t block, uint8_t *out)
 {
-    const uint8_t *super = panel + block / 8 * (ROWS * 18), *scales = super + ROWS * 2 + block % 8 * (2 * ROWS);
-    const __m512 d = KERN_HALF16(super);
+    const uint8_t *scales = unit + ROWS * 2 + block % 8 * (2 * ROWS);
+    const __m512 d = KERN_HALF16(unit);
 
     (void)columns;
     half_q6_k(data, 0, load(data + 4 * LINE), d, scales, out);

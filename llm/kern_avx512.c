@@ -20,7 +20,7 @@
 
 #include "kern_x86.h"
 
-enum { Q_ROWS = 16, Q_AHEAD = 2048, F_TILE = 8 };
+enum { Q_ROWS = 16, F_TILE = 8 };
 #define Q_TILE 12
 #define Q_BIASED 1
 #define VI __m512i

@@ -3,7 +3,7 @@
  * kern_x86_q.h - products of quantised weights, a template for vectors of 8 or 16 lanes of 32 bits, a lane a row. The
  * including file defines
  *   KERN_TARGET                 function attribute
- *   Q_ROWS, Q_TILE, Q_AHEAD     lanes; tokens of a tile; bytes to prefetch ahead where there is one token
+ *   Q_ROWS, Q_TILE              lanes; tokens of a tile
  *   Q_BIASED                    whether Q8_0 weights are unsigned, with 128 added
  *   VI, VF                      integer and float vectors
  *   VI_..., VF_..., Q_HALVES    their operations; loads of Q_ROWS binary16, int8 or bytes as vectors
@@ -14,13 +14,6 @@
 #include <string.h>
 
 #define Q_INLINE static inline KERN_TARGET __attribute__((always_inline))
-
-/* Prefetch; loads before it and after it stay in this order: memory is read fastest from the front to the back. */
-Q_INLINE void q_ahead_in_order(const uint8_t *p)
-{
-    __builtin_prefetch(p, 0, 0);
-    __asm__ volatile("" ::: "memory");
-}
 
 Q_INLINE VI q_broadcast(const uint8_t *p)
 {
@@ -97,30 +90,35 @@ Q_INLINE VI q_start(uint32_t type, const uint8_t *x, size_t n, size_t t, size_t 
     return VI_SET1(0);
 }
 
-/* Scales of block `b`, half `h`. */
-Q_INLINE VF q_scale(uint32_t type, const uint8_t *panel, size_t b, size_t h)
+/* Scales of block `sub` of a unit, half `h`. */
+Q_INLINE VF q_scale(uint32_t type, const uint8_t *unit, size_t sub, size_t h)
 {
-    const uint8_t *unit = panel + b / QUANT_SUBS * Q_ROWS * panel_scale_bytes(type);
-    const size_t sub = b % QUANT_SUBS;
-
     if (panel_scale_bytes(type) == 2)
-        return Q_HALVES(panel + b * Q_ROWS * 2);
+        return Q_HALVES(unit + sub * Q_ROWS * 2);
     if (type == GGUF_TENSOR_Q6_K)
         return VF_MUL(Q_HALVES(unit), VF_OF(Q_INT8S(unit + Q_ROWS * 2 + (sub * 2 + h) * Q_ROWS)));
     return VF_MUL(Q_HALVES(unit), VF_OF(Q_BYTES(unit + Q_ROWS * 4 + sub * Q_ROWS)));
 }
 
-Q_INLINE VF q_min(uint32_t type, const uint8_t *panel, size_t b)
+Q_INLINE VF q_min(const uint8_t *unit, size_t sub)
 {
-    const uint8_t *unit = panel + b / QUANT_SUBS * Q_ROWS * panel_scale_bytes(type);
-
-    return VF_MUL(Q_HALVES(unit + Q_ROWS * 2), VF_OF(Q_BYTES(unit + Q_ROWS * 12 + b % QUANT_SUBS * Q_ROWS)));
+    return VF_MUL(Q_HALVES(unit + Q_ROWS * 2), VF_OF(Q_BYTES(unit + Q_ROWS * 12 + sub * Q_ROWS)));
 }
 
-/* Add block `b`'s products with the `n` tokens of a tile to their sums. */
-Q_INLINE void q_block(uint32_t type, const uint8_t *panel, const uint8_t *q, size_t b, const uint8_t *x, size_t n,
-                      const uint8_t *next, VF sum[Q_TILE])
+/* Vectors that pass here are loaded in this order: the CPU's own prefetch follows memory best from the front to the
+ * back. Prefetches of ours, at whatever distance, were slower than none. */
+Q_INLINE VI q_in_order(VI v)
 {
+#ifndef KERN_EMULATED
+    __asm__ volatile("" : "+x"(v));
+#endif
+    return v;
+}
+
+/* Add the products of block `sub` of a unit with the `n` tokens of a tile to their sums. */
+Q_INLINE void q_block(uint32_t type, const uint8_t *unit, size_t sub, const uint8_t *x, size_t n, VF sum[Q_TILE])
+{
+    const uint8_t *q = unit + panel_unit_values(type, Q_ROWS) + sub * Q_ROWS * panel_block_bytes(type);
     const size_t halves = type == GGUF_TENSOR_Q6_K ? 2 : 1, groups = PANEL_GROUPS / halves;
     /* with few tokens several accumulators each: a chain of eight products would be waited for */
     const size_t chains = n == 1 ? 4 : n <= 3 ? 2 : 1;
@@ -132,24 +130,22 @@ Q_INLINE void q_block(uint32_t type, const uint8_t *panel, const uint8_t *q, siz
         for (size_t i = 0; i < groups; i++) {
             /* groups that share their bytes follow each other */
             const size_t g = type == GGUF_TENSOR_Q8_0 ? i : halves == 2 ? h * groups + i : i / 2 + i % 2 * 4;
-            const VI w = q_group(type, q, g);
-            if (n == 1 && type == GGUF_TENSOR_Q8_0)
-                q_ahead_in_order(next + g * Q_ROWS * 4);
+            const VI group = q_group(type, q, g), w = n == 1 && type == GGUF_TENSOR_Q8_0 ? q_in_order(group) : group;
             for (size_t t = 0; t < n; t++) {
                 const VI four = q_broadcast(x + (g * n + t) * 4);
-                VI *to = &acc[i % chains * n + t];
-                *to = type == GGUF_TENSOR_Q8_0 && !Q_BIASED ? Q_DOT_S(*to, w, four) : Q_DOT_U(*to, w, four);
+                const size_t to = i % chains * n + t;
+                acc[to] = type == GGUF_TENSOR_Q8_0 && !Q_BIASED ? Q_DOT_S(acc[to], w, four) : Q_DOT_U(acc[to], w, four);
             }
         }
         for (size_t c = chains / 2; c > 0; c /= 2)
             for (size_t t = 0; t < n * c; t++)
                 acc[t] = VI_ADD(acc[t], acc[t + n * c]);
-        const VF s = q_scale(type, panel, b, h);
+        const VF s = q_scale(type, unit, sub, h);
         for (size_t t = 0; t < n; t++)
             sum[t] = VF_FMADD(VF_OF(acc[t]), VF_MUL(s, q_broadcast_f(x + n * LLM_Q8_BLOCK + t * 4)), sum[t]);
     }
     if (type == GGUF_TENSOR_Q4_K || type == GGUF_TENSOR_Q5_K) {
-        const VF m = q_min(type, panel, b);
+        const VF m = q_min(unit, sub);
         for (size_t t = 0; t < n; t++)
             sum[t] = VF_FNMADD(m, q_broadcast_f(x + n * (LLM_Q8_BLOCK + 12) + t * 4), sum[t]);
     }
@@ -159,23 +155,19 @@ Q_INLINE void q_block(uint32_t type, const uint8_t *panel, const uint8_t *q, siz
 Q_INLINE void q_tile(uint32_t type, const uint8_t *panel, size_t columns, const struct llm_q8 *tile, size_t n,
                      float out[Q_TILE * Q_ROWS])
 {
-    const size_t values_at = panel_values_at(type, Q_ROWS, columns), step = Q_ROWS * panel_block_bytes(type);
-    const size_t ahead = step + Q_ROWS * panel_scale_bytes(type) / (panel_scale_bytes(type) == 2 ? 1 : QUANT_SUBS);
-    const uint8_t *q = panel + values_at, *x = (const uint8_t *)tile, *next = q + Q_AHEAD;
+    const size_t blocks = columns / LLM_Q8_BLOCK, of_unit = panel_unit_blocks(type, Q_ROWS);
+    const size_t unit_bytes = panel_unit_at(type, Q_ROWS, of_unit), x_step = n * sizeof *tile;
+    const uint8_t *x = (const uint8_t *)tile, *unit = panel;
     VF sum[Q_TILE];
+    size_t b = 0;
 
     for (size_t t = 0; t < n; t++)
         sum[t] = VF_SET1(0);
-    for (size_t b = 0; b < columns / LLM_Q8_BLOCK; b++, q += step, next += ahead, x += n * sizeof *tile) {
-        /* at the panel's end what the next one begins with: its scales and first values */
-        for (size_t i = 0; n == 1 && type != GGUF_TENSOR_Q8_0 && i < ahead; i += 64)
-            __builtin_prefetch(next + i, 0, 0);
-        for (size_t i = 0; n > 1 && n <= 8 && i < ahead; i += 64)
-            __builtin_prefetch(next + i, 0, 3);
-        q_block(type, panel, q, b, x, n, next, sum);
-        if (n == 1 && type == GGUF_TENSOR_Q8_0)
-            q_ahead_in_order(next + step);
-    }
+    for (; b + of_unit <= blocks; b += of_unit, unit += unit_bytes)
+        for (size_t sub = 0; sub < of_unit; sub++, x += x_step)
+            q_block(type, unit, sub, x, n, sum);
+    for (size_t sub = 0; b + sub < blocks; sub++, x += x_step)
+        q_block(type, unit, sub, x, n, sum);
     for (size_t t = 0; t < n; t++)
         VF_STORE(out + t * Q_ROWS, sum[t]);
 }

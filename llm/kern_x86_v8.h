@@ -4,7 +4,7 @@
  */
 #include <immintrin.h>
 
-enum { Q_ROWS = 8, Q_AHEAD = 1536 };
+enum { Q_ROWS = 8 };
 #define Q_TILE 6
 #define VI __m256i
 #define VF __m256

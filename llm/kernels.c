@@ -40,7 +40,7 @@ static void gemm_q(uint32_t type, const uint8_t *w, size_t panels, size_t rows_l
             float acc[TOKENS][ROWS] = {0};
             for (size_t b = 0; b < blocks; b++) {
                 struct panel_block block;
-                panel_unpack(type, 0, ROWS, columns, w + p * bytes, b, 0, ROWS, &block);
+                panel_unpack(type, 0, ROWS, w + p * bytes, b, 0, ROWS, &block);
                 for (size_t i = 0; i < now; i++)
                     block_q(type, &block, x + (t + i) * blocks + b, acc[i]);
             }

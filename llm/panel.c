@@ -40,13 +40,16 @@ static bool half_finite(const uint8_t *p)
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
 
 /* All rows block by block: each line of the panel is written once, in order. */
-static size_t pack_q8_0(uint8_t bias, size_t rows, size_t blocks, uint8_t *scales, uint8_t *q, size_t count,
-                        const uint8_t *src, size_t src_step)
+static size_t pack_q8_0(uint8_t bias, size_t rows, size_t blocks, uint8_t *panel, size_t count, const uint8_t *src,
+                        size_t src_step)
 {
+    const size_t unit = panel_unit_blocks(GGUF_TENSOR_Q8_0, rows);
     const uint32_t flip = bias * 0x01010101u;
     size_t good = count;
 
-    for (size_t b = 0; b < blocks; b++, src += 34, scales += rows * 2, q += rows * 32) {
+    for (size_t b = 0; b < blocks; b++, src += 34) {
+        uint8_t *scales = panel + panel_unit_at(GGUF_TENSOR_Q8_0, rows, b) + b % unit * rows * 2;
+        uint8_t *q = panel + panel_values_at(GGUF_TENSOR_Q8_0, rows, b);
         for (size_t r = 0; r < count; r++) {
             if (!half_finite(src + r * src_step) && r < good)
                 good = r;
@@ -59,13 +62,15 @@ static size_t pack_q8_0(uint8_t bias, size_t rows, size_t blocks, uint8_t *scale
     return good;
 }
 
-static bool pack_q4_0(size_t rows, size_t blocks, uint8_t *scales, uint8_t *q, size_t r, const uint8_t *src)
+static bool pack_q4_0(size_t rows, size_t blocks, uint8_t *panel, size_t r, const uint8_t *src)
 {
+    const size_t unit = panel_unit_blocks(GGUF_TENSOR_Q4_0, rows);
     bool ok = true;
 
-    for (size_t b = 0; b < blocks; b++, src += 18, q += rows * 16) {
+    for (size_t b = 0; b < blocks; b++, src += 18) {
+        uint8_t *q = panel + panel_values_at(GGUF_TENSOR_Q4_0, rows, b);
         ok = ok && half_finite(src);
-        memcpy(scales + (b * rows + r) * 2, src, 2);
+        memcpy(panel + panel_unit_at(GGUF_TENSOR_Q4_0, rows, b) + (b % unit * rows + r) * 2, src, 2);
         for (size_t i = 0; i < 4; i++)
             put_word(q + (i * rows + r) * 4, word_at(src + 2 + i * 4));
     }
@@ -119,13 +124,14 @@ static bool pack_k6(size_t rows, uint8_t *scales, uint8_t *q, size_t r, const ui
     return half_finite(src + 208);
 }
 
-static bool pack_k(uint32_t type, size_t rows, size_t columns, uint8_t *scales, uint8_t *q, size_t r,
-                   const uint8_t *src)
+static bool pack_k(uint32_t type, size_t rows, size_t columns, uint8_t *panel, size_t r, const uint8_t *src)
 {
     const size_t step = rows * panel_block_bytes(type);
     bool ok = true;
 
     for (size_t i = 0; i < columns / QUANT_SUPER; i++) {
+        uint8_t *scales = panel + panel_unit_at(type, rows, i * QUANT_SUBS);
+        uint8_t *q = panel + panel_values_at(type, rows, i * QUANT_SUBS);
         if (type == GGUF_TENSOR_Q4_K)
             ok = pack_k45(rows, scales, q, step, r, src, NULL, src + 16) && ok;
         else if (type == GGUF_TENSOR_Q5_K)
@@ -133,8 +139,6 @@ static bool pack_k(uint32_t type, size_t rows, size_t columns, uint8_t *scales, 
         else
             ok = pack_k6(rows, scales, q, r, src) && ok;
         src += quant_type(type)->bytes;
-        scales += rows * panel_scale_bytes(type);
-        q += step * QUANT_SUBS;
     }
     return ok;
 }
@@ -151,18 +155,16 @@ static bool pack_row(uint32_t type, size_t rows, size_t columns, uint8_t *panel,
                 memcpy(panel + (c * rows + r) * 2, src + c * 2, 2);
         return quant_row_finite(type, src, columns);
     }
-    uint8_t *q = panel + panel_values_at(type, rows, columns);
     if (type == GGUF_TENSOR_Q4_0)
-        return pack_q4_0(rows, columns / LLM_Q8_BLOCK, panel, q, r, src);
-    return pack_k(type, rows, columns, panel, q, r, src);
+        return pack_q4_0(rows, columns / LLM_Q8_BLOCK, panel, r, src);
+    return pack_k(type, rows, columns, panel, r, src);
 }
 
 size_t panel_pack(uint32_t type, uint8_t bias, size_t rows, size_t columns, uint8_t *panel, size_t count,
                   const uint8_t *src, size_t src_step)
 {
     if (type == GGUF_TENSOR_Q8_0)
-        return pack_q8_0(bias, rows, columns / LLM_Q8_BLOCK, panel, panel + panel_values_at(type, rows, columns), count,
-                         src, src_step);
+        return pack_q8_0(bias, rows, columns / LLM_Q8_BLOCK, panel, count, src, src_step);
     for (size_t r = 0; r < count; r++)
         if (!pack_row(type, rows, columns, panel, r, src + r * src_step))
             return r;
@@ -173,12 +175,12 @@ size_t panel_pack(uint32_t type, uint8_t bias, size_t rows, size_t columns, uint
 
 static void unpack_scales(uint32_t type, size_t rows, const uint8_t *panel, size_t b, size_t r, struct panel_block *out)
 {
-    const uint8_t *unit = panel + b / QUANT_SUBS * rows * panel_scale_bytes(type);
-    const size_t sub = b % QUANT_SUBS;
+    const uint8_t *unit = panel + panel_unit_at(type, rows, b);
+    const size_t sub = b % panel_unit_blocks(type, rows);
 
     out->m[r] = 0;
     if (panel_scale_bytes(type) == 2) {
-        out->s[0][r] = out->s[1][r] = half_at(panel + (b * rows + r) * 2);
+        out->s[0][r] = out->s[1][r] = half_at(unit + (sub * rows + r) * 2);
     } else if (type == GGUF_TENSOR_Q6_K) {
         for (size_t h = 0; h < 2; h++)
             out->s[h][r] = half_at(unit + r * 2) * (float)(int8_t)unit[rows * 2 + (sub * 2 + h) * rows + r];
@@ -203,10 +205,10 @@ static int8_t unpack_value(uint32_t type, uint8_t bias, size_t rows, const uint8
     return (int8_t)nibble;
 }
 
-void panel_unpack(uint32_t type, uint8_t bias, size_t rows, size_t columns, const uint8_t *panel, size_t b,
-                  size_t first, size_t end, struct panel_block *out)
+void panel_unpack(uint32_t type, uint8_t bias, size_t rows, const uint8_t *panel, size_t b, size_t first, size_t end,
+                  struct panel_block *out)
 {
-    const uint8_t *q = panel + panel_values_at(type, rows, columns) + b * rows * panel_block_bytes(type);
+    const uint8_t *q = panel + panel_values_at(type, rows, b);
 
     for (size_t r = first; r < end; r++) {
         unpack_scales(type, rows, panel, b, r, out);
@@ -241,7 +243,7 @@ void panel_row_f32(uint32_t type, uint8_t bias, size_t rows, size_t columns, con
         return;
     }
     for (size_t b = 0; b < columns / LLM_Q8_BLOCK; b++) {
-        panel_unpack(type, bias, rows, columns, panel, b, r, r + 1, &block);
+        panel_unpack(type, bias, rows, panel, b, r, r + 1, &block);
         for (size_t i = 0; i < LLM_Q8_BLOCK; i++)
             *out++ = block.s[i / 16][r] * (float)block.w[i / 4][r][i % 4] - block.m[r];
     }
