@@ -58,6 +58,11 @@ void llm_work_free(struct llm_work *w)
     *w = (struct llm_work){0};
 }
 
+static const struct llm_matrix *output_matrix(const struct llm_model *m)
+{
+    return m->output.data ? &m->output : &m->embd;
+}
+
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 
 static void add(float *restrict x, const float *restrict y, size_t n)
@@ -174,11 +179,11 @@ static void layer_attention(struct llm_model *m, const struct llm_row *rows, siz
     struct llm_work *w = &m->work;
     struct rows_job job = {.m = m, .layer = l, .bias = l->o_bias, .post_norm = l->attn_post_norm, .norm = l->ffn_norm};
 
-    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3},
+    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->q, &l->k, &l->v}, {w->q, w->k, w->v}, 3, {&l->o}},
             &(struct llm_acts){w->h, w->q8, count, s->n_embd, w->bf16, w->decode});
     run_rows(&job, count, prepare_rows);
     llm_attend(m, rows, count, layer);
-    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->o}, {w->h}, 1},
+    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->o}, {w->h}, 1, {&l->gate, &l->up}},
             &(struct llm_acts){w->a, w->q8, count, (size_t)s->n_heads * s->head_dim, w->bf16, w->decode});
     run_rows(&job, count, end_rows);
 }
@@ -212,13 +217,16 @@ static void layer_ffn(struct llm_model *m, size_t count, uint32_t layer)
     struct llm_work *w = &m->work;
     struct rows_job job = {.m = m, .layer = l, .bias = l->down_bias, .post_norm = l->ffn_post_norm};
 
-    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->gate, &l->up}, {w->gate, w->up}, 2},
+    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->gate, &l->up}, {w->gate, w->up}, 2, {&l->down}},
             &(struct llm_acts){w->h, w->q8, count, s->n_embd, w->bf16, w->decode});
     run_rows(&job, count, activate_rows);
-    llm_mul(m->kernels, m->pool, &(struct llm_mul){{&l->down}, {w->h}, 1},
-            &(struct llm_acts){w->gate, w->q8, count, s->n_ff, w->bf16, w->decode});
-    if (layer + 1 < s->n_layers)
-        job.norm = m->layers[layer + 1].attn_norm;
+    struct llm_mul down = {{&l->down}, {w->h}, 1, {output_matrix(m)}};
+    if (layer + 1 < s->n_layers) {
+        const struct llm_layer *next = l + 1;
+        down = (struct llm_mul){{&l->down}, {w->h}, 1, {&next->q, &next->k, &next->v}};
+        job.norm = next->attn_norm;
+    }
+    llm_mul(m->kernels, m->pool, &down, &(struct llm_acts){w->gate, w->q8, count, s->n_ff, w->bf16, w->decode});
     run_rows(&job, count, end_rows);
 }
 
@@ -244,7 +252,7 @@ static void finish_logits(void *ctx, size_t begin, size_t end, unsigned thread)
 
 static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t count)
 {
-    const struct llm_matrix *out = m->output.data ? &m->output : &m->embd;
+    const struct llm_matrix *out = output_matrix(m);
     const size_t n = m->shape.n_embd, n_vocab = m->shape.n_vocab;
 
     for (size_t r = 0; r < count;) {
@@ -258,7 +266,8 @@ static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t 
         for (; r < count && (!rows[r].logits || rows[r].logits == logits + run * n_vocab); r++)
             if (rows[r].logits)
                 m->kernels->rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, m->work.h + run++ * n);
-        llm_mul(m->kernels, m->pool, &(struct llm_mul){{out}, {logits}, 1},
+        llm_mul(m->kernels, m->pool,
+                &(struct llm_mul){{out}, {logits}, 1, {&m->layers[0].q, &m->layers[0].k, &m->layers[0].v}},
                 &(struct llm_acts){m->work.h, m->work.q8, run, n, NULL, run});
         if (m->output_bias || m->shape.final_softcap > 0)
             llm_pool_run(m->pool, run * n_vocab, 4096, finish_logits, &(struct logits_job){m, logits});

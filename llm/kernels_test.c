@@ -108,7 +108,7 @@ static void product(const struct llm_kernels *k, unsigned threads, uint32_t type
 
     load(k, type, rows, columns, w, &m);
     assert_int_equal(llm_pool_new(threads, &pool), DBE_OK);
-    llm_mul(k, pool, &(struct llm_mul){{&m}, {y}, 1},
+    llm_mul(k, pool, &(struct llm_mul){.m = {&m}, .y = {y}, .count = 1},
             &(struct llm_acts){.x = x, .q8 = q8, .tokens = tokens, .columns = columns});
     llm_pool_free(pool);
     llm_matrix_free(&m);

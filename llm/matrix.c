@@ -10,6 +10,8 @@ enum {
     READ_BYTES = 256 << 10,  /* of a file at a time, about: it stays in the second-level cache until it is packed */
     SERIAL_MACS = 256 << 10, /* below this a hand-over to another thread costs more than it saves */
     PREFILL_PANELS = 16,     /* of a piece of rows of prompts, where there are enough for all threads */
+    AHEAD_TOKENS = 4,        /* up to which products wait for memory more than they compute */
+    AHEAD_BYTES = 512 << 10, /* of the next weights, for a thread that waits */
     CACHE_BYTES = 256 << 10  /* of weights, and of activations, to stay in the second-level cache */
 };
 
@@ -292,6 +294,28 @@ static size_t panel_grain(size_t panels, size_t threads, bool prefill)
     return prefill ? (BASE_MAX(fine, coarse) + 1) / 2 * 2 : fine;
 }
 
+/* Let threads that wait for the products after these have a look at their weights. */
+static void expect_next(struct llm_pool *pool, const struct llm_mul *mul, size_t tokens)
+{
+    const size_t threads = llm_pool_threads(pool);
+    size_t panels = 0;
+
+    for (size_t i = 0; i < LLM_MUL_MAX && mul->next[i]; i++)
+        panels += mul->next[i]->panels;
+    for (size_t t = 1; t < threads; t++) {
+        size_t first = panels * t / threads, i = 0;
+        if (panels == 0 || tokens > AHEAD_TOKENS) {
+            llm_pool_expect(pool, (unsigned)t, NULL, 0);
+            continue;
+        }
+        for (; first >= mul->next[i]->panels; i++)
+            first -= mul->next[i]->panels;
+        const struct llm_matrix *m = mul->next[i];
+        llm_pool_expect(pool, (unsigned)t, m->data + first * m->panel_bytes,
+                        BASE_MIN((m->panels - first) * m->panel_bytes, (size_t)AHEAD_BYTES));
+    }
+}
+
 void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul, const struct llm_acts *acts)
 {
     struct job j = {k, mul, acts, k->prefill && acts->bf16 ? BASE_MIN(acts->decode, acts->tokens) : acts->tokens};
@@ -305,6 +329,7 @@ void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct ll
         if (!panel_is_float(mul->m[i]->type))
             q8 = BASE_MAX(q8, tiles(k, j.prefill) + (prefill ? 0 : tiles(k, acts->tokens - j.prefill)));
     }
+    expect_next(pool, mul, acts->tokens);
     llm_pool_run(pool, q8, 2, run_quantise, &j);
     if (bf16)
         llm_pool_run(pool, (acts->tokens - j.prefill + LLM_PREFILL_TOKENS - 1) / LLM_PREFILL_TOKENS, 1, run_to_bf16,

@@ -58,6 +58,7 @@ struct llm_mul {
     const struct llm_matrix *m[LLM_MUL_MAX];
     float *y[LLM_MUL_MAX];
     size_t count;
+    const struct llm_matrix *next[LLM_MUL_MAX]; /* of the products after these, or NULL: not known */
 };
 void llm_mul(const struct llm_kernels *k, struct llm_pool *pool, const struct llm_mul *mul,
              const struct llm_acts *acts);

@@ -18,12 +18,14 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { SPIN_TURNS = 4000, POOL_MAX = 64, CACHE_LINE = 64, PIECES_MAX = UINT16_MAX };
+enum { SPIN_TURNS = 4000, POOL_MAX = 64, CACHE_LINE = 64, AHEAD_LINES = 4, PIECES_MAX = UINT16_MAX };
 
 /* The run of a thread: number << 32 | next << 16 | end. */
 struct run {
     _Atomic uint64_t word;
-    uint8_t apart[CACHE_LINE - sizeof(uint64_t)]; /* what one thread writes, no other reads in passing */
+    _Atomic(const uint8_t *) ahead; /* what its thread is going to read */
+    _Atomic size_t ahead_bytes;
+    uint8_t apart[CACHE_LINE - 3 * sizeof(uint64_t)]; /* what one thread writes, no other reads in passing */
 };
 
 struct worker {
@@ -107,12 +109,33 @@ static void work(struct llm_pool *p, uint32_t job, unsigned thread)
     }
 }
 
-static void sleep_until_job(struct llm_pool *p, const struct run *own, uint32_t seen)
+/* How far a thread has got with what it is going to read. */
+struct ahead {
+    const uint8_t *from;
+    size_t at;
+};
+
+/* A little of it, into the second-level cache; the address need not be one. False: there is nothing left. */
+static bool fetch_ahead(const struct run *own, struct ahead *a)
+{
+    const uint8_t *from = atomic_load_explicit(&own->ahead, memory_order_relaxed);
+
+    if (from != a->from)
+        *a = (struct ahead){from, 0};
+    if (!from || a->at >= atomic_load_explicit(&own->ahead_bytes, memory_order_relaxed))
+        return false;
+    for (size_t i = 0; i < AHEAD_LINES; i++, a->at += CACHE_LINE)
+        __builtin_prefetch(from + a->at, 0, 2);
+    return true;
+}
+
+static void sleep_until_job(struct llm_pool *p, const struct run *own, uint32_t seen, struct ahead *a)
 {
     for (int i = 0; i < SPIN_TURNS; i++) {
         if (job_of(atomic_load(&own->word)) != seen || atomic_load(&p->stop))
             return;
-        relax();
+        if (!fetch_ahead(own, a))
+            relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleepers, 1);
@@ -127,10 +150,11 @@ static void *worker_main(void *arg)
     struct worker *w = arg;
     struct llm_pool *p = w->pool;
     const struct run *own = &p->runs[w->index];
+    struct ahead ahead = {0};
     uint32_t seen = 0;
 
     for (;;) {
-        sleep_until_job(p, own, seen);
+        sleep_until_job(p, own, seen, &ahead);
         if (atomic_load(&p->stop))
             return NULL;
         seen = job_of(atomic_load(&own->word));
@@ -171,6 +195,12 @@ void llm_pool_run(struct llm_pool *p, size_t items, size_t grain, llm_pool_fn *f
         else
             sched_yield();
     }
+}
+
+void llm_pool_expect(struct llm_pool *p, unsigned thread, const void *at, size_t bytes)
+{
+    atomic_store_explicit(&p->runs[thread].ahead_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&p->runs[thread].ahead, at, memory_order_relaxed);
 }
 
 dbe_err llm_pool_new(unsigned threads, struct llm_pool **ret)

@@ -21,6 +21,9 @@ void llm_pool_free(struct llm_pool *pool);
 unsigned llm_pool_threads(const struct llm_pool *pool);
 /* Runs all `items`, in pieces of `grain` (at least 1); returns when all are done. The caller works too. */
 void llm_pool_run(struct llm_pool *pool, size_t items, size_t grain, llm_pool_fn *fn, void *ctx);
+/* What thread `thread` is going to read in a later job: while it has nothing to do it brings `bytes` from `at` on into
+ * its cache. A hint, which changes no result; NULL takes it back. */
+void llm_pool_expect(struct llm_pool *pool, unsigned thread, const void *at, size_t bytes);
 /* CPUs that this process may run on, at least 1. */
 unsigned llm_pool_cpus(void);
 

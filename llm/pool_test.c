@@ -43,6 +43,7 @@ static void every_item_once(void **state)
         j->items = n * 31 % 7 == 0 ? ITEMS_MAX : n * 17 % 23;
         for (size_t i = 0; i < ITEMS_MAX; i++)
             atomic_store_explicit(&j->count[i], 0, memory_order_relaxed);
+        llm_pool_expect(pool, n % threads, n % 3 ? jobs : NULL, n % 2 * sizeof jobs);
         llm_pool_run(pool, j->items, n % 5, run, j);
         for (size_t i = 0; i < ITEMS_MAX; i++)
             assert_int_equal(atomic_load_explicit(&j->count[i], memory_order_relaxed), i < j->items);

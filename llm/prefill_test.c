@@ -125,7 +125,7 @@ static void product(const struct llm_kernels *k, unsigned threads, const struct 
 
     assert_int_equal(llm_pool_new(threads, &pool), DBE_OK);
     llm_mul(
-        k, pool, &(struct llm_mul){{m}, {y}, 1},
+        k, pool, &(struct llm_mul){.m = {m}, .y = {y}, .count = 1},
         &(struct llm_acts){.x = x, .q8 = q8, .tokens = tokens, .columns = m->columns, .bf16 = bf16, .decode = decode});
     llm_pool_free(pool);
     base_free(q8);
