@@ -4,6 +4,7 @@
 
 In:   --tool dsmil-llm; --peer DIR with llama-bench (and llama-server) of a llama.cpp built here, or LLAMA_CPP=DIR;
       --model FILE, or --shape and --type of a random one; --threads N, --prompt N, --answer N, --slices N;
+      --decode-only: no prompt to speak of, so that a model of 7B takes its turns in a minute and a half;
       --sessions N: also N chats at once, against llama-server with as many slots; --json FILE;
       --speculate: also guesses on text that repeats itself (speculate.py), by a draft model of --draft-shape
 Out:  a table: prefill, decode, the memory's read bandwidth, load time, resident memory; medians and ratios
@@ -35,14 +36,15 @@ def run_json(command):
 
 
 def ours(args, model):
-    return run_json([args.tool, "bench", "-m", model, "-p", str(args.prompt), "-n", str(args.answer), "-t",
-                     str(args.threads), "--json"])
+    return run_json([args.tool, "bench", "-m", model, "-p", str(1 if args.decode_only else args.prompt), "-n",
+                     str(args.answer), "-t", str(args.threads), "--json"])
 
 
 def peers(args, model):
-    rows = run_json([os.path.join(args.peer, "llama-bench"), "-m", model, "-p", str(args.prompt), "-n",
-                     str(args.answer), "-t", str(args.threads), "-r", "1", "-o", "json"])
-    return {"prefill_tokens_per_s": next(r["avg_ts"] for r in rows if r["n_prompt"] > 0 and r["n_gen"] == 0),
+    rows = run_json([os.path.join(args.peer, "llama-bench"), "-m", model, "-p",
+                     str(0 if args.decode_only else args.prompt), "-n", str(args.answer), "-t", str(args.threads), "-r",
+                     "1", "-o", "json"])
+    return {"prefill_tokens_per_s": next((r["avg_ts"] for r in rows if r["n_prompt"] > 0 and r["n_gen"] == 0), None),
             "decode_tokens_per_s": next(r["avg_ts"] for r in rows if r["n_gen"] > 0 and r["n_prompt"] == 0)}
 
 
@@ -129,16 +131,20 @@ def measure(args, model):
 def report(args, slices):
     mine, theirs = slices["ours"], slices["peer"]
     first = mine[0]
-    print(f"{first['model']}, kernel {first['kernel']}, {args.threads} threads, prompt {args.prompt}, "
+    print(f"{first['model']}, kernel {first['kernel']}, {args.threads} threads, prompt {first['prompt']}, "
           f"answer {args.answer}, {args.slices} slices by turns")
     print(f"{'':<28} {'engine':>10} {'':<9} {'llama.cpp' if theirs else '':>10}")
     vector = first["kernel"] == "amx"
     for key, name, aim in [("prefill_tokens_per_s", "prefill", 3.0 if vector else 1.5),
                            ("decode_tokens_per_s", "decode", 1.2)]:
-        show(name, [s[key] for s in mine], [s[key] for s in theirs], aim)
+        if not args.decode_only or key.startswith("decode"):
+            show(name, [s[key] for s in mine], [s[key] for s in theirs], aim)
     show("weights read in decode", [s["decode_gb_per_s"] for s in mine], [], None, "GB/s")
     show("reading, the same run", [s["read_gb_per_s"] for s in mine], [], None, "GB/s")
     show("share of it (aim 0.88)", [s["decode_gb_per_s"] / s["read_gb_per_s"] for s in mine], [], None, "")
+    show("load (aim twice the next)", [s["load_s"] for s in mine], [], None, "s")
+    show("reading into fresh memory", [s["fresh_read_s"] for s in mine], [], None, "s")
+    show("reading into used memory", [s["file_read_s"] for s in mine], [], None, "s")
     if slices["ours_sessions"]:
         show(f"{args.sessions} chats at once", slices["ours_sessions"], slices["peer_sessions"], 1.5)
     if slices["speculation"]:
@@ -156,6 +162,7 @@ def main():
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--answer", type=int, default=128)
     parser.add_argument("--slices", type=int, default=3)
+    parser.add_argument("--decode-only", action="store_true")
     parser.add_argument("--sessions", type=int, default=0)
     parser.add_argument("--session-prompt", type=int, default=64)
     parser.add_argument("--speculate", action="store_true")
