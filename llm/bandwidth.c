@@ -104,38 +104,71 @@ static size_t block_bytes(unsigned max_ms)
     return bytes / HUGE_PAGE * HUGE_PAGE;
 }
 
-static double measure(struct llm_pool *pool, uint8_t *block, size_t bytes, unsigned max_ms)
+struct llm_reader {
+    struct llm_pool *pool;
+    uint8_t *memory, *block;
+    size_t bytes;
+};
+
+static dbe_err reader_new(unsigned threads, unsigned max_ms, struct llm_reader **ret)
 {
-    struct reading r = {.data = block};
-    llm_pool_fn *reader = best_reader();
+    struct llm_reader *r = base_alloc(1, sizeof *r);
+
+    if (!r)
+        return DBE_E_NOMEM;
+    r->bytes = block_bytes(max_ms);
+    r->memory = base_alloc(r->bytes + HUGE_PAGE + AHEAD_BYTES, 1);
+    if (!r->memory || llm_pool_new(threads ? threads : llm_pool_cpus(), &r->pool) != DBE_OK) {
+        llm_reader_free(r);
+        return DBE_E_NOMEM;
+    }
+    r->block = r->memory + (HUGE_PAGE - (uintptr_t)r->memory % HUGE_PAGE);
+    (void)madvise(r->block, r->bytes, MADV_HUGEPAGE); /* where it is refused, pages are small and the figure is lower */
+    llm_pool_run(r->pool, r->bytes / PIECE_BYTES, 2, write_pieces, &(struct reading){.data = r->block});
+    *ret = r;
+    return DBE_OK;
+}
+
+dbe_err llm_reader_new(unsigned threads, struct llm_reader **ret)
+{
+    return reader_new(threads, HASTY_MS, ret);
+}
+
+double llm_reader_run(struct llm_reader *reader, unsigned max_ms)
+{
+    struct reading r = {.data = reader->block};
+    llm_pool_fn *read = best_reader();
     const uint64_t start = base_mono_ns();
     uint64_t best = UINT64_MAX, sum = 0;
 
-    (void)madvise(block, bytes, MADV_HUGEPAGE); /* where it is refused, pages are small and the figure is lower */
-    llm_pool_run(pool, bytes / PIECE_BYTES, 2, write_pieces, &r);
     for (unsigned i = 0; i < TURNS_MAX && (i < 2 || base_mono_ns() - start < max_ms * (uint64_t)BASE_NS_PER_MS); i++) {
         const uint64_t at = base_mono_ns();
         r.streams = i % 2 == 0 ? 1 : 4;
-        llm_pool_run(pool, bytes / PIECE_BYTES, 2, reader, &r);
+        llm_pool_run(reader->pool, reader->bytes / PIECE_BYTES, 2, read, &r);
         best = BASE_MIN(best, base_mono_ns() - at);
     }
     for (size_t i = 0; i < LLM_THREADS_MAX; i++)
         sum += r.sums[i];
     /* the sums are used, so that no load is left out: the block holds ones, so they cannot be 0 */
-    return sum == 0 || best == 0 ? 0 : (double)bytes * 1e9 / (double)best;
+    return sum == 0 || best == 0 ? 0 : (double)reader->bytes * 1e9 / (double)best;
+}
+
+void llm_reader_free(struct llm_reader *r)
+{
+    if (!r)
+        return;
+    llm_pool_free(r->pool);
+    base_free(r->memory);
+    base_free(r);
 }
 
 double llm_read_bandwidth(unsigned threads, unsigned max_ms)
 {
-    const size_t bytes = block_bytes(max_ms);
-    struct llm_pool *pool;
-    double ret = 0;
-    uint8_t *memory = base_alloc(bytes + HUGE_PAGE + AHEAD_BYTES, 1);
+    struct llm_reader *r;
 
-    if (memory && llm_pool_new(threads ? threads : llm_pool_cpus(), &pool) == DBE_OK) {
-        ret = measure(pool, memory + (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE), bytes, max_ms);
-        llm_pool_free(pool);
-    }
-    base_free(memory);
+    if (reader_new(threads, max_ms, &r) != DBE_OK)
+        return 0;
+    const double ret = llm_reader_run(r, max_ms);
+    llm_reader_free(r);
     return ret;
 }

@@ -268,6 +268,11 @@ dbe_err llm_quantize_file(const char *in, const char *out, const struct llm_quan
 /* Bytes a second that `threads` threads (0: one a CPU) can read of this machine's memory: the best of several passes
  * within about `max_ms`, over a block of up to 1 GiB that is given back. 0: it could not be measured. */
 double llm_read_bandwidth(unsigned threads, unsigned max_ms);
+/* The same again and again over one block: what the memory gives changes within seconds where neighbours share it. */
+struct llm_reader;
+dbe_err llm_reader_new(unsigned threads, struct llm_reader **ret) DBE_MUST_CHECK; /* E_NOMEM */
+double llm_reader_run(struct llm_reader *reader, unsigned max_ms);                /* two passes at least */
+void llm_reader_free(struct llm_reader *reader);
 
 /* The embedding of a text: the last states of its tokens, pooled as the model's file says (pooling_type: mean, first
  * or last token; mean where it says nothing), scaled to length 1: out[n_embd]. Errors as llm_logits. */

@@ -140,7 +140,7 @@ def report(args, slices):
         if not args.decode_only or key.startswith("decode"):
             show(name, [s[key] for s in mine], [s[key] for s in theirs], aim)
     show("weights read in decode", [s["decode_gb_per_s"] for s in mine], [], None, "GB/s")
-    show("reading, the same run", [s["read_gb_per_s"] for s in mine], [], None, "GB/s")
+    show("reading meanwhile", [s["read_gb_per_s"] for s in mine], [], None, "GB/s")
     show("share of it (aim 0.88)", [s["decode_gb_per_s"] / s["read_gb_per_s"] for s in mine], [], None, "")
     show("load (aim twice the next)", [s["load_s"] for s in mine], [], None, "s")
     show("reading into fresh memory", [s["fresh_read_s"] for s in mine], [], None, "s")
