@@ -26,6 +26,7 @@ int cli_keys(int argc, char **argv);
 int cli_channels(int argc, char **argv);
 int cli_reload(int argc, char **argv);
 int cli_dump(int argc, char **argv);
+int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
 

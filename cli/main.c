@@ -35,6 +35,7 @@ static const struct verb verbs[] = {
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},
     {"reload", cli_reload, "[--json]", "services read their configuration again"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
+    {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
     {"version", version, "", "version of dsmil and of its cryptography"},

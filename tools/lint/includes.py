@@ -21,16 +21,17 @@ ROOMS = {
     "node": ["session", "transport"],
     "policy": ["codec", "crypto", "conf"],
     "audit": ["crypto", "schema"],
+    "e2e": ["codec", "crypto"],
     "lib": ["node", "policy"],
     "fabric": ["codec"],
     "payload": ["codec", "crypto"],
-    "runtime": ["node", "policy", "fabric", "conf", "audit"],
+    "runtime": ["node", "policy", "fabric", "conf", "audit", "e2e"],
     "platform": ["base", "llm"],
     "llm": ["base"],
     "shrink": ["runtime"],
     "devices": ["runtime", "llm", "platform"],
     "shim": ["node", "runtime"],
-    "cli": ["node", "runtime", "payload", "llm", "audit"],
+    "cli": ["node", "runtime", "payload", "llm", "audit", "e2e"],
 }
 ERR_AND_LIMITS = {"err.h", "limits.h"}
 PUBLIC = {
@@ -46,6 +47,7 @@ PUBLIC = {
     "payload": ERR_AND_LIMITS | {"registry.h", "msg.h", "payload.h"},
     "session": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
     "policy": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
+    "e2e": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
 }
 FOREIGN = {
     re.compile(r"^openssl/"): {"crypto", "node"},
