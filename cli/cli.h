@@ -25,6 +25,7 @@ int cli_ask(int argc, char **argv);
 int cli_keys(int argc, char **argv);
 int cli_channels(int argc, char **argv);
 int cli_reload(int argc, char **argv);
+int cli_policy(int argc, char **argv);
 int cli_dump(int argc, char **argv);
 int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);

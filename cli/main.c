@@ -34,6 +34,7 @@ static const struct verb verbs[] = {
     {"keys", cli_keys, "init | issue | list | renew | revoke ...", "the mesh's certificate authority and identities"},
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},
     {"reload", cli_reload, "[--json]", "services read their configuration again"},
+    {"policy", cli_policy, "check | explain | test | reload", "a policy: is it one, what it decides and why"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},

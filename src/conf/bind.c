@@ -260,6 +260,8 @@ static dbe_err bind_flags(const struct bind *b, const struct conf_node *node, co
 
     if (node->shape != CONF_LIST)
         return wrong(b, node, key);
+    if (node->count < key->min)
+        return conf_fail(b->doc, node, b->diag, "%s is empty; expected %s", node->key, expected(key));
     for (const struct conf_node *item = node->first; item != NULL; item = item->next) {
         DBE_TRY(bind_name(b, item, key, &one));
         mask |= one;
@@ -308,6 +310,9 @@ static dbe_err bind_items(const struct bind *b, const struct conf_node *node, co
 
     if (node->shape != (named ? CONF_MAP : CONF_LIST))
         return wrong(b, node, key);
+    if (node->count < key->min)
+        return conf_fail(b->doc, node, b->diag, "%s is empty; expected %s", node->key != NULL ? node->key : key->key,
+                         expected(key));
     if (node->count > list->max)
         return conf_fail(b->doc, node, b->diag, "%s has %zu entries; expected at most %zu",
                          node->key != NULL ? node->key : key->key, node->count, list->max);

@@ -101,8 +101,9 @@ struct conf_key {
     const char *key;
     enum conf_kind kind;
     bool required;
-    size_t offset, size;       /* of the field; size 0 for sub-tables and items */
-    uint64_t min, max;         /* in the stored unit; TEXT: bytes; max 0: whatever fits. RATE: the count */
+    size_t offset, size; /* of the field; size 0 for sub-tables and items */
+    /* In the stored unit; TEXT: bytes; RATE: the count; max 0: whatever fits. Lists: min 1 refuses an empty one. */
+    uint64_t min, max;
     double real_min, real_max; /* CONF_REAL */
     conf_names_fn *names;
     const char *expected;       /* NAME, FLAGS: the names for people; others: NULL or a better phrase */

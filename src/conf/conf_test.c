@@ -79,6 +79,7 @@ static const struct conf_key keys[] = {
     {"mask", CONF_FLAGS, CONF_FIELD(struct config, mask), .names = level_names, .expected = "a list of LOW, HIGH"},
     {"defaults", CONF_SUB, .offset = offsetof(struct config, defaults), .sub = limit_keys},
     {"tenants", CONF_NAMED, .offset = offsetof(struct config, tenants), .items = &tenant_items},
+    {"list", CONF_ITEMS, .min = 1, .offset = offsetof(struct config, devices), .items = &device_items},
     {"devices", CONF_ITEMS, .offset = offsetof(struct config, devices), .items = &device_items},
     {.kind = CONF_END},
 };
@@ -191,6 +192,7 @@ static const struct {
     {"title: \"a\\tb\"\n", "title holds a control character"},
     {"title: [a]\n", "x.yaml:1:8: title is a list; expected text"},
     {"title:\n", "no value; expected one"},
+    {"list: []\n", "x.yaml:1:7: list is empty; expected "},
     {"mask: LOW\n", "mask is \"LOW\"; expected a list of LOW, HIGH"},
     {"mask:\n  - LOW\n  - MIDDLE\n", "x.yaml:3:5: mask is \"MIDDLE\"; expected a list of LOW, HIGH"},
     {"defaults: {}\n", "x.yaml:1:11: key \"requests\" is missing: a rate such as 5/s, 100/min or 5/5min"},

@@ -24,8 +24,9 @@ struct facts {
     const struct pol_subject *subject;
     const struct dbe_msg *msg;
     const struct pol_policy *policy;
-    const struct pol_claim *claim;  /* NULL also when the claim it carried was refused */
-    const struct pol_labels *bound; /* answers: labels of the request */
+    const struct pol_claim *claim;   /* NULL also when the claim it carried was refused */
+    const struct pol_labels *bound;  /* answers: labels of the request */
+    const struct pol_tenant *tenant; /* row of the policy; NULL: none, or no policy is asked */
     uint64_t now_ms;
     struct pol_labels labels;
     uint8_t src, dst;
@@ -220,6 +221,8 @@ static dbe_err rule_roe_level(const struct facts *f)
         return refuse(f, DBE_E_ROE_LEVEL, "ROE level %s is not accepted here", roe_name(f->labels.roe_level));
     if (f->claim != NULL && (f->claim->roe_levels & bit) == 0)
         return refuse(f, DBE_E_ROE_LEVEL, "ROE level %s is not one of the claim", roe_name(f->labels.roe_level));
+    if (f->tenant != NULL && (f->tenant->roe_levels & bit) == 0)
+        return refuse(f, DBE_E_ROE_LEVEL, "ROE level %s is not one of the tenant", roe_name(f->labels.roe_level));
     return DBE_OK;
 }
 
@@ -236,7 +239,7 @@ static dbe_err rule_claim(const struct facts *f)
     }
     uint8_t role = f->subject->peer->role;
     bool forwarder = role < 32 && (f->policy->claim_forwarders >> role & 1) != 0;
-    if (f->policy->claim_required[f->msg->type] && !forwarder)
+    if (pol_set_has(&f->policy->claim_required, f->msg->type) && !forwarder)
         return refuse(f, DBE_E_CLAIM_MISSING, "%s from a %s must carry a claim token", msg_name(f->msg->type),
                       role_name(role));
     return DBE_OK;
@@ -250,23 +253,29 @@ static dbe_err rule_tenant(const struct facts *f)
         return refuse(f, DBE_E_TENANT, "TENANT_ID is missing");
     if (f->claim != NULL && strcmp(f->labels.tenant, f->claim->tenant) != 0)
         return refuse(f, DBE_E_TENANT, "tenant \"%s\" is not the claim's tenant", shown(f->labels.tenant, name));
+    if (f->tenant == NULL)
+        return refuse(f, DBE_E_TENANT, "tenant \"%s\" is none of the policy's", shown(f->labels.tenant, name));
     return DBE_OK;
 }
 
-/* Ceilings that bind a message: claim (if there is one), the sender's certificate, our own. */
+/* Ceilings that bind a message: claim (if there is one), tenant (where a policy is asked), the sender's certificate,
+ * our own. */
+enum { CEILINGS_MAX = 4 };
 struct ceiling {
     const char *of;
     uint32_t compartments;
     uint8_t classification;
 };
 
-static size_t ceilings(const struct facts *f, struct ceiling out[3])
+static size_t ceilings(const struct facts *f, struct ceiling out[CEILINGS_MAX])
 {
     const struct dbe_identity *peer = f->subject->peer, *self = f->subject->self;
     size_t n = 0;
 
     if (f->claim != NULL)
         out[n++] = (struct ceiling){"the claim", f->claim->compartments, f->claim->classification_max};
+    if (f->tenant != NULL)
+        out[n++] = (struct ceiling){"the tenant", f->tenant->compartments, f->tenant->classification_max};
     out[n++] = (struct ceiling){"the sender's certificate", peer->compartments, peer->classification_max};
     out[n++] = (struct ceiling){"the receiver's certificate", self->compartments, self->classification_max};
     return n;
@@ -275,7 +284,7 @@ static size_t ceilings(const struct facts *f, struct ceiling out[3])
 /* Why it is not within all ceilings. */
 static dbe_err compartment_refuse(const struct facts *f, uint32_t mask)
 {
-    struct ceiling c[3];
+    struct ceiling c[CEILINGS_MAX];
     size_t n = ceilings(f, c);
 
     if (!f->has_compartments)
@@ -293,7 +302,8 @@ static dbe_err rule_compartment(const struct facts *f)
 {
     const uint32_t mask = f->labels.compartments;
     const uint32_t within = f->subject->peer->compartments & f->subject->self->compartments &
-                            (f->claim != NULL ? f->claim->compartments : UINT32_MAX) & (uint32_t)DBE_COMPARTMENT_ALL;
+                            (f->claim != NULL ? f->claim->compartments : UINT32_MAX) &
+                            (f->tenant != NULL ? f->tenant->compartments : UINT32_MAX) & (uint32_t)DBE_COMPARTMENT_ALL;
 
     if (f->has_compartments && (mask & ~within) == 0)
         return DBE_OK;
@@ -303,7 +313,7 @@ static dbe_err rule_compartment(const struct facts *f)
 /* Whose ceiling it is above. */
 static dbe_err classification_refuse(const struct facts *f, uint8_t level)
 {
-    struct ceiling c[3];
+    struct ceiling c[CEILINGS_MAX];
     size_t n = ceilings(f, c);
 
     for (size_t i = 0; i < n; i++)
@@ -324,9 +334,21 @@ static dbe_err rule_classification(const struct facts *f)
     if (level == DBE_CLSF_TS_SIM)
         return DBE_OK; /* compares with nothing but itself: rule sim-mix has decided */
     if (level <= f->subject->peer->classification_max && level <= f->subject->self->classification_max &&
-        (f->claim == NULL || level <= f->claim->classification_max))
+        (f->claim == NULL || level <= f->claim->classification_max) &&
+        (f->tenant == NULL || level <= f->tenant->classification_max))
         return DBE_OK;
     return classification_refuse(f, level);
+}
+
+/* Layer 9 and device 61 need a token whatever the policy says; a policy may add to them. */
+static bool needs_roe_token(const struct facts *f)
+{
+    const struct dbe_identity *self = f->subject->self;
+    const struct pol_policy *policy = f->policy;
+
+    return self->layer == LAYER_EXECUTIVE || self->device == DBE_DEV_NC3_INTEGRATION ||
+           (self->layer < 16 && (policy->token_layers >> self->layer & 1) != 0) ||
+           pol_set_has(&policy->token_devices, self->device) || pol_set_has(&policy->token_types, f->msg->type);
 }
 
 /* Nothing here verifies an ROE token, so one that is present earns nothing: fail closed. */
@@ -334,13 +356,35 @@ static dbe_err rule_roe_token(const struct facts *f)
 {
     const struct dbe_identity *self = f->subject->self;
 
-    if (self->layer != LAYER_EXECUTIVE && self->device != DBE_DEV_NC3_INTEGRATION)
+    if (!needs_roe_token(f))
         return DBE_OK;
     if (dbe_tlv_find(f->msg, DBE_TLV_ROE_TOKEN_ID) == NULL)
-        return refuse(f, DBE_E_ROE_TOKEN, "a message for device %u of layer %u needs an ROE token and carries none",
-                      self->device, self->layer);
+        return refuse(f, DBE_E_ROE_TOKEN, "%s for device %u of layer %u needs an ROE token and carries none",
+                      msg_name(f->msg->type), self->device, self->layer);
     return refuse(f, DBE_E_ROE_TOKEN, "the ROE token for device %u of layer %u cannot be verified here", self->device,
                   self->layer);
+}
+
+/* The site's rules. This one names itself: the verdict's rule is the site's. */
+static dbe_err rule_site(const struct facts *f)
+{
+    const struct dbe_identity *peer = f->subject->peer, *self = f->subject->self;
+    const struct pol_flow flow = {
+        .type = f->msg->type,
+        .from = peer,
+        .to = self,
+        .tenant = pol_policy_tenant_bit(f->policy, f->tenant),
+        .labels = &f->labels,
+    };
+    const struct pol_rule *rule = pol_rules_match(f->policy, &flow);
+
+    f->verdict->rule = rule != NULL ? rule->name : "default-deny";
+    if (rule == NULL)
+        return refuse(f, DBE_E_DENIED, "no rule of the policy allows %s from a %s", msg_name(f->msg->type),
+                      role_name(peer->role));
+    if (rule->deny)
+        return refuse(f, DBE_E_DENIED, "rule \"%s\" of the policy denies %s", rule->name, msg_name(f->msg->type));
+    return DBE_OK;
 }
 
 /* ---- rules of answers: bound by the request -------------------------------------------------- */
@@ -414,6 +458,7 @@ static const struct rule message_rules[] = {
     {"compartment", rule_compartment},
     {"classification", rule_classification},
     {"roe-token", rule_roe_token},
+    {NULL, rule_site}, /* the last: what it lets pass is allowed in its name */
 };
 
 static const struct rule answer_rules[] = {
@@ -445,7 +490,7 @@ static void decide(struct facts *f, const struct rule *rules, size_t count, stru
         dbe_err code = rules[i].check(f);
         if (code != DBE_OK) {
             ret->code = code;
-            ret->rule = rules[i].name;
+            ret->rule = rules[i].name != NULL ? rules[i].name : ret->rule;
             ret->labels = (struct pol_labels){0};
             return;
         }
@@ -462,6 +507,7 @@ void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, co
 
     f.claim = subject->claim_err == DBE_OK ? subject->claim : NULL;
     facts_read(&f, msg);
+    f.tenant = pol_policy_tenant(policy, f.labels.tenant);
     decide(&f, message_rules, BASE_ARRAY_LEN(message_rules), ret);
 }
 
@@ -494,17 +540,4 @@ dbe_err pol_labels_read(const struct dbe_msg *msg, struct pol_labels *ret)
         return DBE_E_NOT_FOUND;
     *ret = f.labels;
     return DBE_OK;
-}
-
-void pol_policy_default(struct pol_policy *ret)
-{
-    *ret = (struct pol_policy){
-        .claim_forwarders = 1u << DBE_ROLE_ROUTER,
-        .roe_levels = POL_ROE_ALL,
-        .kinetic_mask = DBE_COMPARTMENT_KINETIC,
-        .epoch = 1,
-    };
-    ret->claim_required[DBE_MSG_L7_CHAT_REQ] = true;
-    ret->claim_required[DBE_MSG_L7_AGENT_TASK] = true;
-    ret->claim_required[DBE_MSG_L7_POLICY_CHECK] = true;
 }

@@ -15,6 +15,20 @@ enum {
 };
 _Static_assert((int)POL_CLAIM_TOKEN_MAX <= (int)DBE_CLAIM_MAX_BYTES, "a claim token must fit its TLV");
 
+/* What the site's rules look at. */
+struct pol_flow {
+    uint8_t type;
+    const struct dbe_identity *from, *to;
+    uint64_t tenant; /* bit of its row; 0: it has none */
+    const struct pol_labels *labels;
+};
+/* The first rule that denies, else the first that allows, else NULL. */
+const struct pol_rule *pol_rules_match(const struct pol_policy *policy, const struct pol_flow *flow);
+/* The bit that a tenant's row has in pol_rule.tenants; 0 for `any` and NULL. */
+uint64_t pol_policy_tenant_bit(const struct pol_policy *policy, const struct pol_tenant *tenant);
+/* The canonical form that the digest is over. */
+void pol_policy_canonical(const struct pol_policy *policy, struct base_buf *out);
+
 /* E_CLAIM_EXPIRED outside [not_before, not_after). */
 dbe_err pol_claim_window(const struct pol_claim *claim, uint64_t now_ms, struct dbe_diag *diag) DBE_MUST_CHECK;
 
