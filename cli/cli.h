@@ -40,6 +40,7 @@ struct cli_paths {
     char run[CLI_PATH_MAX];       /* sockets; short enough for sun_path */
     char log[CLI_PATH_MAX];       /* <state>/log */
     char api_key[CLI_PATH_MAX];   /* file with the gateway's key, 0600 */
+    char policy[CLI_PATH_MAX];    /* $DSMIL_POLICY, else <state>/policy.yaml where it is; "": the built-in policy */
     char lock[CLI_PATH_MAX];      /* held by the supervisor while the mesh is up */
     char mesh_json[CLI_PATH_MAX]; /* what the supervisor runs */
 };

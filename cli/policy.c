@@ -11,12 +11,12 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/policy.h"
 #include "policy/cases.h"
 
-enum { DIGEST_TEXT_BYTES = 2 * POL_DIGEST_BYTES + 1, RELOAD_TIMEOUT_MS = 5000, MASK_TEXT_BYTES = 96 };
+enum { DIGEST_TEXT_BYTES = 2 * POL_DIGEST_BYTES + 1, MASK_TEXT_BYTES = 96 };
 
-/* The policy of a file; NULL or "": the built-in one. */
-static dbe_err load(const char *path, struct pol_policy *ret, struct dbe_diag *diag)
+dbe_err cli_policy_load(const char *path, struct pol_policy *ret, struct dbe_diag *diag)
 {
     struct conf_doc *doc = NULL;
     dbe_err err;
@@ -57,7 +57,7 @@ static int check(int argc, char **argv)
 
     if (argc < 2 || (argc > 2 && !json))
         return usage(stderr, CLI_USAGE);
-    dbe_err err = load(argv[1], &policy, &diag);
+    dbe_err err = cli_policy_load(argv[1], &policy, &diag);
     if (err != DBE_OK && json)
         return cli_print_json(json_pack("{s:b, s:s, s:s}", "ok", 0, "code", dbe_err_name(err), "error", diag.text)) ==
                        CLI_OK
@@ -205,7 +205,7 @@ static int explain(int argc, char **argv)
             return usage(stderr, CLI_USAGE);
         }
     }
-    dbe_err err = load(path, &policy, &diag);
+    dbe_err err = cli_policy_load(path, &policy, &diag);
     if (err == DBE_OK)
         err = pol_case_run(&c, &policy, &v);
     if (err != DBE_OK)
@@ -261,7 +261,7 @@ static dbe_err read_cases(const char *path, struct pol_cases *ret, struct pol_po
     DBE_TRY(err);
     if (!beside(path, ret->policy, policy_path))
         return dbe_fail(diag, DBE_E_TOO_LARGE, NULL, 0, "the path of the policy is too long");
-    return load(policy_path, policy, diag);
+    return cli_policy_load(policy_path, policy, diag);
 }
 
 static int test(int argc, char **argv)
@@ -290,23 +290,6 @@ static int test(int argc, char **argv)
 
 /* ---- reload ---------------------------------------------------------------------------------------------- */
 
-static dbe_err reload_one(const json_t *service, struct dbe_diag *diag)
-{
-    const char *socket = json_string_value(json_object_get(service, "metrics_socket"));
-    struct cli_http req = {.unix_path = socket, .path = "/policy/reload", .body = "", .timeout_ms = RELOAD_TIMEOUT_MS};
-    struct cli_http_result res = {0};
-
-    if (socket == NULL)
-        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0, "it has no socket of its own; start the mesh again");
-    DBE_TRY(cli_http(&req, &res, diag));
-    const char *said = base_buf_cstr(&res.body);
-    dbe_err err = DBE_OK;
-    if (res.status != 200)
-        err = dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "%.*s", (int)strcspn(said, "\n"), said);
-    base_buf_free(&res.body);
-    return err;
-}
-
 static int reload(int argc, char **argv)
 {
     static struct cli_paths paths;
@@ -321,15 +304,15 @@ static int reload(int argc, char **argv)
     dbe_err err = cli_paths_init(&paths, &diag);
     if (err != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
-    json_t *mesh = cli_supervisor_pid(&paths) != 0 ? json_load_file(paths.mesh_json, 0, NULL) : NULL;
-    if (mesh == NULL) {
-        fprintf(stderr, "dsmil: the mesh is down; start it with `%s up`\n", cli_self);
+    json_t *mesh = cli_mesh(&paths);
+    if (mesh == NULL)
         return CLI_NOT_UP;
-    }
     json_array_foreach(json_object_get(mesh, "services"), i, service)
     {
         const char *name = json_string_value(json_object_get(service, "name"));
-        err = reload_one(service, &diag);
+        struct base_buf said = {0};
+        err = cli_service_ask(service, "/policy/reload", true, &said, &diag);
+        base_buf_free(&said);
         if (err != DBE_OK)
             code = cli_fail(CLI_FAILED, name, err, &diag);
         else

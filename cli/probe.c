@@ -15,7 +15,7 @@
 #include "dbe/node.h"
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
-#include "policy/policy.h"
+#include "cli/policy.h"
 
 enum { PROBE_TIMEOUT_MS = 30000, PROBE_IDENTITY_MS = 10 * 60 * 1000, PROBE_MESSAGE_MAX = 32768 };
 
@@ -205,9 +205,9 @@ static dbe_err prepare(struct probe *p, const struct cli_paths *paths, const str
     const struct dbe_issue what = {.device = 0, .role = DBE_ROLE_SHIM, .layer = 7};
     struct dbe_node_config config = {.ops = ops, .ctx = p};
     char address[CLI_PATH_MAX + 32];
-    struct pol_policy policy;
+    static struct pol_policy policy;
 
-    pol_policy_default(&policy);
+    DBE_TRY(cli_policy_load(paths->policy, &policy, diag));
     DBE_TRY(base_loop_new(&p->loop));
     DBE_TRY(dbe_trust_load(paths->keys, &p->trust, diag));
     DBE_TRY(dbe_keys_issue_ephemeral(paths->keys, &what, PROBE_IDENTITY_MS, &p->self, diag));

@@ -79,6 +79,18 @@ static dbe_err run_dir(struct cli_paths *p, struct dbe_diag *diag)
     return private_dir(p->run, diag);
 }
 
+static dbe_err policy_path(struct cli_paths *p)
+{
+    const char *named = getenv("DSMIL_POLICY");
+
+    if (named != NULL && named[0] != '\0')
+        return snprintf(p->policy, sizeof p->policy, "%s", named) < (int)sizeof p->policy ? DBE_OK : DBE_E_TOO_LARGE;
+    DBE_TRY(cli_join(p->policy, sizeof p->policy, p->state, "policy.yaml"));
+    if (access(p->policy, F_OK) != 0)
+        p->policy[0] = '\0';
+    return DBE_OK;
+}
+
 dbe_err cli_paths_init(struct cli_paths *ret, struct dbe_diag *diag)
 {
     static struct cli_paths p; /* too large for a stack frame of a small verb */
@@ -94,6 +106,7 @@ dbe_err cli_paths_init(struct cli_paths *ret, struct dbe_diag *diag)
         snprintf(p.keys, sizeof p.keys, "%s", keys);
     else
         DBE_TRY(cli_join(p.keys, sizeof p.keys, p.state, "keys"));
+    DBE_TRY(policy_path(&p));
     DBE_TRY(cli_join(p.log, sizeof p.log, p.state, "log"));
     DBE_TRY(cli_join(p.api_key, sizeof p.api_key, p.state, "api-key"));
     DBE_TRY(cli_join(p.lock, sizeof p.lock, p.state, "lock"));

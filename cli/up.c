@@ -403,6 +403,7 @@ int cli_up(int argc, char **argv)
     say(&u, "DSMIL", "%s, %s", DSMIL_VERSION, u.backend);
     say(&u, "state", "%s", u.paths.state);
     say(&u, "keys", "%s", u.keys_words);
+    say(&u, "policy", "%s", u.paths.policy[0] != '\0' ? u.paths.policy : "built in");
     say(&u, "model", "%s", u.model);
     code = supervise(&u);
     up_release(&u);

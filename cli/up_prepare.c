@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli/up.h"
+#include "cli/policy.h"
 #include "crypto/crypto.h"
 #include "dbe/identity.h"
 
@@ -234,12 +235,25 @@ static dbe_err prepare_model(struct up *u, struct dbe_diag *diag)
     return DBE_OK;
 }
 
+/* A policy with an error starts nothing; services find the file by their environment. */
+static dbe_err prepare_policy(struct up *u, struct dbe_diag *diag)
+{
+    struct pol_policy *policy = base_alloc(1, sizeof *policy);
+    dbe_err err = policy != NULL ? cli_policy_load(u->paths.policy, policy, diag) : DBE_E_NOMEM;
+
+    base_free(policy);
+    if (err == DBE_OK && u->paths.policy[0] != '\0' && setenv("DSMIL_POLICY", u->paths.policy, 1) != 0)
+        err = DBE_E_NOMEM;
+    return err;
+}
+
 dbe_err up_prepare(struct up *u, struct dbe_diag *diag)
 {
     u->lock_fd = -1;
     DBE_TRY(cli_paths_init(&u->paths, diag));
     u->backend = crypto_backend_version();
     DBE_TRY(take_lock(u, diag));
+    DBE_TRY(prepare_policy(u, diag));
     DBE_TRY(prepare_model(u, diag));
     DBE_TRY(prepare_keys(u, diag));
     DBE_TRY(prepare_api_key(u, diag));

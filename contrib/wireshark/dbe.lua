@@ -131,6 +131,7 @@ local ERRORS = {
   [22] = "E_CLOSED",
   [23] = "E_REGISTRY",
   [24] = "E_EVIDENCE",
+  [25] = "E_POLICY",
   [32] = "E_DENIED",
   [33] = "E_KINETIC",
   [34] = "E_EXEC",

@@ -180,6 +180,12 @@ dbe_err dbe_peer_rehandshake(struct dbe_peer *peer, const uint16_t *suites, size
 
 /* ---- the node as a whole ---------------------------------------------------------------------------------------- */
 
+/* This node's policy changed. Handshakes offer `epoch` from now on, and every open channel begins one, a few at a time,
+ * without a message lost. For 60 s peers may still have the epoch before, so that a whole mesh can follow one after the
+ * other; whoever has another after that is refused, and its channel ends with E_POLICY. What a message may do is judged
+ * by the receiver's own policy all the time: the epoch says that both ends have the same. */
+void dbe_node_set_policy_epoch(struct dbe_node *node, uint64_t epoch);
+
 /* Offer and accept these suites from now on (count 0: those of this build). `now`: channels that use another than the
  * first of them begin a new handshake for that one, a few at a time, without a message lost; a peer that does not have
  * it keeps what it uses. E_ARGUMENT, E_DUPLICATE,

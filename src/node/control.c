@@ -77,11 +77,16 @@ static uint16_t wanted(const struct dbe_node *node)
     return node->suites_count > 0 ? node->suites[0] : all[0]->id;
 }
 
+static bool other_policy(const struct dbe_peer *p)
+{
+    return sess_policy_epoch(p->sess) != p->node->config.policy_epoch;
+}
+
 static void want_swap(struct dbe_peer *p, bool suite, bool cert)
 {
     p->swap_suite |= suite && dbe_peer_suite_id(p) != wanted(p->node);
     p->swap_cert |= cert;
-    if (p->swap_suite || p->swap_cert)
+    if (p->swap_suite || p->swap_cert || p->swap_policy)
         dues_set(&p->node->dues, &p->node->swap_due, base_mono_ns());
 }
 
@@ -93,7 +98,7 @@ static bool begin_swap(struct dbe_peer *p)
 
     if (err == DBE_E_AGAIN)
         return false; /* still owed when the one in progress is over */
-    p->swap_suite = p->swap_cert = false;
+    p->swap_suite = p->swap_cert = p->swap_policy = false;
     return true;
 }
 
@@ -103,7 +108,7 @@ void control_swap_due(struct node_due *due)
     unsigned begun = 0;
 
     for (struct dbe_peer *p = node->peers.first; p != NULL; p = p->next) {
-        if (p->state != PEER_UP || (!p->swap_suite && !p->swap_cert))
+        if (p->state != PEER_UP || (!p->swap_suite && !p->swap_cert && !p->swap_policy))
             continue;
         if (begun == NODE_SWAPS_A_TURN) {
             dues_set(&node->dues, due, base_mono_ns() + (uint64_t)NODE_SWAP_PAUSE_MS * BASE_NS_PER_MS);
@@ -119,6 +124,8 @@ static void follow(struct dbe_peer *p)
     dbe_err err = sess_set_suites(p->sess, node->suites, node->suites_count);
 
     (void)err; /* the list was checked, and the channel is up */
+    sess_set_policy_epoch(p->sess, node->config.policy_epoch, node->policy_epoch_before);
+    p->swap_policy = other_policy(p);
     p->generation = node->generation;
     want_swap(p, node->swap_suites, node->swap_certs);
 }
@@ -136,7 +143,9 @@ void control_switched(struct dbe_peer *p, dbe_err err)
 
     node->stats.switches += err == DBE_OK;
     node->stats.switches_refused += err != DBE_OK;
-    if (p->swap_suite || p->swap_cert) {
+    /* A peer that refused our policy has not followed yet, and begins one when it does. */
+    p->swap_policy = err == DBE_OK && other_policy(p);
+    if (p->swap_suite || p->swap_cert || p->swap_policy) {
         const bool suite = p->swap_suite;
         p->swap_suite = false; /* perhaps this one brought it */
         want_swap(p, suite, p->swap_cert);
@@ -174,4 +183,33 @@ dbe_err dbe_node_set_credential(struct dbe_node *node, const struct dbe_credenti
     node->config.credential = credential;
     all_follow(node, false, now);
     return DBE_OK;
+}
+
+/* ---- policy ------------------------------------------------------------------------------------------------------ */
+
+/* Whoever has not followed by now has another policy: spec 6.16. */
+void control_policy_due(struct node_due *due)
+{
+    struct dbe_node *node = (struct dbe_node *)(void *)((char *)due - offsetof(struct dbe_node, policy_due));
+
+    node->policy_epoch_before = 0;
+    for (struct dbe_peer *p = node->peers.first; p != NULL; p = p->next) {
+        if (p->state != PEER_UP || p->doom != DBE_OK)
+            continue;
+        sess_set_policy_epoch(p->sess, node->config.policy_epoch, 0);
+        if (!other_policy(p))
+            continue;
+        p->doom = DBE_E_POLICY;
+        peer_soon(p);
+    }
+}
+
+void dbe_node_set_policy_epoch(struct dbe_node *node, uint64_t epoch)
+{
+    if (epoch == node->config.policy_epoch)
+        return;
+    node->policy_epoch_before = node->config.policy_epoch;
+    node->config.policy_epoch = epoch;
+    dues_set(&node->dues, &node->policy_due, base_mono_ns() + (uint64_t)NODE_POLICY_GRACE_MS * BASE_NS_PER_MS);
+    all_follow(node, false, false);
 }

@@ -366,6 +366,87 @@ static void late_comers_follow_the_node(void **state)
     expect_answers(f, 5);
 }
 
+/* spec 6.16 */
+/* The whole mesh gets another policy, one node after the other, under calls: none is lost, and both ends agree. */
+static void policy_reaches_open_channels(void **state)
+{
+    struct fx *f = *state;
+
+    f->server.manner = FX_ANSWER;
+    fx_up(f);
+    dbe_node_set_policy_epoch(f->server.node, 99);
+    FX_UNTIL(f, f->server.refused == 1 && f->client.refused == 1); /* the client has not followed yet */
+    expect_answers(f, 10);
+    dbe_node_set_policy_epoch(f->client.node, 99);
+    FX_UNTIL(f, f->server.switched == 1 && f->client.switched == 1);
+    expect_answers(f, 10);
+    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 99);
+    assert_int_equal(sess_policy_epoch(dbe_link_peer(f->link)->sess), 99);
+    fx_pass_ms(2 * NODE_POLICY_GRACE_MS); /* and nothing comes after */
+    fx_turn(f, 50);
+    expect_answers(f, 1);
+    assert_int_equal(f->server.downs, 0);
+    assert_int_equal(f->client.downs, 0);
+}
+
+/* spec 6.16 */
+static void policy_may_change_at_both_ends_at_once(void **state)
+{
+    struct fx *f = *state;
+
+    f->server.manner = FX_ANSWER;
+    fx_up(f);
+    dbe_node_set_policy_epoch(f->server.node, 99);
+    dbe_node_set_policy_epoch(f->client.node, 99);
+    FX_UNTIL(f, f->server.switched == 1 && f->client.switched == 1);
+    expect_answers(f, 10);
+    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 99);
+    assert_int_equal(f->server.downs, 0);
+}
+
+/* spec 6.16 */
+static void whoever_does_not_follow_the_policy_is_left(void **state)
+{
+    struct fx *f = *state;
+
+    f->server.manner = FX_ANSWER;
+    fx_up(f);
+    dbe_node_set_policy_epoch(f->server.node, 99);
+    FX_UNTIL(f, f->server.refused == 1);
+    fx_pass_ms(NODE_POLICY_GRACE_MS - 1000);
+    fx_turn(f, 20);
+    expect_answers(f, 5); /* in its time the channel is good */
+    assert_int_equal(f->server.downs, 0);
+    fx_pass_ms(2000);
+    FX_UNTIL(f, f->server.downs == 1 && f->client.downs > 0);
+    fx_pass_ms(5000);
+    fx_turn(f, 50);
+    assert_null(dbe_link_peer(f->link)); /* nor does it come back */
+    assert_int_equal(dbe_link_last_error(f->link, NULL), DBE_E_POLICY);
+    dbe_node_set_policy_epoch(f->client.node, 99); /* until it follows */
+    for (int i = 0; i < 20 && dbe_link_peer(f->link) == NULL; i++) {
+        fx_pass_ms(1000);
+        fx_turn(f, 50);
+    }
+    assert_non_null(dbe_link_peer(f->link));
+}
+
+/* spec 6.16 */
+/* A channel that begins between the two is taken with the policy before, and follows. */
+static void new_channels_may_have_the_policy_before(void **state)
+{
+    struct fx *f = *state;
+
+    f->server.manner = FX_ANSWER;
+    dbe_node_set_policy_epoch(f->server.node, 99);
+    fx_up(f);
+    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 7);
+    dbe_node_set_policy_epoch(f->client.node, 99);
+    FX_UNTIL(f, f->server.switched == 1 && f->client.switched == 1);
+    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 99);
+    expect_answers(f, 5);
+}
+
 static void renewed_certificate_reaches_open_channels(void **state)
 {
     struct fx *f = *state;
@@ -456,6 +537,10 @@ int main(void)
         FX_BOTH(both_ends_may_change_at_once),
         FX_BOTH(late_comers_follow_the_node),
         FX_BOTH(renewed_certificate_reaches_open_channels),
+        FX_BOTH(policy_reaches_open_channels),
+        FX_BOTH(policy_may_change_at_both_ends_at_once),
+        FX_BOTH(whoever_does_not_follow_the_policy_is_left),
+        FX_BOTH(new_channels_may_have_the_policy_before),
         FX_UDS(every_allocation_of_a_switch_may_fail),
     };
     return cmocka_run_group_tests_name("control", tests, fx_world_up, fx_world_down);

@@ -228,6 +228,8 @@ dbe_err dbe_node_new(struct dbe_loop *loop, const struct dbe_node_config *config
         err = dues_reserve(&node->dues, &node->swap_due, control_swap_due);
     if (err == DBE_OK)
         err = dues_reserve(&node->dues, &node->gossip_due, gossip_due);
+    if (err == DBE_OK)
+        err = dues_reserve(&node->dues, &node->policy_due, control_policy_due);
     if (err != DBE_OK) {
         dues_fini(&node->dues);
         base_free(node);

@@ -34,6 +34,7 @@ enum {
     NODE_TICKS_RECENT = 16,              /* a power of two: deadlines lately used, found again without search  */
     NODE_WALL_LOOK_MS = 60000,           /* the wall clock may jump: a certificate's end is looked at this often */
     NODE_SWAPS_A_TURN = 4,               /* new handshakes that a node begins at once                          */
+    NODE_POLICY_GRACE_MS = 60000,        /* a peer may have the policy before; spec 6.16                       */
     NODE_SWAP_PAUSE_MS = 1,
     NODE_GOSSIP_BYTES = 1024 * 1024,     /* of revocation lists that are handed out in one turn                */
     NODE_GOSSIP_PAUSE_MS = 1,
@@ -116,7 +117,7 @@ struct dbe_peer {
     enum peer_state   state;
     bool              incoming, dirty, soon, known; /* known: was authenticated */
     bool              full;        /* a send was refused: the owner waits for on_drained */
-    bool              swap_suite, swap_cert; /* a new handshake is owed: for another suite, for another certificate */
+    bool              swap_suite, swap_cert, swap_policy; /* a handshake is owed: for another suite, certificate, ... */
     uint32_t          generation;  /* of node->generation when the handshake began */
     dbe_err           doom;        /* a write failed, or the certificate does not count any more */
     struct node_due   due;         /* handshake timeout; then the end of the peer's certificate */
@@ -162,11 +163,12 @@ struct dbe_node {
     size_t                 suites_count;
     uint32_t               generation; /* of suites and credential */
     bool                   swap_suites, swap_certs; /* the last change was meant for open channels as well */
+    uint64_t               policy_epoch_before;     /* taken from peers until policy_due; 0: none */
     unsigned               depth;
     bool                   closing, now_known;
     uint64_t               now_ns; /* of this turn, once somebody asked */
     struct node_dues       dues;
-    struct node_due        soon_due, swap_due, gossip_due;
+    struct node_due        soon_due, swap_due, gossip_due, policy_due;
     struct node_watch     *watch;       /* of the key directory; NULL: none */
     uint64_t               list_number; /* of the revocation list by which the peers were judged */
     uint64_t               hash_seed;
@@ -245,6 +247,7 @@ void call_fini(struct dbe_node *node);
 /* E_ARGUMENT, E_DUPLICATE, E_UNSUPPORTED: no list of suites. */
 dbe_err control_check_suites(const uint16_t *suites, size_t count) DBE_MUST_CHECK;
 void    control_swap_due(struct node_due *due);
+void    control_policy_due(struct node_due *due);
 /* The handshake began before the node's suites or credential were changed: see that the channel follows. */
 void control_peer_up(struct dbe_peer *peer);
 /* A new handshake inside the channel is over, or came to nothing (`err`). Calls back. */

@@ -92,6 +92,7 @@ static dbe_err make_session(struct dbe_peer *p)
                  .ctx = p},
         .suites_count = node->suites_count,
         .policy_epoch = node->config.policy_epoch,
+        .policy_epoch_before = node->policy_epoch_before,
         .rekey_records = node->config.rekey_records,
         .rekey_bytes = node->config.rekey_bytes,
         .rekey_age_ns = node->config.rekey_age_ns,
@@ -111,8 +112,7 @@ static void watch_expiry(struct dbe_peer *p)
     const uint64_t now_ms = base_wall_ms(), end_ms = sess_peer(p->sess)->not_after_ms;
     const uint64_t left_ms = end_ms >= now_ms ? end_ms - now_ms + 1 : 1; /* it is good at not_after itself */
 
-    dues_set(&p->node->dues, &p->due,
-             base_mono_ns() + BASE_MIN(left_ms, (uint64_t)NODE_WALL_LOOK_MS) * BASE_NS_PER_MS);
+    dues_set(&p->node->dues, &p->due, base_mono_ns() + BASE_MIN(left_ms, (uint64_t)NODE_WALL_LOOK_MS) * BASE_NS_PER_MS);
 }
 
 void peer_judge(struct dbe_peer *p)

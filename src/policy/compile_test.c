@@ -124,6 +124,7 @@ static void expect(const struct pol_policy *p, struct scene s, dbe_err code, con
         fail_msg("%s by %s (%s); expected %s by %s", dbe_err_name(v.code), v.rule, v.reason, dbe_err_name(code), rule);
 }
 
+/* spec 15.3, 15.1 */
 static void tenants_have_ceilings(void **state)
 {
     static struct pol_policy p;
@@ -169,6 +170,7 @@ static void limits_are_kept_by_tenant(void **state)
     assert_int_equal(t->limits.requests.window_ms, 300000);
 }
 
+/* spec 15.4 */
 static void a_deny_overrides_and_nothing_is_allowed_by_itself(void **state)
 {
     static struct pol_policy p;
@@ -223,6 +225,7 @@ static void every_condition_of_a_rule(void **state)
         }
 }
 
+/* spec 15.2 */
 static void the_digest_follows_the_meaning_alone(void **state)
 {
     static struct pol_policy a, b;

@@ -120,7 +120,9 @@ dbe_err svc_channels_do(struct svc *svc, const char *what, const char *value, st
         dbe_err err = orders[i].run(svc, value, diag);
         const struct svc_event e = {.type = "channels_order"};
         svc_log_event(svc, err == DBE_OK ? SVC_INFO : SVC_WARN, &e, "%s %s: %s", what, value,
-                      err == DBE_OK ? "done" : diag->text[0] != '\0' ? diag->text : dbe_err_text(err));
+                      err == DBE_OK           ? "done"
+                      : diag->text[0] != '\0' ? diag->text
+                                              : dbe_err_text(err));
         return err;
     }
     return dbe_fail(diag, DBE_E_NOT_FOUND, "channels", 0, "there are rekey, renew and suite");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * http_admin.c - GET /metrics and /healthz on a Unix socket (mode 0600), on a loopback port, or on both; on the Unix
- * socket, which is the owner's alone, also GET /channels and POST /channels/rekey, /channels/renew,
- * /channels/suite?name=LIST and /reload.
+ * socket, which is the owner's alone, also GET /channels and /policy, and POST /channels/rekey, /channels/renew,
+ * /channels/suite?name=LIST, /policy/reload and /reload.
  *
  * In:   HTTP requests of whoever may open the socket
  * Out:  the pages; 404 for another path, 405 for another method, 403 for another name of this host, 409 with the
@@ -73,6 +73,12 @@ static dbe_err render_channels(struct svc *svc, struct base_buf *out, unsigned *
     return svc_channels_render(svc, out);
 }
 
+static dbe_err render_policy(struct svc *svc, struct base_buf *out, unsigned *ret_status)
+{
+    (void)ret_status;
+    return svc_policy_render(svc, out);
+}
+
 static const struct page {
     const char *path, *type;
     size_t max_bytes;
@@ -82,6 +88,7 @@ static const struct page {
     {"/metrics", SVC_METRICS_CONTENT_TYPE, SVC_METRICS_MAX_BYTES, false, render_metrics},
     {"/healthz", SVC_HEALTH_CONTENT_TYPE, SVC_HEALTH_MAX_BYTES, false, svc_health_render},
     {"/channels", SVC_HEALTH_CONTENT_TYPE, SVC_METRICS_MAX_BYTES, true, render_channels},
+    {"/policy", SVC_HEALTH_CONTENT_TYPE, SVC_HEALTH_MAX_BYTES, true, render_policy},
 };
 
 static enum MHD_Result reply_page(struct svc *svc, struct MHD_Connection *c, const struct page *page)
@@ -101,11 +108,13 @@ static enum MHD_Result reply_page(struct svc *svc, struct MHD_Connection *c, con
     return ok;
 }
 
+/* An order to the channels; NULL: to load the policy again. */
 static enum MHD_Result obey(struct svc *svc, struct MHD_Connection *c, const char *what)
 {
     const char *value = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "name");
     struct dbe_diag diag = {0};
-    dbe_err err = svc_channels_do(svc, what, value != NULL ? value : "", &diag);
+    dbe_err err =
+        what == NULL ? svc_policy_reload(svc, &diag) : svc_channels_do(svc, what, value != NULL ? value : "", &diag);
     char text[sizeof diag.text + 2];
 
     if (err == DBE_OK)
@@ -159,6 +168,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         return obey(door->svc, c, url + sizeof orders - 1);
     if (post && door->owner && strcmp(url, "/reload") == 0)
         return reload(door->svc, c);
+    if (post && door->owner && strcmp(url, "/policy/reload") == 0)
+        return obey(door->svc, c, NULL);
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return reply_text(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only\n");
     if (!door->owner && !host_ok(c)) /* over the Unix socket clients say what they like */
@@ -167,7 +178,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         if (strcmp(url, pages[i].path) == 0 && (door->owner || !pages[i].owner_only))
             return reply_page(door->svc, c, &pages[i]);
     return reply_text(c, MHD_HTTP_NOT_FOUND,
-                      door->owner ? "there are /metrics, /healthz and /channels\n"
+                      door->owner ? "there are /metrics, /healthz, /channels and /policy\n"
                                   : "there are /metrics and /healthz\n");
 }
 

@@ -94,8 +94,11 @@ static void on_reload_signal(void *ctx, int signo)
     char words[SVC_RELOAD_WORDS];
 
     (void)signo;
-    if (p->svc != NULL)
-        (void)svc_reload(p->svc, words, sizeof words); /* the log has the words */
+    if (p->svc == NULL)
+        return;
+    (void)svc_reload(p->svc, words, sizeof words); /* the log has the words */
+    if (p->svc->cfg.policy[0] != '\0' && svc_policy_reload(p->svc, NULL) != DBE_OK)
+        return; /* in the log as well, and nothing has changed */
 }
 
 static int complain(const struct svc_device *dev, dbe_err err, const struct dbe_diag *diag, int code)

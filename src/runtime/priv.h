@@ -44,7 +44,7 @@ enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2, SVC_EX
 
 struct svc_config {
     char     keys[SVC_PATH_MAX], name[SVC_NAME_MAX], listen[SVC_ADDRESS_MAX], metrics_socket[SVC_PATH_MAX];
-    char     suites[SVC_SUITES_TEXT_MAX];
+    char     suites[SVC_SUITES_TEXT_MAX], policy[SVC_PATH_MAX];
     char     config_file[SVC_PATH_MAX], log_level[16];
     uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
     char     links[SVC_LINKS_MAX][SVC_ADDRESS_MAX]; /* in the order of dev->neighbours; "": not configured */
@@ -225,6 +225,15 @@ dbe_err svc_channels_render(struct svc *svc, struct base_buf *out) DBE_MUST_CHEC
  * loaded again, and shown in a handshake inside each channel); "suite" (`value`: a list, whose first is used from now
  * on). E_NOT_FOUND: no such thing. */
 dbe_err svc_channels_do(struct svc *svc, const char *what, const char *value, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* ---- policy (policy.c) ------------------------------------------------------------------------ */
+
+/* The policy to begin with. E_CONFIG, E_NOT_FOUND: diag says file, line and what was expected. */
+dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Load it again and put it in force, whole or not at all. Logs and counts the outcome; `diag` may be NULL. */
+dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Version, digest and file as JSON. */
+dbe_err svc_policy_render(struct svc *svc, struct base_buf *out) DBE_MUST_CHECK;
 
 /* ---- messages (build.c) ---------------------------------------------------------------------- */
 

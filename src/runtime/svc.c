@@ -238,8 +238,9 @@ dbe_err svc_open(struct dbe_loop *loop, const struct svc_device *dev, const stru
     snprintf(svc->metrics.device_id, sizeof svc->metrics.device_id, "%u", dev->device_id);
     svc->metrics.node = svc->node_name;
     mark_answers(svc);
-    pol_policy_default(&svc->policy);
     dbe_err err = svc_remember_config(svc);
+    if (err == DBE_OK && (err = svc_policy_open(svc, diag)) != DBE_OK)
+        *ret_exit = SVC_EXIT_USAGE;
     if (err == DBE_OK && (err = load_keys(svc, diag)) != DBE_OK)
         *ret_exit = SVC_EXIT_KEYS;
     if (err == DBE_OK) {

@@ -157,6 +157,9 @@ dbe_err svc_call_message(struct svc *svc, struct svc_link *link, const void *byt
 /* Forget a call and tell the neighbour (L7_CANCEL). */
 void svc_call_cancel(struct svc *svc, struct svc_link *link, uint64_t call_id);
 
+/* The policy in force. It may be another after the callback that asked, but the place stays. */
+const struct pol_policy *svc_policy(const struct svc *svc);
+
 /* Work that the runtime cannot see (an HTTP answer being written): a drain waits for it, up to its limit. Calls
  * pair. */
 void svc_hold(struct svc *svc);

@@ -181,8 +181,20 @@ static void test_policy_epoch(void **state)
     ci.policy_epoch = 8;
     OK(fake_pair_new(&p, &ci, &cr));
     OK(sess_start(p.i, &p.to_r));
-    ERR(DBE_E_PROTOCOL, feed(p.r, &p.to_r, &p.to_i));
-    assert_non_null(strstr(sess_diag(p.r)->text, "epoch 8"));
+    ERR(DBE_E_POLICY, feed(p.r, &p.to_r, &p.to_i));
+    assert_non_null(strstr(sess_diag(p.r)->text, "epoch 0000000000000008"));
+    fake_pair_free(&p);
+    cr.policy_epoch_before = 8; /* the one before is taken, and is what both agreed about */
+    OK(fake_pair_new(&p, &ci, &cr));
+    OK(fake_handshake(&p));
+    assert_int_equal(sess_policy_epoch(p.i), 8);
+    assert_int_equal(sess_policy_epoch(p.r), 8);
+    fake_pair_free(&p);
+    ci.policy_epoch = 0; /* "none" is no epoch that was before */
+    cr.policy_epoch_before = 0;
+    OK(fake_pair_new(&p, &ci, &cr));
+    OK(sess_start(p.i, &p.to_r));
+    ERR(DBE_E_POLICY, feed(p.r, &p.to_r, &p.to_i));
     fake_pair_free(&p);
 }
 

@@ -44,6 +44,7 @@ static dbe_err put_all(struct sess *s, size_t total, struct base_buf *b)
     base_buf_bytes(b, s->hs->nonce, sizeof s->hs->nonce);
     base_buf_bytes(b, s->hs->registry, SESS_REGISTRY_BYTES);
     base_buf_u64(b, s->config.policy_epoch);
+    s->policy_epoch = s->config.policy_epoch;
     for (size_t i = 0; i < s->suites_count; i++)
         DBE_TRY(put_share(s, i, b));
     if (b->err != DBE_OK)
@@ -103,10 +104,11 @@ static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct off
     if (memcmp(registry, s->hs->registry, SESS_REGISTRY_BYTES) != 0)
         return dbe_fail(&s->diag, DBE_E_REGISTRY, "message 1 registry hash", 0,
                         "the peer was built from another schema/");
-    if (epoch != s->config.policy_epoch)
-        return dbe_fail(&s->diag, DBE_E_PROTOCOL, "message 1 policy epoch", 0,
-                        "the peer's policy is of epoch %llu, ours of %llu", (unsigned long long)epoch,
+    if (epoch != s->config.policy_epoch && (epoch != s->config.policy_epoch_before || epoch == 0))
+        return dbe_fail(&s->diag, DBE_E_POLICY, "message 1 policy epoch", 0,
+                        "the peer's policy is of epoch %016llx, ours of %016llx", (unsigned long long)epoch,
                         (unsigned long long)s->config.policy_epoch);
+    s->policy_epoch = epoch;
     *ret_count = count;
     return DBE_OK;
 }

@@ -138,6 +138,7 @@ static dbe_err inner_new(struct sess *s, enum sess_role role, const uint16_t *su
         .auth = {.own_cert = own_cert, .sign = sign, .verify_cert = verify_cert, .ctx = s},
         .suites_count = count,
         .policy_epoch = s->config.policy_epoch,
+        .policy_epoch_before = s->config.policy_epoch_before,
     };
     struct sess *inner = NULL;
     dbe_err err;
@@ -212,14 +213,14 @@ static void give_up(struct sess *s, struct sess_out *out)
     out->event = SESS_REFUSED;
 }
 
-/* Is `err` a matter of means or of suites, and not of trust? */
+/* Is `err` a matter of means, of suites or of whose policy is newer, and not of trust? */
 static bool is_harmless(dbe_err err)
 {
     switch (dbe_err_class(err)) {
     case DBE_CLASS_RETRY:
     case DBE_CLASS_LIMIT:
     case DBE_CLASS_LOCAL: return true;
-    default: return err == DBE_E_UNSUPPORTED || err == DBE_E_RANDOM || err == DBE_E_CRYPTO;
+    default: return err == DBE_E_UNSUPPORTED || err == DBE_E_POLICY || err == DBE_E_RANDOM || err == DBE_E_CRYPTO;
     }
 }
 
@@ -330,6 +331,7 @@ dbe_err sess_renew_switch(struct sess *s, uint8_t epoch, struct sess_out *out)
     d->epoch = epoch;
     s->suite = r->inner->suite;
     s->peer = r->inner->peer;
+    s->policy_epoch = r->inner->policy_epoch;
     s->stats.switches++;
     if (r->state == SESS_RENEW_READY && s->state == SESS_UP)
         move(s, SESS_RENEW_TAKEN);

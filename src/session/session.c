@@ -410,6 +410,17 @@ dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count)
     return DBE_OK;
 }
 
+void sess_set_policy_epoch(struct sess *s, uint64_t epoch, uint64_t before)
+{
+    s->config.policy_epoch = epoch;
+    s->config.policy_epoch_before = before;
+}
+
+uint64_t sess_policy_epoch(const struct sess *s)
+{
+    return s->policy_epoch;
+}
+
 bool sess_is_up(const struct sess *s)
 {
     return s->state == SESS_UP;

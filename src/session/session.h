@@ -55,7 +55,8 @@ struct sess_config {
     struct sess_auth_ops auth;
     uint16_t             suites[DBE_SUITES_MAX]; /* best first; count 0: the first (initiator), all (responder) */
     size_t               suites_count;
-    uint64_t             policy_epoch;           /* enters the transcript; must be equal on both sides */
+    uint64_t             policy_epoch;           /* enters the transcript; both sides must agree about it */
+    uint64_t             policy_epoch_before;    /* a responder takes this one as well; 0: none */
     bool                 datagram;               /* sliding replay window instead of strict order */
     /* When the own direction moves to new keys by itself; 0 or more than dbe/limits.h allows: the limit there. */
     uint64_t             rekey_records, rekey_bytes, rekey_age_ns;
@@ -123,6 +124,12 @@ dbe_err sess_rehandshake(struct sess *s, const uint16_t *suites, size_t count, u
 /* Which suites later handshakes inside this channel may choose when the peer begins them; count 0: all of this build.
  * Does not touch what is in use or in progress. */
 dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count) DBE_MUST_CHECK;
+
+/* Our policy changed: later handshakes inside this channel offer `epoch`; from the peer `before` is taken as well (0:
+ * none). One that offers another epoch is refused, and the channel goes on (SESS_REFUSED, E_POLICY). */
+void     sess_set_policy_epoch(struct sess *s, uint64_t epoch, uint64_t before);
+/* The epoch that both ends signed in the handshake whose keys the peer uses; 0 before message 1. */
+uint64_t sess_policy_epoch(const struct sess *s);
 
 /* Records that are owed to the peer after SESS_HANDSHAKING, SESS_SWITCHED or SESS_REFUSED on a channel that is up,
  * sealed and appended to `out`; nothing if nothing is owed. Errors as sess_seal; after E_NOMEM and E_TOO_LARGE they are

@@ -163,6 +163,7 @@ struct sess {
     struct sess_recv recv;
     struct dbe_identity peer;
     bool peer_known;
+    uint64_t policy_epoch; /* of message 1, whoever sent it */
     struct sess_stats stats;
     struct dbe_diag diag;
 };
