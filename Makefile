@@ -3,7 +3,7 @@
 # The front door: each target prepares the machine, configures and builds as far as it needs, then does its one thing.
 # The build itself is Meson's (meson.build); what is here could be typed by hand.
 #
-# Variables: ARGS (for `dsmil up`), MODEL, PREFIX, DESTDIR, T, RUNS, SEED, FUZZ_SECONDS, FUZZ_TARGETS, COVERAGE_MIN,
+# Variables: ARGS (for `dsmil up`), MODEL, NAME and ID (of a new device), PREFIX, DESTDIR, T, RUNS, SEED, FUZZ_SECONDS, FUZZ_TARGETS, COVERAGE_MIN,
 # DSMIL_DEPS, DSMIL_JOBS, CC
 
 PREFIX ?= /usr/local
@@ -11,8 +11,8 @@ SANITIZER_OPTIONS = -Dwerror=false -Dbuildtype=debugoptimized
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all run test sim model coverage valgrind bench fuzz lint sanitize asan tsan clients install setup setup-dev \
-	build help clean distclean
+.PHONY: all run test sim model coverage valgrind bench fuzz lint sanitize asan tsan clients new-device install setup \
+	setup-dev build help clean distclean
 
 all: build ## build everything (the default)
 
@@ -59,6 +59,9 @@ bench: setup ## measure, in a release build
 lint: setup-dev ## check the rules of the tree: include direction, banned calls, lengths, registries, layout
 	@python3 -B tools/lint/lint_test.py
 	@tools/lint/run
+
+new-device: ## begin a device: make new-device NAME=crypto_ai ID=53
+	@python3 -B tools/new_device.py '$(NAME)' '$(ID)'
 
 clients: build ## run real OpenAI clients against the gateway (fetches them from their registries)
 	@if [ -x tests/clients/run ]; then tests/clients/run; else echo "no client tests in this tree"; fi
