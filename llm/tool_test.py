@@ -203,7 +203,10 @@ class Tool(unittest.TestCase):
         self.assertEqual(bench["drafted"], 0)
         guessed = told("bench", "-p", "8", "-n", "4", "--draft", MODEL, "--draft-tokens", "3")
         self.assertEqual(guessed["answer_hash"], bench["answer_hash"])
-        self.assertEqual((guessed["passes"], guessed["drafted"], guessed["accepted"]), (1, 3, 3))
+        # A model guesses its own text right; how many guesses a pass carries is the engine's to choose.
+        self.assertEqual(guessed["accepted"], guessed["drafted"])
+        self.assertGreater(guessed["drafted"], 0)
+        self.assertEqual(guessed["passes"] + guessed["accepted"], 4)
         given = told("bench", "--tokens", "1,5,6,7", "-n", "4")
         self.assertEqual(given["prompt"], 4)
         self.assertNotEqual(given["answer_hash"], bench["answer_hash"])
