@@ -13,12 +13,18 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(os.environ["DSMIL_SOURCE_ROOT"])
-sys.path.insert(0, str(ROOT / "src" / "lib"))
-import install_test  # noqa: E402  pylint: disable=wrong-import-position
+sys.path.insert(0, str(ROOT / "tests"))
+import installed  # noqa: E402  pylint: disable=wrong-import-position
 
 NAMES = ("client", "oneway", "own_epoll", "server", "stream")
 ANSWER = '{"choices":[{"index":0,"message":{"role":"assistant","content":"Everything here is sealed."},' \
          '"finish_reason":"stop"}]'
+
+
+class Library(installed.Installed):
+    """libdbe, as it is installed."""
+
+    package = "dbe"
 
 
 class Examples(unittest.TestCase):
@@ -38,7 +44,7 @@ class Examples(unittest.TestCase):
                                   stdout=subprocess.PIPE, text=True, env=self.env)
         try:
             self.assertEqual(server.stdout.readline(), "listening\n")
-            run = install_test.run
+            run = installed.run
             self.assertIn(ANSWER, run(self.programs["client"], keys, socket, "What is here?", env=self.env))
             pieces = run(self.programs["stream"], keys, socket, env=self.env).splitlines()
             self.assertEqual(len(pieces), 4)
@@ -57,14 +63,14 @@ class Examples(unittest.TestCase):
 
     @unittest.skipIf(os.environ.get("DSMIL_PLAIN") == "0", "the library wants a runtime that a stranger does not link")
     def test_as_a_stranger_builds_them(self):
-        place = install_test.Installed
+        place = Library
         place.setUpClass()
         self.addCleanup(place.tearDownClass)
         self.env = place.env
         flags = place("flags").flags("--cflags", "--libs")
         for name in NAMES:
             self.programs[name] = self.tmp / name
-            install_test.run(*shlex.split(os.environ.get("CC", "cc")), "-Wall", "-Wextra", "-Werror",
+            installed.run(*shlex.split(os.environ.get("CC", "cc")), "-Wall", "-Wextra", "-Werror",
                              ROOT / "examples" / f"{name}.c", "-o", self.tmp / name, *flags)
         self.converse()
 

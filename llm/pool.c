@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 enum { SPIN_TURNS = 4000, POOL_MAX = 64, CACHE_LINE = 64, AHEAD_LINES = 4, PIECES_MAX = UINT16_MAX };
@@ -203,6 +204,23 @@ void llm_pool_expect(struct llm_pool *p, unsigned thread, const void *at, size_t
     atomic_store_explicit(&p->runs[thread].ahead, at, memory_order_relaxed);
 }
 
+/* Signals are the program's own threads' business: one that a worker took would not end the wait it was meant for. */
+static bool start_workers(struct llm_pool *p)
+{
+    sigset_t all, before;
+    bool good = true;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (unsigned i = 1; i < p->threads && good; i++) {
+        p->workers[i] = (struct worker){.pool = p, .index = i};
+        good = pthread_create(&p->workers[i].id, NULL, worker_main, &p->workers[i]) == 0;
+        p->started += good;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return good;
+}
+
 dbe_err llm_pool_new(unsigned threads, struct llm_pool **ret)
 {
     struct llm_pool *p = base_alloc(1, sizeof *p);
@@ -212,13 +230,9 @@ dbe_err llm_pool_new(unsigned threads, struct llm_pool **ret)
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->threads = BASE_MIN(BASE_MAX(threads, 1U), (unsigned)POOL_MAX);
-    for (unsigned i = 1; i < p->threads; i++) {
-        p->workers[i] = (struct worker){.pool = p, .index = i};
-        if (pthread_create(&p->workers[i].id, NULL, worker_main, &p->workers[i]) != 0) {
-            llm_pool_free(p);
-            return DBE_E_IO;
-        }
-        p->started++;
+    if (!start_workers(p)) {
+        llm_pool_free(p);
+        return DBE_E_IO;
     }
     *ret = p;
     return DBE_OK;

@@ -7,6 +7,8 @@
  * Does: Ctrl-C stops an answer, or clears the line; Ctrl-D ends. Where the context is full, the oldest turn goes.
  */
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +31,8 @@ struct chat {
     struct turn *turns; /* [TURNS_MAX] */
     size_t count;
     bool terminal;
+    char read[4096]; /* of standard input, and how much of it was taken */
+    size_t read_len, read_at;
 };
 
 static volatile sig_atomic_t interrupted;
@@ -130,10 +134,41 @@ static dbe_err answer(struct chat *c, struct dbe_diag *diag)
 
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
 
+/* The next byte of standard input, EOF at its end or when it was interrupted. Ctrl-C is let in while it waits and at no
+ * other time, so that none is missed between looking and waiting. */
+static int next_byte(struct chat *c)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t none;
+
+    if (c->read_at == c->read_len) {
+        sigemptyset(&none);
+        while (ppoll(&in, 1, NULL, &none) < 0)
+            if (errno != EINTR || interrupted)
+                return EOF;
+        const ssize_t n = read(STDIN_FILENO, c->read, sizeof c->read);
+        c->read_at = 0;
+        c->read_len = n > 0 ? (size_t)n : 0;
+        if (n <= 0)
+            return EOF;
+    }
+    return (unsigned char)c->read[c->read_at++];
+}
+
+/* Ctrl-C from now on: taken as it comes, or kept until next_byte waits. */
+static void let_interrupt(bool now)
+{
+    sigset_t one;
+
+    sigemptyset(&one);
+    sigaddset(&one, SIGINT);
+    pthread_sigmask(now ? SIG_UNBLOCK : SIG_BLOCK, &one, NULL);
+}
+
 enum heard { HEARD_LINE, HEARD_NOTHING, HEARD_END, HEARD_TOO_MUCH };
 
 /* A line and those that it goes on in. HEARD_NOTHING: an empty one, or Ctrl-C. */
-static enum heard listen(const struct chat *c, struct base_buf *out)
+static enum heard listen(struct chat *c, struct base_buf *out)
 {
     const char *prompt = "> ";
     int ch = '\n', before;
@@ -144,7 +179,7 @@ static enum heard listen(const struct chat *c, struct base_buf *out)
     }
     do {
         before = ch;
-        ch = getchar();
+        ch = next_byte(c);
         if (ch == '\n' && before == '\\' && out->err == DBE_OK) { /* the line goes on */
             out->data[out->len - 1] = '\n';
             ch = ' ';
@@ -158,7 +193,6 @@ static enum heard listen(const struct chat *c, struct base_buf *out)
             base_buf_u8(out, (uint8_t)ch);
     } while (ch != '\n' && ch != EOF && !interrupted);
     if (interrupted) {
-        clearerr(stdin);
         putchar('\n');
         return HEARD_NOTHING;
     }
@@ -190,7 +224,9 @@ static bool turn(struct chat *c)
         forget_oldest(c);
     c->turns[c->count++] = t;
     interrupted = 0;
+    let_interrupt(true);
     const dbe_err err = answer(c, &diag);
+    let_interrupt(false);
     if (err != DBE_OK) {
         forget(c, c->count - 1);
         tool_fail(err, &diag);
@@ -201,7 +237,7 @@ static bool turn(struct chat *c)
 int tool_chat(const struct tool_args *a)
 {
     struct chat c = {.a = a, .terminal = isatty(STDIN_FILENO) == 1};
-    const struct sigaction act = {.sa_handler = on_interrupt}; /* without SA_RESTART: it ends a read */
+    const struct sigaction act = {.sa_handler = on_interrupt}; /* without SA_RESTART: it ends a wait */
     struct sigaction old;
     struct dbe_diag diag = {0};
 
@@ -213,10 +249,12 @@ int tool_chat(const struct tool_args *a)
     c.turns = base_alloc(TURNS_MAX, sizeof *c.turns);
     const dbe_err err = c.turns ? tool_grammar(a, &c.grammar, &diag) : DBE_E_NOMEM;
     if (err == DBE_OK) {
+        let_interrupt(false);
         sigaction(SIGINT, &act, &old);
         while (!turn(&c))
             ;
         sigaction(SIGINT, &old, NULL);
+        let_interrupt(true);
     }
     while (c.count > 0)
         forget(&c, c.count - 1);
