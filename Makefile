@@ -3,8 +3,8 @@
 # The front door: each target prepares the machine, configures and builds as far as it needs, then does its one thing.
 # The build itself is Meson's (meson.build); what is here could be typed by hand.
 #
-# Variables: ARGS (for `dsmil up`), MODEL, NAME and ID (of a new device), PREFIX, DESTDIR, T, RUNS, SEED, FUZZ_SECONDS, FUZZ_TARGETS, COVERAGE_MIN,
-# DSMIL_DEPS, DSMIL_JOBS, CC
+# Variables: ARGS (for `dsmil up`), MODEL, NAME and ID (of a new device), PREFIX, DESTDIR, T, RUNS, SEED,
+# FUZZ_SECONDS, FUZZ_TARGETS, COVERAGE_MIN, DSMIL_DEPS, DSMIL_JOBS, CC
 
 PREFIX ?= /usr/local
 SANITIZER_OPTIONS = -Dwerror=false -Dbuildtype=debugoptimized
