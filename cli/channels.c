@@ -49,14 +49,19 @@ static dbe_err list_one(const json_t *service, json_t *all, struct dbe_diag *dia
     return DBE_OK;
 }
 
-static dbe_err order_one(const json_t *service, const char *path, struct dbe_diag *diag)
+static dbe_err order_one(const json_t *service, const char *path, json_t *all, struct dbe_diag *diag)
 {
+    const char *name = json_string_value(json_object_get(service, "name"));
     struct base_buf body = {0};
+    dbe_err err = cli_service_ask(service, path, true, &body, diag);
 
-    DBE_TRY(cli_service_ask(service, path, true, &body, diag));
     base_buf_free(&body);
-    printf("%-18s done\n", json_string_value(json_object_get(service, "name")));
-    return DBE_OK;
+    if (all != NULL)
+        json_object_set_new(
+            all, name, json_pack("{s:b,s:s}", "ok", err == DBE_OK, "code", err == DBE_OK ? "OK" : dbe_err_name(err)));
+    else if (err == DBE_OK)
+        printf("%-18s done\n", name);
+    return err;
 }
 
 static int usage(FILE *out, int code)
@@ -65,7 +70,7 @@ static int usage(FILE *out, int code)
           "       dsmil channels rekey          new keys for every direction\n"
           "       dsmil channels renew          show renewed certificates (after `dsmil keys renew`), new keys\n"
           "       dsmil channels suite NAME     use this suite, by name or number, where both ends have it\n"
-          "The last three work under traffic; no message waits or is lost.\n",
+          "The last three work under traffic; no message waits or is lost. They take --json, too.\n",
           out);
     return code;
 }
@@ -74,8 +79,9 @@ static int usage(FILE *out, int code)
 static bool parse(int argc, char **argv, char path[PATH_BYTES], bool *ret_json)
 {
     path[0] = '\0';
-    *ret_json = argc == 2 && strcmp(argv[1], "--json") == 0;
-    if (argc == 1 || *ret_json)
+    *ret_json = argc > 1 && strcmp(argv[argc - 1], "--json") == 0;
+    argc -= *ret_json;
+    if (argc == 1)
         return true;
     if (argc == 2 && (strcmp(argv[1], "rekey") == 0 || strcmp(argv[1], "renew") == 0))
         return snprintf(path, PATH_BYTES, "/channels/%s", argv[1]) < PATH_BYTES;
@@ -95,7 +101,7 @@ static int each(const json_t *mesh, const char *path, bool json)
     json_array_foreach(json_object_get(mesh, "services"), i, service)
     {
         struct dbe_diag diag = {0};
-        dbe_err err = path[0] != '\0' ? order_one(service, path, &diag) : list_one(service, all, &diag);
+        dbe_err err = path[0] != '\0' ? order_one(service, path, all, &diag) : list_one(service, all, &diag);
         if (err != DBE_OK)
             code = cli_fail(CLI_FAILED, json_string_value(json_object_get(service, "name")), err, &diag);
     }
@@ -121,7 +127,7 @@ int cli_channels(int argc, char **argv)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     json_t *mesh = cli_mesh(&paths);
     if (mesh == NULL)
-        return CLI_NOT_UP;
+        return json ? cli_print_down() : CLI_NOT_UP;
     if (!json && path[0] == '\0')
         printf("%-18s %-46s %-46s %11s %10s\n", "service", "peer", "suite", "handshake", "waiting");
     int code = each(mesh, path, json);

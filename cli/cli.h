@@ -30,6 +30,11 @@ int cli_dump(int argc, char **argv);
 int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
+int cli_logs(int argc, char **argv);
+int cli_completion(int argc, char **argv);
+
+/* main.c's table: name of the n-th verb, what it does in a line, and its function; NULL after the last. */
+const char *cli_verb(size_t n, const char **ret_doc, int (**ret_run)(int argc, char **argv));
 
 /* ---- state.c: paths ------------ */
 
@@ -56,6 +61,8 @@ int cli_supervisor_pid(const struct cli_paths *paths);
 /* Path of one file in `dir`; E_TOO_LARGE. */
 /* The running mesh as its supervisor describes it, a reference of the caller's; NULL, and said so, when it is down. */
 json_t *cli_mesh(const struct cli_paths *paths);
+/* {"up": false}, the one document of a verb's --json when the mesh is down; CLI_NOT_UP. */
+int cli_print_down(void);
 /* `path` of one service's own socket, its body in `ret`. E_UNAVAILABLE, or E_STATE where it says no: diag has its
  * words. */
 dbe_err cli_service_ask(const json_t *service, const char *path, bool post, struct base_buf *ret,
@@ -139,6 +146,9 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
 const char *cli_opt(int argc, char **argv, int *i, const char *name);
 /* Print one JSON object and let go of it. NULL, which is what a failed json_pack gives, is CLI_FAILED. */
 int cli_print_json(json_t *obj);
+/* Append text that came from outside, without what would steer a terminal: controls become '?'. Line feeds and tabs
+ * stay with `lines`, else they become spaces. `text` is UTF-8, or is shown as the bytes it is. */
+void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines);
 bool cli_colour(int fd); /* people's terminal, and NO_COLOR unset */
 
 #endif

@@ -223,7 +223,7 @@ int cli_first_light(int argc, char **argv)
     dbe_err err;
     int code;
 
-    l.json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    l.json = argc == 2 && strcmp(argv[1], "--json") == 0;
     if (argc > 1 && !l.json) {
         fputs("usage: dsmil first-light [--json]      against the running mesh; exit code 0 if all is as it must be\n",
               strcmp(argv[1], "--help") == 0 ? stdout : stderr);
@@ -233,8 +233,10 @@ int cli_first_light(int argc, char **argv)
     base_buf_init(&l.key, API_KEY_MAX);
     if ((err = cli_paths_init(&l.paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
-    if ((err = cli_gateway(&l.paths, &l.port, &l.key, &diag)) != DBE_OK)
-        return cli_fail(CLI_NOT_UP, "first light", err, &diag);
+    if ((err = cli_gateway(&l.paths, &l.port, &l.key, &diag)) != DBE_OK) {
+        (void)cli_fail(CLI_NOT_UP, "first light", err, &diag);
+        return l.json ? cli_print_down() : CLI_NOT_UP;
+    }
     l.steps = json_array();
     code = run(&l);
     json_decref(l.steps);

@@ -17,10 +17,16 @@ struct verb {
 static int version(int argc, char **argv)
 {
     struct dbe_diag diag = {0};
+    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0, help = argc > 1 && strcmp(argv[1], "--help") == 0;
 
-    (void)argc, (void)argv;
+    if (help || (argc > 1 && !json)) {
+        fputs("usage: dsmil version [--json]      version of dsmil and of its cryptography\n", help ? stdout : stderr);
+        return help ? CLI_OK : CLI_USAGE;
+    }
     if (crypto_init(&diag) != DBE_OK)
         return cli_fail(CLI_FAILED, "cryptography", DBE_E_CRYPTO, &diag);
+    if (json)
+        return cli_print_json(json_pack("{s:s,s:s}", "version", DSMIL_VERSION, "crypto", crypto_backend_version()));
     printf("dsmil %s (%s)\n", DSMIL_VERSION, crypto_backend_version());
     return CLI_OK;
 }
@@ -39,8 +45,19 @@ static const struct verb verbs[] = {
     {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
-    {"version", version, "", "version of dsmil and of its cryptography"},
+    {"logs", cli_logs, "[-f] [--service NAME] [--level LEVEL]", "what the services wrote, merged by time"},
+    {"completion", cli_completion, "bash | zsh | fish", "verbs and options for the shell's Tab key"},
+    {"version", version, "[--json]", "version of dsmil and of its cryptography"},
 };
+
+const char *cli_verb(size_t n, const char **ret_doc, int (**ret_run)(int argc, char **argv))
+{
+    if (n >= BASE_ARRAY_LEN(verbs))
+        return NULL;
+    *ret_doc = verbs[n].doc;
+    *ret_run = verbs[n].run;
+    return verbs[n].name;
+}
 
 static int usage(FILE *out, int code)
 {

@@ -46,7 +46,7 @@ int cli_reload(int argc, char **argv)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     mesh = cli_mesh(&paths);
     if (mesh == NULL)
-        return CLI_NOT_UP;
+        return json ? cli_print_down() : CLI_NOT_UP;
     all = json ? json_object() : NULL;
     json_array_foreach(json_object_get(mesh, "services"), i, service)
     {

@@ -18,6 +18,12 @@ json_t *cli_mesh(const struct cli_paths *paths)
     return mesh;
 }
 
+int cli_print_down(void)
+{
+    int code = cli_print_json(json_pack("{s:b}", "up", 0));
+    return code == CLI_OK ? CLI_NOT_UP : code;
+}
+
 dbe_err cli_service_ask(const json_t *service, const char *path, bool post, struct base_buf *ret, struct dbe_diag *diag)
 {
     const char *socket = json_string_value(json_object_get(service, "metrics_socket"));

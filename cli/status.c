@@ -73,6 +73,7 @@ static int show(json_t *mesh, bool json)
     size_t i;
 
     if (json) {
+        json_object_set_new(mesh, "up", json_true());
         json_object_set_new(mesh, "healthy", json_boolean(well));
         int code = cli_print_json(json_incref(mesh));
         return well ? code : CLI_FAILED;
@@ -89,7 +90,7 @@ int cli_status(int argc, char **argv)
 {
     static struct cli_paths paths;
     struct dbe_diag diag = {0};
-    bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
     dbe_err err;
     int code;
 
@@ -102,11 +103,9 @@ int cli_status(int argc, char **argv)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     json_t *mesh = cli_supervisor_pid(&paths) != 0 ? json_load_file(paths.mesh_json, 0, NULL) : NULL;
     if (mesh == NULL) {
-        if (json)
-            puts("{\"up\": false}");
-        else
+        if (!json)
             puts("the mesh is down; start it with `dsmil up`");
-        return CLI_NOT_UP;
+        return json ? cli_print_down() : CLI_NOT_UP;
     }
     code = show(mesh, json);
     json_decref(mesh);
@@ -129,26 +128,34 @@ static dbe_err wait_end(int pidfd, int timeout_ms)
     return DBE_E_TIMEOUT;
 }
 
+static int say_down(bool json, bool was_up)
+{
+    if (json)
+        return cli_print_json(json_pack("{s:b,s:b}", "up", 0, "was_up", was_up));
+    puts(was_up ? "the mesh is down" : "the mesh is down already");
+    return CLI_OK;
+}
+
 int cli_down(int argc, char **argv)
 {
     static struct cli_paths paths;
     struct dbe_diag diag = {0};
     dbe_err err;
     int pid, pidfd;
+    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0, help = argc > 1 && strcmp(argv[1], "--help") == 0;
 
-    if (argc > 1) {
-        fputs("usage: dsmil down      stops the mesh: what runs is finished first, for at most a few seconds\n",
-              strcmp(argv[1], "--help") == 0 ? stdout : stderr);
-        return strcmp(argv[1], "--help") == 0 ? CLI_OK : CLI_USAGE;
+    if (help || (argc > 1 && !json)) {
+        fputs(
+            "usage: dsmil down [--json]      stops the mesh: what runs is finished first, for at most a few seconds\n",
+            help ? stdout : stderr);
+        return help ? CLI_OK : CLI_USAGE;
     }
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     pid = cli_supervisor_pid(&paths);
     pidfd = pid != 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (pidfd < 0) {
-        puts("the mesh is down already");
-        return CLI_OK;
-    }
+    if (pidfd < 0)
+        return say_down(json, false);
     if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0) != 0) {
         close(pidfd);
         dbe_fail(&diag, DBE_E_PERMISSION, NULL, 0, "process %d: %s", pid, strerror(errno));
@@ -160,6 +167,5 @@ int cli_down(int argc, char **argv)
         dbe_fail(&diag, err, NULL, 0, "supervisor %d did not end within %d s", pid, DOWN_TIMEOUT_MS / 1000);
         return cli_fail(CLI_FAILED, "down", err, &diag);
     }
-    puts("the mesh is down");
-    return CLI_OK;
+    return say_down(json, true);
 }

@@ -41,6 +41,18 @@ int cli_print_json(json_t *obj)
     return rc == 0 ? CLI_OK : CLI_FAILED;
 }
 
+void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines)
+{
+    for (size_t i = 0; i < len; i++) {
+        const uint8_t c = (uint8_t)text[i];
+        const bool c1 = c == 0xC2 && i + 1 < len && (uint8_t)text[i + 1] < 0xA0; /* U+0080 to U+009F */
+        if (c1 || c == 0x7F || (c < ' ' && !(lines && (c == '\n' || c == '\t'))))
+            base_buf_str(out, c1 ? (i++, "?") : c == '\n' || c == '\t' ? " " : "?");
+        else
+            base_buf_u8(out, c);
+    }
+}
+
 bool cli_colour(int fd)
 {
     const char *no = getenv("NO_COLOR");

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every verb of `dsmil` promises: its help, its options in the shells' completion and in the man page.
+
+In:   argv[1], the program `dsmil`; the sources of this folder, for the options that verbs take
+Out:  unittest's report
+"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+OPTION = re.compile(r"(?<![\w$./-])--[a-z][a-z0-9-]+")
+VERB = re.compile(r"^  ([a-z][a-z-]+) ", re.M)
+
+
+def dsmil(*args, env=None):
+    """(exit code, standard output, standard error) of one call."""
+    done = subprocess.run([DSMIL, *args], capture_output=True, text=True, check=False, timeout=120,
+                          stdin=subprocess.DEVNULL, env=dict(os.environ, **(env or {})))
+    return done.returncode, done.stdout, done.stderr
+
+
+def verbs():
+    """Names in `dsmil help`."""
+    return VERB.findall(dsmil("help")[1])
+
+
+class Words(unittest.TestCase):
+    """One method a promise."""
+
+    def test_every_verb_has_help(self):
+        self.assertGreater(len(verbs()), 12)
+        for verb in verbs():
+            code, out, _ = dsmil(verb, "--help")
+            self.assertEqual(code, 0, verb)
+            self.assertIn(f"usage: dsmil {verb}", out)
+
+    def test_help_tells_every_option_that_is_taken(self):
+        told = set()
+        for verb in verbs():
+            told |= set(OPTION.findall(dsmil(verb, "--help")[1]))
+        # what these sources hand to programs that they start is no option of a verb
+        own = {"--help", "--version", "--wait-link"}
+        for path in HERE.glob("*.c"):
+            if path.stem.startswith(("up_prepare", "supervise")) or path.stem.endswith(("_test", "_main")):
+                continue
+            taken = set(re.findall(r'(?:strcmp\(argv\[[^;{]*?|cli_opt\([^;{]*?)"(--[a-z-]+)"', path.read_text()))
+            self.assertLessEqual(taken - own, told, path.name)
+
+    def test_completion_has_every_verb_and_option(self):
+        for shell in ("bash", "zsh", "fish"):
+            code, script, _ = dsmil("completion", shell)
+            self.assertEqual(code, 0)
+            for verb in verbs():
+                self.assertRegex(script, rf"\b{verb}\b")
+                for option in OPTION.findall(dsmil(verb, "--help")[1]):
+                    word = f"{verb}' -l {option[2:]}" if shell == "fish" else option
+                    self.assertIn(word, script, f"{shell}, {verb}")
+        self.assertEqual(dsmil("completion", "tcsh")[0], 2)
+
+    def test_the_man_page_has_every_verb_and_option(self):
+        page = (HERE.parent / "docs/man/dsmil.1").read_text(encoding="utf-8")
+        for verb in verbs():
+            self.assertRegex(page, rf"(?m)^\.It Cm {verb}$", verb)
+            told = set(OPTION.findall(dsmil(verb, "--help")[1]))
+            missing = [option for option in told if not re.search(rf"Fl {option[1:]}(?![\w-])", page)]
+            self.assertEqual(missing, [], verb)
+
+    def complete(self, *words):
+        """What bash offers for the last of these words."""
+        code = ('source /dev/stdin; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _dsmil; '
+                'printf "%s\\n" "${COMPREPLY[@]}"')
+        done = subprocess.run(["bash", "-uc", code, "bash", *words], input=dsmil("completion", "bash")[1],
+                              capture_output=True, text=True, check=True)
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split()
+
+    def test_bash_completes(self):
+        self.assertEqual(self.complete("dsmil", "stat"), ["status"])
+        self.assertEqual(sorted(self.complete("dsmil", "")), sorted(verbs() + ["help"]))
+        self.assertEqual(self.complete("dsmil", "ask", "--no"), ["--no-stream"])
+        self.assertEqual(self.complete("dsmil", "keys", "iss"), ["issue"])
+        self.assertEqual(self.complete("dsmil", "keys", "issue", "--ro"), ["--role"])
+        self.assertEqual(self.complete("dsmil", "llm", "per"), ["perplexity"])
+        self.assertEqual(self.complete("dsmil", "completion", ""), ["bash", "zsh", "fish"])
+        self.assertEqual(self.complete("dsmil", "up", "--model", "--"), [])  # a file's name, which bash completes
+        self.assertEqual(self.complete("dsmil", "nothing", "--"), [])
+
+    def test_other_shells_read_it(self):
+        for shell, check in (("zsh", "-n"), ("fish", "--no-execute"), ("bash", "-n")):
+            if shutil.which(shell) is None:
+                continue
+            with tempfile.NamedTemporaryFile("w") as script:
+                script.write(dsmil("completion", shell)[1])
+                script.flush()
+                done = subprocess.run([shell, check, script.name], capture_output=True, text=True, check=False)
+                self.assertEqual((done.returncode, done.stderr), (0, ""), shell)
+
+    def test_json_of_a_mesh_that_is_down(self):
+        """One document and nothing else, also when there is nothing to tell."""
+        with tempfile.TemporaryDirectory() as state:
+            env = {"DSMIL_STATE": state}
+            for verb in ("status", "down", "channels", "reload", "version", "first-light"):
+                code, out, _ = dsmil(verb, "--json", env=env)
+                self.assertIsInstance(json.loads(out), dict, verb)
+                self.assertEqual(code, 0 if verb in ("down", "version") else 3, verb)
+
+
+if __name__ == "__main__":
+    DSMIL = sys.argv[1]
+    unittest.main(argv=sys.argv[:1])
