@@ -23,6 +23,7 @@ int cli_down(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_ask(int argc, char **argv);
 int cli_keys(int argc, char **argv);
+int cli_api_key(int argc, char **argv);
 int cli_channels(int argc, char **argv);
 int cli_reload(int argc, char **argv);
 int cli_policy(int argc, char **argv);

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * chat.c - one chat completion over HTTP: body to mesh, mesh to body or to an event stream.
+ * chat.c - one chat, completion, response or embedding over HTTP: body to mesh, mesh to body or to an event stream.
  *
  * In:   a complete request body; what map_dbe.c tells
  * Out:  an answer, or a stream that ends with [DONE] or with an error event
  * Does: sends the status only when the first answer is there, so that a refusal has its own status and not 200
- * Not:  no JSON rules (openai.c), no sockets (http.c)
+ * Not:  no JSON rules (params.c, answers.c, sse.c), no sockets (http.c)
  */
 #include "shim/shim.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { STREAM_BLOCK_BYTES = 16 * 1024 };
+#include "crypto/crypto.h"
+
+enum { STREAM_BLOCK_BYTES = 16 * 1024, END_USER_BYTES = 8 };
 
 static struct shim_http *http_of(struct shim_chat *chat)
 {
@@ -43,7 +45,7 @@ static void begin_stream(struct shim_http *http)
     if (http->streaming)
         return;
     http->streaming = true;
-    shim_stream_init(&http->stream, http->chat.id_text, http->chat.created_unix, http->include_usage);
+    shim_stream_init(&http->stream, http->chat.id_text, http->chat.created_unix, &http->style);
     shim_http_respond(http, 200, "text/event-stream; charset=utf-8",
                       MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, http, NULL));
 }
@@ -71,7 +73,18 @@ static void give_up(struct shim_http *http, dbe_err err)
     shim_stream_fail(&http->stream, &p);
 }
 
-static void on_delta(struct shim_chat *chat, const char *model, const char *text, size_t len)
+static void take_part(struct shim_http *http, const struct shim_answer *part)
+{
+    dbe_err err = DBE_OK;
+
+    begin_stream(http);
+    for (size_t i = 0; i < part->choice_count && err == DBE_OK; i++)
+        err = shim_stream_choice(&http->stream, part->model, part->fingerprint, &part->choices[i]);
+    if (err != DBE_OK)
+        give_up(http, err);
+}
+
+static void on_delta(struct shim_chat *chat, const struct shim_answer *part)
 {
     struct shim_http *http = http_of(chat);
 
@@ -82,10 +95,7 @@ static void on_delta(struct shim_chat *chat, const char *model, const char *text
         on_failed(chat, &p);
         return;
     }
-    begin_stream(http);
-    dbe_err err = shim_stream_delta(&http->stream, model, text, len);
-    if (err != DBE_OK)
-        give_up(http, err);
+    take_part(http, part);
     shim_http_continue(http);
 }
 
@@ -95,37 +105,76 @@ static void on_done(struct shim_chat *chat, const struct shim_answer *answer, co
     struct base_buf out;
 
     if (http->wants_stream) {
-        begin_stream(http);
-        dbe_err err = shim_stream_delta(&http->stream, answer->model, answer->content, answer->content_len);
-        if (err != DBE_OK)
-            give_up(http, err);
-        shim_stream_finish(&http->stream, answer->finish_reason, answer->prompt_tokens, answer->completion_tokens,
-                           trace);
+        take_part(http, answer);
+        shim_stream_finish(&http->stream, answer, trace);
     } else {
-        base_buf_init(&out, SHIM_ANSWER_MAX_BYTES);
-        shim_answer_json(&out, answer, trace);
+        base_buf_init(&out, 2 * SHIM_ANSWER_MAX_BYTES);
+        shim_answer_json(&out, &http->style, answer, trace);
         shim_http_answer(http, 200, "application/json", &out);
         base_buf_free(&out);
     }
     shim_http_continue(http);
 }
 
-static const struct shim_chat_ops ops = {.delta = on_delta, .done = on_done, .failed = on_failed};
+static void on_vectors(struct shim_chat *chat, const struct shim_vectors *vectors, const struct shim_trace *trace)
+{
+    struct shim_http *http = http_of(chat);
+    struct base_buf out;
+
+    base_buf_init(&out, SHIM_VECTORS_ANSWER_MAX_BYTES);
+    shim_vectors_json(&out, vectors, http->base64, trace);
+    shim_http_answer(http, 200, "application/json", &out);
+    base_buf_free(&out);
+    shim_http_continue(http);
+}
+
+static const struct shim_chat_ops ops = {
+    .delta = on_delta, .done = on_done, .vectors = on_vectors, .failed = on_failed};
 
 /* ---- request ---------------------------------------------------------------------------------------------------- */
 
-dbe_err shim_chat_handle(struct shim_http *http)
+/* Who of the client's users asks, as a digest: an operator who is told of abuse can find it, and nobody can read it. */
+static void log_end_user(struct shim_http *http, const struct shim_req *req)
+{
+    const char *user = req->user != NULL ? req->user : "",
+               *safety = req->safety_identifier != NULL ? req->safety_identifier : "";
+    uint8_t digest[CRYPTO_HASH_BYTES];
+    char hex[2 * END_USER_BYTES + 1];
+    struct base_buf both;
+
+    if (user[0] == '\0' && safety[0] == '\0')
+        return;
+    base_buf_init(&both, SHIM_BODY_MAX_BYTES);
+    base_buf_str(&both, http->chat.tenant.name);
+    base_buf_u8(&both, 0);
+    base_buf_str(&both, user);
+    base_buf_u8(&both, 0);
+    base_buf_str(&both, safety);
+    if (both.err == DBE_OK && crypto_sha3_512(both.data, both.len, digest) == DBE_OK) {
+        base_hex(digest, END_USER_BYTES, hex);
+        svc_log(http->shim->svc, SVC_INFO, NULL, "asked http_request=%s tenant=%s end_user=%s", http->chat.id_text,
+                http->chat.tenant.name, hex);
+    }
+    base_buf_free(&both);
+}
+
+static dbe_err start(struct shim_http *http, enum shim_kind kind)
 {
     struct shim *shim = http->shim;
-    struct shim_chat_req req;
+    struct shim_req req;
     struct shim_problem p = {0};
 
-    dbe_err err = shim_chat_req_parse((const char *)http->body.data, http->body.len, &req, &p);
+    dbe_err err = shim_req_parse(kind, (const char *)http->body.data, http->body.len, &req, &p);
     if (err == DBE_OK) {
         http->wants_stream = req.stream;
-        http->include_usage = req.include_usage;
-        err = shim_chat_start(&shim->mesh, &http->chat, &ops, &req, &p);
-        shim_chat_req_free(&req);
+        http->base64 = req.base64;
+        log_end_user(http, &req);
+        err = shim_style_of(&req, &http->style);
+        if (err == DBE_OK)
+            err = shim_chat_start(&shim->mesh, &http->chat, &ops, &req, &p);
+        else
+            shim_problem_of_mesh(&p, err, NULL, NULL, 0);
+        shim_req_free(&req);
     }
     base_buf_free(&http->body); /* the prompt is not kept while the answer is made */
     if (err != DBE_OK) {
@@ -138,6 +187,26 @@ dbe_err shim_chat_handle(struct shim_http *http)
     http->counted = true;
     shim_http_wait(http);
     return DBE_OK;
+}
+
+dbe_err shim_chat_handle(struct shim_http *http)
+{
+    return start(http, SHIM_CHAT);
+}
+
+dbe_err shim_completion_handle(struct shim_http *http)
+{
+    return start(http, SHIM_COMPLETION);
+}
+
+dbe_err shim_embedding_handle(struct shim_http *http)
+{
+    return start(http, SHIM_EMBEDDING);
+}
+
+dbe_err shim_response_handle(struct shim_http *http)
+{
+    return start(http, SHIM_RESPONSE);
 }
 
 void shim_chat_gone(struct shim_http *http)

@@ -46,12 +46,19 @@ bool shim_origin_is_local(const char *origin)
     return false;
 }
 
+const char *shim_bearer(const char *authorization)
+{
+    if (authorization == NULL || strncasecmp(authorization, "Bearer ", 7) != 0)
+        return NULL;
+    return authorization + 7 + strspn(authorization + 7, " ");
+}
+
 bool shim_bearer_matches(const char *authorization, const char *key)
 {
-    if (authorization == NULL || key == NULL || key[0] == '\0' || strncasecmp(authorization, "Bearer ", 7) != 0)
+    const char *given = shim_bearer(authorization);
+
+    if (given == NULL || key == NULL || key[0] == '\0')
         return false;
-    const char *given = authorization + 7;
-    given += strspn(given, " ");
     size_t len = strlen(key); /* the length of the key is no secret; its bytes are */
     return strlen(given) == len && base_equal_ct(given, key, len);
 }

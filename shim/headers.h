@@ -12,6 +12,8 @@
 bool shim_host_is_local(const char *host);
 /* Absent, or a page of this machine: http or https, local host. "null" (sandboxed pages, files) is foreign. */
 bool shim_origin_is_local(const char *origin);
+/* The key of "Bearer <key>", into the value; NULL: there is none. */
+const char *shim_bearer(const char *authorization);
 /* `authorization` is "Bearer <key>", compared in constant time. */
 bool shim_bearer_matches(const char *authorization, const char *key);
 

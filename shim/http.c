@@ -72,6 +72,10 @@ void shim_http_respond(struct shim_http *http, unsigned status, const char *cont
         (void)snprintf(seconds, sizeof seconds, "%" PRIu32, http->problem.retry_after_s);
         (void)MHD_add_response_header(response, "Retry-After", seconds);
     }
+    if (http->problem.retry_after_ms != 0) { /* OpenAI's clients wait exactly that long */
+        (void)snprintf(seconds, sizeof seconds, "%" PRIu32, http->problem.retry_after_ms);
+        (void)MHD_add_response_header(response, "retry-after-ms", seconds);
+    }
     http->answer = response;
     http->status = status;
 }
@@ -210,6 +214,9 @@ static const struct route {
     dbe_err (*handler)(struct shim_http *http);
 } routes[] = {
     {"/v1/chat/completions", "POST", "POST", true, shim_chat_handle},
+    {"/v1/completions", "POST", "POST", true, shim_completion_handle},
+    {"/v1/embeddings", "POST", "POST", true, shim_embedding_handle},
+    {"/v1/responses", "POST", "POST", true, shim_response_handle},
     {"/v1/models", "GET", "GET, HEAD", true, handle_models},
     {"/v1/models/", "GET", "GET, HEAD", true, handle_models},
     {"/metrics", "GET", "GET, HEAD", false, handle_metrics},
@@ -240,6 +247,19 @@ static unsigned long long declared_bytes(struct shim_http *http)
     return length != NULL ? strtoull(length, NULL, 10) : 0;
 }
 
+/* Whose key is it? The request is that tenant's then. */
+static bool knows_key(struct shim_http *http, const char *authorization)
+{
+    const char *key = shim_bearer(authorization);
+
+    if (shim_bearer_matches(authorization, http->shim->api_key)) {
+        http->chat.tenant = http->shim->local;
+        return true;
+    }
+    return key != NULL && strlen(key) <= SHIM_API_KEY_MAX_BYTES &&
+           shim_keys_find(&http->shim->keys, key, &http->chat.tenant);
+}
+
 /* What the headers alone decide; DBE_OK: the body is wanted. */
 static dbe_err check_headers(struct shim_http *http, const char *path, const char *method,
                              const struct route **ret_route, struct shim_problem *p)
@@ -256,7 +276,7 @@ static dbe_err check_headers(struct shim_http *http, const char *path, const cha
     *ret_route = route;
     if (strcmp(method, route->method) != 0 && !(strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0))
         return shim_problem_set(p, 405, "method_not_allowed", NULL, "This endpoint takes %s.", route->allow);
-    if (route->needs_key && !shim_bearer_matches(header(http, "Authorization"), http->shim->api_key))
+    if (route->needs_key && !knows_key(http, header(http, "Authorization")))
         return shim_problem_set(p, 401, "invalid_api_key", NULL,
                                 "The API key is missing or wrong: send 'Authorization: Bearer <key>'.");
     if (declared_bytes(http) > SHIM_BODY_MAX_BYTES)
@@ -402,6 +422,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         MHD_destroy_response(http->answer);
     base_buf_free(&http->body);
     shim_stream_free(&http->stream);
+    shim_style_free(&http->style);
     http->socket->http = NULL;
     http->socket->receiving = true;
     http->socket->since_ns = svc_now_ns(http->shim->svc);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * map_dbe.c - L7_CHAT_REQ out, L7_CHAT_RESP and ERROR in; the claim token that speaks for the local user; the models.
+ * map_dbe.c - requests out, answers and ERROR in; the claim tokens that speak for tenants; the models.
  *
- * In:   struct shim_chat_req; messages of the router
+ * In:   struct shim_req; messages of the router
  * Out:  messages to the router; callbacks with answers in OpenAI's terms
  * Not:  no HTTP, no JSON, no policy
  */
@@ -13,6 +13,7 @@
 
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
+#include "shim/payloads.h"
 
 enum {
     SHIM_DEVICE = 0,
@@ -22,44 +23,60 @@ enum {
     MODELS_MAX_BYTES = 65536,
 };
 
-/* 001 section 3.3: what the shim says on behalf of local tools. */
-enum {
-    SHIM_COMPARTMENTS = DBE_COMPARTMENT_SOC,
-    SHIM_CLASSIFICATION = DBE_CLSF_SECRET,
-    SHIM_ROE = DBE_ROE_SOC_ASSIST,
-};
+enum { SHIM_ROE = DBE_ROE_SOC_ASSIST }; /* 001 section 3.3: what the shim says on behalf of local tools */
 #define SHIM_CLIENT "openai_shim"
 
 /* ---- claim ------------------------------------------------------------------------------------------------------ */
 
+/* The place of a tenant's claim: its own, an empty one, or that of the tenant who has not asked for longest. */
+static struct shim_claim *claim_place(struct shim_mesh *mesh, const struct shim_tenant *tenant)
+{
+    struct shim_claim *place = &mesh->claims[0];
+
+    for (size_t i = 0; i < SHIM_CLAIMS_MAX; i++) {
+        struct shim_claim *c = &mesh->claims[i];
+        if (c->len > 0 && strcmp(c->tenant.name, tenant->name) == 0 &&
+            c->tenant.classification == tenant->classification && c->tenant.compartments == tenant->compartments)
+            return c;
+        if (c->used < place->used)
+            place = c;
+    }
+    base_wipe(place, sizeof *place);
+    return place;
+}
+
 /* A claim holds on one channel: signed when the channel is new, again before it runs out, not for every message. */
-static dbe_err renew_claim(struct shim_mesh *mesh)
+static dbe_err claim_for(struct shim_mesh *mesh, const struct shim_tenant *tenant, const struct shim_claim **ret)
 {
     struct dbe_peer *peer = svc_link_peer(mesh->router);
+    struct shim_claim *c = claim_place(mesh, tenant);
     uint64_t now_ms = base_wall_ms();
     struct pol_claim claim = {0};
 
-    if (mesh->claim_len > 0 && now_ms < mesh->claim_renew_ms && now_ms >= mesh->claim_not_before_ms)
+    c->used = ++mesh->clock;
+    *ret = c;
+    if (c->len > 0 && now_ms < c->renew_ms && now_ms >= c->not_before_ms)
         return DBE_OK;
     if (peer == NULL)
         return DBE_E_UNAVAILABLE;
-    (void)snprintf(claim.tenant, sizeof claim.tenant, "%s", mesh->tenant);
+    (void)snprintf(claim.tenant, sizeof claim.tenant, "%s", tenant->name);
     (void)snprintf(claim.client, sizeof claim.client, "%s", SHIM_CLIENT);
     claim.roe_levels = 1u << SHIM_ROE;
-    claim.classification_max = SHIM_CLASSIFICATION;
-    claim.compartments = SHIM_COMPARTMENTS;
+    claim.classification_max = tenant->classification;
+    claim.compartments = tenant->compartments;
     claim.not_before_ms = now_ms;
     claim.not_after_ms = now_ms + SHIM_CLAIM_LIFETIME_MS;
     DBE_TRY(dbe_peer_channel_binding(peer, claim.channel_binding));
-    DBE_TRY(pol_claim_issue(&claim, svc_credential(mesh->svc), mesh->claim, sizeof mesh->claim, &mesh->claim_len));
-    mesh->claim_not_before_ms = now_ms;
-    mesh->claim_renew_ms = now_ms + SHIM_CLAIM_LIFETIME_MS / 4 * 3;
+    DBE_TRY(pol_claim_issue(&claim, svc_credential(mesh->svc), c->bytes, sizeof c->bytes, &c->len));
+    c->tenant = *tenant;
+    c->not_before_ms = now_ms;
+    c->renew_ms = now_ms + SHIM_CLAIM_LIFETIME_MS / 4 * 3;
     return DBE_OK;
 }
 
 void shim_mesh_link_changed(struct shim_mesh *mesh)
 {
-    mesh->claim_len = 0;
+    base_wipe(mesh->claims, sizeof mesh->claims);
     mesh->asking = false;
     if (svc_link_is_up(mesh->router))
         shim_mesh_ask_models(mesh);
@@ -67,70 +84,44 @@ void shim_mesh_link_changed(struct shim_mesh *mesh)
 
 /* ---- request ---------------------------------------------------------------------------------------------------- */
 
-/* Views into `req` for packing. */
-struct packing {
-    Dsmil__L7ChatRequest request;
-    Dsmil__ChatMessage messages[SHIM_MESSAGES_MAX], *list[SHIM_MESSAGES_MAX];
-};
-
-static void fill_packing(struct packing *p, const struct shim_chat_req *req)
+/* Send a message of this type. `pack` writes `payload_len` bytes. */
+static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint8_t type, const char *profile,
+                            const ProtobufCMessage *payload, dbe_reply_fn *on_reply_fn)
 {
-    Dsmil__L7ChatRequest *r = &p->request;
-
-    dsmil__l7_chat_request__init(r);
-    for (size_t i = 0; i < req->message_count; i++) {
-        dsmil__chat_message__init(&p->messages[i]);
-        p->messages[i].role = (char *)(uintptr_t)shim_role_name(req->messages[i].role);
-        p->messages[i].content = req->messages[i].content;
-        p->list[i] = &p->messages[i];
-    }
-    r->n_messages = req->message_count;
-    r->messages = p->list;
-    r->model = (char *)(uintptr_t)req->model;
-    r->n_stop = req->stop_count;
-    r->stop = (char **)(uintptr_t)req->stop;
-    r->stream = req->stream;
-    if (req->has_temperature) {
-        r->has_temperature_case = DSMIL__L7_CHAT_REQUEST__HAS_TEMPERATURE_TEMPERATURE;
-        r->temperature = (float)req->temperature;
-    }
-    if (req->has_top_p) { /* 0 means the likeliest token alone, and the mesh's range is open at 0 */
-        r->has_top_p_case = DSMIL__L7_CHAT_REQUEST__HAS_TOP_P_TOP_P;
-        r->top_p = BASE_MAX((float)req->top_p, 1e-6f);
-    }
-    if (req->has_max_tokens) {
-        r->has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
-        r->max_tokens = req->max_tokens;
-    }
-    if (req->has_seed) {
-        r->has_seed_case = DSMIL__L7_CHAT_REQUEST__HAS_SEED_SEED;
-        r->seed = req->seed;
-    }
-}
-
-static dbe_err build_request(const struct shim_mesh *mesh, const struct shim_chat *chat,
-                             const Dsmil__L7ChatRequest *request, const char *profile, uint8_t *out, size_t cap,
-                             size_t *ret_len)
-{
+    const struct shim_claim *claim = NULL;
+    const size_t payload_len = protobuf_c_message_get_packed_size(payload);
     struct dbe_builder b;
+    size_t len = 0;
 
-    dbe_build_begin(&b, out, cap, DBE_MSG_L7_CHAT_REQ, DBE_FLAG_REPLAY_PROTECTED, dbe_correlation_of(chat->id));
-    dbe_build_text(&b, DBE_TLV_TENANT_ID, mesh->tenant);
-    dbe_build_u32(&b, DBE_TLV_COMPARTMENT_MASK, SHIM_COMPARTMENTS);
-    dbe_build_u8(&b, DBE_TLV_CLASSIFICATION, SHIM_CLASSIFICATION);
+    DBE_TRY(claim_for(mesh, &chat->tenant, &claim));
+    const size_t cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + claim->len + payload_len;
+    uint8_t *bytes = base_alloc(1, cap);
+    if (bytes == NULL)
+        return DBE_E_NOMEM;
+    dbe_build_begin(&b, bytes, cap, type, DBE_FLAG_REPLAY_PROTECTED, dbe_correlation_of(chat->id));
+    dbe_build_text(&b, DBE_TLV_TENANT_ID, chat->tenant.name);
+    dbe_build_u32(&b, DBE_TLV_COMPARTMENT_MASK, chat->tenant.compartments);
+    dbe_build_u8(&b, DBE_TLV_CLASSIFICATION, chat->tenant.classification);
     dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, SHIM_ROE);
     dbe_build_layer_path(&b, NULL, DBE_LAYER_EXTENDED);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_SRC, SHIM_DEVICE);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, ROUTER_DEVICE);
     dbe_build_timestamp_ms(&b, base_wall_ms());
-    dbe_build_bytes(&b, DBE_TLV_L7_CLAIM_TOKEN, mesh->claim, mesh->claim_len);
+    dbe_build_bytes(&b, DBE_TLV_L7_CLAIM_TOKEN, claim->bytes, claim->len);
     dbe_build_text(&b, DBE_TLV_L7_PROFILE, profile);
     dbe_build_bytes(&b, DBE_TLV_REQUEST_ID, chat->id, sizeof chat->id);
     dbe_build_u32(&b, DBE_TLV_TIMEOUT_MS, (uint32_t)mesh->timeout_ms);
-    void *room = dbe_build_payload_room(&b, dsmil__l7_chat_request__get_packed_size(request));
+    void *room = dbe_build_payload_room(&b, payload_len);
     if (room != NULL)
-        (void)dsmil__l7_chat_request__pack(request, room);
-    return dbe_build_end(&b, ret_len);
+        (void)protobuf_c_message_pack(payload, room);
+    dbe_err err = dbe_build_end(&b, &len);
+    if (err == DBE_OK)
+        err = svc_call_message(mesh->svc, mesh->router, bytes, len,
+                               chat->begin_ns + mesh->timeout_ms * (uint64_t)BASE_NS_PER_MS, on_reply_fn, chat,
+                               &chat->call_id);
+    base_wipe(bytes, cap);
+    base_free(bytes);
+    return err;
 }
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
@@ -162,26 +153,24 @@ static void make_trace(const struct shim_chat *chat, const struct dbe_msg *msg, 
     struct dbe_peer *peer = svc_link_peer(mesh->router);
     struct dbe_hop hops[DBE_HOPS_MAX];
     size_t count = dbe_msg_hops(msg, hops);
-    uint8_t classification = SHIM_CLASSIFICATION, roe = SHIM_ROE;
+    uint8_t classification = chat->tenant.classification, roe = SHIM_ROE;
     uint64_t elapsed_us = (svc_now_ns(mesh->svc) - chat->begin_ns) / BASE_NS_PER_US;
 
     memset(ret, 0, sizeof *ret);
     memcpy(ret->request_id, chat->id_text, sizeof ret->request_id);
     ret->hops[ret->hop_count++] = (struct shim_hop){SHIM_DEVICE, device_name(SHIM_DEVICE), (uint32_t)elapsed_us, NULL};
     for (size_t i = count; i > 0 && ret->hop_count < SHIM_HOPS_MAX; i--)
-        ret->hops[ret->hop_count++] =
-            (struct shim_hop){hops[i - 1].device, device_name(hops[i - 1].device), hops[i - 1].elapsed_us,
-                              dbe_suite_name(hops[i - 1].suite)};
+        ret->hops[ret->hop_count++] = (struct shim_hop){hops[i - 1].device, device_name(hops[i - 1].device),
+                                                        hops[i - 1].elapsed_us, dbe_suite_name(hops[i - 1].suite)};
     ret->suite = peer != NULL ? dbe_peer_suite(peer) : NULL;
     ret->handshake_us = peer != NULL ? dbe_peer_handshake_us(peer) : 0;
-    ret->compartments = SHIM_COMPARTMENTS;
     if (dbe_tlv_u32(msg, DBE_TLV_COMPARTMENT_MASK, &ret->compartments) != DBE_OK)
-        ret->compartments = SHIM_COMPARTMENTS;
+        ret->compartments = chat->tenant.compartments;
     if (dbe_tlv_u8(msg, DBE_TLV_CLASSIFICATION, &classification) == DBE_OK)
         ret->classification = name_or_null(dbe_reg_classification(classification));
     if (dbe_tlv_u8(msg, DBE_TLV_ROE_LEVEL, &roe) == DBE_OK)
         ret->roe_level = name_or_null(dbe_reg_roe(roe));
-    ret->tenant = mesh->tenant;
+    ret->tenant = chat->tenant.name;
 }
 
 /* Tell that it failed; the chat may be gone afterwards. */
@@ -210,37 +199,37 @@ static void take_error(struct shim_chat *chat, const struct dbe_msg *msg)
     dsmil__error_reply__free_unpacked(e, NULL);
 }
 
-static void take_response(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
+/* It failed while more may come. */
+static void fail_open(struct shim_chat *chat, bool last, dbe_err err, const char *reason)
 {
-    Dsmil__L7ChatResponse *r = NULL;
-    struct shim_trace trace;
+    if (!last)
+        svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
+    fail(chat, err, reason, NULL, 0);
+}
 
-    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        r = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
-    if (r == NULL || r->n_choices != 1 || r->choices[0]->message == NULL) {
-        if (!last)
-            svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
-        fail(chat, DBE_E_MALFORMED, "the answer cannot be read", NULL, 0);
+static void take_answer(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
+{
+    struct shim_trace trace;
+    struct shim_taken *taken = NULL;
+
+    dbe_err err = shim_take(msg, &taken);
+    if (err == DBE_OK && chat->embed && !last)
+        err = DBE_E_PROTOCOL;
+    if (err != DBE_OK) {
+        fail_open(chat, last, err, "the answer cannot be read");
     } else if (!last) {
-        const char *text = r->choices[0]->message->content;
-        chat->ops->delta(chat, r->model, text, strlen(text));
+        taken->answer.created_unix = chat->created_unix;
+        chat->ops->delta(chat, &taken->answer);
     } else {
-        const char *text = r->choices[0]->message->content, *finish = r->choices[0]->finish_reason;
-        struct shim_answer answer = {.model = r->model,
-                                     .created_unix = chat->created_unix,
-                                     .content = text,
-                                     .content_len = strlen(text),
-                                     .finish_reason = finish[0] != '\0' ? finish : "stop"};
-        if (r->usage != NULL) {
-            answer.prompt_tokens = r->usage->prompt_tokens;
-            answer.completion_tokens = r->usage->completion_tokens;
-        }
+        taken->answer.created_unix = chat->created_unix;
         make_trace(chat, msg, &trace);
         chat->open = false;
-        chat->ops->done(chat, &answer, &trace);
+        if (chat->embed)
+            chat->ops->vectors(chat, &taken->vectors, &trace);
+        else
+            chat->ops->done(chat, &taken->answer, &trace);
     }
-    if (r != NULL)
-        dsmil__l7_chat_response__free_unpacked(r, NULL);
+    shim_taken_free(taken);
 }
 
 static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
@@ -252,50 +241,35 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
              NULL, 0);
     else if (msg->type == DBE_MSG_ERROR)
         take_error(chat, msg);
-    else if (msg->type == DBE_MSG_L7_CHAT_RESP && msg->payload_len <= SHIM_ANSWER_MAX_BYTES)
-        take_response(chat, msg, last);
-    else {
-        if (!last)
-            svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
-        fail(chat, DBE_E_PROTOCOL, "the router sent something else than an answer", NULL, 0);
-    }
+    else if (msg->type == (chat->embed ? DBE_MSG_L7_EMBED_RESP : DBE_MSG_L7_CHAT_RESP))
+        take_answer(chat, msg, last);
+    else
+        fail_open(chat, last, DBE_E_PROTOCOL, "the router sent something else than an answer");
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
 
-static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_req *req,
+static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_req *req,
                             const char *profile)
 {
-    struct packing *p = base_alloc(1, sizeof *p);
-    uint8_t *bytes = NULL;
-    size_t cap = 0, len = 0;
-    dbe_err err = p == NULL ? DBE_E_NOMEM : renew_claim(mesh);
+    struct shim_packing *p = NULL;
+    const ProtobufCMessage *payload = NULL;
 
-    if (err == DBE_OK) {
-        fill_packing(p, req);
-        cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + mesh->claim_len +
-              dsmil__l7_chat_request__get_packed_size(&p->request);
-        bytes = base_alloc(1, cap);
-        err = bytes == NULL ? DBE_E_NOMEM : build_request(mesh, chat, &p->request, profile, bytes, cap, &len);
-    }
-    if (err == DBE_OK)
-        err = svc_call_message(mesh->svc, mesh->router, bytes, len,
-                               chat->begin_ns + mesh->timeout_ms * (uint64_t)BASE_NS_PER_MS, on_reply, chat,
-                               &chat->call_id);
-    if (bytes != NULL)
-        base_wipe(bytes, cap);
-    base_free(bytes);
-    base_free(p);
+    DBE_TRY(shim_pack(req, &p, &payload));
+    dbe_err err =
+        send_message(mesh, chat, chat->embed ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ, profile, payload, on_reply);
+    shim_packing_free(p);
     return err;
 }
 
 dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_ops *ops,
-                        const struct shim_chat_req *req, struct shim_problem *p)
+                        const struct shim_req *req, struct shim_problem *p)
 {
     const char *profile;
 
     chat->mesh = mesh;
     chat->ops = ops;
+    chat->embed = req->kind == SHIM_EMBEDDING;
     chat->begin_ns = svc_now_ns(mesh->svc);
     chat->created_unix = base_wall_ms() / 1000;
     base_uuid_text(chat->id, chat->id_text);
@@ -398,10 +372,9 @@ bool shim_mesh_is_ready(const struct shim_mesh *mesh)
     return mesh->known.count > 0 && svc_link_is_up(mesh->router);
 }
 
-void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, const char *tenant, uint64_t timeout_ms)
+void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, uint64_t timeout_ms)
 {
     mesh->svc = svc;
-    mesh->tenant = tenant;
     mesh->timeout_ms = timeout_ms;
     mesh->router = svc_link_named(svc, "router");
 }

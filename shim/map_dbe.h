@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * map_dbe.h - a checked chat request to L7_CHAT_REQ, and what comes back to a shim_answer or a shim_problem.
+ * map_dbe.h - a checked request to L7_CHAT_REQ or L7_EMBED_REQ, and what comes back to a shim_answer or a problem.
  *
  * The shim is a dumb adapter: labels and tenant are its configuration's, never the client's, and it decides nothing.
  * Threads: the loop's.
@@ -11,25 +11,37 @@
 #include "runtime/svc.h"
 #include "shim/openai.h"
 
-enum { SHIM_CLAIM_LIFETIME_MS = 15 * 60 * 1000, SHIM_MODELS_FRESH_MS = 3000 };
+enum { SHIM_CLAIM_LIFETIME_MS = 15 * 60 * 1000, SHIM_MODELS_FRESH_MS = 3000, SHIM_CLAIMS_MAX = 64 };
+
+/* For whom a request is made: what its claim says. */
+struct shim_tenant {
+    char name[DBE_TENANT_MAX_BYTES + 1];
+    uint8_t classification; /* ceiling */
+    uint32_t compartments;  /* ceiling */
+};
+
+/* One claim a channel and tenant, used until three quarters of its life are over. */
+struct shim_claim {
+    struct shim_tenant tenant;
+    uint8_t bytes[DBE_CLAIM_MAX_BYTES];
+    size_t len;
+    uint64_t renew_ms, not_before_ms, used;
+};
 
 /* What the shim knows of the mesh. Zeroed, then shim_mesh_init. */
 struct shim_mesh {
     struct svc *svc;
     struct svc_link *router;
-    const char *tenant;  /* borrowed */
-    uint64_t timeout_ms; /* of one chat */
-    /* one claim a channel, used until three quarters of its life are over */
-    uint8_t claim[DBE_CLAIM_MAX_BYTES];
-    size_t claim_len;
-    uint64_t claim_renew_ms, claim_not_before_ms;
+    uint64_t timeout_ms;                       /* of one chat */
+    struct shim_claim claims[SHIM_CLAIMS_MAX]; /* of the tenants that asked lately */
+    uint64_t clock;                            /* of their use */
     /* models: as told last, and the last list that was not empty (a name is not unknown because its worker stopped) */
     struct shim_models serving, known;
     uint64_t told_ns;
     bool asking;
 };
 
-void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, const char *tenant, uint64_t timeout_ms);
+void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, uint64_t timeout_ms);
 void shim_mesh_link_changed(struct shim_mesh *mesh); /* up or down */
 void shim_mesh_ask_models(struct shim_mesh *mesh);
 /* Models served now. E_UNAVAILABLE (`p` filled) when the router did not tell lately. */
@@ -40,24 +52,27 @@ bool shim_mesh_is_ready(const struct shim_mesh *mesh);
 /* One chat in flight; lives in the caller's memory until an end was told or it was cancelled. */
 struct shim_chat;
 struct shim_chat_ops {
-    /* Part of a streamed answer. */
-    void (*delta)(struct shim_chat *chat, const char *model, const char *text, size_t len);
+    /* Part of a streamed answer: what came of some of its choices. */
+    void (*delta)(struct shim_chat *chat, const struct shim_answer *part);
     /* The rest of the answer, or all of it. Pointers end with the callback. Ends the chat. */
     void (*done)(struct shim_chat *chat, const struct shim_answer *answer, const struct shim_trace *trace);
+    /* The vectors that were asked for. Ends the chat. */
+    void (*vectors)(struct shim_chat *chat, const struct shim_vectors *vectors, const struct shim_trace *trace);
     void (*failed)(struct shim_chat *chat, const struct shim_problem *p); /* ends the chat */
 };
 struct shim_chat {
     struct shim_mesh *mesh;
     const struct shim_chat_ops *ops;
+    struct shim_tenant tenant;
     uint8_t id[16];
     char id_text[37];
     uint64_t begin_ns, created_unix, call_id;
-    bool open;
+    bool open, embed;
 };
 
-/* Send. `chat->id` is set. On error nothing is told later and `p` says what to answer. */
+/* Send. `chat->id` and `chat->tenant` are set. On error nothing is told later and `p` says what to answer. */
 dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_ops *ops,
-                        const struct shim_chat_req *req, struct shim_problem *p) DBE_MUST_CHECK;
+                        const struct shim_req *req, struct shim_problem *p) DBE_MUST_CHECK;
 void shim_chat_cancel(struct shim_chat *chat); /* nothing is told afterwards; an ended one is ignored */
 
 #endif

@@ -90,6 +90,17 @@ static struct mesh_row mesh_row_of(dbe_err err)
     }
 }
 
+/* A worker's reason begins with the field that it does not like: "logit_bias: the model has no such token". */
+static void name_param(struct shim_problem *p, const char *reason)
+{
+    size_t len = strspn(reason, "abcdefghijklmnopqrstuvwxyz_");
+
+    if (len > 0 && (reason[len] == ':' || reason[len] == '[') && len < sizeof p->param) {
+        memcpy(p->param, reason, len);
+        p->param[len] = '\0';
+    }
+}
+
 void shim_problem_of_mesh(struct shim_problem *p, dbe_err err, const char *reason, const char *rule,
                           uint32_t retry_after_ms)
 {
@@ -102,9 +113,13 @@ void shim_problem_of_mesh(struct shim_problem *p, dbe_err err, const char *reaso
         (void)shim_problem_set(p, row.status, row.code, NULL, "%s: %.160s", dbe_err_name(err), why);
     if (err == DBE_E_PROFILE)
         (void)snprintf(p->param, sizeof p->param, "model");
+    else if (row.status == 400)
+        name_param(p, why);
     p->retry_after_s = row.retry_after_s;
-    if (row.retry_after_s != 0 && retry_after_ms != 0)
-        p->retry_after_s = BASE_MIN((retry_after_ms - 1) / 1000 + 1, 3600u);
+    if (row.retry_after_s != 0 && retry_after_ms != 0) {
+        p->retry_after_ms = BASE_MIN(retry_after_ms, 3600000u);
+        p->retry_after_s = (p->retry_after_ms - 1) / 1000 + 1;
+    }
 }
 
 void shim_problem_json(struct base_buf *out, const struct shim_problem *p, const char *request_id)
@@ -150,10 +165,22 @@ void shim_models_json(struct base_buf *out, const struct shim_models *models)
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
-void shim_usage_json(struct base_buf *out, uint32_t prompt_tokens, uint32_t completion_tokens)
+void shim_usage_json(struct base_buf *out, enum shim_kind kind, const struct shim_answer *a)
 {
-    base_buf_fmt(out, "{\"prompt_tokens\":%" PRIu32 ",\"completion_tokens\":%" PRIu32 ",\"total_tokens\":%" PRIu64 "}",
-                 prompt_tokens, completion_tokens, (uint64_t)prompt_tokens + completion_tokens);
+    const uint64_t total = (uint64_t)a->prompt_tokens + a->completion_tokens;
+
+    if (kind == SHIM_RESPONSE)
+        base_buf_fmt(out,
+                     "{\"input_tokens\":%" PRIu32 ",\"input_tokens_details\":{\"cached_tokens\":%" PRIu32
+                     ",\"cache_write_tokens\":0}"
+                     ",\"output_tokens\":%" PRIu32
+                     ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":%" PRIu64 "}",
+                     a->prompt_tokens, a->cached_tokens, a->completion_tokens, total);
+    else
+        base_buf_fmt(out,
+                     "{\"prompt_tokens\":%" PRIu32 ",\"completion_tokens\":%" PRIu32 ",\"total_tokens\":%" PRIu64
+                     ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu32 "}}",
+                     a->prompt_tokens, a->completion_tokens, total, a->cached_tokens);
 }
 
 static void compartments_json(struct base_buf *out, uint32_t mask)
@@ -197,22 +224,5 @@ void shim_trace_json(struct base_buf *out, const struct shim_trace *trace)
     text_or_null(out, trace->roe_level);
     base_buf_str(out, ",\"tenant\":");
     text_or_null(out, trace->tenant);
-    base_buf_u8(out, '}');
-}
-
-void shim_answer_json(struct base_buf *out, const struct shim_answer *a, const struct shim_trace *trace)
-{
-    base_buf_str(out, "{\"id\":\"chatcmpl-");
-    base_buf_str(out, trace->request_id);
-    base_buf_fmt(out, "\",\"object\":\"chat.completion\",\"created\":%" PRIu64 ",\"model\":", a->created_unix);
-    text(out, a->model);
-    base_buf_str(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-    base_json_str(out, a->content, a->content_len);
-    base_buf_str(out, ",\"refusal\":null},\"logprobs\":null,\"finish_reason\":");
-    text_or_null(out, a->finish_reason);
-    base_buf_str(out, "}],\"usage\":");
-    shim_usage_json(out, a->prompt_tokens, a->completion_tokens);
-    base_buf_str(out, ",\"dsmil\":");
-    shim_trace_json(out, trace);
     base_buf_u8(out, '}');
 }

@@ -33,7 +33,11 @@ static void test_good_requests(void **state)
         HEAD ",\"stream\":true,\"stream_options\":{\"include_usage\":true,\"include_obfuscation\":false}}",
         HEAD ",\"user\":\"u\",\"metadata\":{\"a\":\"b\"},\"store\":false,\"service_tier\":\"auto\",\"prompt_cache_"
              "key\":\"k\"}",
-        HEAD ",\"frequency_penalty\":0,\"presence_penalty\":0.0,\"logit_bias\":{},\"logprobs\":false}",
+        HEAD ",\"frequency_penalty\":-2,\"presence_penalty\":2.0,\"logit_bias\":{},\"logprobs\":false}",
+        HEAD ",\"n\":8,\"logprobs\":true,\"logit_bias\":{\"50256\":-100,\"0\":1.5}}",
+        HEAD ",\"logprobs\":true,\"top_logprobs\":0}",
+        HEAD ",\"tools\":[],\"tool_choice\":\"none\",\"parallel_tool_calls\":false}",
+        HEAD ",\"response_format\":{\"type\":\"json_object\"},\"reasoning_effort\":\"none\",\"verbosity\":\"medium\"}",
         HEAD ",\"response_format\":{\"type\":\"text\"},\"modalities\":[\"text\"],\"tools\":null,\"safety_identifier\":"
              "\"s\"}",
         ("{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":\"x\",\"refusal\":null,"
@@ -42,11 +46,11 @@ static void test_good_requests(void **state)
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(bodies); i++) {
-        struct shim_chat_req req;
+        struct shim_req req;
         struct shim_problem p = {0};
-        if (shim_chat_req_parse(bodies[i], strlen(bodies[i]), &req, &p) != DBE_OK)
+        if (shim_req_parse(SHIM_CHAT, bodies[i], strlen(bodies[i]), &req, &p) != DBE_OK)
             fail_msg("%s: %s", bodies[i], p.message);
-        shim_chat_req_free(&req);
+        shim_req_free(&req);
     }
 }
 
@@ -58,11 +62,11 @@ static void test_request_fields(void **state)
                                "\"temperature\":1.5,\"top_p\":0.25,"
                                "\"max_tokens\":7,\"seed\":42,\"stop\":[\"x\",\"yy\"],\"stream\":true,\"stream_"
                                "options\":{\"include_usage\":true}}";
-    struct shim_chat_req req;
+    struct shim_req req;
     struct shim_problem p;
 
     (void)state;
-    assert_int_equal(shim_chat_req_parse(body, strlen(body), &req, &p), DBE_OK);
+    assert_int_equal(shim_req_parse(SHIM_CHAT, body, strlen(body), &req, &p), DBE_OK);
     assert_string_equal(req.model, "m");
     assert_int_equal(req.message_count, 2);
     assert_string_equal(shim_role_name(req.messages[0].role), "system");
@@ -76,7 +80,7 @@ static void test_request_fields(void **state)
     assert_int_equal(req.stop_count, 2);
     assert_string_equal(req.stop[1], "yy");
     assert_true(req.stream && req.include_usage);
-    shim_chat_req_free(&req);
+    shim_req_free(&req);
 }
 
 struct bad_row {
@@ -85,10 +89,10 @@ struct bad_row {
 
 static void expect_refused(const struct bad_row *row)
 {
-    struct shim_chat_req req;
+    struct shim_req req;
     struct shim_problem p = {0};
 
-    if (shim_chat_req_parse(row->body, strlen(row->body), &req, &p) != DBE_E_ARGUMENT)
+    if (shim_req_parse(SHIM_CHAT, row->body, strlen(row->body), &req, &p) != DBE_E_ARGUMENT)
         fail_msg("accepted: %s", row->body);
     if (p.status != 400 || p.code == NULL || strcmp(p.code, row->code) != 0 ||
         strcmp(p.param, row->param != NULL ? row->param : "") != 0)
@@ -111,7 +115,11 @@ static void test_wrong_types_and_ranges(void **state)
         {"{\"messages\":[1]}", "invalid_type", "messages[0]"},
         {"{\"messages\":[{}]}", "missing_required_parameter", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"user\"}]}", "missing_required_parameter", "messages[0].content"},
-        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "invalid_value", "messages[0].role"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "missing_required_parameter",
+         "messages[0].tool_call_id"},
+        {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\",\"tool_call_id\":\"c\"}]}", "invalid_value",
+         "messages[0].tool_call_id"},
+        {"{\"messages\":[{\"role\":\"root\",\"content\":\"x\"}]}", "invalid_value", "messages[0].role"},
         {"{\"messages\":[{\"role\":7,\"content\":\"x\"}]}", "invalid_type", "messages[0].role"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "invalid_type", "messages[0].content"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "invalid_value", "messages[0].content"},
@@ -162,17 +170,21 @@ static void test_unsupported_parameters(void **state)
     static const struct {
         const char *name, *value, *code;
     } rows[] = {
-        {"n", "2", "unsupported_parameter"},
+        {"n", "0", "invalid_value"},
+        {"n", "9", "invalid_value"},
         {"n", "\"1\"", "invalid_type"},
-        {"frequency_penalty", "0.5", "unsupported_parameter"},
-        {"presence_penalty", "-1", "unsupported_parameter"},
-        {"logit_bias", "{\"50256\":-100}", "unsupported_parameter"},
-        {"logprobs", "true", "unsupported_parameter"},
-        {"top_logprobs", "2", "unsupported_parameter"},
-        {"response_format", "{\"type\":\"json_object\"}", "unsupported_parameter"},
-        {"tools", "[]", "unsupported_parameter"},
-        {"tool_choice", "\"auto\"", "unsupported_parameter"},
-        {"parallel_tool_calls", "true", "unsupported_parameter"},
+        {"frequency_penalty", "2.5", "invalid_value"},
+        {"presence_penalty", "\"1\"", "invalid_type"},
+        {"logit_bias", "[]", "invalid_type"},
+        {"logprobs", "2", "invalid_type"},
+        {"top_logprobs", "2", "invalid_parameter_combination"}, /* without logprobs it would say nothing */
+        {"top_logprobs", "21", "invalid_value"},
+        {"response_format", "\"json\"", "invalid_type"},
+        {"tools", "{}", "invalid_type"},
+        {"tool_choice", "\"required\"", "invalid_parameter_combination"},
+        {"tool_choice", "\"maybe\"", "invalid_value"},
+        {"parallel_tool_calls", "1", "invalid_type"},
+        {"prompt_cache_key", "\"\"", "invalid_value"},
         {"functions", "[]", "unsupported_parameter"},
         {"function_call", "\"none\"", "unsupported_parameter"},
         {"modalities", "[\"audio\"]", "unsupported_parameter"},
@@ -220,7 +232,7 @@ static void test_hostile_bodies(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"\xC0\xAF\"}]}", "invalid_utf8", NULL},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\nb\"}]}", "invalid_json", NULL},
     };
-    struct shim_chat_req req;
+    struct shim_req req;
     struct shim_problem p;
     char deep[4096];
 
@@ -230,12 +242,12 @@ static void test_hostile_bodies(void **state)
     memset(deep, '[', sizeof deep - 1);
     deep[sizeof deep - 1] = '\0';
     expect_refused(&(struct bad_row){deep, "invalid_json", NULL});
-    assert_int_equal(shim_chat_req_parse("{\0}", 3, &req, &p), DBE_E_ARGUMENT);
+    assert_int_equal(shim_req_parse(SHIM_CHAT, "{\0}", 3, &req, &p), DBE_E_ARGUMENT);
 
     size_t len = SHIM_BODY_MAX_BYTES + 1;
     char *large = test_malloc(len);
     memset(large, ' ', len);
-    assert_int_equal(shim_chat_req_parse(large, len, &req, &p), DBE_E_ARGUMENT);
+    assert_int_equal(shim_req_parse(SHIM_CHAT, large, len, &req, &p), DBE_E_ARGUMENT);
     assert_int_equal(p.status, 413);
     test_free(large);
 }
@@ -244,11 +256,11 @@ static void test_hostile_bodies(void **state)
 static void test_refusal_does_not_quote(void **state)
 {
     static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"secret words\" oops}]}";
-    struct shim_chat_req req;
+    struct shim_req req;
     struct shim_problem p;
 
     (void)state;
-    assert_int_equal(shim_chat_req_parse(body, strlen(body), &req, &p), DBE_E_ARGUMENT);
+    assert_int_equal(shim_req_parse(SHIM_CHAT, body, strlen(body), &req, &p), DBE_E_ARGUMENT);
     assert_null(strstr(p.message, "secret"));
     assert_null(strstr(p.message, "oops"));
 }
@@ -262,13 +274,13 @@ static void test_allocation_failures(void **state)
 
     (void)state;
     for (n = 1; n < 64; n++) {
-        struct shim_chat_req req;
+        struct shim_req req;
         struct shim_problem p = {0};
         base_fail_alloc_at(n);
-        dbe_err err = shim_chat_req_parse(body, strlen(body), &req, &p);
+        dbe_err err = shim_req_parse(SHIM_CHAT, body, strlen(body), &req, &p);
         base_fail_alloc_at(0);
         if (err == DBE_OK) {
-            shim_chat_req_free(&req);
+            shim_req_free(&req);
             break;
         }
         assert_int_equal(err, DBE_E_NOMEM);
@@ -294,6 +306,8 @@ static const struct shim_trace trace = {
 
 /* Text that tries to break JSON or event framing. */
 static const char hostile[] = "a\n\ndata: [DONE]\r\n\"quoted\" \\ \x01\x1f \xE2\x80\xA8 \xF0\x9F\x98\x80 \t</script>";
+
+static const struct shim_style chat_style = {.kind = SHIM_CHAT};
 
 static json_t *parse(const char *json)
 {
@@ -323,11 +337,18 @@ static void check_trace(const json_t *dsmil)
 static void test_answer_json(void **state)
 {
     struct base_buf out;
-    struct shim_answer a = {"the-model", 1700000000, hostile, sizeof hostile - 1, "length", 3, 4};
+    const struct shim_choice choice_in = {
+        .content = hostile, .content_len = sizeof hostile - 1, .finish_reason = "length"};
+    const struct shim_answer a = {.model = "the-model",
+                                  .created_unix = 1700000000,
+                                  .choices = &choice_in,
+                                  .choice_count = 1,
+                                  .prompt_tokens = 3,
+                                  .completion_tokens = 4};
 
     (void)state;
     base_buf_init(&out, SHIM_ANSWER_MAX_BYTES);
-    shim_answer_json(&out, &a, &trace);
+    shim_answer_json(&out, &chat_style, &a, &trace);
     json_t *root = parse(base_buf_cstr(&out));
     json_t *choice = json_array_get(json_object_get(root, "choices"), 0), *usage = json_object_get(root, "usage");
     assert_string_equal(json_string_value(json_object_get(root, "object")), "chat.completion");
@@ -346,11 +367,12 @@ static void test_bad_bytes_of_a_model_stay_valid_json(void **state)
 {
     static const char bytes[] = "x\xFF\xC3\x00\xED\xA0\x80y";
     struct base_buf out;
-    struct shim_answer a = {"m", 0, bytes, sizeof bytes - 1, "stop", 0, 0};
+    const struct shim_choice choice = {.content = bytes, .content_len = sizeof bytes - 1, .finish_reason = "stop"};
+    const struct shim_answer a = {.model = "m", .choices = &choice, .choice_count = 1};
 
     (void)state;
     base_buf_init(&out, SHIM_ANSWER_MAX_BYTES);
-    shim_answer_json(&out, &a, &trace);
+    shim_answer_json(&out, &chat_style, &a, &trace);
     json_error_t e;
     json_t *root = json_loadb(base_buf_cstr(&out), out.len, JSON_ALLOW_NUL, &e);
     assert_non_null(root);
@@ -391,6 +413,7 @@ static void test_mesh_errors(void **state)
         assert_int_equal(p.status, rows[i].status);
         assert_string_equal(p.code, rows[i].code);
         assert_int_equal(p.retry_after_s, rows[i].retry_s);
+        assert_int_equal(p.retry_after_ms, rows[i].retry_s != 0 ? rows[i].hint_ms : 0);
         base_buf_init(&out, 4096);
         shim_problem_json(&out, &p, trace.request_id);
         json_t *root = parse(base_buf_cstr(&out)), *error = json_object_get(root, "error");
@@ -400,6 +423,24 @@ static void test_mesh_errors(void **state)
         json_decref(root);
         base_buf_free(&out);
     }
+}
+
+/* A worker's reason names the parameter. */
+static void test_mesh_names_the_parameter(void **state)
+{
+    static const char *const rows[][2] = {{"logit_bias: the model has no such token", "logit_bias"},
+                                          {"stop[4]: more than allowed", "stop"},
+                                          {"No such thing: x", ""},
+                                          {"", ""}};
+    struct shim_problem p;
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        shim_problem_of_mesh(&p, DBE_E_RANGE, rows[i][0], NULL, 0);
+        assert_string_equal(p.param, rows[i][1]);
+    }
+    shim_problem_of_mesh(&p, DBE_E_DENIED, "tenant: no", NULL, 0);
+    assert_string_equal(p.param, "");
 }
 
 /* ---- models and headers ----------------------------------------------------------------------------------------- */
@@ -514,6 +555,20 @@ static char *next_event(char **at)
     return event + 6;
 }
 
+static void begin(struct shim_stream *s, bool include_usage)
+{
+    struct shim_style style = {.kind = SHIM_CHAT, .include_usage = include_usage};
+
+    shim_stream_init(s, trace.request_id, 1700000000, &style);
+}
+
+static dbe_err say(struct shim_stream *s, const char *text, size_t len, const char *finish_reason)
+{
+    const struct shim_choice c = {.content = text, .content_len = len, .finish_reason = finish_reason};
+
+    return shim_stream_choice(s, "m", "", &c);
+}
+
 static const char *delta_text(const json_t *chunk)
 {
     const json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0);
@@ -530,15 +585,17 @@ static void run_stream(bool include_usage, bool slow)
 
     base_buf_init(&all, 1 << 20);
     base_buf_init(&said, 4096);
-    shim_stream_init(&s, trace.request_id, 1700000000, include_usage);
+    begin(&s, include_usage);
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(shim_stream_delta(&s, "m", hostile, sizeof hostile - 1), DBE_OK);
+        assert_int_equal(say(&s, hostile, sizeof hostile - 1, NULL), DBE_OK);
         if (!slow)
             (void)drain(&s, &all);
         assert_false(shim_stream_at_end(&s));
     }
-    shim_stream_finish(&s, "stop", 5, 6, &trace);
-    shim_stream_finish(&s, "length", 7, 8, &trace); /* changes nothing */
+    const struct shim_answer end = {.prompt_tokens = 5, .completion_tokens = 6};
+    assert_int_equal(say(&s, "", 0, "stop"), DBE_OK);
+    shim_stream_finish(&s, &end, &trace);
+    shim_stream_finish(&s, &end, &trace); /* changes nothing */
     char *at = drain(&s, &all), *event;
     assert_true(shim_stream_at_end(&s));
     while ((event = next_event(&at)) != NULL) {
@@ -588,11 +645,11 @@ static void test_stream_that_breaks_off(void **state)
 
     (void)state;
     base_buf_init(&all, 1 << 20);
-    shim_stream_init(&s, trace.request_id, 1, false);
-    assert_int_equal(shim_stream_delta(&s, "m", "half an ans", 11), DBE_OK);
+    begin(&s, false);
+    assert_int_equal(say(&s, "half an ans", 11, NULL), DBE_OK);
     shim_problem_of_mesh(&p, DBE_E_UNAVAILABLE, NULL, NULL, 0);
     shim_stream_fail(&s, &p);
-    assert_int_equal(shim_stream_delta(&s, "m", "x", 1), DBE_E_STATE);
+    assert_int_equal(say(&s, "x", 1, NULL), DBE_E_STATE);
     char *at = drain(&s, &all), *event;
     while ((event = next_event(&at)) != NULL) {
         assert_string_not_equal(event, "[DONE]");
@@ -616,9 +673,9 @@ static void test_stream_that_nobody_reads_is_bounded(void **state)
 
     (void)state;
     memset(text, 'x', sizeof text);
-    shim_stream_init(&s, trace.request_id, 1, false);
+    begin(&s, false);
     for (n = 0; n < 10000 && err == DBE_OK; n++)
-        err = shim_stream_delta(&s, "m", text, sizeof text);
+        err = say(&s, text, sizeof text, NULL);
     assert_int_equal(err, DBE_E_LIMIT);
     assert_true(s.text.len + s.out.len <= SHIM_STREAM_PENDING_MAX_BYTES + 4096);
     shim_stream_free(&s);
@@ -637,6 +694,7 @@ int main(void)
         cmocka_unit_test(test_answer_json),
         cmocka_unit_test(test_bad_bytes_of_a_model_stay_valid_json),
         cmocka_unit_test(test_mesh_errors),
+        cmocka_unit_test(test_mesh_names_the_parameter),
         cmocka_unit_test(test_models),
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_streams),

@@ -3,7 +3,7 @@
  * shim.c - the OpenAI gateway (device 0, role shim): HTTP of local programs on loopback, DBE towards the router.
  *
  * In:   HTTP (http.c), answers of the router (map_dbe.c)
- * Out:  L7_CHAT_REQ with a claim token for the local tenant; OpenAI's JSON and event streams
+ * Out:  L7_CHAT_REQ and L7_EMBED_REQ with a claim token for the key's tenant; OpenAI's JSON and event streams
  * Not:  no policy: the router decides; no model; no address but loopback
  *
  * Source: 001 section 3.3.      Docs: docs/openai.md      Tests: openai_test.c, http_test.c
@@ -59,10 +59,17 @@ static dbe_err shim_init(struct svc *svc, void *state, struct dbe_diag *diag)
     struct shim *shim = state;
 
     shim->svc = svc;
-    shim_mesh_init(&shim->mesh, svc, shim->tenant, shim->timeout_ms);
+    shim_mesh_init(&shim->mesh, svc, shim->timeout_ms);
+    shim->local = (struct shim_tenant){.classification = DBE_CLSF_SECRET, .compartments = DBE_COMPARTMENT_SOC};
+    memcpy(shim->local.name, shim->tenant, sizeof shim->local.name);
     if (shim->mesh.router == NULL)
         return dbe_fail(diag, DBE_E_CONFIG, "link-router", 0, "--link-router ADDRESS is required");
     DBE_TRY(load_key(shim, diag));
+    if (shim->api_keys_file[0] == '\0' && shim->api_key_file[0] != '\0' &&
+        strlen(shim->api_key_file) + 1 < sizeof shim->api_keys_file) /* "api-keys" beside "api-key" */
+        (void)snprintf(shim->api_keys_file, sizeof shim->api_keys_file, "%.1020ss", shim->api_key_file);
+    shim_keys_init(&shim->keys, shim->api_keys_file);
+    shim_keys_watch(&shim->keys, svc);
     DBE_TRY(shim_http_start(shim, diag));
     svc_log(svc, SVC_INFO, NULL, "listening on http://127.0.0.1:%" PRIu64 "/v1 for tenant %s", shim->port,
             shim->tenant);
@@ -73,8 +80,8 @@ static void shim_tick(struct svc *svc, void *state)
 {
     struct shim *shim = state;
 
-    (void)svc;
     shim_mesh_ask_models(&shim->mesh);
+    shim_keys_watch(&shim->keys, svc);
     shim_http_tick(shim);
 }
 
@@ -105,9 +112,12 @@ static void shim_dump(const void *state, struct svc_dump *out)
 {
     const struct shim *shim = state;
 
-    svc_dumpf(out, "port=%" PRIu64 " connections=%" PRIu64 " chats_in_flight=%" PRIu64 " models=%zu claim=%s",
-              shim->port, shim->connections, shim->in_flight, shim->mesh.serving.count,
-              shim->mesh.claim_len > 0 ? "held" : "none");
+    size_t claims = 0;
+
+    for (size_t i = 0; i < SHIM_CLAIMS_MAX; i++)
+        claims += shim->mesh.claims[i].len > 0;
+    svc_dumpf(out, "port=%" PRIu64 " connections=%" PRIu64 " chats_in_flight=%" PRIu64 " models=%zu claims=%zu",
+              shim->port, shim->connections, shim->in_flight, shim->mesh.serving.count, claims);
 }
 
 static void shim_fini(struct svc *svc, void *state)
@@ -116,8 +126,9 @@ static void shim_fini(struct svc *svc, void *state)
 
     (void)svc;
     shim_http_stop(shim);
+    shim_keys_free(&shim->keys);
     base_wipe(shim->api_key, sizeof shim->api_key);
-    base_wipe(shim->mesh.claim, sizeof shim->mesh.claim);
+    base_wipe(shim->mesh.claims, sizeof shim->mesh.claims);
 }
 
 /* ---- the service, declared -------------------------------------------------------------------------------------- */
@@ -143,6 +154,12 @@ static const struct svc_param params[] = {
      .def_text = "",
      FIELD(api_key_file),
      .doc = "holds the API key, mode 0600; else the environment's DSMIL_OPENAI_API_KEY"},
+    {.key = "api-keys-file",
+     .unit = "file",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "",
+     FIELD(api_keys_file),
+     .doc = "keys of tenants, kept by `dsmil api-key`; default: api-keys beside the API key's file"},
     {.key = "tenant",
      .unit = "name",
      .kind = SVC_PARAM_TEXT,

@@ -8,6 +8,7 @@
 #include <microhttpd.h>
 
 #include "runtime/admin.h"
+#include "shim/keys.h"
 #include "shim/map_dbe.h"
 #include "shim/sse.h"
 
@@ -25,9 +26,11 @@ struct shim_server;
 struct shim {
     /* parameters */
     uint64_t port, max_connections, timeout_ms;
-    char api_key_file[1024], tenant[DBE_TENANT_MAX_BYTES + 1];
+    char api_key_file[1024], api_keys_file[1024], tenant[DBE_TENANT_MAX_BYTES + 1];
     /* state */
     char api_key[SHIM_API_KEY_MAX_BYTES + 1];
+    struct shim_tenant local; /* whom that key stands for */
+    struct shim_keys keys;
     struct svc *svc;
     struct shim_mesh mesh;
     struct shim_server *server;
@@ -58,7 +61,8 @@ struct shim_http {
     /* chat.c */
     struct shim_chat chat;
     struct shim_stream stream;
-    bool wants_stream, include_usage;
+    struct shim_style style;
+    bool wants_stream, base64;
 };
 
 dbe_err shim_http_start(struct shim *shim, struct dbe_diag *diag) DBE_MUST_CHECK;
@@ -81,7 +85,10 @@ extern const struct svc_device openai_shim_device;
 
 /* ---- chat.c ----------------------------------------------------------------------------------------------------- */
 
-dbe_err shim_chat_handle(struct shim_http *http); /* POST /v1/chat/completions */
-void shim_chat_gone(struct shim_http *http);      /* the client left, or the request is over */
+dbe_err shim_chat_handle(struct shim_http *http);       /* POST /v1/chat/completions */
+dbe_err shim_completion_handle(struct shim_http *http); /* POST /v1/completions */
+dbe_err shim_embedding_handle(struct shim_http *http);  /* POST /v1/embeddings */
+dbe_err shim_response_handle(struct shim_http *http);   /* POST /v1/responses */
+void shim_chat_gone(struct shim_http *http);            /* the client left, or the request is over */
 
 #endif

@@ -249,6 +249,7 @@ static void router_dump(const void *state, struct svc_dump *out)
 static const struct svc_route routes[] = {
     {DBE_MSG_L7_CHAT_REQ, router_on_chat},
     {DBE_MSG_L7_MODEL_STATUS, on_model_status},
+    {DBE_MSG_L7_EMBED_REQ, router_on_chat},
     {0, NULL},
 };
 

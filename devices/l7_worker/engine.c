@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPEN_END_TOKENS_MIN = 1024 };
+#include "devices/l7_worker/says.h"
+
+enum { OPEN_END_TOKENS_MIN = 1024, ENGINE_PROBS_MAX_BYTES = 32 * 1024 * 1024 };
 
 enum job_state { JOB_QUEUED, JOB_ADMITTED, JOB_RUNNING, JOB_ENDED };
 enum job_place { PLACE_NONE, PLACE_NEWS, PLACE_POSTPONED };
@@ -27,13 +29,17 @@ struct engine_job {
     struct engine_chat chat;
     uint64_t submitted_ns;
     uint64_t passes_before;   /* its first token */
-    struct llm_tokens prompt; /* engine's thread only */
+    struct llm_tokens prompt; /* engine's thread only, as are the next seven */
+    struct engine_says says;
+    size_t embedded;                                 /* inputs done */
+    uint32_t prompt_tokens, cached_tokens, answered; /* of sessions before the present one */
+    bool calling;
     /* under the lock */
     enum job_state state;
     enum job_place place;
     bool abandoned; /* cancelled: the engine's thread ends and frees it */
     struct llm_session *session;
-    struct base_buf text;
+    struct base_buf text, probs, call;
     struct engine_result result;
     struct engine_job *next, *next_news;
 };
@@ -63,7 +69,10 @@ static void job_free(struct engine_job *job)
 {
     job->chat.free_owned(job->chat.owned);
     llm_tokens_free(&job->prompt);
+    engine_says_free(&job->says);
     base_buf_free(&job->text);
+    base_buf_free(&job->probs);
+    base_buf_free(&job->call);
     base_free(job);
 }
 
@@ -155,6 +164,18 @@ static uint64_t passes_so_far(const struct engine *e)
     return stats.passes;
 }
 
+/* Count what a session did before it goes. The prompt of a job is that of its first one. */
+static void note_session(struct engine_job *job, const struct llm_session *session)
+{
+    if (session == NULL)
+        return;
+    if (job->prompt_tokens == 0) {
+        job->prompt_tokens = llm_session_prompt_tokens(session);
+        job->cached_tokens = llm_session_cached_tokens(session);
+    }
+    job->answered += llm_session_answer_tokens(session);
+}
+
 /* The job is over. Called without the lock; the job may be gone afterwards. */
 static void end_job(struct engine_job *job, dbe_err err, const char *reason, enum llm_finish finish)
 {
@@ -164,8 +185,7 @@ static void end_job(struct engine_job *job, dbe_err err, const char *reason, enu
     struct llm_session *session = job->session;
     job->session = NULL;
     (void)pthread_mutex_unlock(&e->lock);
-    uint32_t prompt_tokens = session != NULL ? llm_session_prompt_tokens(session) : 0;
-    uint32_t answer_tokens = session != NULL ? llm_session_answer_tokens(session) : 0;
+    note_session(job, session);
     llm_session_free(session);
 
     (void)pthread_mutex_lock(&e->lock);
@@ -174,8 +194,9 @@ static void end_job(struct engine_job *job, dbe_err err, const char *reason, enu
     job->state = JOB_ENDED;
     job->result.err = err;
     job->result.finish = finish;
-    job->result.prompt_tokens = prompt_tokens;
-    job->result.answer_tokens = answer_tokens;
+    job->result.prompt_tokens = job->prompt_tokens;
+    job->result.cached_tokens = job->cached_tokens;
+    job->result.answer_tokens = job->answered;
     job->result.total_ns = base_mono_ns() - job->submitted_ns;
     job->result.passes = job->result.first_token_ns != 0 ? passes_so_far(e) - job->passes_before : 0;
     (void)snprintf(job->result.reason, sizeof job->result.reason, "%s", reason);
@@ -200,18 +221,67 @@ static uint32_t open_end_tokens(const struct engine *e, size_t prompt_count)
     return want >= info->n_ctx || want <= prompt_count ? 0 : (uint32_t)(want - prompt_count);
 }
 
+static dbe_err render(struct engine_job *job, struct dbe_diag *diag)
+{
+    const struct engine_chat *c = &job->chat;
+    const struct llm_model *model = job->engine->params.model;
+
+    if (c->raw)
+        DBE_TRY(llm_tokenize(model, c->messages[0].text, c->messages[0].text_len, LLM_TOKENIZE_BOS, &job->prompt));
+    else
+        DBE_TRY(llm_chat_render(model, c->messages, c->count, &job->prompt, diag));
+    job->calling = c->call_at_once;
+    if (c->call_at_once) /* the model is led to the call: it goes on behind the mark */
+        DBE_TRY(engine_mark(model, c->call_mark, &job->prompt));
+    return DBE_OK;
+}
+
 /* Render and reserve. E_LIMIT is no end while other sessions hold the budget: it then waits for one of them to end. */
 static dbe_err admit(struct engine_job *job, struct llm_session **ret, struct dbe_diag *diag)
 {
-    struct llm_model *model = job->engine->params.model;
     struct llm_session_params params = job->chat.params;
 
     if (job->prompt.count == 0)
-        DBE_TRY(llm_chat_render(model, job->chat.messages, job->chat.count, &job->prompt, diag));
+        DBE_TRY(render(job, diag));
     params.salt = job->chat.shares ? job->chat.salt : NULL;
     if (params.max_tokens == 0)
         params.max_tokens = open_end_tokens(job->engine, job->prompt.count);
-    return llm_session_new(model, job->prompt.ids, job->prompt.count, &params, ret, diag);
+    if (job->calling) {
+        params.grammar = job->chat.call_grammar;
+        params.stop_count = 0;
+        params.logprobs = 0;
+    }
+    return llm_session_new(job->engine->params.model, job->prompt.ids, job->prompt.count, &params, ret, diag);
+}
+
+/* The answer said the mark: what follows is made anew, behind it and by the grammar. Its prompt is a cached one. */
+static dbe_err begin_call(struct engine_job *job, struct dbe_diag *diag)
+{
+    struct engine *e = job->engine;
+    struct llm_session *old, *session = NULL;
+    const struct llm_model *model = e->params.model;
+
+    (void)pthread_mutex_lock(&e->lock);
+    old = job->session;
+    job->session = NULL;
+    (void)pthread_mutex_unlock(&e->lock);
+    note_session(job, old);
+    llm_session_free(old);
+    if (job->chat.params.max_tokens != 0) {
+        if (job->answered >= job->chat.params.max_tokens)
+            return DBE_E_CONTEXT;
+        job->chat.params.max_tokens -= job->answered;
+    }
+    DBE_TRY(llm_tokenize(model, (const char *)job->says.whole.data, job->says.whole.len, 0, &job->prompt));
+    DBE_TRY(engine_mark(model, job->chat.call_mark, &job->prompt));
+    job->calling = true;
+    DBE_TRY(admit(job, &session, diag));
+    (void)pthread_mutex_lock(&e->lock);
+    job->session = session;
+    if (job->abandoned)
+        llm_session_cancel(session);
+    (void)pthread_mutex_unlock(&e->lock);
+    return DBE_OK;
 }
 
 /* Take the queue's head into the running ones. Holds the lock when called and when it returns. */
@@ -224,7 +294,7 @@ static void admit_next(struct engine *e)
     queue_remove(e, job);
     job->state = JOB_ADMITTED;
     (void)pthread_mutex_unlock(&e->lock);
-    dbe_err err = admit(job, &session, &diag);
+    dbe_err err = job->chat.inputs != NULL ? DBE_OK : admit(job, &session, &diag);
     if (err == DBE_E_LIMIT && e->running_count > 0) { /* running_count changes in this thread only */
         (void)pthread_mutex_lock(&e->lock);
         e->retry = false;
@@ -255,31 +325,101 @@ static bool is_paused(const struct engine_job *job)
     return job->chat.stream && !job->abandoned && job->text.len >= job->engine->params.pause_bytes;
 }
 
+/* Put what a pass gave to what waits for the owner. Without the lock when called and when it returns. */
+static dbe_err take_piece(struct engine_job *job, const struct llm_piece *piece, bool *ret_call)
+{
+    struct engine *e = job->engine;
+
+    *ret_call = false;
+    dbe_err err = job->calling ? DBE_OK : engine_says_more(&job->says, e->params.model, piece, ret_call);
+    (void)pthread_mutex_lock(&e->lock);
+    if (job->result.first_token_ns == 0 && (job->answered > 0 || llm_session_answer_tokens(job->session) > 0)) {
+        job->result.first_token_ns = base_mono_ns() - job->submitted_ns;
+        job->passes_before = passes_so_far(e);
+    }
+    if (job->calling) {
+        base_buf_bytes(&job->call, piece->text, piece->text_len);
+    } else {
+        base_buf_bytes(&job->text, job->says.text.data, job->says.text.len);
+        base_buf_bytes(&job->probs, job->says.probs.data, job->says.probs.len);
+    }
+    if (err == DBE_OK)
+        err = job->text.err != DBE_OK ? job->text.err : job->probs.err != DBE_OK ? job->probs.err : job->call.err;
+    (void)pthread_mutex_unlock(&e->lock);
+    return err;
+}
+
 /* What a pass gave for one session. Called without the lock; the job may be gone afterwards. */
 static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piece *piece)
 {
     struct engine *e = job->engine;
-    bool tell = false;
+    struct dbe_diag diag = {0};
+    enum llm_finish finish = LLM_FINISH_NONE;
+    bool call = false;
 
-    if (err == DBE_OK) {
-        (void)pthread_mutex_lock(&e->lock);
-        if (job->result.first_token_ns == 0 && llm_session_answer_tokens(job->session) > 0) {
-            job->result.first_token_ns = base_mono_ns() - job->submitted_ns;
-            job->passes_before = passes_so_far(e);
+    if (err == DBE_OK)
+        err = take_piece(job, piece, &call);
+    if (err == DBE_OK && call) {
+        err = begin_call(job, &diag);
+        if (err == DBE_E_CONTEXT) { /* nothing is left for a call: the answer ends for want of room */
+            err = DBE_OK;
+            finish = LLM_FINISH_LENGTH;
         }
-        base_buf_bytes(&job->text, piece->text, piece->text_len);
-        err = job->text.err;
-        tell = job->chat.stream && piece->text_len > 0 && !piece->done && !job->abandoned;
-        if (tell)
-            news_push(job);
+    } else if (err == DBE_OK && piece->done) {
+        finish = piece->finish;
+    }
+    if (err != DBE_OK || finish != LLM_FINISH_NONE) {
+        end_job(job, err, diag.text, finish);
+        return;
+    }
+    (void)pthread_mutex_lock(&e->lock);
+    bool tell = job->chat.stream && job->text.len > 0 && !job->abandoned;
+    if (tell)
+        news_push(job);
+    (void)pthread_mutex_unlock(&e->lock);
+    if (tell)
+        e->params.wake(e->params.ctx);
+}
+
+/* One text of a job that wants vectors. */
+static void embed_next(struct engine_job *job)
+{
+    struct engine *e = job->engine;
+    const struct llm_model_info *info = llm_model_info(e->params.model);
+    const char *input = job->chat.inputs[job->embedded];
+    struct dbe_diag diag = {0};
+    float *vector = base_alloc(info->n_embd, sizeof *vector);
+
+    job->prompt.count = 0;
+    dbe_err err = vector == NULL ? DBE_E_NOMEM
+                                 : llm_tokenize(e->params.model, input, strlen(input), LLM_TOKENIZE_BOS, &job->prompt);
+    if (err == DBE_OK)
+        err = llm_embed(e->params.model, job->prompt.ids, job->prompt.count, vector, &diag);
+    if (err == DBE_OK) {
+        job->prompt_tokens += (uint32_t)job->prompt.count;
+        (void)pthread_mutex_lock(&e->lock);
+        base_buf_bytes(&job->text, vector, info->n_embd * sizeof *vector);
+        err = job->abandoned ? DBE_E_CANCELLED : job->text.err;
         (void)pthread_mutex_unlock(&e->lock);
     }
-    if (err != DBE_OK)
-        end_job(job, err, "", LLM_FINISH_NONE);
-    else if (piece->done)
-        end_job(job, err, "", piece->finish);
-    else if (tell)
-        e->params.wake(e->params.ctx);
+    base_free(vector);
+    if (err != DBE_OK || ++job->embedded == job->chat.input_count)
+        end_job(job, err, diag.text, LLM_FINISH_STOP);
+}
+
+/* Each job with texts to embed does one of them. Holds the lock when called and when it returns. */
+static void embed_all(struct engine *e)
+{
+    struct engine_job *jobs[ENGINE_SESSIONS_MAX];
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < e->running_count; i++)
+        if (e->running[i]->chat.inputs != NULL)
+            jobs[count++] = e->running[i];
+    (void)pthread_mutex_unlock(&e->lock);
+    for (size_t i = 0; i < count; i++)
+        embed_next(jobs[i]);
+    (void)pthread_mutex_lock(&e->lock);
 }
 
 /* One pass over all that do not pause. Holds the lock when called and when it returns. */
@@ -292,10 +432,12 @@ static void step_all(struct engine *e)
     size_t count = 0;
 
     for (uint32_t i = 0; i < e->running_count; i++)
-        if (!is_paused(e->running[i])) {
+        if (!is_paused(e->running[i]) && e->running[i]->chat.inputs == NULL) {
             jobs[count] = e->running[i];
             sessions[count++] = e->running[i]->session;
         }
+    if (count == 0)
+        return;
     (void)pthread_mutex_unlock(&e->lock);
     dbe_err err = llm_batch_step(e->params.model, sessions, count, pieces, errs);
     for (size_t i = 0; i < count; i++)
@@ -322,6 +464,8 @@ static void turn(struct engine *e)
         admit_next(e);
     if (!e->stop && e->running_count > 0)
         step_all(e);
+    if (!e->stop)
+        embed_all(e);
 }
 
 static void *compute(void *arg)
@@ -408,6 +552,9 @@ dbe_err engine_submit(struct engine *e, const struct engine_chat *chat, void *us
     job->chat = *chat;
     job->submitted_ns = base_mono_ns();
     base_buf_init(&job->text, ENGINE_ANSWER_MAX_BYTES);
+    base_buf_init(&job->probs, ENGINE_PROBS_MAX_BYTES);
+    base_buf_init(&job->call, ENGINE_ANSWER_MAX_BYTES);
+    engine_says_init(&job->says, chat->call_at_once ? NULL : chat->call_mark, chat->params.logprobs > 0);
     (void)pthread_mutex_lock(&e->lock);
     bool full = e->queued + e->running_count >= e->params.sessions_max + e->params.queue_max;
     if (!full) {
@@ -416,6 +563,7 @@ dbe_err engine_submit(struct engine *e, const struct engine_chat *chat, void *us
     }
     (void)pthread_mutex_unlock(&e->lock);
     if (full) {
+        engine_says_free(&job->says);
         base_free(job);
         return DBE_E_LIMIT;
     }
@@ -463,16 +611,26 @@ void *engine_job_user(const struct engine_job *job)
     return job->user;
 }
 
-bool engine_take(struct engine_job *job, struct base_buf *text, struct engine_result *ret)
+static void move_to(struct base_buf *to, struct base_buf *from)
+{
+    if (to != NULL)
+        base_buf_bytes(to, from->data, from->len);
+    base_buf_clear(from);
+}
+
+bool engine_take(struct engine_job *job, struct base_buf *text, const struct engine_extras *extras,
+                 struct engine_result *ret)
 {
     struct engine *e = job->engine;
 
     (void)pthread_mutex_lock(&e->lock);
     bool ended = job->state == JOB_ENDED, was_paused = is_paused(job);
     if (ended || job->chat.stream) {
-        base_buf_bytes(text, job->text.data, job->text.len);
-        base_buf_clear(&job->text);
+        move_to(text, &job->text);
+        move_to(extras != NULL ? extras->probs : NULL, &job->probs);
     }
+    if (ended)
+        move_to(extras != NULL ? extras->call : NULL, &job->call);
     if (ended) {
         *ret = job->result;
         if (job->place != PLACE_NONE)

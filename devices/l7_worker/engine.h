@@ -35,9 +35,17 @@ struct engine_params {
 };
 
 struct engine_chat {
-    const struct llm_message *messages; /* these and the stops belong to `owned` */
+    const struct llm_message *messages; /* these, the inputs, the stops, biases and grammars belong to `owned` */
     size_t count;
     struct llm_session_params params;
+    bool raw;                  /* the text of the one message is continued as it stands, without a template */
+    const char *const *inputs; /* not NULL: texts to be embedded; there is no chat */
+    size_t input_count;
+    /* A call of a tool, told apart from the text and kept to its grammar. It begins where the answer says `call_mark`
+     * (NULL: never), or at once. The mark is said for the model, to nobody else. */
+    const char *call_mark;
+    const struct llm_grammar *call_grammar;
+    bool call_at_once;
     bool shares;                  /* what is computed of its prompt serves others with the same salt, and vice versa */
     uint8_t salt[LLM_SALT_BYTES]; /* goes into the parameters */
     bool stream;                  /* false: the text is told at the end only */
@@ -49,7 +57,7 @@ struct engine_result {
     dbe_err err;
     char reason[192]; /* of an error, "" without */
     enum llm_finish finish;
-    uint32_t prompt_tokens, answer_tokens;
+    uint32_t prompt_tokens, cached_tokens, answer_tokens;
     uint64_t queued_ns, first_token_ns, total_ns; /* since submission */
     uint64_t passes; /* of the model, for all chats, after this one's first token: each reads the weights once */
 };
@@ -67,8 +75,15 @@ void engine_cancel(struct engine_job *job);
 /* Next job that has text or a result, NULL when there is none now. */
 struct engine_job *engine_news(struct engine *engine);
 void *engine_job_user(const struct engine_job *job);
-/* Move the job's text to the end of `text`. True: it is complete, `ret` is filled and the job is gone. */
-bool engine_take(struct engine_job *job, struct base_buf *text, struct engine_result *ret);
+/* What a job says beside its text; each may be NULL when it is not wanted. */
+struct engine_extras {
+    struct base_buf *probs; /* struct llm_token_prob one behind the other, of the tokens of the text */
+    struct base_buf *call;  /* the call of a tool: JSON, whole when the answer ended with LLM_FINISH_STOP */
+};
+/* Move the job's text, or the vectors of its inputs (float32), to the end of `text`, and the rest to `extras` (may be
+ * NULL). True: it is complete, `ret` is filled and the job is gone. */
+bool engine_take(struct engine_job *job, struct base_buf *text, const struct engine_extras *extras,
+                 struct engine_result *ret);
 /* Leave the text where it is and hear of this job again at the next engine_postponed. */
 void engine_postpone(struct engine_job *job);
 /* Bring postponed jobs back into the news. */

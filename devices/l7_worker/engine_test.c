@@ -9,6 +9,8 @@
 #include "llm/test_gguf.h"
 
 #include "devices/l7_worker/engine.h"
+#include "devices/l7_worker/says.h"
+#include "llm/grammar.h"
 
 enum { WAIT_S = 60, JOBS_MAX = 8 };
 
@@ -96,7 +98,7 @@ static void fetch(struct engine_job *job)
     struct base_buf text;
 
     base_buf_init_fixed(&text, o->text + o->len, sizeof o->text - o->len);
-    o->ended = engine_take(job, &text, &o->result);
+    o->ended = engine_take(job, &text, NULL, &o->result);
     assert_int_equal(text.err, DBE_OK);
     o->pieces += text.len > 0;
     o->len += text.len;
@@ -222,7 +224,7 @@ static void test_session_pauses_when_nobody_fetches(void **state)
     base_buf_init_fixed(&text, slow.text, sizeof slow.text);
     engine_postponed(f.engine);
     assert_ptr_equal(engine_news(f.engine), job);
-    assert_false(engine_take(job, &text, &slow.result));
+    assert_false(engine_take(job, &text, NULL, &slow.result));
     slow.len = text.len;
     assert_true(slow.len < reference.len);
     run_until_ended(&f, &slow);
@@ -404,9 +406,155 @@ static void test_shared_prompts(void **state)
     stop(&f);
 }
 
+/* ---- marks, probabilities, vectors ------------------------------------------------------------------------------ */
+
+struct says { /* pieces in, and what may be told after each */
+    const char *piece, *text;
+    bool done, call;
+};
+
+static void say_all(const struct llm_model *model, const struct says *rows, size_t count)
+{
+    struct engine_says s;
+    bool call;
+
+    engine_says_init(&s, "<tool_call>", false);
+    for (size_t i = 0; i < count; i++) {
+        const struct llm_piece piece = {.text = rows[i].piece, .text_len = strlen(rows[i].piece), .done = rows[i].done};
+        assert_int_equal(engine_says_more(&s, model, &piece, &call), DBE_OK);
+        assert_string_equal(base_buf_cstr(&s.text), rows[i].text);
+        assert_int_equal(call, rows[i].call);
+    }
+    engine_says_free(&s);
+}
+
+/* What may begin the mark is held until it is clear; nothing of the mark is told, and nothing is lost without one. */
+static void test_mark_across_pieces(void **state)
+{
+    static const struct says found[] = {
+        {"a <to", "a ", false, false}, {"ol_cal", "", false, false}, {"l>\n{", "", false, true}};
+    static const struct says not_found[] = {{"x<tool_", "x", false, false},
+                                            {"kit> <", "<tool_kit> ", false, false},
+                                            {"<", "<", false, false},
+                                            {"", "<", true, false}};
+    static const struct says at_once[] = {{"<tool_call>", "", true, true}};
+
+    (void)state;
+    say_all(NULL, found, BASE_ARRAY_LEN(found));
+    say_all(NULL, not_found, BASE_ARRAY_LEN(not_found));
+    say_all(NULL, at_once, BASE_ARRAY_LEN(at_once));
+}
+
+/* Probabilities of every token whose text was told; a whole answer's and a stream's are the same. */
+static void test_probs_go_with_the_text(void **state)
+{
+    struct fixture f;
+    size_t lens[2] = {0};
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    for (int stream = 0; stream < 2; stream++) {
+        struct outcome o = {0};
+        struct engine_chat chat = chat_of(&f, 12, 3, stream == 1);
+        struct engine_job *job = NULL;
+        struct base_buf text, probs;
+        const struct engine_extras extras = {&probs, NULL};
+        struct llm_token_prob prob;
+        base_buf_init(&text, 4096);
+        base_buf_init(&probs, 1 << 20);
+        chat.params.logprobs = 3;
+        assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+        f.owned++;
+        while (!o.ended) {
+            while (engine_news(f.engine) == NULL)
+                wait_news(&f);
+            o.ended = engine_take(job, &text, &extras, &o.result);
+        }
+        assert_int_equal(probs.len % sizeof prob, 0);
+        for (size_t at = 0; at < probs.len; at += sizeof prob) {
+            memcpy(&prob, probs.data + at, sizeof prob);
+            assert_true(prob.logprob <= 0 && prob.top_count == 2);
+        }
+        assert_int_equal(probs.len, 12 * sizeof prob);
+        lens[stream] = probs.len;
+        base_buf_free(&text);
+        base_buf_free(&probs);
+    }
+    assert_int_equal(lens[0], lens[1]);
+    stop(&f);
+}
+
+static void test_vectors(void **state)
+{
+    static const char *const inputs[] = {"hello", "hello", "world"};
+    struct fixture f;
+    struct outcome o = {0};
+    struct engine_job *job = NULL;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    const uint32_t n = llm_model_info(f.model)->n_embd;
+    struct engine_chat chat = {.inputs = inputs, .input_count = 3, .owned = &f, .free_owned = give_back};
+    assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+    f.owned++;
+    run_until_ended(&f, &o);
+    assert_int_equal(o.result.err, DBE_OK);
+    assert_int_equal(o.len, 3 * n * sizeof(float));
+    assert_memory_equal(o.text, o.text + n * sizeof(float), n * sizeof(float));
+    assert_memory_not_equal(o.text, o.text + 2 * n * sizeof(float), n * sizeof(float));
+    assert_true(o.result.prompt_tokens >= 3 && o.result.answer_tokens == 0);
+
+    chat.inputs = inputs; /* and one that nobody waits for is freed */
+    assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+    f.owned++;
+    engine_cancel(job);
+    stop(&f);
+}
+
+/* A call that is asked for keeps to its grammar, is no text, and nobody else is disturbed. */
+static void test_call_at_once(void **state)
+{
+    struct fixture f;
+    struct outcome o = {0};
+    struct engine_job *job = NULL;
+    struct llm_grammar *grammar = NULL;
+    struct dbe_diag diag;
+    struct base_buf text, call;
+    const struct engine_extras extras = {NULL, &call};
+    static const char schema[] = "{\"enum\":[\"a\"]}";
+
+    (void)state;
+    assert_int_equal(llm_grammar_schema(schema, strlen(schema), &grammar, &diag), DBE_OK);
+    start(&f, 2, 2, 0, 1 << 22);
+    base_buf_init(&text, 4096);
+    base_buf_init(&call, 4096);
+    struct engine_chat chat = chat_of(&f, 40, 3, false);
+    chat.params.ignore_eos = false;
+    chat.call_mark = "<tool_call>";
+    chat.call_grammar = grammar;
+    chat.call_at_once = true;
+    assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+    f.owned++;
+    while (engine_news(f.engine) == NULL)
+        wait_news(&f);
+    assert_true(engine_take(job, &text, &extras, &o.result));
+    assert_int_equal(o.result.err, DBE_OK);
+    assert_int_equal(text.len, 0);
+    assert_string_equal(base_buf_cstr(&call), "\"a\"");
+    assert_int_equal(o.result.finish, LLM_FINISH_STOP);
+    base_buf_free(&text);
+    base_buf_free(&call);
+    stop(&f);
+    llm_grammar_free(grammar);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mark_across_pieces),
+        cmocka_unit_test(test_probs_go_with_the_text),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_call_at_once),
         cmocka_unit_test(test_one_chat),
         cmocka_unit_test(test_many_chats),
         cmocka_unit_test(test_queue_is_bounded),

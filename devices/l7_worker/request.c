@@ -1,55 +1,72 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * request.c - L7ChatRequest in, L7ChatResponse out. Every field is checked here, whatever the gateway checked before.
+ * request.c - L7ChatRequest and L7EmbedRequest in, what the engine takes out. Every field is checked here, whatever
+ * the gateway checked before.
  */
 #include "devices/l7_worker/request.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "crypto/crypto.h"
 #include "dbe/payload.h"
-#include "dsmil.pb-c.h"
+#include "devices/l7_worker/tools.h"
 
-/* What the engine's chat points into. */
+/* What the engine's chats point into. Several answers to one request share it. */
 struct owned {
+    atomic_uint holders; /* freed in either thread */
     Dsmil__L7ChatRequest *request;
+    Dsmil__L7EmbedRequest *embed;
+    struct worker_prompt prompt;
+    struct llm_grammar *grammar, *call_grammar;
+    struct llm_logit_bias *biases;
     const char *stops[WORKER_STOP_MAX];
-    struct llm_message messages[];
 };
+
+static void wipe_text(char *text)
+{
+    if (text != protobuf_c_empty_string)
+        base_wipe(text, strlen(text));
+}
+
+static void free_requests(struct owned *o)
+{
+    if (o->request != NULL) {
+        for (size_t i = 0; i < o->request->n_messages; i++)
+            wipe_text(o->request->messages[i]->content);
+        dsmil__l7_chat_request__free_unpacked(o->request, NULL);
+    }
+    if (o->embed != NULL) {
+        for (size_t i = 0; i < o->embed->n_input; i++)
+            wipe_text(o->embed->input[i]);
+        dsmil__l7_embed_request__free_unpacked(o->embed, NULL);
+    }
+}
 
 static void owned_free(void *ptr)
 {
     struct owned *o = ptr;
 
-    for (size_t i = 0; i < o->request->n_messages; i++)
-        if (o->request->messages[i]->content != protobuf_c_empty_string)
-            base_wipe(o->request->messages[i]->content, strlen(o->request->messages[i]->content));
-    dsmil__l7_chat_request__free_unpacked(o->request, NULL);
+    if (atomic_fetch_sub(&o->holders, 1) != 1)
+        return;
+    worker_prompt_free(&o->prompt);
+    llm_grammar_free(o->grammar);
+    llm_grammar_free(o->call_grammar);
+    base_free(o->biases);
+    free_requests(o);
     base_free(o);
 }
 
+void worker_request_hold(const struct engine_chat *chat)
+{
+    struct owned *o = chat->owned;
+
+    (void)atomic_fetch_add(&o->holders, 1);
+}
+
 /* ---- request ---------------------------------------------------------------------------------------------------- */
-
-static bool known_role(const char *role)
-{
-    return strcmp(role, "system") == 0 || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0;
-}
-
-static dbe_err read_messages(const Dsmil__L7ChatRequest *r, struct llm_message *ret, const char **reason)
-{
-    for (size_t i = 0; i < r->n_messages; i++) {
-        const Dsmil__ChatMessage *m = r->messages[i];
-        *reason = "messages: a role is system, user or assistant";
-        if (!known_role(m->role))
-            return DBE_E_RANGE;
-        *reason = "messages: content is not UTF-8";
-        if (!base_utf8_valid(m->content, strlen(m->content)))
-            return DBE_E_UTF8;
-        ret[i] = (struct llm_message){m->role, m->content, strlen(m->content)};
-    }
-    return DBE_OK;
-}
 
 static dbe_err read_stops(const Dsmil__L7ChatRequest *r, const char **ret, const char **reason)
 {
@@ -82,6 +99,12 @@ static dbe_err read_sampling(const Dsmil__L7ChatRequest *r, const struct worker_
     if (r->has_max_tokens_case != 0 && r->max_tokens == 0)
         return DBE_E_RANGE;
     ret->max_tokens = r->has_max_tokens_case != 0 ? r->max_tokens : 0;
+    ret->frequency_penalty = r->frequency_penalty;
+    ret->presence_penalty = r->presence_penalty;
+    *reason = "logprobs: at most 20 alternatives";
+    if (r->logprobs > LLM_LOGPROBS_MAX)
+        return DBE_E_RANGE;
+    ret->logprobs = r->logprobs;
     *reason = "no random seed";
     if (r->has_seed_case != 0)
         ret->seed = r->seed;
@@ -90,126 +113,194 @@ static dbe_err read_sampling(const Dsmil__L7ChatRequest *r, const struct worker_
     return DBE_OK;
 }
 
-dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
-                            struct engine_chat *ret, const char **ret_reason)
+static dbe_err read_biases(struct owned *o, struct llm_session_params *ret, const char **reason)
 {
-    struct engine_chat chat = {.free_owned = owned_free};
-    const char *reason = "the request is too large";
+    const Dsmil__L7ChatRequest *r = o->request;
 
-    *ret_reason = reason;
-    if (len > WORKER_REQUEST_MAX_BYTES)
-        return DBE_E_TOO_LARGE;
-    *ret_reason = "the payload is no L7ChatRequest";
-    static struct dbe_diag diag;
-    dbe_err sound = dbe_payload_check(DBE_MSG_L7_CHAT_REQ, payload, len, &diag);
-    if (sound != DBE_OK) { /* before memory is asked for; protobuf-c asks for much */
-        *ret_reason = sound == DBE_E_RANGE ? diag.text : *ret_reason;
-        return sound;
+    *reason = "logit_bias: at most 1024 tokens";
+    if (r->n_logit_bias > LLM_BIASES_MAX)
+        return DBE_E_RANGE;
+    if (r->n_logit_bias == 0)
+        return DBE_OK;
+    *reason = NULL;
+    o->biases = base_alloc(r->n_logit_bias, sizeof *o->biases);
+    if (o->biases == NULL)
+        return DBE_E_NOMEM;
+    *reason = "logit_bias: the model has no such token";
+    for (size_t i = 0; i < r->n_logit_bias; i++) {
+        if (r->logit_bias[i]->token > INT32_MAX)
+            return DBE_E_RANGE;
+        o->biases[i] = (struct llm_logit_bias){(int32_t)r->logit_bias[i]->token, r->logit_bias[i]->bias};
     }
-    Dsmil__L7ChatRequest *request = dsmil__l7_chat_request__unpack(NULL, len, payload);
-    if (request == NULL)
-        return DBE_E_MALFORMED;
-    *ret_reason = "messages: 1 to 512";
-    if (request->n_messages == 0 || request->n_messages > WORKER_MESSAGES_MAX) {
-        dsmil__l7_chat_request__free_unpacked(request, NULL);
+    ret->biases = o->biases;
+    ret->bias_count = r->n_logit_bias;
+    return DBE_OK;
+}
+
+/* What the answer has to look like, and whether it may call a tool. */
+static dbe_err read_form(struct owned *o, struct engine_chat *ret, const char **reason)
+{
+    static struct dbe_diag diag;
+    static char words[224];
+    const Dsmil__L7ChatRequest *r = o->request;
+    const bool tools = worker_tools_offered(r);
+    dbe_err err = DBE_OK;
+
+    diag.text[0] = '\0';
+    *reason = "response_format: text, json_object or json_schema, and not json_schema or json_object beside tools";
+    if (strcmp(r->format, "json_object") == 0)
+        err = llm_grammar_json(&o->grammar, &diag);
+    else if (strcmp(r->format, "json_schema") == 0)
+        err = llm_grammar_schema(r->schema, strlen(r->schema), &o->grammar, &diag);
+    else if (r->format[0] != '\0')
+        return DBE_E_RANGE;
+    if (err == DBE_E_ARGUMENT || err == DBE_E_TOO_LARGE) {
+        (void)snprintf(words, sizeof words, "response_format: %.180s", diag.text);
+        *reason = words;
         return DBE_E_RANGE;
     }
-    struct owned *o = base_alloc(1, sizeof *o + request->n_messages * sizeof o->messages[0]);
-    if (o == NULL) {
-        dsmil__l7_chat_request__free_unpacked(request, NULL);
+    if (err != DBE_OK || (tools && (o->grammar != NULL || r->raw)))
+        return err != DBE_OK ? err : DBE_E_RANGE;
+    ret->params.grammar = o->grammar;
+    if (!tools)
+        return DBE_OK;
+    *reason = diag.text;
+    DBE_TRY(worker_tools_grammar(r, &o->call_grammar, &diag));
+    ret->call_mark = WORKER_CALL_MARK;
+    ret->call_grammar = o->call_grammar;
+    ret->call_at_once = strcmp(r->tool_choice, "required") == 0 || strcmp(r->tool_choice, "function") == 0;
+    return DBE_OK;
+}
+
+static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, struct worker_request *ret,
+                    const char **reason)
+{
+    const Dsmil__L7ChatRequest *r = o->request;
+    struct engine_chat *chat = &ret->chat;
+
+    *reason = "messages: 1 to 512, and a single one of a user that is continued as it stands";
+    if (r->n_messages == 0 || r->n_messages > WORKER_MESSAGES_MAX || (r->raw && r->n_messages != 1))
+        return DBE_E_RANGE;
+    *reason = "n: at most 8";
+    if (r->n > WORKER_ANSWERS_MAX)
+        return DBE_E_RANGE;
+    *reason = "prompt_cache_key: at most 128 bytes";
+    if (strlen(r->cache_key) > WORKER_CACHE_KEY_MAX)
+        return DBE_E_RANGE;
+    DBE_TRY(worker_tools_render(r, &o->prompt, reason));
+    DBE_TRY(read_stops(r, o->stops, reason));
+    DBE_TRY(read_sampling(r, defaults, &chat->params, reason));
+    DBE_TRY(read_biases(o, &chat->params, reason));
+    DBE_TRY(read_form(o, chat, reason));
+    chat->messages = o->prompt.messages;
+    chat->count = o->prompt.count;
+    chat->params.stops = o->stops;
+    chat->params.stop_count = r->n_stop;
+    chat->stream = r->stream != 0;
+    chat->raw = r->raw != 0;
+    ret->n = BASE_MAX(r->n, 1U);
+    ret->cache_key = r->cache_key;
+    return DBE_OK;
+}
+
+/* Before memory is asked for; protobuf-c asks for much. */
+static dbe_err check_payload(uint8_t type, const void *payload, size_t len, const char *what, const char **ret_reason)
+{
+    static struct dbe_diag diag;
+
+    *ret_reason = "the request is too large";
+    if (len > WORKER_REQUEST_MAX_BYTES)
+        return DBE_E_TOO_LARGE;
+    *ret_reason = what;
+    dbe_err sound = dbe_payload_check(type, payload, len, &diag);
+    if (sound == DBE_E_RANGE)
+        *ret_reason = diag.text;
+    return sound;
+}
+
+static struct owned *owned_new(const char **ret_reason)
+{
+    struct owned *o = base_alloc(1, sizeof *o);
+
+    if (o == NULL)
         *ret_reason = NULL;
+    else
+        atomic_init(&o->holders, 1);
+    return o;
+}
+
+dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
+                            struct worker_request *ret, const char **ret_reason)
+{
+    struct worker_request request = {.chat.free_owned = owned_free};
+    const char *reason = NULL;
+
+    DBE_TRY(check_payload(DBE_MSG_L7_CHAT_REQ, payload, len, "the payload is no L7ChatRequest", ret_reason));
+    struct owned *o = owned_new(ret_reason);
+    if (o == NULL)
         return DBE_E_NOMEM;
-    }
-    o->request = request;
-    dbe_err err = read_messages(request, o->messages, &reason);
-    if (err == DBE_OK)
-        err = read_stops(request, o->stops, &reason);
-    if (err == DBE_OK)
-        err = read_sampling(request, defaults, &chat.params, &reason);
+    o->request = dsmil__l7_chat_request__unpack(NULL, len, payload);
+    dbe_err err = o->request == NULL ? DBE_E_MALFORMED : fill(o, defaults, &request, &reason);
     if (err != DBE_OK) {
         owned_free(o);
         *ret_reason = reason;
         return err;
     }
-    chat.owned = o;
-    chat.messages = o->messages;
-    chat.count = request->n_messages;
-    chat.params.stops = o->stops;
-    chat.params.stop_count = request->n_stop;
-    chat.stream = request->stream != 0;
-    *ret = chat;
+    request.chat.owned = o;
+    *ret = request;
+    return DBE_OK;
+}
+
+dbe_err worker_request_read_embed(const void *payload, size_t len, struct engine_chat *ret, const char **ret_reason)
+{
+    DBE_TRY(check_payload(DBE_MSG_L7_EMBED_REQ, payload, len, "the payload is no L7EmbedRequest", ret_reason));
+    struct owned *o = owned_new(ret_reason);
+    if (o == NULL)
+        return DBE_E_NOMEM;
+    o->embed = dsmil__l7_embed_request__unpack(NULL, len, payload);
+    dbe_err err = o->embed == NULL ? DBE_E_MALFORMED : DBE_OK;
+    if (err == DBE_OK && o->embed->n_input == 0) {
+        *ret_reason = "input: 1 to 2048 texts";
+        err = DBE_E_RANGE;
+    }
+    for (size_t i = 0; err == DBE_OK && i < o->embed->n_input; i++) {
+        *ret_reason = "input: a text is empty or not UTF-8";
+        err = o->embed->input[i][0] == '\0'                                     ? DBE_E_RANGE
+              : base_utf8_valid(o->embed->input[i], strlen(o->embed->input[i])) ? DBE_OK
+                                                                                : DBE_E_UTF8;
+    }
+    if (err != DBE_OK) {
+        owned_free(o);
+        return err;
+    }
+    *ret = (struct engine_chat){.inputs = (const char *const *)o->embed->input,
+                                .input_count = o->embed->n_input,
+                                .owned = o,
+                                .free_owned = owned_free};
     return DBE_OK;
 }
 
 dbe_err worker_request_share(const struct worker_share *share, struct engine_chat *ret)
 {
     static const char domain[] = "DSMIL L7 shared prompts"; /* with its NUL, so that no tenant runs into it */
-    uint8_t in[sizeof domain + 5 + DBE_TENANT_MAX_BYTES], digest[CRYPTO_HASH_BYTES];
-    const size_t tenant = strlen(share->tenant);
+    uint8_t in[sizeof domain + 6 + DBE_TENANT_MAX_BYTES + WORKER_CACHE_KEY_MAX], digest[CRYPTO_HASH_BYTES];
+    const char *key_text = share->cache_key != NULL ? share->cache_key : "";
+    const size_t tenant = strlen(share->tenant), key = strlen(key_text);
     size_t len = sizeof domain;
 
     ret->shares = false;
-    if (tenant == 0 || tenant > DBE_TENANT_MAX_BYTES)
+    if (tenant == 0 || tenant > DBE_TENANT_MAX_BYTES || key > WORKER_CACHE_KEY_MAX)
         return DBE_OK;
     memcpy(in, domain, len);
     for (int i = 0; i < 4; i++)
         in[len++] = (uint8_t)(share->compartments >> (8 * i));
     in[len++] = share->classification;
     memcpy(in + len, share->tenant, tenant);
-    DBE_TRY(crypto_sha3_512(in, len + tenant, digest));
+    len += tenant;
+    in[len++] = '\0'; /* a tenant's name holds none */
+    memcpy(in + len, key_text, key);
+    DBE_TRY(crypto_sha3_512(in, len + key, digest));
     memcpy(ret->salt, digest, sizeof ret->salt);
     ret->shares = true;
-    return DBE_OK;
-}
-
-/* ---- answer ----------------------------------------------------------------------------------------------------- */
-
-static void remove_nuls(struct base_buf *text)
-{
-    size_t to = 0;
-
-    for (size_t from = 0; from < text->len; from++)
-        if (text->data[from] != '\0')
-            text->data[to++] = text->data[from];
-    text->len = to;
-}
-
-static float ms_of(uint64_t ns)
-{
-    return (float)((double)ns / (double)BASE_NS_PER_MS);
-}
-
-dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *out)
-{
-    Dsmil__L7ChatResponse response = DSMIL__L7_CHAT_RESPONSE__INIT;
-    Dsmil__Choice choice = DSMIL__CHOICE__INIT, *choices[] = {&choice};
-    Dsmil__ChatMessage message = DSMIL__CHAT_MESSAGE__INIT;
-    Dsmil__Usage usage = DSMIL__USAGE__INIT;
-    char assistant[] = "assistant", stop[] = "stop", length[] = "length";
-
-    remove_nuls(answer->text);
-    message.role = assistant;
-    message.content = (char *)(uintptr_t)base_buf_cstr(answer->text);
-    choice.message = &message;
-    response.n_choices = 1;
-    response.choices = choices;
-    response.model = (char *)(uintptr_t)answer->model;
-    response.device_id = answer->device;
-    if (answer->result != NULL) {
-        const struct engine_result *r = answer->result;
-        choice.finish_reason = r->finish == LLM_FINISH_LENGTH ? length : stop;
-        usage.prompt_tokens = r->prompt_tokens;
-        usage.completion_tokens = r->answer_tokens;
-        usage.total_tokens = r->prompt_tokens + r->answer_tokens;
-        response.usage = &usage;
-        response.latency_ms = ms_of(r->total_ns);
-        response.ttft_ms = ms_of(r->first_token_ns);
-    }
-    if (answer->text->err != DBE_OK)
-        return answer->text->err;
-    void *room = base_buf_grow(out, dsmil__l7_chat_response__get_packed_size(&response));
-    if (room == NULL)
-        return out->err;
-    (void)dsmil__l7_chat_response__pack(&response, room);
     return DBE_OK;
 }

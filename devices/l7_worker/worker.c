@@ -2,17 +2,17 @@
  *
  * worker.c - device 47, the language model worker (layer 7).
  *
- * In:   L7_CHAT_REQ and L7_MODEL_STATUS, from the router
- * Out:  L7_CHAT_RESP, whole or in chunks; L7_MODEL_STATUS
+ * In:   L7_CHAT_REQ, L7_EMBED_REQ and L7_MODEL_STATUS, from the router
+ * Out:  L7_CHAT_RESP, whole or in chunks; L7_EMBED_RESP; L7_MODEL_STATUS
  * Does: loads one model, hands chats to the engine's thread and sends what it tells; a caller that reads slowly makes
  *       its own session pause, one that leaves ends it
  * Not:  no text of a chat in a log, ever; no arithmetic here (engine.c, llm/)
  *
- * Reading order: tables at the bottom, on_chat, deliver.      Source: 001 section 3.2.
+ * Reading order: tables at the bottom, on_request, deliver.      Source: 001 section 3.2.
  * Tests: request_test.c, engine_test.c, model_file_test.c
  */
+#include "devices/l7_worker/answer.h"
 #include "devices/l7_worker/model_file.h"
-#include "devices/l7_worker/request.h"
 #include "policy/policy.h"
 #include "runtime/svc.h"
 
@@ -30,16 +30,32 @@ enum {
     WORKER_POSTPONE_MS = 5,
     WORKER_NAME_MAX = 128,
     WORKER_PATH_MAX = 1024,
+    WORKER_PROBS_MAX_BYTES = 32 * 1024 * 1024,
+    FINGERPRINT_BYTES = 5,
     BANDWIDTH_MS = 200, /* to measure how fast memory can be read, once */
 };
 
 struct worker;
 
-struct worker_req { /* one chat between request and last answer */
+struct worker_req;
+
+struct worker_part { /* one of the answers to a request */
+    struct worker_req *wr;
+    uint32_t index;
+    struct engine_job *job; /* NULL: not begun, or over */
+    bool ended;
+    struct base_buf text, probs, call; /* what has not been sent */
+    struct engine_result result;
+};
+
+struct worker_req { /* one chat, or texts to embed, between request and last answer */
     struct worker *worker;
     struct svc_req *req; /* NULL: free slot */
-    struct engine_job *job;
-    bool stream;
+    bool stream, embed;
+    struct engine_chat chat; /* for the parts that begin when the first one's prompt is computed */
+    uint32_t count, begun;
+    size_t input_count;
+    struct worker_part *parts;
 };
 
 struct worker {
@@ -52,10 +68,11 @@ struct worker {
     struct llm_model *model;
     struct engine *engine;
     uint64_t created_unix;
+    char fingerprint[4 + 2 * FINGERPRINT_BYTES]; /* of the model's file and how it is computed */
     /* work */
     struct worker_req reqs[WORKER_REQS_MAX];
     struct base_timer *postpone;
-    struct base_buf text, packed; /* of the message being sent; kept to save allocations */
+    struct base_buf packed; /* of the message being sent; kept to save allocations */
     /* counters and gauges, exported under the names below */
     uint64_t requests, refused, cancelled, prompt_tokens, running, queued, tokens_per_s;
     uint64_t memory_limit, kv_used, kv_limit, read_bytes_per_s, read_percent, batch_rows;
@@ -105,49 +122,169 @@ static void tell_end(struct worker *w, const struct svc_req *req, const struct e
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
-static dbe_err send_answer(struct worker *w, struct worker_req *wr, const struct engine_result *result)
-{
-    struct worker_answer answer = {&w->text, result, w->model_name, DEVICE};
-
-    base_buf_clear(&w->packed);
-    DBE_TRY(worker_answer_pack(&answer, &w->packed));
-    return svc_reply(w->svc, wr->req, DBE_MSG_L7_CHAT_RESP, w->packed.data, w->packed.len, result != NULL);
-}
-
 static void refuse(struct worker *w, struct svc_req *req, dbe_err err, const char *reason)
 {
     w->refused++;
     svc_refuse(w->svc, req, err, NULL, reason != NULL && reason[0] != '\0' ? reason : NULL);
 }
 
+/* The slot is free again; jobs that still run are ended. */
+static void free_req(struct worker_req *wr)
+{
+    for (uint32_t i = 0; i < wr->count; i++) {
+        struct worker_part *part = &wr->parts[i];
+        if (part->job != NULL)
+            engine_cancel(part->job);
+        base_buf_free(&part->text);
+        base_buf_free(&part->probs);
+        base_buf_free(&part->call);
+    }
+    if (wr->begun < wr->count)
+        wr->chat.free_owned(wr->chat.owned);
+    base_free(wr->parts);
+    wr->parts = NULL;
+    wr->count = 0;
+    wr->req = NULL;
+}
+
+static void give_up(struct worker_req *wr, dbe_err err, const char *reason)
+{
+    struct svc_req *req = wr->req;
+    struct worker *w = wr->worker;
+
+    free_req(wr);
+    refuse(w, req, err, reason);
+}
+
+static bool is_over(const struct worker_req *wr)
+{
+    for (uint32_t i = 0; i < wr->count; i++)
+        if (!wr->parts[i].ended)
+            return false;
+    return true;
+}
+
+/* Prompt tokens count once, as they were computed; answers together; the time is that of the slowest. */
+static struct engine_result totals_of(const struct worker_req *wr)
+{
+    struct engine_result all = wr->parts[0].result;
+
+    for (uint32_t i = 1; i < wr->count; i++) {
+        const struct engine_result *r = &wr->parts[i].result;
+        all.answer_tokens += r->answer_tokens;
+        all.total_ns = BASE_MAX(all.total_ns, r->total_ns);
+    }
+    return all;
+}
+
+static dbe_err send_vectors(struct worker *w, struct worker_req *wr, const struct engine_result *totals)
+{
+    struct worker_answer answer = {.totals = totals, .model = w->model_name, .device = DEVICE};
+
+    base_buf_clear(&w->packed);
+    DBE_TRY(worker_answer_pack_embed(&answer, &wr->parts[0].text, wr->input_count, &w->packed));
+    return svc_reply(w->svc, wr->req, DBE_MSG_L7_EMBED_RESP, w->packed.data, w->packed.len, true);
+}
+
+/* Send what parts `from` to `to` have to say. With `totals` it is the end of the request. */
+static dbe_err send_parts(struct worker *w, struct worker_req *wr, uint32_t from, uint32_t to,
+                          const struct engine_result *totals)
+{
+    struct worker_choice choices[WORKER_ANSWERS_MAX];
+    struct worker_answer answer = {.choices = choices,
+                                   .count = to - from,
+                                   .totals = totals,
+                                   .model = w->model_name,
+                                   .fingerprint = w->fingerprint,
+                                   .llm = w->model,
+                                   .device = DEVICE};
+
+    for (uint32_t i = from; i < to; i++) {
+        struct worker_part *p = &wr->parts[i];
+        choices[i - from] = (struct worker_choice){i, &p->text, &p->probs, &p->call, p->ended ? &p->result : NULL};
+    }
+    base_buf_clear(&w->packed);
+    DBE_TRY(worker_answer_pack(&answer, &w->packed));
+    for (uint32_t i = from; i < to; i++) {
+        base_buf_clear(&wr->parts[i].text);
+        base_buf_clear(&wr->parts[i].probs);
+    }
+    return svc_reply(w->svc, wr->req, DBE_MSG_L7_CHAT_RESP, w->packed.data, w->packed.len, totals != NULL);
+}
+
+static dbe_err begin_part(struct worker *w, struct worker_req *wr)
+{
+    struct worker_part *part = &wr->parts[wr->begun];
+    struct engine_chat chat = wr->chat;
+    const bool more = wr->begun + 1 < wr->count;
+
+    part->wr = wr;
+    part->index = wr->begun;
+    base_buf_init(&part->text, ENGINE_ANSWER_MAX_BYTES + 1);
+    base_buf_init(&part->probs, WORKER_PROBS_MAX_BYTES);
+    base_buf_init(&part->call, ENGINE_ANSWER_MAX_BYTES);
+    chat.params.seed += wr->begun;                        /* each answer its own, and the first as if it were alone */
+    chat.stream = wr->stream || (wr->begun == 0 && more); /* its first text brings on the others */
+    if (more)
+        worker_request_hold(&chat);
+    dbe_err err = engine_submit(w->engine, &chat, part, &part->job);
+    if (err == DBE_OK)
+        wr->begun++;
+    else if (more)
+        chat.free_owned(chat.owned);
+    return err;
+}
+
+/* The first answer has begun, so that its prompt is in the prefix cache: the others begin from there. */
+static dbe_err begin_others(struct worker *w, struct worker_req *wr)
+{
+    while (wr->begun < wr->count)
+        DBE_TRY(begin_part(w, wr));
+    return DBE_OK;
+}
+
+static dbe_err take_news(struct worker *w, struct worker_part *part)
+{
+    struct worker_req *wr = part->wr;
+    const struct engine_extras extras = {&part->probs, &part->call};
+
+    part->ended = engine_take(part->job, &part->text, &extras, &part->result);
+    if (part->ended) {
+        part->job = NULL;
+        tell_end(w, wr->req, &part->result);
+        DBE_TRY(part->result.err);
+    }
+    DBE_TRY(begin_others(w, wr));
+    DBE_TRY(part->text.err);
+    if (is_over(wr)) {
+        const struct engine_result totals = totals_of(wr);
+        DBE_TRY(wr->embed    ? send_vectors(w, wr, &totals)
+                : wr->stream ? send_parts(w, wr, part->index, part->index + 1, &totals)
+                             : send_parts(w, wr, 0, wr->count, &totals));
+        free_req(wr);
+        return DBE_OK;
+    }
+    return wr->stream && (part->ended || part->text.len > 0) ? send_parts(w, wr, part->index, part->index + 1, NULL)
+                                                             : DBE_OK;
+}
+
 /* One job has text or a result. */
 static void deliver(struct worker *w, struct engine_job *job)
 {
-    struct worker_req *wr = engine_job_user(job);
-    struct engine_result result;
+    struct worker_part *part = engine_job_user(job);
+    struct worker_req *wr = part->wr;
 
     if (wr->stream && svc_req_queued_bytes(wr->req) > WORKER_QUEUED_HIGH_BYTES) {
         engine_postpone(job);
         base_timer_set(w->postpone, svc_now_ns(w->svc) + WORKER_POSTPONE_MS * (uint64_t)BASE_NS_PER_MS);
         return;
     }
-    base_buf_clear(&w->text);
-    bool ended = engine_take(job, &w->text, &result);
-    dbe_err err = DBE_OK;
-    if (ended) {
-        tell_end(w, wr->req, &result);
-        err = result.err != DBE_OK ? result.err : send_answer(w, wr, &result);
-        if (err != DBE_OK)
-            refuse(w, wr->req, err, result.err != DBE_OK ? result.reason : NULL);
-        wr->req = NULL;
-        return;
-    }
-    if (w->text.len > 0)
-        err = send_answer(w, wr, NULL);
+    dbe_err err = take_news(w, part);
     if (err != DBE_OK) { /* a hole in an answer is worse than its end */
-        engine_cancel(job);
-        refuse(w, wr->req, err, NULL);
-        wr->req = NULL;
+        char reason[sizeof part->result.reason] = "";
+        if (part->ended && part->result.err != DBE_OK)
+            memcpy(reason, part->result.reason, sizeof reason);
+        give_up(wr, err, reason);
     }
 }
 
@@ -184,8 +321,7 @@ static void on_gone(void *user, struct svc_req *req, dbe_err why)
     w->cancelled++;
     count_outcome(w, why == DBE_E_TIMEOUT ? "timeout" : "cancelled", svc_req_elapsed_us(req) * BASE_NS_PER_US);
     svc_log(w->svc, SVC_INFO, req, "chat left by its caller: %s", dbe_err_name(why));
-    engine_cancel(wr->job);
-    wr->req = NULL;
+    free_req(wr);
 }
 
 static struct worker_req *free_slot(struct worker *w)
@@ -196,38 +332,74 @@ static struct worker_req *free_slot(struct worker *w)
     return NULL;
 }
 
-static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
+/* Hand a checked request to the engine. On error what it owns is freed. */
+static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engine_chat *chat, uint32_t count)
+{
+    struct worker_part *parts = base_alloc(count, sizeof *parts);
+
+    if (parts == NULL) {
+        chat->free_owned(chat->owned);
+        return DBE_E_NOMEM;
+    }
+    *wr = (struct worker_req){.worker = w,
+                              .stream = chat->stream,
+                              .embed = chat->inputs != NULL,
+                              .chat = *chat,
+                              .count = count,
+                              .input_count = chat->input_count,
+                              .parts = parts};
+    dbe_err err = begin_part(w, wr);
+    if (err != DBE_OK)
+        free_req(wr);
+    return err;
+}
+
+static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg, struct engine_chat *ret,
+                         uint32_t *ret_count, const char **reason)
+{
+    struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p};
+    const struct pol_labels *labels = svc_req_labels(req);
+    struct worker_request request;
+
+    DBE_TRY(worker_request_read(msg->payload, msg->payload_len, &defaults, &request, reason));
+    request.chat.params.lookup_tokens = (uint32_t)w->lookup;
+    *ret_count = request.n;
+    *reason = NULL;
+    dbe_err err = worker_request_share(
+        &(struct worker_share){labels->tenant, labels->compartments, labels->classification, request.cache_key},
+        &request.chat);
+    if (err != DBE_OK)
+        request.chat.free_owned(request.chat.owned);
+    else
+        *ret = request.chat;
+    return err;
+}
+
+static dbe_err on_request(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
     struct worker *w = state;
-    struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p};
     struct worker_req *wr = free_slot(w);
     struct engine_chat chat;
+    uint32_t count = 1;
     const char *reason = "the queue is full; try again later";
+    dbe_err err = DBE_E_LIMIT;
 
     (void)svc;
     w->requests++;
-    dbe_err err =
-        wr == NULL ? DBE_E_LIMIT : worker_request_read(msg->payload, msg->payload_len, &defaults, &chat, &reason);
+    if (wr != NULL)
+        err = msg->type == DBE_MSG_L7_EMBED_REQ
+                  ? worker_request_read_embed(msg->payload, msg->payload_len, &chat, &reason)
+                  : read_chat(w, req, msg, &chat, &count, &reason);
     if (err == DBE_OK) {
-        chat.params.lookup_tokens = (uint32_t)w->lookup;
-        const struct pol_labels *labels = svc_req_labels(req);
-        err = worker_request_share(&(struct worker_share){labels->tenant, labels->compartments, labels->classification},
-                                   &chat);
-        if (err == DBE_OK)
-            err = engine_submit(w->engine, &chat, wr, &wr->job);
-        if (err != DBE_OK) {
-            chat.free_owned(chat.owned);
-            reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
-        }
+        err = begin(w, wr, &chat, count);
+        reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
     }
     if (err != DBE_OK) {
         count_outcome(w, err == DBE_E_LIMIT ? "limited" : "error", 0);
         refuse(w, req, err, reason);
         return DBE_OK;
     }
-    wr->worker = w;
     wr->req = req;
-    wr->stream = chat.stream;
     svc_req_set_user(req, wr);
     svc_req_on_gone(req, on_gone);
     return DBE_OK;
@@ -286,6 +458,20 @@ static void name_model(struct worker *w, const char *given)
         w->model_name[n - 5] = '\0';
 }
 
+/* Same file, same arithmetic, same seed: same text. */
+static dbe_err fingerprint(struct worker *w, const char *digest)
+{
+    const struct llm_model_info *info = llm_model_info(w->model);
+    uint8_t hash[CRYPTO_HASH_BYTES];
+    char words[192];
+
+    int n = snprintf(words, sizeof words, "%s %s %s %s", digest, info->kernel, info->quantisation, w->kv_type);
+    DBE_TRY(crypto_sha3_512(words, (size_t)n, hash));
+    memcpy(w->fingerprint, "fp_", 4);
+    base_hex(hash, FINGERPRINT_BYTES, w->fingerprint + 3);
+    return DBE_OK;
+}
+
 static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
 {
     struct llm_model_params params = {.threads = (unsigned)w->threads,
@@ -312,6 +498,7 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
                         why.text[0] != '\0' ? why.text : dbe_err_text(err));
     const struct llm_model_info *info = llm_model_info(w->model);
     name_model(w, info->name);
+    DBE_TRY(fingerprint(w, digest));
     svc_log(
         w->svc, SVC_INFO, NULL,
         "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32
@@ -333,8 +520,7 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
 
     w->svc = svc;
     w->created_unix = base_wall_ms() / 1000;
-    base_buf_init(&w->text, ENGINE_ANSWER_MAX_BYTES + 1);
-    base_buf_init(&w->packed, ENGINE_ANSWER_MAX_BYTES + 4096);
+    base_buf_init(&w->packed, DBE_PAYLOAD_MAX_BYTES);
     DBE_TRY(load_model(w, diag));
     DBE_TRY(base_loop_timer(svc_loop(svc), on_postponed, w, &w->postpone));
     struct engine_params params = {.model = w->model,
@@ -393,20 +579,23 @@ static void worker_fini(struct svc *svc, void *state)
     struct worker *w = state;
 
     (void)svc;
+    for (size_t i = 0; i < WORKER_REQS_MAX; i++)
+        if (w->reqs[i].parts != NULL)
+            free_req(&w->reqs[i]);
     engine_free(w->engine);
     w->engine = NULL;
     llm_model_free(w->model);
     w->model = NULL;
     base_timer_free(w->postpone);
     w->postpone = NULL;
-    base_buf_free(&w->text);
     base_buf_free(&w->packed);
 }
 
 /* ---- the device, declared --------------------------------------------------------------------------------------- */
 
 static const struct svc_route routes[] = {
-    {DBE_MSG_L7_CHAT_REQ, on_chat},
+    {DBE_MSG_L7_CHAT_REQ, on_request},
+    {DBE_MSG_L7_EMBED_REQ, on_request},
     {DBE_MSG_L7_MODEL_STATUS, on_model_status},
     {0, NULL},
 };

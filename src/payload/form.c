@@ -16,6 +16,11 @@ static const struct payload_rule rules[] = {
     {"L7ChatRequest", "temperature", PAYLOAD_RULE_CLOSED, 0, 2},
     {"L7ChatRequest", "top_p", PAYLOAD_RULE_OPEN, 0, 1},
     {"L7ChatRequest", "stop", PAYLOAD_RULE_COUNT, 0, 4},
+    {"L7ChatRequest", "frequency_penalty", PAYLOAD_RULE_CLOSED, -2, 2},
+    {"L7ChatRequest", "presence_penalty", PAYLOAD_RULE_CLOSED, -2, 2},
+    {"LogitBias", "bias", PAYLOAD_RULE_CLOSED, -100, 100},
+    {"L7ChatRequest", "tools", PAYLOAD_RULE_COUNT, 0, 64},
+    {"L7EmbedRequest", "input", PAYLOAD_RULE_COUNT, 0, 2048},
     {"L7Cancel", "request_id", PAYLOAD_RULE_BYTES, 0, 16},
     {"L3Event", "score", PAYLOAD_RULE_CLOSED, 0, 1},
     {"L5Forecast", "confidence", PAYLOAD_RULE_CLOSED, 0, 1},
@@ -37,8 +42,8 @@ size_t payload_rules(const struct payload_rule **ret)
 struct form {
     const struct form *up;
     const payload_desc *desc;
-    const payload_field *field; /* the one that is looked at */
-    size_t seen[PAYLOAD_FIELDS_MAX];       /* elements of each field so far */
+    const payload_field *field;      /* the one that is looked at */
+    size_t seen[PAYLOAD_FIELDS_MAX]; /* elements of each field so far */
     struct payload_item last[PAYLOAD_FIELDS_MAX];
     const uint8_t *bytes;
     uint32_t *entries; /* offsets of the entries of its maps, one behind the other; NULL: it has none */
@@ -139,8 +144,13 @@ static dbe_err form_map(struct form *f, const struct payload_item *entry)
 
 static dbe_err form_nested(struct form *f, const struct payload_item *item)
 {
-    struct form in = {.up = f, .desc = f->field->descriptor, .bytes = f->bytes, .elements = f->elements,
-                      .rules = f->rules, .depth = f->depth + 1, .diag = f->diag};
+    struct form in = {.up = f,
+                      .desc = f->field->descriptor,
+                      .bytes = f->bytes,
+                      .elements = f->elements,
+                      .rules = f->rules,
+                      .depth = f->depth + 1,
+                      .diag = f->diag};
 
     if (in.depth > DBE_PAYLOAD_DEPTH_MAX)
         return form_fail(f, DBE_E_TOO_LARGE, "spec 3.14", item->at, "messages are nested too deeply");
@@ -260,13 +270,16 @@ static dbe_err form_message(struct form *f, size_t at, size_t end)
     return form_fields(f, at, end);
 }
 
-dbe_err payload_form(const payload_desc *desc, const void *payload, size_t len, bool with_rules,
-                     struct dbe_diag *diag)
+dbe_err payload_form(const payload_desc *desc, const void *payload, size_t len, bool with_rules, struct dbe_diag *diag)
 {
     static const uint8_t none[1];
     size_t elements = 0;
-    struct form f = {.desc = desc, .bytes = payload != NULL ? payload : none, .elements = &elements,
-                     .rules = with_rules, .depth = 1, .diag = diag};
+    struct form f = {.desc = desc,
+                     .bytes = payload != NULL ? payload : none,
+                     .elements = &elements,
+                     .rules = with_rules,
+                     .depth = 1,
+                     .diag = diag};
 
     if (len > DBE_PAYLOAD_MAX_BYTES)
         return dbe_fail(diag, DBE_E_TOO_LARGE, "spec 3.8", 0, "%zu bytes of payload", len);

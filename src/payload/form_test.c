@@ -44,23 +44,23 @@ static void bad_forms(void **state)
         {BYTES(0x08), DBE_E_MALFORMED, "spec 3.13", 0, "All"},                            /* no value */
         {BYTES(0x08, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF), DBE_E_MALFORMED, "spec 3.13", 0,
          "All"},
-        {BYTES(0x0B), DBE_E_MALFORMED, "spec 3.13", 0, "All"},                   /* a group */
-        {BYTES(0x0E), DBE_E_MALFORMED, "spec 3.13", 0, "All"},                   /* wire type 6 */
-        {BYTES(0x1D, 1, 2, 3), DBE_E_MALFORMED, "spec 3.13", 0, "All"},          /* 3 of 4 bytes */
+        {BYTES(0x0B), DBE_E_MALFORMED, "spec 3.13", 0, "All"},          /* a group */
+        {BYTES(0x0E), DBE_E_MALFORMED, "spec 3.13", 0, "All"},          /* wire type 6 */
+        {BYTES(0x1D, 1, 2, 3), DBE_E_MALFORMED, "spec 3.13", 0, "All"}, /* 3 of 4 bytes */
         {BYTES(0x41, 1, 2, 3, 4, 5, 6, 7), DBE_E_MALFORMED, "spec 3.13", 0, "All"},
-        {BYTES(0x7A, 2, 'a'), DBE_E_MALFORMED, "spec 3.13", 0, "All"},           /* 1 of 2 bytes */
-        {BYTES(0x7A, 0x80), DBE_E_MALFORMED, "spec 3.13", 0, "All"},             /* a length does not end */
+        {BYTES(0x7A, 2, 'a'), DBE_E_MALFORMED, "spec 3.13", 0, "All"}, /* 1 of 2 bytes */
+        {BYTES(0x7A, 0x80), DBE_E_MALFORMED, "spec 3.13", 0, "All"},   /* a length does not end */
         {BYTES(0x7A, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F), DBE_E_MALFORMED, "spec 3.13", 0, "All"},
         {BYTES(0x08, 1, 0x0D, 1, 2, 3, 4), DBE_E_MALFORMED, "spec 3.13", 2, "i32"}, /* int32 as fixed32 */
         {BYTES(0x78, 1), DBE_E_MALFORMED, "spec 3.13", 0, "text"},
-        {BYTES(0xA2, 1, 1, 0x80), DBE_E_MALFORMED, "spec 3.13", 3, "many[0]"},   /* an element does not end */
-        {BYTES(0xAA, 1, 2, 1, 2), DBE_E_MALFORMED, "spec 3.13", 3, "wide[0]"},   /* 2 of 8 bytes */
+        {BYTES(0xA2, 1, 1, 0x80), DBE_E_MALFORMED, "spec 3.13", 3, "many[0]"}, /* an element does not end */
+        {BYTES(0xAA, 1, 2, 1, 2), DBE_E_MALFORMED, "spec 3.13", 3, "wide[0]"}, /* 2 of 8 bytes */
         {BYTES(0x08, 1, 0x08, 1), DBE_E_DUPLICATE, "spec 3.14", 2, "i32"},
         {BYTES(0x8A, 1, 0, 0x8A, 1, 0), DBE_E_DUPLICATE, "spec 3.14", 3, "inner"},
         {BYTES(0x7A, 1, 0xFF), DBE_E_UTF8, "spec 3.14", 2, "text"},
         {BYTES(0x7A, 1, 0), DBE_E_UTF8, "spec 3.14", 2, "text"},
         {BYTES(0xB2, 1, 1, 'a', 0xB2, 1, 1, 0xC0), DBE_E_UTF8, "spec 3.14", 7, "texts[1]"},
-        {BYTES(0x5D, 0, 0, 0x80, 0x7F), DBE_E_RANGE, "spec 3.14", 0, "real32"},  /* infinite */
+        {BYTES(0x5D, 0, 0, 0x80, 0x7F), DBE_E_RANGE, "spec 3.14", 0, "real32"},             /* infinite */
         {BYTES(0x61, 0, 0, 0, 0, 0, 0, 0xF8, 0x7F), DBE_E_RANGE, "spec 3.14", 0, "real64"}, /* NaN */
         {BYTES(0x8A, 1, 3, 0x8A, 1, 5), DBE_E_MALFORMED, "spec 3.13", 3, "inner.All"},
         {BYTES(0xCA, 1, 3, 0x0A, 1, 'k', 0xCA, 1, 3, 0x0A, 1, 'k'), DBE_E_DUPLICATE, "spec 3.14", 6, "named[1]"},
@@ -94,7 +94,7 @@ static void good_forms(void **state)
         {BYTES(0xA0, 1, 1, 0xA0, 1, 2)},                                        /* the same, not packed */
         {BYTES(0xC2, 1, 2, 0, 1)},                                              /* packed without being marked so */
         {BYTES(0xCA, 1, 0)},                                                    /* an entry of nothing */
-        {BYTES(0x88, 0x80, 0x80, 0x80, 0x20, 1)}, /* unknown field 2^30 + 1 */
+        {BYTES(0x88, 0x80, 0x80, 0x80, 0x20, 1)},                               /* unknown field 2^30 + 1 */
     };
     struct dbe_diag diag;
 
@@ -179,8 +179,10 @@ static void keys_have_their_maximum(void **state)
     (void)state;
     for (size_t len = DBE_PAYLOAD_KEY_MAX - 1; len <= DBE_PAYLOAD_KEY_MAX + 1; len++) {
         size_t entry = 3 + len; /* tag, and a length of two bytes */
-        memcpy(bytes, (const uint8_t[]){0xD2, 1, (uint8_t)(entry | 0x80), (uint8_t)(entry >> 7), 0x0A,
-                                        (uint8_t)(len | 0x80), (uint8_t)(len >> 7)}, 7);
+        memcpy(bytes,
+               (const uint8_t[]){0xD2, 1, (uint8_t)(entry | 0x80), (uint8_t)(entry >> 7), 0x0A, (uint8_t)(len | 0x80),
+                                 (uint8_t)(len >> 7)},
+               7);
         memset(bytes + 7, 'k', len);
         assert_int_equal(payload_form(&kinds__all__descriptor, bytes, 7 + len, false, &diag),
                          len <= DBE_PAYLOAD_KEY_MAX ? DBE_OK : DBE_E_TOO_LARGE);
@@ -310,7 +312,9 @@ static void comment_of(const char *proto, const char *message, const char *field
 /* Every rule stands beside its field in the schema, and every range that stands there is a rule. */
 static void rules_are_the_schema_s(void **state)
 {
-    static const char *const words[] = {"0 to 2", "(0, 1]", "at most 4", "16 bytes", "0 to 1", "1 low to 4", "always"};
+    static const char *const words[] = {"0 to 2",          "(0, 1]",     "at most 4",   "16 bytes",
+                                        "0 to 1",          "1 low to 4", "always",      "-2 to 2",
+                                        "within 100 of 0", "at most 64", "at most 2048"};
     const struct payload_rule *rules;
     size_t count = payload_rules(&rules), stated = 0;
     struct base_buf proto = {0};

@@ -90,7 +90,8 @@ static void escapes(void **state)
         const char *json, *text;
     } rows[] = {
         {"{\"text\":\"\\b\\f\\n\\r\\t\\/\\\"\\\\\"}", "\"text\":\"\\u0008\\u000c\\n\\r\\t/\\\"\\\\\""},
-        {"{\"text\":\"\\u00e9\\u20AC\\ud83d\\ude00\\u0041\"}", "\"text\":\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80" "A\""},
+        {"{\"text\":\"\\u00e9\\u20AC\\ud83d\\ude00\\u0041\"}", "\"text\":\"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"
+                                                               "A\""},
         {"{\"te\\u0078t\":\"x\"}", "\"text\":\"x\""},
     };
 
@@ -256,7 +257,7 @@ static void json_has_its_limits(void **state)
     for (int depth = 0; depth <= DBE_PAYLOAD_DEPTH_MAX; depth++)
         len += (size_t)snprintf(json + len, sizeof json - len, "{\"inner\":");
     assert_int_equal(payload_parse(&o, &kinds__all__descriptor, json, len, &diag), DBE_E_MALFORMED); /* cut off */
-    memset(json + len, '{', 1); /* closed again */
+    memset(json + len, '{', 1);                                                                      /* closed again */
     memset(json + len + 1, '}', DBE_PAYLOAD_DEPTH_MAX + 2);
     assert_int_equal(payload_parse(&o, &kinds__all__descriptor, json, len + DBE_PAYLOAD_DEPTH_MAX + 3, &diag),
                      DBE_E_TOO_LARGE);
@@ -294,16 +295,21 @@ static void the_first_users(void **state)
          "{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": \"hi\"}, \"finish_reason\": \"stop\"}], "
          "\"usage\": {\"prompt_tokens\": 5, \"completion_tokens\": 2, \"total_tokens\": 7}, "
          "\"model\": \"llama-7b-int8-amx\", \"device_id\": 47, \"latency_ms\": 12.3}",
-         "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"hi\"},"
-         "\"finish_reason\":\"stop\"}],"
-         "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7},"
+         "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"hi\",\"tool_calls\":[]},"
+         "\"finish_reason\":\"stop\",\"logprobs\":[]}],"
+         "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7,\"cached_tokens\":0},"
          "\"model\":\"llama-7b-int8-amx\",\"device_id\":47,\"latency_ms\":12.3,\"ttft_ms\":0.0}"},
         {DBE_MSG_L7_CHAT_REQ,
          "{\"messages\": [{\"role\": \"user\", \"content\": \"?\"}], \"temperature\": 0.7, \"max_tokens\": 512}",
-         "{\"messages\":[{\"role\":\"user\",\"content\":\"?\"}],\"temperature\":0.7,\"max_tokens\":512,\"stop\":[],"
-         "\"stream\":false}"},
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"?\",\"tool_calls\":[]}],\"temperature\":0.7,\"max_tokens\":"
+         "512,"
+         "\"stop\":[],\"stream\":false,"
+         "\"frequency_penalty\":0.0,\"presence_penalty\":0.0,\"logit_bias\":[],\"logprobs\":0,\"n\":0,\"tools\":[],"
+         "\"raw\":false}"},
         {0x30, "{\"seed\":18446744073709551615}",
-         "{\"messages\":[],\"seed\":18446744073709551615,\"stop\":[],\"stream\":false}"},
+         "{\"messages\":[],\"seed\":18446744073709551615,\"stop\":[],\"stream\":false,"
+         "\"frequency_penalty\":0.0,\"presence_penalty\":0.0,\"logit_bias\":[],\"logprobs\":0,\"n\":0,\"tools\":[],"
+         "\"raw\":false}"},
         {DBE_MSG_SOC_EVENT, "{\"event_id\":\"e\",\"signals\":{\"beacon\":0.25}}",
          "{\"event_id\":\"e\",\"ts_ms\":0,\"source_layer\":0,\"device_id_src\":0,\"score\":0.0,"
          "\"signals\":{\"beacon\":0.25}}"},
@@ -318,9 +324,9 @@ static void the_first_users(void **state)
 
     (void)state;
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
-        assert_int_equal(dbe_payload_from_json(rows[i].type, rows[i].in, strlen(rows[i].in), bytes, sizeof bytes, &len,
-                                               NULL),
-                         DBE_OK);
+        assert_int_equal(
+            dbe_payload_from_json(rows[i].type, rows[i].in, strlen(rows[i].in), bytes, sizeof bytes, &len, NULL),
+            DBE_OK);
         assert_int_equal(dbe_payload_to_json(rows[i].type, bytes, len, text, sizeof text, &text_len, NULL), DBE_OK);
         assert_string_equal(text, rows[i].out);
         assert_int_equal(strlen(text), text_len);
@@ -354,10 +360,13 @@ static void every_type(void **state)
 /* With every room from none to enough, the length is the same and nothing beyond the room is touched. */
 static void every_capacity(void **state)
 {
-    static const char json[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"temperature\":0.5,"
-                               "\"stop\":[\"a\"],\"stream\":true}";
+    static const char json[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\",\"tool_calls\":[]}],\"temperature\":0.5,"
+        "\"stop\":[\"a\"],\"stream\":true,"
+        "\"frequency_penalty\":0.0,\"presence_penalty\":0.0,\"logit_bias\":[],\"logprobs\":0,\"n\":0,\"tools\":[],"
+        "\"raw\":false}";
     uint8_t bytes[256];
-    char text[256];
+    char text[512];
     size_t full = 0, need = 0, text_full = 0;
 
     (void)state;
@@ -371,8 +380,7 @@ static void every_capacity(void **state)
         assert_int_equal(need, full);
         assert_int_equal(small[cap], 0x5A);
     }
-    assert_int_equal(dbe_payload_to_json(DBE_MSG_L7_CHAT_REQ, bytes, full, NULL, 0, &text_full, NULL),
-                     DBE_E_TOO_LARGE);
+    assert_int_equal(dbe_payload_to_json(DBE_MSG_L7_CHAT_REQ, bytes, full, NULL, 0, &text_full, NULL), DBE_E_TOO_LARGE);
     assert_int_equal(text_full, strlen(json));
     for (size_t cap = 0; cap <= text_full + 1; cap++) {
         memset(text, 0x5A, sizeof text);
@@ -430,8 +438,8 @@ static void a_payload_has_its_maximum(void **state)
 /* Fields out of order, unknown ones between them, and unpacked what could be packed. */
 static void any_order(void **state)
 {
-    static const uint8_t bytes[] = {0xA0, 1, 3,   0xF8, 7,   1,   0x18 | 5, 1,    0, 0, 0, 0xA2, 1, 2,
-                                    1,    2, 0xCA, 1,   5, 0x12, 0,  0x0A, 1,    'k', 0x08, 5, 0xA0, 1, 4};
+    static const uint8_t bytes[] = {0xA0, 1,    3, 0xF8, 7,    1, 0x18 | 5, 1, 0,   0,    0, 0xA2, 1, 2, 1,
+                                    2,    0xCA, 1, 5,    0x12, 0, 0x0A,     1, 'k', 0x08, 5, 0xA0, 1, 4};
     char text[1024] = "";
     struct payload_out o = {.out = (uint8_t *)text, .cap = sizeof text - 1};
 
@@ -446,10 +454,17 @@ static void any_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind),      cmocka_unit_test(long_texts),          cmocka_unit_test(escapes),
-        cmocka_unit_test(floats),          cmocka_unit_test(floats_come_back),    cmocka_unit_test(bad_json),
-        cmocka_unit_test(the_first_users), cmocka_unit_test(json_has_its_limits), cmocka_unit_test(every_type),
-        cmocka_unit_test(every_capacity),  cmocka_unit_test(any_order),
+        cmocka_unit_test(every_kind),
+        cmocka_unit_test(long_texts),
+        cmocka_unit_test(escapes),
+        cmocka_unit_test(floats),
+        cmocka_unit_test(floats_come_back),
+        cmocka_unit_test(bad_json),
+        cmocka_unit_test(the_first_users),
+        cmocka_unit_test(json_has_its_limits),
+        cmocka_unit_test(every_type),
+        cmocka_unit_test(every_capacity),
+        cmocka_unit_test(any_order),
         cmocka_unit_test(a_payload_has_its_maximum),
         cmocka_unit_test(nothing_is_allocated),
     };

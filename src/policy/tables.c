@@ -221,7 +221,8 @@ static const uint8_t default_digest[POL_DIGEST_BYTES] = {
 
 void pol_policy_default(struct pol_policy *ret)
 {
-    static const uint8_t claimed[] = {DBE_MSG_L7_CHAT_REQ, DBE_MSG_L7_AGENT_TASK, DBE_MSG_L7_POLICY_CHECK};
+    static const uint8_t claimed[] = {DBE_MSG_L7_CHAT_REQ, DBE_MSG_L7_EMBED_REQ, DBE_MSG_L7_AGENT_TASK,
+                                      DBE_MSG_L7_POLICY_CHECK};
     static const uint8_t guarded[] = {DBE_DEV_NC3_INTEGRATION};
     struct pol_rule nc3 = rule_any("nc3-training-only", true);
 

@@ -71,7 +71,8 @@ static void log_end(struct svc *svc, const struct svc_req *req, dbe_err code, co
                                 .tenant = req->labels.tenant,
                                 .fields = fields,
                                 .field_count = reason != NULL ? 5 : 4};
-    bool routine = code == DBE_OK && req->type != DBE_MSG_L7_CHAT_REQ && req->type != DBE_MSG_L7_AGENT_TASK;
+    bool routine = code == DBE_OK && req->type != DBE_MSG_L7_CHAT_REQ && req->type != DBE_MSG_L7_EMBED_REQ &&
+                   req->type != DBE_MSG_L7_AGENT_TASK;
     enum svc_level level = routine ? SVC_DEBUG : code == DBE_OK || code == DBE_E_CANCELLED ? SVC_INFO : SVC_WARN;
 
     svc_log_event(svc, level, &e, "%s %s", svc_msg_name(req->type), code == DBE_OK ? "answered" : dbe_err_text(code));

@@ -53,7 +53,7 @@ FOREIGN = {
     re.compile(r"^openssl/"): {"crypto", "node"},
     re.compile(r"^tss2/"): {"node"},
     re.compile(r"^(oqs/|intel-ipsec-mb\.h$)"): {"crypto"},
-    re.compile(r"^jansson\.h$"): {"shim", "cli", "llm"},
+    re.compile(r"^jansson\.h$"): {"shim", "cli", "llm", "devices"},
     re.compile(r"^yaml\.h$"): {"conf"},
     re.compile(r"^microhttpd\.h$"): {"shim", "runtime"},
     re.compile(r"^protobuf-c/"): {"schema", "payload"},

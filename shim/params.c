@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * params.c - a request: JSON text to struct shim_req, every parameter obeyed or refused by name.
+ *
+ * In:   body bytes (hostile)
+ * Out:  struct shim_req, or a struct shim_problem that names the parameter
+ * Not:  knows no mesh and no HTTP
+ *
+ * Reading order: params.def, read_parameter, shim_req_parse, then up.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shim/read.h"
+
+enum { COMPLETION_TOKENS_DEFAULT = 16 }; /* OpenAI's for /v1/completions */
+
+/* ---- readers ---------------------------------------------------------------------------------------------------- */
+
+static dbe_err read_model(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_name(v, param, req->model, sizeof req->model, p);
+}
+
+static dbe_err read_temperature(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    DBE_TRY(shim_read_number(v, param, 0.0, 2.0, &req->temperature, p));
+    req->has_temperature = true;
+    return DBE_OK;
+}
+
+static dbe_err read_top_p(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    DBE_TRY(shim_read_number(v, param, 0.0, 1.0, &req->top_p, p));
+    req->has_top_p = true;
+    return DBE_OK;
+}
+
+static dbe_err read_frequency_penalty(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_number(v, param, -2.0, 2.0, &req->frequency_penalty, p);
+}
+
+static dbe_err read_presence_penalty(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_number(v, param, -2.0, 2.0, &req->presence_penalty, p);
+}
+
+/* max_tokens and its newer name: both at once leave open which one is meant. */
+static dbe_err read_max_tokens(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    if (req->has_max_tokens)
+        return shim_problem_set(p, 400, "invalid_parameter_combination", param,
+                                "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.");
+    DBE_TRY(shim_read_count(v, param, 1, INT32_MAX, &req->max_tokens, p));
+    req->has_max_tokens = true;
+    return DBE_OK;
+}
+
+static dbe_err read_seed(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    if (!json_is_integer(v))
+        return shim_wrong_type(p, param, "an integer", v);
+    req->seed = (uint64_t)json_integer_value(v);
+    req->has_seed = true;
+    return DBE_OK;
+}
+
+static dbe_err read_stop_one(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char name[SHIM_STOP_MAX_BYTES + 1];
+
+    DBE_TRY(shim_read_name(v, param, name, sizeof name, p));
+    DBE_TRY(shim_read_text(v, param, &req->stop[req->stop_count], p));
+    req->stop_count++;
+    return DBE_OK;
+}
+
+static dbe_err read_stop(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char where[SHIM_PARAM_MAX_BYTES];
+
+    if (json_is_string(v))
+        return read_stop_one(v, param, req, p);
+    if (!json_is_array(v))
+        return shim_wrong_type(p, param, "a string or an array of strings", v);
+    if (json_array_size(v) == 0 || json_array_size(v) > SHIM_STOP_MAX)
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': 1 to %d stop sequences are allowed.",
+                                param, SHIM_STOP_MAX);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        (void)snprintf(where, sizeof where, "%s[%zu]", param, i);
+        DBE_TRY(read_stop_one(json_array_get(v, i), where, req, p));
+    }
+    return DBE_OK;
+}
+
+static dbe_err read_stream(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_bool(v, param, &req->stream, p);
+}
+
+static dbe_err read_stream_options(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char where[SHIM_PARAM_MAX_BYTES];
+    const char *key;
+    const json_t *value;
+    bool obfuscate = false;
+
+    if (!json_is_object(v))
+        return shim_wrong_type(p, param, "an object", v);
+    json_object_foreach((json_t *)(uintptr_t)v, key, value)
+    {
+        (void)snprintf(where, sizeof where, "%s.%.60s", param, key);
+        if (strcmp(key, "include_usage") == 0)
+            DBE_TRY(shim_read_bool(value, where, &req->include_usage, p));
+        else if (strcmp(key, "include_obfuscation") == 0)
+            DBE_TRY(shim_read_bool(value, where, &obfuscate, p));
+        else
+            return shim_unknown(p, where);
+        if (obfuscate)
+            return shim_unsupported(p, where);
+    }
+    return DBE_OK;
+}
+
+static dbe_err read_n(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_count(v, param, 1, SHIM_CHOICES_MAX, &req->n, p);
+}
+
+/* {"token id": bias}; ids are those of the model's own vocabulary. */
+static dbe_err read_logit_bias(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char where[SHIM_PARAM_MAX_BYTES];
+    const char *key;
+    const json_t *value;
+    double bias = 0;
+
+    if (!json_is_object(v))
+        return shim_wrong_type(p, param, "an object", v);
+    if (json_object_size(v) > SHIM_BIASES_MAX)
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': at most %d tokens are allowed.", param,
+                                SHIM_BIASES_MAX);
+    req->biases = base_alloc(json_object_size(v) + 1, sizeof *req->biases);
+    if (req->biases == NULL)
+        return shim_no_memory(p);
+    json_object_foreach((json_t *)(uintptr_t)v, key, value)
+    {
+        (void)snprintf(where, sizeof where, "%s.%.60s", param, key);
+        size_t digits = strspn(key, "0123456789");
+        if (digits == 0 || digits > 9 || key[digits] != '\0')
+            return shim_problem_set(p, 400, "invalid_value", where, "Invalid '%s': a token's number is expected.",
+                                    where);
+        DBE_TRY(shim_read_number(value, where, -100, 100, &bias, p));
+        req->biases[req->bias_count++] = (struct shim_bias){(uint32_t)strtoul(key, NULL, 10), (float)bias};
+    }
+    return DBE_OK;
+}
+
+static dbe_err read_logprobs(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_bool(v, param, &req->logprobs, p);
+}
+
+static dbe_err read_top_logprobs(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_count(v, param, 0, SHIM_TOP_LOGPROBS_MAX, &req->top_logprobs, p);
+}
+
+/* Here a number: 0 still asks for the chosen tokens'. */
+static dbe_err read_completion_logprobs(const json_t *v, const char *param, struct shim_req *req,
+                                        struct shim_problem *p)
+{
+    req->logprobs = true;
+    return shim_read_count(v, param, 0, 5, &req->top_logprobs, p);
+}
+
+/* One call an answer is all that a model makes here, which is what both values allow. */
+static dbe_err read_parallel(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    bool parallel;
+
+    (void)req;
+    return shim_read_bool(v, param, &parallel, p);
+}
+
+static dbe_err read_cache_key(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_name(v, param, req->cache_key, sizeof req->cache_key, p);
+}
+
+static dbe_err read_user(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_text(v, param, &req->user, p);
+}
+
+static dbe_err read_safety_identifier(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_text(v, param, &req->safety_identifier, p);
+}
+
+/* Comes back with the answer (shim_said_of). */
+static dbe_err read_metadata(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    const char *key;
+    const json_t *value;
+    bool ok = json_is_object(v) && json_object_size(v) <= 16;
+
+    (void)req;
+    json_object_foreach((json_t *)(uintptr_t)v, key, value) ok = ok && json_is_string(value);
+    return ok ? DBE_OK : shim_wrong_type(p, param, "an object of at most 16 strings", v);
+}
+
+static dbe_err read_echo(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_bool(v, param, &req->echo, p);
+}
+
+dbe_err shim_read_instructions(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    return shim_read_text(v, param, &req->instructions, p);
+}
+
+static dbe_err read_include(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char where[SHIM_PARAM_MAX_BYTES];
+
+    if (!json_is_array(v))
+        return shim_wrong_type(p, param, "an array of strings", v);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *what = json_array_get(v, i);
+        (void)snprintf(where, sizeof where, "%s[%zu]", param, i);
+        if (shim_is_text(what, "message.output_text.logprobs"))
+            req->logprobs = true;
+        else if (!shim_is_text(what, "reasoning.encrypted_content")) /* an answer has no reasoning items */
+            return shim_unsupported(p, where);
+    }
+    return DBE_OK;
+}
+
+static dbe_err read_inputs(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char where[SHIM_PARAM_MAX_BYTES];
+    size_t count = json_is_array(v) ? json_array_size(v) : 1;
+
+    if (count == 0 || count > SHIM_INPUTS_MAX)
+        return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': 1 to %d texts are allowed.", param,
+                                SHIM_INPUTS_MAX);
+    req->inputs = base_alloc(count, sizeof *req->inputs);
+    if (req->inputs == NULL)
+        return shim_no_memory(p);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *one = json_is_array(v) ? json_array_get(v, i) : v;
+        (void)snprintf(where, sizeof where, json_is_array(v) ? "%s[%zu]" : "%s", param, i);
+        if (json_is_integer(one) || json_is_array(one)) /* of some other vocabulary */
+            return shim_problem_set(p, 400, "unsupported_value", where,
+                                    "Invalid '%s': texts are supported, tokens are not.", where);
+        DBE_TRY(shim_read_text(one, where, &req->inputs[i], p));
+        req->input_count = i + 1;
+        if (req->inputs[i][0] == '\0')
+            return shim_problem_set(p, 400, "invalid_value", where, "Invalid '%s': the text is empty.", where);
+    }
+    return DBE_OK;
+}
+
+static dbe_err read_encoding(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    static const char *const words[] = {"float", "base64"};
+    const char *word = NULL;
+
+    DBE_TRY(shim_read_word(v, param, words, BASE_ARRAY_LEN(words), &word, p));
+    req->base64 = word == words[1];
+    return DBE_OK;
+}
+
+/* ---- values that ask for what happens anyway -------------------------------------------------------------------- */
+
+enum neutral {
+    NEVER,
+    IS_FALSE,
+    IS_ONE,
+    TEXT_ONLY,
+    EMPTY_TEXT,
+    NO_TIER,
+    IS_NONE,
+    IS_MEDIUM,
+    IS_DISABLED,
+    IN_MEMORY,
+    NO_EFFORT,
+    NO_OBFUSCATION
+};
+
+/* {"effort": "none"}, or members that are null. */
+static bool no_effort(const json_t *v)
+{
+    const char *key;
+    const json_t *value;
+
+    if (!json_is_object(v))
+        return false;
+    json_object_foreach((json_t *)(uintptr_t)v, key, value)
+    {
+        bool known = shim_is_text(value, "none") && strcmp(key, "effort") == 0;
+        if (!known && !json_is_null(value))
+            return false;
+    }
+    return true;
+}
+
+static bool is_neutral(enum neutral when, const json_t *v)
+{
+    switch (when) {
+    case NEVER: return false;
+    case IS_FALSE: return json_is_false(v);
+    case IS_ONE: return json_is_integer(v) && json_integer_value(v) == 1;
+    case TEXT_ONLY: return json_array_size(v) == 1 && shim_is_text(json_array_get(v, 0), "text");
+    case EMPTY_TEXT: return shim_is_text(v, "");
+    case NO_TIER: return shim_is_text(v, "auto") || shim_is_text(v, "default");
+    case IS_NONE: return shim_is_text(v, "none");
+    case IS_MEDIUM: return shim_is_text(v, "medium");
+    case IS_DISABLED: return shim_is_text(v, "disabled");
+    case IN_MEMORY: return shim_is_text(v, "in_memory");
+    case NO_EFFORT: return no_effort(v);
+    case NO_OBFUSCATION:
+        return json_is_object(v) && json_object_size(v) == (json_object_get(v, "include_obfuscation") != NULL) &&
+               !json_is_true(json_object_get(v, "include_obfuscation"));
+    }
+    return false;
+}
+
+/* A known parameter with the wrong type of value is told so, rather than called unsupported. */
+static dbe_err check_neutral(enum neutral when, const char *name, const json_t *v, struct shim_problem *p)
+{
+    if (is_neutral(when, v))
+        return DBE_OK;
+    if (when == IS_FALSE && !json_is_boolean(v))
+        return shim_wrong_type(p, name, "a boolean", v);
+    if (when == IS_ONE && !json_is_integer(v))
+        return shim_wrong_type(p, name, "an integer", v);
+    return shim_unsupported(p, name);
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------------- */
+
+static const struct row {
+    enum shim_kind kind;
+    const char *name;
+    shim_read_fn *read; /* NULL: see `when` */
+    enum neutral when;
+} rows[] = {
+#define ROW_HONOURED(read) read, NEVER
+#define ROW_ONLY(when) NULL, when
+#define ROW_REFUSED(when) NULL, when
+#define CHAT(name, verdict, how) {SHIM_CHAT, #name, ROW_##verdict(how)},
+#define COMPLETION(name, verdict, how) {SHIM_COMPLETION, #name, ROW_##verdict(how)},
+#define EMBEDDING(name, verdict, how) {SHIM_EMBEDDING, #name, ROW_##verdict(how)},
+#define RESPONSE(name, verdict, how) {SHIM_RESPONSE, #name, ROW_##verdict(how)},
+#include "shim/params.def"
+#undef CHAT
+#undef COMPLETION
+#undef EMBEDDING
+#undef RESPONSE
+};
+
+/* What has to be there, beside the model, which may be left out while there is one. */
+static const char *required_of(enum shim_kind kind)
+{
+    switch (kind) {
+    case SHIM_CHAT: return "messages";
+    case SHIM_COMPLETION: return "prompt";
+    case SHIM_EMBEDDING:
+    case SHIM_RESPONSE: break;
+    }
+    return "input";
+}
+
+static dbe_err read_parameter(const char *key, const json_t *v, struct shim_req *req, struct shim_problem *p)
+{
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        const struct row *row = &rows[i];
+        if (row->kind != req->kind || strcmp(key, row->name) != 0)
+            continue;
+        if (json_is_null(v) && strcmp(key, "model") != 0 && strcmp(key, required_of(req->kind)) != 0)
+            return DBE_OK; /* null stands for absent, except where a value is required */
+        return row->read != NULL ? row->read(v, row->name, req, p) : check_neutral(row->when, row->name, v, p);
+    }
+    return shim_unknown(p, key);
+}
+
+/* ---- what parameters mean together ------------------------------------------------------------------------------ */
+
+static dbe_err combination(struct shim_problem *p, const char *param, const char *rule)
+{
+    return shim_problem_set(p, 400, "invalid_parameter_combination", param, "%s", rule);
+}
+
+static bool has_tool(const struct shim_req *req, const char *name)
+{
+    for (size_t i = 0; i < req->tool_count; i++)
+        if (strcmp(req->tools[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static dbe_err check_combinations(const json_t *root, const struct shim_req *req, struct shim_problem *p)
+{
+    const json_t *options = json_object_get(root, "stream_options"), *top = json_object_get(root, "top_logprobs");
+    const bool calls = req->tool_count > 0 && strcmp(req->tool_choice, "none") != 0;
+
+    if (options != NULL && !json_is_null(options) && !req->stream)
+        return combination(p, "stream_options",
+                           "The 'stream_options' parameter is only allowed when 'stream' is true.");
+    if (req->kind == SHIM_CHAT && top != NULL && !json_is_null(top) && !req->logprobs)
+        return combination(p, "top_logprobs", "The 'top_logprobs' parameter is only allowed when 'logprobs' is true.");
+    if (req->tool_choice[0] != '\0' && strcmp(req->tool_choice, "none") != 0 && req->tool_count == 0)
+        return combination(p, "tool_choice", "'tool_choice' is only allowed when 'tools' are specified.");
+    if (strcmp(req->tool_choice, "function") == 0 && !has_tool(req, req->tool_name))
+        return combination(p, "tool_choice", "'tool_choice' names a function that is not among 'tools'.");
+    if (calls && req->format[0] != '\0')
+        return combination(p, req->kind == SHIM_CHAT ? "response_format" : "text.format",
+                           "A format other than text is not supported while tools may be called.");
+    if (req->echo && req->logprobs)
+        return combination(p, "echo", "'echo' with 'logprobs' is not supported: prompts have none.");
+    return DBE_OK;
+}
+
+/* Put a text at the head of the system message, or make one. */
+static dbe_err instruct(struct shim_req *req, const char *text, bool before, struct shim_problem *p)
+{
+    struct shim_message *m = NULL;
+
+    if (req->message_count == 0 || req->messages[0].role != SHIM_ROLE_SYSTEM) {
+        DBE_TRY(shim_add_message(req, &m, p));
+        memmove(&req->messages[1], &req->messages[0], (req->message_count - 1) * sizeof *m);
+        req->messages[0] = (struct shim_message){.role = SHIM_ROLE_SYSTEM, .content = base_strdup(text)};
+        return req->messages[0].content != NULL ? DBE_OK : shim_no_memory(p);
+    }
+    m = &req->messages[0];
+    size_t cap = strlen(text) + strlen(m->content) + 3;
+    char *both = base_alloc(cap, 1);
+    if (both == NULL)
+        return shim_no_memory(p);
+    (void)snprintf(both, cap, "%s\n\n%s", before ? text : m->content, before ? m->content : text);
+    base_wipe(m->content, strlen(m->content));
+    base_free(m->content);
+    m->content = both;
+    return DBE_OK;
+}
+
+static dbe_err complete(const json_t *root, struct shim_req *req, struct shim_problem *p)
+{
+    if (req->kind == SHIM_COMPLETION && !req->has_max_tokens) {
+        req->has_max_tokens = true;
+        req->max_tokens = COMPLETION_TOKENS_DEFAULT;
+    }
+    if (req->instructions != NULL)
+        DBE_TRY(instruct(req, req->instructions, true, p));
+    if (req->format_note != NULL && req->format_note[0] != '\0')
+        DBE_TRY(instruct(req, req->format_note, false, p));
+    return req->kind == SHIM_CHAT || req->kind == SHIM_RESPONSE ? shim_said_of(root, req, p) : DBE_OK;
+}
+
+/* ---- the body --------------------------------------------------------------------------------------------------- */
+
+/* The JSON library recurses, so nesting is counted before it sees the text. Brackets inside strings do not count. */
+static bool too_deep(const char *body, size_t len)
+{
+    size_t depth = 0;
+    bool in_string = false;
+
+    for (size_t i = 0; i < len; i++) {
+        char c = body[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > SHIM_JSON_DEPTH_MAX)
+                return true;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+    }
+    return false;
+}
+
+/* Say where the text breaks, never what stands there: messages of the library quote the text. */
+static dbe_err refuse_json(const json_error_t *e, struct shim_problem *p)
+{
+    char key[SHIM_PARAM_MAX_BYTES] = "";
+
+    switch (json_error_code(e)) {
+    case json_error_out_of_memory: return shim_no_memory(p);
+    case json_error_duplicate_key:
+        (void)sscanf(e->text, "duplicate object key near '\"%63[A-Za-z0-9_]", key);
+        return shim_problem_set(p, 400, "duplicate_parameter", key,
+                                "The JSON body names a key twice at line %d, column %d.", e->line, e->column);
+    case json_error_invalid_utf8:
+        return shim_problem_set(p, 400, "invalid_utf8", NULL, "The body is not well-formed UTF-8 at byte %d.",
+                                e->position);
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return shim_problem_set(p, 400, "invalid_json", NULL,
+                                "The JSON body holds a NUL character at line %d, column %d.", e->line, e->column);
+    default:
+        return shim_problem_set(p, 400, "invalid_json", NULL, "The body is not valid JSON at line %d, column %d.",
+                                e->line, e->column);
+    }
+}
+
+static dbe_err read_body(const json_t *root, struct shim_req *req, struct shim_problem *p)
+{
+    const char *key;
+    const json_t *value;
+
+    if (!json_is_object(root))
+        return shim_problem_set(p, 400, "invalid_type", NULL, "The body must be an object.");
+    json_object_foreach((json_t *)(uintptr_t)root, key, value) DBE_TRY(read_parameter(key, value, req, p));
+    if (json_object_get(root, required_of(req->kind)) == NULL)
+        return shim_missing(p, required_of(req->kind));
+    DBE_TRY(check_combinations(root, req, p));
+    return complete(root, req, p);
+}
+
+dbe_err shim_req_parse(enum shim_kind kind, const char *body, size_t len, struct shim_req *ret, struct shim_problem *p)
+{
+    json_error_t e;
+    struct shim_req req = {.kind = kind, .n = 1, .format = "", .tool_choice = ""};
+
+    memset(ret, 0, sizeof *ret);
+    if (len > SHIM_BODY_MAX_BYTES)
+        return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
+                                SHIM_BODY_MAX_BYTES);
+    if (too_deep(body, len))
+        return shim_problem_set(p, 400, "invalid_json", NULL, "The JSON body is nested more than %d levels deep.",
+                                SHIM_JSON_DEPTH_MAX);
+    json_t *root = json_loadb(body, len, JSON_REJECT_DUPLICATES, &e);
+    if (root == NULL)
+        return refuse_json(&e, p);
+    dbe_err err = read_body(root, &req, p);
+    json_decref(root);
+    if (err != DBE_OK)
+        shim_req_free(&req);
+    else
+        *ret = req;
+    return err;
+}
+
+static void free_text(char *text)
+{
+    if (text != NULL)
+        base_wipe(text, strlen(text));
+    base_free(text);
+}
+
+static void free_message(struct shim_message *m)
+{
+    free_text(m->content);
+    free_text(m->call_id);
+    for (size_t i = 0; i < m->call_count; i++) {
+        free_text(m->calls[i].id);
+        free_text(m->calls[i].name);
+        free_text(m->calls[i].arguments);
+    }
+    base_free(m->calls);
+}
+
+void shim_req_free(struct shim_req *req)
+{
+    char *const texts[] = {req->schema,      req->user,         req->safety_identifier,
+                           req->format_note, req->instructions, req->said};
+
+    for (size_t i = 0; i < req->message_count; i++)
+        free_message(&req->messages[i]);
+    for (size_t i = 0; i < req->tool_count; i++) {
+        free_text(req->tools[i].name);
+        free_text(req->tools[i].description);
+        free_text(req->tools[i].parameters);
+    }
+    for (size_t i = 0; i < req->stop_count; i++)
+        free_text(req->stop[i]);
+    for (size_t i = 0; i < req->input_count; i++)
+        free_text(req->inputs[i]);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++)
+        free_text(texts[i]);
+    base_free(req->messages);
+    base_free(req->tools);
+    base_free(req->inputs);
+    base_free(req->biases);
+    memset(req, 0, sizeof *req);
+}
+
+dbe_err shim_style_of(struct shim_req *req, struct shim_style *ret)
+{
+    struct shim_style style = {.kind = req->kind,
+                               .logprobs = req->logprobs,
+                               .include_usage = req->include_usage,
+                               .top_logprobs = req->top_logprobs};
+
+    if (req->echo) {
+        style.echo = base_strdup(req->messages[0].content);
+        if (style.echo == NULL)
+            return DBE_E_NOMEM;
+    }
+    style.said = req->said;
+    req->said = NULL;
+    *ret = style;
+    return DBE_OK;
+}
+
+void shim_style_free(struct shim_style *style)
+{
+    free_text(style->echo);
+    free_text(style->said);
+    memset(style, 0, sizeof *style);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * responses_out.c - the response object of POST /v1/responses and its output items.
+ *
+ * In:   an answer, what the request said     Out: JSON text appended to a base_buf
+ * Not:  no events (sse_responses.c)
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shim/openai.h"
+
+static void text(struct base_buf *out, const char *s)
+{
+    base_json_str(out, s, strlen(s));
+}
+
+const char *shim_response_status(const char *finish_reason)
+{
+    return finish_reason != NULL && strcmp(finish_reason, "length") == 0 ? "incomplete" : "completed";
+}
+
+void shim_response_message_json(struct base_buf *out, const char *request_id, const char *status, const char *words,
+                                size_t len, const char *probs_json)
+{
+    base_buf_fmt(out, "{\"id\":\"msg_%s\",\"type\":\"message\",\"role\":\"assistant\",\"status\":\"%s\",\"content\":[",
+                 request_id, status);
+    if (words != NULL) {
+        base_buf_str(out, "{\"type\":\"output_text\",\"text\":");
+        base_json_str(out, words, len);
+        base_buf_str(out, ",\"annotations\":[],\"logprobs\":[");
+        base_buf_str(out, probs_json);
+        base_buf_str(out, "]}");
+    }
+    base_buf_str(out, "]}");
+}
+
+void shim_response_call_json(struct base_buf *out, const char *request_id, size_t index, const char *status,
+                             const struct shim_call *call, bool with_arguments)
+{
+    base_buf_fmt(out, "{\"id\":\"fc_%s_%zu\",\"type\":\"function_call\",\"status\":\"%s\",\"call_id\":", request_id,
+                 index, status);
+    text(out, call->id);
+    base_buf_str(out, ",\"name\":");
+    text(out, call->name);
+    base_buf_str(out, ",\"arguments\":");
+    text(out, with_arguments ? call->arguments : "");
+    base_buf_u8(out, '}');
+}
+
+/* A message, unless there are calls and no words beside them; then the calls. */
+static void output_json(struct base_buf *out, const struct shim_style *style, const struct shim_trace *trace,
+                        const char *status, const struct shim_choice *c)
+{
+    struct base_buf probs;
+    bool first = true;
+
+    base_buf_init(&probs, SHIM_ANSWER_MAX_BYTES);
+    for (size_t i = 0; style->logprobs && i < c->prob_count; i++) {
+        base_buf_str(&probs, i > 0 ? "," : "");
+        shim_prob_json(&probs, &c->probs[i], style->top_logprobs);
+    }
+    if (c->content_len > 0 || c->call_count == 0) {
+        shim_response_message_json(out, trace->request_id, status, c->content, c->content_len, base_buf_cstr(&probs));
+        first = false;
+    }
+    if (probs.err != DBE_OK)
+        out->err = probs.err;
+    base_buf_free(&probs);
+    for (size_t i = 0; i < c->call_count; i++) {
+        base_buf_str(out, first ? "" : ",");
+        shim_response_call_json(out, trace->request_id, i, "completed", &c->calls[i], true);
+        first = false;
+    }
+}
+
+void shim_response_items_json(struct base_buf *out, const struct shim_style *style, const struct shim_trace *trace,
+                              const char *model, uint64_t created_unix, const char *status, const char *items,
+                              const struct shim_answer *a)
+{
+    const bool incomplete = strcmp(status, "incomplete") == 0;
+
+    base_buf_fmt(out,
+                 "\"id\":\"resp_%s\",\"object\":\"response\",\"created_at\":%" PRIu64 ",\"status\":\"%s\",\"model\":",
+                 trace->request_id, created_unix, status);
+    text(out, model);
+    base_buf_str(out, ",\"error\":null,\"incomplete_details\":");
+    base_buf_str(out, incomplete ? "{\"reason\":\"max_output_tokens\"}" : "null");
+    if (style->said != NULL)
+        base_buf_str(out, style->said);
+    base_buf_str(out, ",\"output\":[");
+    base_buf_str(out, items);
+    base_buf_u8(out, ']');
+    if (a == NULL) /* nobody knows the usage yet */
+        return;
+    base_buf_str(out, ",\"usage\":");
+    shim_usage_json(out, SHIM_RESPONSE, a);
+    base_buf_str(out, ",\"dsmil\":");
+    shim_trace_json(out, trace);
+}
+
+void shim_response_json(struct base_buf *out, const struct shim_style *style, const struct shim_trace *trace,
+                        const char *model, uint64_t created_unix, const char *status, const struct shim_answer *a)
+{
+    struct base_buf items;
+
+    base_buf_init(&items, 2 * SHIM_ANSWER_MAX_BYTES);
+    if (a != NULL)
+        output_json(&items, style, trace, status, &a->choices[0]);
+    shim_response_items_json(out, style, trace, model, created_unix, status, base_buf_cstr(&items), a);
+    if (items.err != DBE_OK)
+        out->err = items.err;
+    base_buf_free(&items);
+}
