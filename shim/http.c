@@ -20,12 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "shim/headers.h"
 
-enum { DROPPED_MAX_BYTES = 16 * 1024 * 1024, PAGE_MAX_BYTES = 65536 };
+enum { DROPPED_MAX_BYTES = 16 * 1024 * 1024, PAGE_MAX_BYTES = 65536, OTHER_DESCRIPTORS = 64 };
 
 struct shim_socket { /* one connection */
     int fd;
@@ -499,10 +500,30 @@ static dbe_err open_listener(struct shim *shim, int *ret_fd, struct dbe_diag *di
     return DBE_OK;
 }
 
+/* A descriptor a connection, and some for everything else. */
+static dbe_err allow_descriptors(const struct shim *shim, struct dbe_diag *diag)
+{
+    const rlim_t need = (rlim_t)shim->max_connections + OTHER_DESCRIPTORS;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
+        return DBE_OK;
+    if (limit.rlim_max < need)
+        return dbe_fail(diag, DBE_E_CONFIG, "max-connections", 0,
+                        "%" PRIu64 " connections need %llu descriptors, and the limit is %llu (ulimit -Hn)",
+                        shim->max_connections, (unsigned long long)need, (unsigned long long)limit.rlim_max);
+    limit.rlim_cur = need;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0
+               ? DBE_OK
+               : dbe_fail(diag, DBE_E_CONFIG, "max-connections", 0, "cannot raise the limit of descriptors: %s",
+                          strerror(errno));
+}
+
 dbe_err shim_http_start(struct shim *shim, struct dbe_diag *diag)
 {
     int fd = -1;
 
+    DBE_TRY(allow_descriptors(shim, diag));
     DBE_TRY(open_listener(shim, &fd, diag));
     struct shim_server *server = base_alloc(1, sizeof *server);
     if (server == NULL) {

@@ -179,7 +179,7 @@ static const struct svc_param params[] = {
      .kind = SVC_PARAM_UINT,
      .def = 128,
      .min = 1,
-     .max = 4096,
+     .max = 16384,
      FIELD(max_connections),
      .doc = "HTTP connections at once; further ones wait"},
     {0},

@@ -15,7 +15,7 @@
 enum {
     SHIM_API_KEY_MIN_BYTES = 8,
     SHIM_API_KEY_MAX_BYTES = 256,
-    SHIM_CONNECTION_MEMORY_BYTES = 32 * 1024, /* headers and socket buffers of one connection */
+    SHIM_CONNECTION_MEMORY_BYTES = 16 * 1024, /* headers and socket buffers of one connection; all of it is touched */
     SHIM_IDLE_TIMEOUT_S = 30,                 /* a connection on which nothing moves */
     SHIM_RECEIVE_TIMEOUT_S = 30,              /* from the first byte of a request to its last, however busy */
     SHIM_LISTEN_BACKLOG = 128,
