@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the OpenAI gateway costs: memory of idle connections, time it adds to an answer, a client that reads slowly.
 
-In:   DSMIL_BUILD_ROOT, a build (release, for figures that count); one mesh is started, and beside it a gateway of its own
-      for the connections
+In:   DSMIL_BUILD_ROOT, a build (release, for figures that count); one mesh is started, and beside it a gateway of its
+      own for the connections
 Out:  a line a figure, and JSON with --json
-Time: an answer of one token over a connection that stays. "adds" is the gateway's own time of the answer's trace, without
-      the router's and what lies behind: policy-free parsing, sealing, opening, JSON. "client" is all that a client sees
+Time: an answer of one token over a connection that stays. "adds" is the gateway's own time of the answer's trace,
+      without the router's and what lies behind: parsing, sealing, opening, JSON. "client" is all that a client sees
       beyond the router's time, HTTP and this script included.
 """
 import argparse
