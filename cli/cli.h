@@ -30,6 +30,7 @@ int cli_policy(int argc, char **argv);
 int cli_dump(int argc, char **argv);
 int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);
+int cli_audit(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
 int cli_logs(int argc, char **argv);
 int cli_completion(int argc, char **argv);

@@ -44,6 +44,8 @@ static const struct verb verbs[] = {
     {"policy", cli_policy, "check | explain | test | reload", "a policy: is it one, what it decides and why"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
+    {"audit", cli_audit, "verify | tail [-f] | prove INDEX",
+     "the log of decisions and security events, and whether it is right"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
     {"logs", cli_logs, "[-f] [--service NAME] [--level LEVEL]", "what the services wrote, merged by time"},

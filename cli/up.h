@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 #include "cli/supervise.h"
 
-enum { UP_SERVICES = 3 };
+enum { UP_SERVICES = 4 };
 
 struct up {
     /* options */
@@ -20,12 +20,14 @@ struct up {
     /* prepared */
     struct cli_paths paths;
     char mesh[128], model[CLI_PATH_MAX], keys_words[256], port_text[8];
+    char audit_dir[CLI_PATH_MAX];
     const char *backend;
     int lock_fd;
     struct sup_spec specs[UP_SERVICES];
     size_t spec_count;
     struct {
-        char program[CLI_PATH_MAX], log[CLI_PATH_MAX], metrics[CLI_PATH_MAX], listen[CLI_PATH_MAX + 8];
+        char program[CLI_PATH_MAX], log[CLI_PATH_MAX], metrics[CLI_PATH_MAX], listen[CLI_PATH_MAX + 8],
+            anchor[CLI_PATH_MAX];
     } at[UP_SERVICES];
 
     /* running */

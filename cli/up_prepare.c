@@ -28,6 +28,7 @@ static const struct node_row {
     {"dsmil-l7-llm-worker-47", "worker-47", "l7-worker-47", 47, DBE_ROLE_WORKER, 7},
     {"dsmil-l7-router", "router-43", "l7-router", 43, DBE_ROLE_ROUTER, 7},
     {"dsmil-openai-shim", "shim-0", NULL, 0, DBE_ROLE_SHIM, 7},
+    {"dsmil-audit", "audit-14", "audit", 14, DBE_ROLE_AUDIT, 0},
 };
 
 /* ---- lock ------------ */
@@ -202,6 +203,28 @@ static dbe_err prepare_spec(struct up *u, size_t i, struct dbe_diag *diag)
     return DBE_OK;
 }
 
+/* Every service sends its records to Device 14, and keeps what it was told of the log in a place of its own. */
+static dbe_err prepare_audit(struct up *u, struct dbe_diag *diag)
+{
+    char anchors[CLI_PATH_MAX];
+    size_t log = 0;
+
+    while (nodes[log].role != DBE_ROLE_AUDIT)
+        log++;
+    DBE_TRY(cli_join(u->audit_dir, sizeof u->audit_dir, u->paths.state, "audit"));
+    DBE_TRY(cli_join(anchors, sizeof anchors, u->paths.state, "anchors"));
+    DBE_TRY(base_mkdirs(anchors, 0700, diag));
+    add(&u->specs[log], "--audit-dir", u->audit_dir);
+    for (size_t i = 0; i < UP_SERVICES; i++) {
+        if (i == log)
+            continue;
+        DBE_TRY(cli_join(u->at[i].anchor, sizeof u->at[i].anchor, anchors, nodes[i].credential));
+        add(&u->specs[i], "--audit", u->at[log].listen);
+        add(&u->specs[i], "--audit-anchor", u->at[i].anchor);
+    }
+    return DBE_OK;
+}
+
 static dbe_err prepare_services(struct up *u, struct dbe_diag *diag)
 {
     for (size_t i = 0; i < UP_SERVICES; i++)
@@ -214,7 +237,7 @@ static dbe_err prepare_services(struct up *u, struct dbe_diag *diag)
     add(&u->specs[2], "--link-router", u->at[1].listen);
     add(&u->specs[2], "--port", u->port_text);
     add(&u->specs[2], "--api-key-file", u->paths.api_key);
-    return DBE_OK;
+    return prepare_audit(u, diag);
 }
 
 static dbe_err prepare_model(struct up *u, struct dbe_diag *diag)

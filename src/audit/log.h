@@ -67,6 +67,9 @@ struct audit_scan_end {
 /* Read the whole log of `dir` in order. E_MALFORMED: the chain is broken, `f` tells where; E_IO, E_NOMEM: diag. */
 dbe_err audit_scan(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_scan_end *ret, struct audit_finding *f,
                    struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Go on from where the scan that left `end` did, for whoever follows a log that grows. */
+dbe_err audit_scan_more(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_scan_end *end,
+                        struct audit_finding *f, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The file of checkpoints; a missing one is an empty one. */
 dbe_err audit_read_checkpoints(const char *dir, struct base_buf *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 

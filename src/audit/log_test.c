@@ -63,6 +63,39 @@ static void rotates(void **state)
     audit_log_close(log);
 }
 
+/* A log that grows is followed over segments, each entry once. */
+static dbe_err count_entry(void *ctx, const struct audit_line *line, const char *text, size_t len,
+                           const uint8_t leaf[AUDIT_HASH_BYTES])
+{
+    (void)text, (void)len, (void)leaf;
+    assert_int_equal(line->index, (*(uint64_t *)ctx)++);
+    return DBE_OK;
+}
+
+static void follows(void **state)
+{
+    struct audit_scan_end end = {0};
+    struct audit_finding f = {0};
+    uint64_t seen = 0;
+    char path[256];
+
+    (void)state;
+    struct audit_log *log = fx_open(1500, NULL);
+    for (uint64_t i = 0; i < 20; i++) {
+        fx_fill(log, 2 * i, 2 * i + 2);
+        assert_int_equal(audit_scan_more(fx_dir, count_entry, &seen, &end, &f, NULL), DBE_OK);
+        assert_int_equal(seen, 2 * i + 2);
+        assert_int_equal(audit_scan_more(fx_dir, count_entry, &seen, &end, &f, NULL), DBE_OK);
+    }
+    audit_log_close(log);
+    fx_path(path, end.segment);
+    int fd = open(path, O_WRONLY | O_APPEND);
+    assert_int_equal(write(fd, "{\"v\":1", 6), 6); /* a line that is being written */
+    assert_int_equal(audit_scan_more(fx_dir, count_entry, &seen, &end, &f, NULL), DBE_OK);
+    assert_int_equal(end.torn_bytes, 6);
+    close(fd);
+}
+
 /* spec audit 4.5: a line cut at any byte costs that line alone */
 static void torn(void **state)
 {
@@ -257,11 +290,11 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(opens_again, fx_fresh),    cmocka_unit_test_setup(rotates, fx_fresh),
-        cmocka_unit_test_setup(torn, fx_fresh),           cmocka_unit_test_setup(torn_checkpoint, fx_fresh),
-        cmocka_unit_test_setup(refuses_damage, fx_fresh), cmocka_unit_test_setup(every_failure, fx_fresh),
-        cmocka_unit_test_setup(numbers, fx_fresh),        cmocka_unit_test_setup(one_writer, fx_fresh),
-        cmocka_unit_test_setup(no_memory, fx_fresh),
+        cmocka_unit_test_setup(opens_again, fx_fresh),     cmocka_unit_test_setup(rotates, fx_fresh),
+        cmocka_unit_test_setup(follows, fx_fresh),         cmocka_unit_test_setup(torn, fx_fresh),
+        cmocka_unit_test_setup(torn_checkpoint, fx_fresh), cmocka_unit_test_setup(refuses_damage, fx_fresh),
+        cmocka_unit_test_setup(every_failure, fx_fresh),   cmocka_unit_test_setup(numbers, fx_fresh),
+        cmocka_unit_test_setup(one_writer, fx_fresh),      cmocka_unit_test_setup(no_memory, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

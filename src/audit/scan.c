@@ -40,6 +40,7 @@ struct reader {
     audit_scan_fn *fn;
     void *ctx;
     uint8_t *buf; /* READ_BYTES, and what was left of the block before */
+    bool resume;  /* until the segment where the scan before ended */
 };
 
 static dbe_err broken(struct reader *r, uint64_t entry, const char *fmt, ...) DBE_PRINTF(3, 4);
@@ -117,9 +118,14 @@ static dbe_err read_segment(struct reader *r, const char *dir, const char *name)
     char path[AUDIT_PATH_MAX];
     uint64_t first = strtoull(name, NULL, 10);
 
+    int after = r->resume ? strcmp(name, r->end.segment) : 1;
+
+    if (after < 0)
+        return DBE_OK;
+    r->resume = false;
     if (r->end.torn_bytes > 0)
         return broken(r, r->end.entries, "cut off at the end of %s, and %s follows", r->end.segment, name);
-    if (first != r->end.entries)
+    if (after > 0 && first != r->end.entries)
         return broken(r, r->end.entries, "missing: the next file is %s", name);
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
         return dbe_fail(r->diag, DBE_E_ARGUMENT, "audit 4", 0, "the directory's path is too long");
@@ -127,7 +133,10 @@ static dbe_err read_segment(struct reader *r, const char *dir, const char *name)
     if (fd < 0)
         return dbe_fail(r->diag, DBE_E_IO, "audit 4", 0, "%.120s: %s", path, strerror(errno));
     memcpy(r->end.segment, name, AUDIT_SEGMENT_NAME);
-    r->end.segment_bytes = 0;
+    if (after > 0)
+        r->end.segment_bytes = 0;
+    else if (lseek(fd, (off_t)r->end.segment_bytes, SEEK_SET) < 0)
+        return dbe_fail(r->diag, DBE_E_IO, "audit 4", 0, "%.120s: %s", path, strerror(errno));
     return read_fd(r, fd, name);
 }
 
@@ -140,7 +149,14 @@ static int is_segment(const struct dirent *d)
 dbe_err audit_scan(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_scan_end *ret, struct audit_finding *f,
                    struct dbe_diag *diag)
 {
-    struct reader r = {.f = f, .diag = diag, .fn = fn, .ctx = ctx};
+    *ret = (struct audit_scan_end){0};
+    return audit_scan_more(dir, fn, ctx, ret, f, diag);
+}
+
+dbe_err audit_scan_more(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_scan_end *end,
+                        struct audit_finding *f, struct dbe_diag *diag)
+{
+    struct reader r = {.f = f, .diag = diag, .fn = fn, .ctx = ctx, .end = *end, .resume = end->segment[0] != '\0'};
     struct dirent **names = NULL;
     int count = scandir(dir, &names, is_segment, alphasort);
     dbe_err err = DBE_OK;
@@ -148,6 +164,7 @@ dbe_err audit_scan(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_s
     if (count < 0)
         return dbe_fail(diag, errno == ENOENT ? DBE_E_NOT_FOUND : DBE_E_IO, "audit 4", 0, "%.120s: %s", dir,
                         strerror(errno));
+    r.end.torn_bytes = 0;
     r.buf = base_alloc(1, READ_BYTES + AUDIT_LINE_MAX + 1);
     if (r.buf == NULL)
         err = dbe_fail(diag, DBE_E_NOMEM, "audit 4", 0, "no memory to read the log");
@@ -157,7 +174,7 @@ dbe_err audit_scan(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_s
         free(names[i]);
     free(names);
     base_free(r.buf);
-    *ret = r.end; /* also on error: how far it went */
+    *end = r.end; /* also on error: how far it went */
     return err;
 }
 

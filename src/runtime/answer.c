@@ -5,6 +5,7 @@
  * Out:  answers with the request's labels, own DEVICE_ID_SRC, REQUEST_ID, TIMESTAMP; the last one with HOP_TRACE
  * Not:  no payload is decoded but that of an ERROR passed on, whose code is counted.
  */
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include "dbe/payload.h"
@@ -33,6 +34,11 @@ uint64_t svc_req_elapsed_us(const struct svc_req *req)
 size_t svc_req_queued_bytes(const struct svc_req *req)
 {
     return dbe_peer_queued_bytes(req->peer);
+}
+
+const struct dbe_peer *svc_req_peer(const struct svc_req *req)
+{
+    return req->peer;
 }
 
 void *svc_req_user(const struct svc_req *req)
@@ -168,6 +174,7 @@ void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *
                                      .request_id = req->id,
                                      .tenant = req->labels.tenant,
                                      .what = svc_msg_name(req->type)};
+        svc_audit_refusal(svc, req, code, rule, reason);
         svc_audit_deny(svc, &d, code, rule != NULL ? rule : svc->dev->name,
                        reason != NULL ? reason : dbe_err_text(code));
     }

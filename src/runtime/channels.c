@@ -6,6 +6,7 @@
  * In:   a list of suites as text, orders of http_admin.c     Out: JSON, calls of the node
  * Not:  it opens and closes no channel.
  */
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <stdio.h>
@@ -119,6 +120,9 @@ dbe_err svc_channels_do(struct svc *svc, const char *what, const char *value, st
             continue;
         dbe_err err = orders[i].run(svc, value, diag);
         const struct svc_event e = {.type = "channels_order"};
+        char words[128];
+        snprintf(words, sizeof words, "%s %.100s", what, value);
+        svc_audit_event(svc, AUDIT_ORDER, err, NULL, 0, words);
         svc_log_event(svc, err == DBE_OK ? SVC_INFO : SVC_WARN, &e, "%s %s: %s", what, value,
                       err == DBE_OK           ? "done"
                       : diag->text[0] != '\0' ? diag->text

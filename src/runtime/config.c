@@ -28,6 +28,8 @@
 const struct svc_param svc_config_common[] = {
     TEXT("keys", "DIR", keys, "key store; default keys/ in the state directory"),
     TEXT("name", "NAME", name, "name of the credential in the key store; default role and device"),
+    TEXT("audit", "ADDRESS", audit, "DBE address of the audit log, Device 14; empty: no record is kept"),
+    TEXT("audit-anchor", "FILE", audit_anchor, "what this service remembers of the audit log; empty: nothing"),
     TEXT("listen", "ADDRESS", listen, "DBE address to listen on, such as uds:/run/dsmil/l7-router.sock"),
     TEXT("suites", "LIST", suites, "suites of the channels, best first, by number or name; default: this build's"),
     TEXT("policy", "FILE", policy, "policy of the mesh; default: the one that is built in"),

@@ -7,6 +7,7 @@
  *       the device sees it
  * Not:  no payload is decoded; no retry: the device decides what a failed call means.
  */
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <stdio.h>
@@ -143,6 +144,7 @@ static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     pol_decide_answer(peer, svc_identity(svc), &call->labels, msg, &verdict);
     if (verdict.code != DBE_OK) {
         svc_audit_message(svc, peer, msg, "answer", &verdict);
+        svc_audit_decision(svc, AUDIT_ANSWER, call->peer, msg, &verdict);
         if (!last) {
             dbe_call_cancel(call->peer, call->node_call_id);
             send_cancel(call);

@@ -5,6 +5,7 @@
  * unhealthy: not ready, or draining (503: send it no work). degraded: ready, but a neighbour is down. healthy:
  * all is up.
  */
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <stdio.h>
@@ -96,6 +97,7 @@ static void refresh(struct svc *svc)
     char labels[SVC_LABELS_MAX];
 
     dbe_node_stats(svc->node, &s);
+    svc_audit_refresh(svc);
     svc_labels(labels, "node", svc->node_name, NULL);
     svc_metric_set(m, SVC_M_dbe_peers, labels, (double)s.peers);
     svc_metric_set(m, SVC_M_dbe_calls_in_flight, labels, (double)svc->call_count);

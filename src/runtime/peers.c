@@ -7,6 +7,7 @@
  * Not:  no messages (req.c).
  */
 #include "runtime/crash.h"
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <stdio.h>
@@ -46,6 +47,12 @@ static void adopt_renewed(struct svc *svc)
     svc->renewed = NULL;
 }
 
+/* Not one of the device's neighbours, but the runtime's own. */
+static bool is_audit(const struct svc_link *link)
+{
+    return link->neighbour->role == DBE_ROLE_AUDIT;
+}
+
 static void on_up(void *ctx, struct dbe_peer *peer)
 {
     struct svc *svc = ctx;
@@ -70,11 +77,14 @@ static void on_up(void *ctx, struct dbe_peer *peer)
     dbe_peer_set_user(peer, sp);
     adopt_renewed(svc);
     count_handshake(svc, sp->node, "ok");
+    svc_audit_channel(sp);
+    svc_audit_event(svc, AUDIT_HANDSHAKE, DBE_OK, peer, 0, dbe_peer_suite(peer));
     log_channel(svc, SVC_INFO, "channel_up", id->spiffe_id, "channel is up", dbe_peer_suite(peer));
     if (sp->link != NULL) {
         sp->link->peer = peer;
         sp->link->up_once = true;
-        if (svc->dev->link_up != NULL)
+        svc_audit_link_up(svc, sp->link);
+        if (svc->dev->link_up != NULL && !is_audit(sp->link))
             svc->dev->link_up(svc, svc->state, sp->link);
     }
     svc_check_ready(svc);
@@ -103,14 +113,16 @@ static void on_down(void *ctx, struct dbe_peer *peer, dbe_err why, const struct 
         svc_labels(labels, "device_id", svc->metrics.device_id, NULL);
         svc_metric_add(&svc->metrics, SVC_M_dsmil_security_auth_failures_total, labels, 1);
         log_channel(svc, SVC_WARN, "handshake_failed", "unknown", dbe_err_name(why), detail);
+        svc_audit_event(svc, AUDIT_HANDSHAKE_REFUSED, why, NULL, 0, detail);
         return;
     }
     struct svc_link *link = sp->link;
     log_channel(svc, SVC_INFO, "channel_down", dbe_peer_identity(peer)->spiffe_id, "channel is down", detail);
+    svc_audit_event(svc, AUDIT_CHANNEL_DOWN, why == DBE_E_CLOSED ? DBE_OK : why, peer, 0, detail);
     svc_reqs_end(svc, peer, DBE_E_CLOSED);
     if (link != NULL && link->peer == peer) {
         link->peer = NULL;
-        if (svc->dev->link_down != NULL)
+        if (svc->dev->link_down != NULL && !is_audit(link))
             svc->dev->link_down(svc, svc->state, link);
     }
     dbe_peer_set_user(peer, NULL);
@@ -127,6 +139,7 @@ static void on_switched(void *ctx, struct dbe_peer *peer, dbe_err err, const str
     if (err != DBE_OK) {
         log_channel(svc, SVC_WARN, "channel_kept", who, dbe_err_name(err),
                     diag != NULL && diag->text[0] != '\0' ? diag->text : dbe_err_text(err));
+        svc_audit_event(svc, AUDIT_CHANNEL_SWITCHED, err, peer, 0, dbe_err_text(err));
         return;
     }
     if (sp != NULL && sp->cache != NULL && pol_claim_cache_renew(sp->cache, dbe_peer_public_key(peer)) != DBE_OK) {
@@ -134,6 +147,7 @@ static void on_switched(void *ctx, struct dbe_peer *peer, dbe_err err, const str
         sp->cache = NULL;
     }
     adopt_renewed(svc);
+    svc_audit_event(svc, AUDIT_CHANNEL_SWITCHED, DBE_OK, peer, 0, dbe_peer_suite(peer));
     log_channel(svc, SVC_INFO, "channel_switched", who, "channel has new keys", dbe_peer_suite(peer));
 }
 
@@ -143,12 +157,22 @@ static void on_revocations(void *ctx, uint64_t number, dbe_err err, const struct
     struct svc *svc = ctx;
     const struct svc_event adopted = {.type = "revocations"}, refused = {.type = "revocations_refused"};
 
+    svc_audit_event(svc, AUDIT_REVOCATIONS, err, NULL, (uint32_t)number, err == DBE_OK ? "" : diag->text);
     if (err == DBE_OK)
         svc_log_event(svc, SVC_INFO, &adopted, "list %llu of revoked certificates is in force",
                       (unsigned long long)number);
     else
         svc_log_event(svc, SVC_WARN, &refused, "%s: %s; list %llu stays in force", dbe_err_name(err),
                       diag->text[0] != '\0' ? diag->text : dbe_err_text(err), (unsigned long long)number);
+}
+
+size_t svc_peer_count(const struct svc *svc)
+{
+    size_t n = 0;
+
+    for (const struct svc_peer *p = svc->peers; p != NULL; p = p->next)
+        n++;
+    return n;
 }
 
 void svc_peers_free(struct svc *svc)

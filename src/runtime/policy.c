@@ -9,6 +9,7 @@
  * Open channels agree about the new policy inside (spec 6.16), and no message is lost: each is judged by the policy
  * that is in force where it arrives.
  */
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <string.h>
@@ -49,6 +50,7 @@ static void tell(struct svc *svc, dbe_err err, const struct dbe_diag *diag)
     base_hex(svc->policy.digest, DIGEST_SHOWN_BYTES, digest);
     svc_labels(labels, "device_id", svc->metrics.device_id, "status", err == DBE_OK ? "ok" : dbe_err_name(err), NULL);
     svc_metric_add(&svc->metrics, SVC_M_dsmil_policy_reloads_total, labels, 1);
+    svc_audit_event(svc, AUDIT_POLICY, err, NULL, (uint32_t)svc->policy.version, err == DBE_OK ? "" : diag->text);
     if (err == DBE_OK)
         svc_log_event(svc, SVC_INFO, &e, "policy version %llu is in force", (unsigned long long)svc->policy.version);
     else

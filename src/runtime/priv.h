@@ -47,6 +47,7 @@ struct svc_config {
     char     suites[SVC_SUITES_TEXT_MAX], policy[SVC_PATH_MAX];
     char     config_file[SVC_PATH_MAX], log_level[16];
     uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
+    char     audit[SVC_ADDRESS_MAX], audit_anchor[SVC_PATH_MAX];
     char     links[SVC_LINKS_MAX][SVC_ADDRESS_MAX]; /* in the order of dev->neighbours; "": not configured */
     enum svc_level level;
     char     sandbox_text[8];
@@ -120,6 +121,8 @@ struct svc_peer { /* what we keep of one channel, in dbe_peer_user */
     struct dbe_peer        *peer;
     struct svc_link        *link;  /* the link it belongs to, or NULL: it came to us */
     struct pol_claim_cache *cache; /* made when the first claim comes */
+    bool                    has_channel;
+    uint8_t                 channel[16]; /* its name in audit records */
     char                    node[SVC_NAME_MAX]; /* "shim-0" */
     struct svc_peer        *next, **prev;
 };
@@ -160,7 +163,8 @@ struct svc_call { /* one call to a neighbour */
     struct svc_call  *next, **prev;
 };
 
-struct svc_http; /* http_admin.c */
+struct svc_http;  /* http_admin.c */
+struct svc_audit; /* audit.c */
 
 struct svc {
     const struct svc_device *dev;
@@ -177,6 +181,7 @@ struct svc {
     struct pol_policy        policy;
     struct svc_metrics       metrics;
     struct svc_http         *http;
+    struct svc_audit        *audit; /* NULL: nobody keeps a log */
 
     struct svc_link links[SVC_LINKS_MAX];
     size_t          link_count;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/audit.h"
 #include "runtime/config_priv.h"
 
 struct reload {
@@ -117,6 +118,7 @@ dbe_err svc_reload(struct svc *svc, char *words, size_t cap)
         (void)snprintf(words, cap, "configuration not changed: %s",
                        diag.text[0] != '\0' ? diag.text : dbe_err_text(err));
     svc_log(svc, err == DBE_OK ? SVC_INFO : SVC_ERROR, NULL, "%s", words);
+    svc_audit_event(svc, AUDIT_CONFIG, err, NULL, r.changed, words);
     svc_metric_add(&svc->metrics, SVC_M_dsmil_device_reloads_total,
                    err == DBE_OK ? "status=\"ok\"" : "status=\"refused\"", 1);
     svc_notify(svc, "READY=1\n");

@@ -10,6 +10,7 @@
  * svc_on_message, handle, the ends of a request. What devices call stands in answer.c.
  */
 #include "runtime/crash.h"
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <string.h>
@@ -272,7 +273,7 @@ static dbe_err admissible(const struct svc *svc, struct dbe_peer *peer, const st
     const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
 
     *ret_reason = NULL;
-    if (svc->draining) {
+    if (svc->draining && msg->type != DBE_MSG_AUDIT_RECORDS) { /* the last records of others are still on their way */
         *ret_reason = "this service is stopping";
         return DBE_E_UNAVAILABLE;
     }
@@ -374,6 +375,7 @@ void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
         return;
     check_claim(sp, msg, &subject, &diag);
     pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
+    svc_audit_decision(svc, AUDIT_DECISION, peer, msg, &verdict);
     count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
     if (verdict.code != DBE_OK) {
         svc_audit_message(svc, subject.peer, msg, svc_msg_name(msg->type), &verdict);
@@ -399,6 +401,7 @@ void svc_on_malformed(void *ctx, struct dbe_peer *peer, dbe_err err, const struc
     };
     const struct svc_event e = {.type = "malformed", .fields = fields, .field_count = BASE_ARRAY_LEN(fields)};
 
+    svc_audit_event(svc, AUDIT_MALFORMED, err, peer, 0, diag != NULL ? diag->text : dbe_err_text(err));
     svc_count_error(svc, err);
     svc_log_event(svc, SVC_WARN, &e, "a message was dropped: %s", diag != NULL ? diag->text : dbe_err_text(err));
 }

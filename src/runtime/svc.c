@@ -9,6 +9,7 @@
  *
  * Order of opening: keys, node, the device's init, admin pages, links, listening. What was opened closes in reverse.
  */
+#include "runtime/audit.h"
 #include "runtime/priv.h"
 
 #include <stdio.h>
@@ -66,7 +67,8 @@ static void on_drain(void *ctx)
 {
     struct svc *svc = ctx;
     uint64_t now = base_mono_ns();
-    bool idle = svc->req_count == 0 && svc->call_count == 0 && svc->holds == 0 && queued_bytes(svc) == 0;
+    bool idle =
+        svc->req_count == 0 && svc->call_count == 0 && svc->holds == 0 && queued_bytes(svc) == 0 && svc_audit_idle(svc);
 
     if (svc->stopped)
         return;
@@ -92,6 +94,7 @@ void svc_drain(struct svc *svc, void (*on_stopped)(void *ctx), void *ctx)
     svc->on_stopped_ctx = ctx;
     svc->drain_until_ns = base_mono_ns() + (uint64_t)SVC_DRAIN_MS * BASE_NS_PER_MS;
     svc_log_event(svc, SVC_INFO, &e, "draining");
+    svc_audit_event(svc, AUDIT_STOP, DBE_OK, NULL, 0, "");
     svc_notify(svc, "STOPPING=1\n");
     if (svc->dev->drain != NULL)
         svc->dev->drain(svc, svc->state);
@@ -146,6 +149,21 @@ static dbe_err open_timers(struct svc *svc)
     return base_loop_timer(svc->loop, on_drain, svc, &svc->drain_timer);
 }
 
+/* Every service but Device 14 itself has one neighbour more, which its device is not told of. */
+static dbe_err name_audit_link(struct svc *svc, struct dbe_diag *diag)
+{
+    static const struct svc_neighbour audit = {.name = SVC_AUDIT_LINK, .role = DBE_ROLE_AUDIT, .device = -1};
+
+    if (svc->cfg.audit[0] == '\0')
+        return DBE_OK;
+    if (svc->link_count >= SVC_LINKS_MAX)
+        return dbe_fail(diag, DBE_E_LIMIT, NULL, 0, "no place for the link to the audit log");
+    struct svc_link *link = &svc->links[svc->link_count++];
+    link->svc = svc;
+    link->neighbour = &audit;
+    return DBE_OK;
+}
+
 /* Links by name, so that a device finds its neighbours when it is made; they come up later. */
 static dbe_err name_links(struct svc *svc, struct dbe_diag *diag)
 {
@@ -160,7 +178,7 @@ static dbe_err name_links(struct svc *svc, struct dbe_diag *diag)
         link->svc = svc;
         link->neighbour = &n[i];
     }
-    return DBE_OK;
+    return name_audit_link(svc, diag);
 }
 
 static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
@@ -168,10 +186,12 @@ static dbe_err open_links(struct svc *svc, struct dbe_diag *diag)
     for (size_t i = 0; i < svc->link_count; i++) {
         struct svc_link *link = &svc->links[i];
         const struct svc_neighbour *n = link->neighbour;
-        const char *address = svc->cfg.links[n - svc->dev->neighbours];
+        bool own = strcmp(n->name, SVC_AUDIT_LINK) == 0;
+        const char *address = own ? svc->cfg.audit : svc->cfg.links[n - svc->dev->neighbours];
         dbe_err err = dbe_node_link(svc->node, address, n->role, n->device, &link->link);
         if (err != DBE_OK)
-            return dbe_fail(diag, err, NULL, 0, "--link-%.40s %.80s: %.50s", n->name, address, dbe_err_text(err));
+            return dbe_fail(diag, err, NULL, 0, "%s%.40s %.80s: %.50s", own ? "--" : "--link-", n->name, address,
+                            dbe_err_text(err));
     }
     return DBE_OK;
 }
@@ -191,6 +211,9 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
     DBE_TRY(dbe_node_new(svc->loop, &config, &svc->node));
     DBE_TRY(dbe_node_watch_keys(svc->node, svc->cfg.keys, diag));
     DBE_TRY(name_links(svc, diag));
+    if (svc->cfg.audit[0] != '\0' || svc->dev->role == DBE_ROLE_AUDIT)
+        DBE_TRY(svc_audit_open(svc));
+    svc_audit_event(svc, AUDIT_START, DBE_OK, NULL, 0, DSMIL_VERSION);
     DBE_TRY(svc->dev->init(svc, svc->state, diag));
     svc->inited = true;
     DBE_TRY(svc_http_open(svc, &svc->http, diag));
@@ -270,8 +293,10 @@ void svc_close(struct svc *svc)
     dbe_node_free(svc->node);
     svc_calls_free(svc);
     svc_peers_free(svc);
+    svc_audit_flush(svc);
     if (svc->inited && svc->dev->fini != NULL)
         svc->dev->fini(svc, svc->state);
+    svc_audit_close(svc);
     base_timer_free(svc->tick_timer);
     base_timer_free(svc->deadline_timer);
     base_timer_free(svc->drain_timer);
@@ -313,4 +338,14 @@ const struct dbe_identity *svc_identity(const struct svc *svc)
 const struct dbe_credential *svc_credential(const struct svc *svc)
 {
     return svc->credential;
+}
+
+dbe_err svc_public_key(const struct svc *svc, uint8_t ret[CRYPTO_MLDSA87_PK_BYTES])
+{
+    struct dbe_identity id;
+    const uint8_t *der;
+    size_t len;
+
+    dbe_credential_cert(svc->credential, &der, &len);
+    return dbe_trust_verify(svc->trust, der, len, base_wall_ms(), &id, ret, NULL);
 }

@@ -91,6 +91,8 @@ struct dbe_loop *svc_loop(struct svc *svc);
 void              svc_wake(struct svc *svc); /* from any thread: wake() runs soon on the loop's thread */
 const struct dbe_identity   *svc_identity(const struct svc *svc);
 const struct dbe_credential *svc_credential(const struct svc *svc);
+/* The public key of that credential. */
+dbe_err svc_public_key(const struct svc *svc, uint8_t ret[CRYPTO_MLDSA87_PK_BYTES]) DBE_MUST_CHECK;
 
 enum svc_level { SVC_DEBUG, SVC_INFO, SVC_WARN, SVC_ERROR };
 /* One JSON line with 002's fields: timestamp, level, device_id, layer, service, message, request_id and tenant
@@ -164,6 +166,23 @@ const struct pol_policy *svc_policy(const struct svc *svc);
  * pair. */
 void svc_hold(struct svc *svc);
 void svc_release(struct svc *svc);
+
+/* ---- the audit log, Device 14 ------------------------------------------------------------------ */
+
+/* Record a security event that the runtime cannot see by itself (kinds: src/audit/kinds.def). `peer` may be NULL, and
+ * its identity is recorded otherwise; `count` has the meaning that the kind gives it. Never waits, never fails: what
+ * finds no room is counted, and a gap record tells. Decisions and channels are recorded without asking. */
+void svc_audit_event(struct svc *svc, uint8_t kind, dbe_err code, const struct dbe_peer *peer, uint32_t count,
+                     const char *detail);
+/* For Device 14: its own records go to `sink` instead of a link, in batches; it calls one of the two below when they
+ * are on the disk up to the number before `next`, or are not and shall come again. An error is the latter. */
+typedef dbe_err svc_audit_sink(void *ctx, const uint8_t run[8], const void *records, size_t len);
+void svc_audit_set_sink(struct svc *svc, svc_audit_sink *sink, void *ctx);
+void svc_audit_stored(struct svc *svc, uint64_t next);
+void svc_audit_failed(struct svc *svc);
+/* The channel that a request came by. */
+const struct dbe_peer *svc_req_peer(const struct svc_req *req);
+size_t svc_peer_count(const struct svc *svc); /* channels that are up */
 
 int svc_main(int argc, char *argv[], const struct svc_device *dev);
 #define SVC_MAIN(dev)                                                                                                  \

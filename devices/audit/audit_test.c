@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * audit_test.c - Device 14 on a runtime that the test plays: acknowledged is what is synced, and nothing else; whatever
+ * fails, senders hear of it, and the log goes on (spec audit 2.7, 2.8 and 4).
+ */
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/audit/audit.h"
+#include "dsmil.pb-c.h"
+
+/* ---- the runtime --------------------------------------------------------------------------------------------- */
+
+struct svc_req {
+    const struct dbe_peer *peer;
+    void *user;
+    void (*on_gone)(void *user, struct svc_req *req, dbe_err why);
+    bool acked, refused;
+    dbe_err code;
+    uint64_t next, size;
+    size_t note_len;
+};
+
+static struct dbe_loop *loop;
+static struct dbe_identity self = {.mesh = "m", .device = 14, .spiffe_id = "spiffe://m/l0/audit/14"};
+static struct dbe_identity router = {.mesh = "m", .device = 43, .spiffe_id = "spiffe://m/l7/router/43"};
+static struct crypto_key *key;
+static const uint8_t k_log[32] = {7};
+static uint64_t clock_ns = 1;
+static unsigned events[32], own_stored, own_failed, holds, peers;
+static char dir[64];
+static int a_peer, a_credential;
+static struct audit_device *d;
+
+static const struct dbe_peer *peer(void)
+{
+    return (const struct dbe_peer *)(const void *)&a_peer; /* nobody looks into it */
+}
+
+uint64_t svc_now_ns(const struct svc *svc)
+{
+    (void)svc;
+    return clock_ns;
+}
+struct dbe_loop *svc_loop(struct svc *svc)
+{
+    (void)svc;
+    return loop;
+}
+const struct dbe_identity *svc_identity(const struct svc *svc)
+{
+    (void)svc;
+    return &self;
+}
+const struct dbe_credential *svc_credential(const struct svc *svc)
+{
+    (void)svc;
+    return (const struct dbe_credential *)(const void *)&a_credential;
+}
+dbe_err svc_public_key(const struct svc *svc, uint8_t ret[CRYPTO_MLDSA87_PK_BYTES])
+{
+    (void)svc;
+    return crypto_key_public(key, ret);
+}
+void svc_log(struct svc *svc, enum svc_level level, const struct svc_req *req, const char *fmt, ...)
+{
+    (void)svc, (void)level, (void)req, (void)fmt;
+}
+void svc_observe(struct svc *svc, const char *metric, const char *labels, double value)
+{
+    (void)svc, (void)metric, (void)labels, (void)value;
+}
+void svc_dumpf(struct svc_dump *out, const char *fmt, ...)
+{
+    (void)out, (void)fmt;
+}
+void svc_audit_event(struct svc *svc, uint8_t kind, dbe_err code, const struct dbe_peer *from, uint32_t count,
+                     const char *detail)
+{
+    (void)svc, (void)code, (void)from, (void)detail;
+    events[kind] += kind == AUDIT_MISSING || kind == AUDIT_TORN ? count : 1;
+}
+void svc_audit_set_sink(struct svc *svc, svc_audit_sink *sink, void *ctx)
+{
+    (void)svc, (void)sink, (void)ctx;
+}
+void svc_audit_stored(struct svc *svc, uint64_t next)
+{
+    (void)svc, (void)next;
+    own_stored++;
+}
+void svc_audit_failed(struct svc *svc)
+{
+    (void)svc;
+    own_failed++;
+}
+void svc_hold(struct svc *svc)
+{
+    (void)svc;
+    holds++;
+}
+void svc_release(struct svc *svc)
+{
+    (void)svc;
+    holds--;
+}
+size_t svc_peer_count(const struct svc *svc)
+{
+    (void)svc;
+    return peers;
+}
+const struct dbe_peer *svc_req_peer(const struct svc_req *req)
+{
+    return req->peer;
+}
+void svc_req_set_user(struct svc_req *req, void *user)
+{
+    req->user = user;
+}
+void svc_req_on_gone(struct svc_req *req, void (*fn)(void *user, struct svc_req *req, dbe_err why))
+{
+    req->on_gone = fn;
+}
+dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last)
+{
+    (void)svc;
+    assert_true(last && type == DBE_MSG_AUDIT_ACK && !req->acked && !req->refused);
+    Dsmil__AuditAck *ack = dsmil__audit_ack__unpack(NULL, len, payload);
+    assert_non_null(ack);
+    req->acked = true;
+    req->next = ack->next;
+    req->size = ack->size;
+    req->note_len = ack->checkpoint.len;
+    dsmil__audit_ack__free_unpacked(ack, NULL);
+    return DBE_OK;
+}
+void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason)
+{
+    (void)svc, (void)rule, (void)reason;
+    assert_true(!req->acked && !req->refused);
+    req->refused = true;
+    req->code = code;
+}
+const struct dbe_identity *dbe_peer_identity(const struct dbe_peer *p)
+{
+    (void)p;
+    return &router;
+}
+dbe_err dbe_peer_log_key(const struct dbe_peer *p, uint8_t ret[32])
+{
+    (void)p;
+    memcpy(ret, k_log, 32);
+    return DBE_OK;
+}
+dbe_err dbe_credential_sign(const struct dbe_credential *cred, const char *ctx, const void *msg, size_t len,
+                            uint8_t *sig)
+{
+    (void)cred;
+    return crypto_sign(key, ctx, msg, len, sig);
+}
+void dbe_credential_cert(const struct dbe_credential *cred, const uint8_t **ret_der, size_t *ret_len)
+{
+    (void)cred;
+    *ret_der = (const uint8_t *)"certificate";
+    *ret_len = 11;
+}
+
+/* ---- batches ------------------------------------------------------------------------------------------------- */
+
+static const uint8_t run[AUDIT_RUN_BYTES] = {1};
+
+/* Records `from` to `to` (excluded) as a message; `spoil` changes one byte behind the tag. */
+static dbe_err send(struct svc_req *req, uint64_t from, uint64_t to, bool spoil)
+{
+    Dsmil__AuditRecords p = DSMIL__AUDIT_RECORDS__INIT;
+    uint8_t tag[AUDIT_HASH_BYTES], packed[65536];
+    struct dbe_msg msg = {.type = DBE_MSG_AUDIT_RECORDS, .payload = packed};
+    struct base_buf b;
+
+    base_buf_init(&b, 60000);
+    for (uint64_t i = from; i < to; i++)
+        assert_int_equal(audit_record_put(&(struct audit_record){.kind = AUDIT_ORDER, .seq = i}, &b), DBE_OK);
+    assert_int_equal(audit_batch_tag(k_log, run, b.data, b.len, tag), DBE_OK);
+    if (spoil)
+        b.data[b.len / 2] ^= 1;
+    p.run = (ProtobufCBinaryData){sizeof run, (uint8_t *)(uintptr_t)run};
+    p.records = (ProtobufCBinaryData){b.len, b.data};
+    p.tag = (ProtobufCBinaryData){sizeof tag, tag};
+    msg.payload_len = dsmil__audit_records__pack(&p, packed);
+    base_buf_free(&b);
+    *req = (struct svc_req){.peer = peer()};
+    return audit_device.routes[0].handler(NULL, d, req, &msg);
+}
+
+static void turn(void)
+{
+    clock_ns += 1000;
+    assert_int_equal(base_loop_turn(loop, 0), DBE_OK);
+}
+
+static uint64_t fake_mono(void *ctx)
+{
+    (void)ctx;
+    return clock_ns;
+}
+static uint64_t fake_wall(void *ctx)
+{
+    (void)ctx;
+    return 1800000000000;
+}
+
+static uint64_t stored(void)
+{
+    uint64_t size;
+    uint8_t root[AUDIT_HASH_BYTES];
+
+    audit_log_head(d->log, &size, root);
+    return size;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------------------- */
+
+/* spec audit 2.8 */
+static void acknowledged_when_synced(void **state)
+{
+    struct svc_req a, b;
+
+    (void)state;
+    assert_int_equal(send(&a, 0, 3, false), DBE_OK);
+    assert_int_equal(send(&b, 3, 5, false), DBE_OK);
+    assert_false(a.acked || b.acked);
+    assert_int_equal(stored(), 0);
+    turn();
+    assert_true(a.acked && b.acked);
+    assert_int_equal(a.next, 5); /* both were written together */
+    assert_int_equal(b.size, 5);
+    assert_int_equal(send(&a, 3, 5, false), DBE_OK); /* the acknowledgement was lost */
+    turn();
+    assert_true(a.acked);
+    assert_int_equal(a.next, 5);
+    assert_int_equal(stored(), 5);
+}
+
+/* spec audit 2.7 */
+static void refuses_forged(void **state)
+{
+    struct svc_req a, b;
+
+    (void)state;
+    assert_int_equal(send(&a, 0, 3, true), DBE_E_AUTH);
+    assert_int_equal(events[AUDIT_MALFORMED], 1);
+    assert_int_equal(send(&b, 0, 0, false), DBE_E_MALFORMED);
+    turn();
+    assert_int_equal(stored(), 0);
+    assert_int_equal(d->refused, 2);
+}
+
+/* spec audit 4.6: a disk that is full: nobody is told that it was kept, health says so, and it goes on by itself */
+static void disk_full(void **state)
+{
+    struct svc_req a, b;
+
+    (void)state;
+    assert_int_equal(send(&a, 0, 3, false), DBE_OK);
+    turn();
+    audit_sys_fail_at(1, ENOSPC);
+    assert_int_equal(send(&b, 3, 9, false), DBE_OK);
+    turn();
+    assert_true(b.refused);
+    assert_int_equal(b.code, DBE_E_UNAVAILABLE);
+    assert_false(audit_device.ready(NULL, d));
+    assert_int_equal(stored(), 3);
+    assert_int_equal(d->write_failures, 1);
+    assert_int_equal(send(&b, 3, 9, false), DBE_OK);
+    turn();
+    assert_true(b.acked);
+    assert_true(audit_device.ready(NULL, d));
+    assert_int_equal(stored(), 9);
+}
+
+/* spec audit 4.6: a sync that fails: the files are read anew, and the records come again */
+static void sync_fails(void **state)
+{
+    struct svc_req a, b;
+
+    (void)state;
+    audit_sys_fail_at(2, EIO);
+    assert_int_equal(send(&a, 0, 4, false), DBE_OK);
+    turn();
+    assert_true(a.refused);
+    assert_int_equal(send(&b, 0, 4, false), DBE_E_UNAVAILABLE);
+    assert_false(audit_device.ready(NULL, d));
+    audit_device.tick(NULL, d);
+    assert_true(audit_device.ready(NULL, d));
+    assert_int_equal(send(&b, 0, 4, false), DBE_OK);
+    turn();
+    assert_true(b.acked);
+    assert_int_equal(stored(), 4); /* once each, whether or not the first write had reached the disk */
+}
+
+/* spec audit 4.7 */
+static void missing(void **state)
+{
+    struct svc_req a;
+
+    (void)state;
+    assert_int_equal(send(&a, 2, 4, false), DBE_OK);
+    turn();
+    assert_int_equal(events[AUDIT_MISSING], 2);
+    assert_int_equal(d->missing, 2);
+    assert_true(a.acked);
+}
+
+/* A caller that goes before the sync: its records stay, and nobody answers a request that is no more. */
+static void caller_goes(void **state)
+{
+    struct svc_req a, b;
+
+    (void)state;
+    assert_int_equal(send(&a, 0, 2, false), DBE_OK);
+    assert_int_equal(send(&b, 2, 3, false), DBE_OK);
+    a.on_gone(a.user, &a, DBE_E_CLOSED);
+    turn();
+    assert_false(a.acked || a.refused);
+    assert_true(b.acked);
+    assert_int_equal(stored(), 3);
+}
+
+/* spec audit 7: signed by number of entries and by age; whoever has none is told */
+static void checkpoints(void **state)
+{
+    struct svc_req a;
+
+    (void)state;
+    d->checkpoint_entries = 4;
+    assert_int_equal(send(&a, 0, 4, false), DBE_OK);
+    turn();
+    assert_int_equal(d->checkpoints, 1);
+    assert_int_equal(a.note_len, 0); /* signed behind the acknowledgement */
+    assert_int_equal(send(&a, 4, 5, false), DBE_OK);
+    turn();
+    assert_true(a.note_len > 0);
+    audit_device.tick(NULL, d);
+    assert_int_equal(d->checkpoints, 1);
+    clock_ns += 61 * BASE_NS_PER_S;
+    audit_device.tick(NULL, d);
+    assert_int_equal(d->checkpoints, 2);
+    clock_ns += 61 * BASE_NS_PER_S;
+    audit_device.tick(NULL, d);
+    assert_int_equal(d->checkpoints, 2); /* nothing new */
+}
+
+/* A log that stops waits for the last records of others, but not for ever. */
+static void lingers(void **state)
+{
+    (void)state;
+    peers = 1;
+    audit_device.drain(NULL, d);
+    turn();
+    assert_int_equal(holds, 1);
+    clock_ns += 2 * BASE_NS_PER_S;
+    turn();
+    assert_int_equal(holds, 1);
+    peers = 0;
+    clock_ns += BASE_NS_PER_S / 10;
+    turn();
+    assert_int_equal(holds, 0);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------- */
+
+static int up(void **state)
+{
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    memset(events, 0, sizeof events);
+    snprintf(dir, sizeof dir, "/tmp/dsmil-device14-XXXXXX");
+    if (mkdtemp(dir) == NULL || base_loop_new(&loop) != DBE_OK)
+        return -1;
+    d = base_alloc(1, sizeof *d);
+    assert_non_null(d);
+    snprintf(d->dir, sizeof d->dir, "%s", dir);
+    d->segment_mib = 1;
+    d->checkpoint_entries = 4096;
+    d->checkpoint_s = 60;
+    audit_sys_fail_at(0, 0);
+    return audit_device.init(NULL, d, &diag) == DBE_OK ? 0 : -1;
+}
+
+static void empty(const char *path)
+{
+    char name[512];
+    struct dirent *e;
+    DIR *open = opendir(path);
+
+    while (open != NULL && (e = readdir(open)) != NULL) {
+        snprintf(name, sizeof name, "%s/%.200s", path, e->d_name);
+        if (e->d_name[0] != '.' && unlink(name) != 0)
+            empty(name);
+    }
+    if (open != NULL)
+        closedir(open);
+    rmdir(path);
+}
+
+static int down(void **state)
+{
+    (void)state;
+    audit_sys_fail_at(0, 0);
+    audit_device.fini(NULL, d);
+    base_free(d);
+    base_loop_free(loop);
+    empty(dir);
+    return 0;
+}
+
+static int group_up(void **state)
+{
+    static const struct base_clock_ops ops = {fake_mono, fake_wall, NULL};
+
+    (void)state;
+    base_clock_set(&ops);
+    return crypto_init(NULL) == DBE_OK && crypto_key_generate(&key) == DBE_OK ? 0 : -1;
+}
+
+static int group_down(void **state)
+{
+    (void)state;
+    crypto_key_free(key);
+    return 0;
+}
+
+#define DEVICE_TEST(fn) cmocka_unit_test_setup_teardown(fn, up, down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DEVICE_TEST(acknowledged_when_synced),
+        DEVICE_TEST(refuses_forged),
+        DEVICE_TEST(disk_full),
+        DEVICE_TEST(sync_fails),
+        DEVICE_TEST(missing),
+        DEVICE_TEST(caller_goes),
+        DEVICE_TEST(checkpoints),
+        DEVICE_TEST(lingers),
+    };
+    return cmocka_run_group_tests(tests, group_up, group_down);
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * audit.c - what this service tells Device 14: one record for each decision and security event (spec audit 1 and 2).
+ *
+ * In:   decisions, events                       Out: batches on the link "audit", or to the device's own log
+ * Not:  no disk on the way of a request. Records wait in a bounded queue until they are acknowledged as synced; what
+ *       does not fit is counted, and one gap record stands for it. Refusals and events have a share of the queue that
+ *       no flood of permitted messages can take.
+ */
+#include "runtime/audit.h"
+
+#include <string.h>
+
+#include "dbe/payload.h"
+#include "dsmil.pb-c.h"
+#include "runtime/priv.h"
+
+/* ---- the queue ----------------------------------------------------------------------------------------------- */
+
+/* Bytes of the record at `p`, whose form we made ourselves. */
+static size_t record_len(const uint8_t *p)
+{
+    size_t at = AUDIT_RECORD_FIXED;
+
+    for (int i = 0; i < 4; i++)
+        at += (size_t)p[at] + 1;
+    return at;
+}
+
+static size_t queued(const struct svc_audit *a)
+{
+    return a->end - a->begin;
+}
+
+/* Move what waits to the front when the end is reached. */
+static bool make_room(struct svc_audit *a, size_t len, size_t limit)
+{
+    if (queued(a) + len > limit)
+        return false;
+    if (a->begin == a->end)
+        a->begin = a->end = 0;
+    if (a->end + len > SVC_AUDIT_QUEUE_BYTES) {
+        memmove(a->queue, a->queue + a->begin, queued(a));
+        a->end -= a->begin;
+        a->begin = 0;
+    }
+    return true;
+}
+
+static bool append(struct svc_audit *a, const struct audit_record *r, size_t limit)
+{
+    uint8_t bytes[AUDIT_RECORD_MAX];
+    struct base_buf b;
+
+    base_buf_init_fixed(&b, bytes, sizeof bytes);
+    if (audit_record_put(r, &b) != DBE_OK || !make_room(a, b.len, limit))
+        return false;
+    memcpy(a->queue + a->end, bytes, b.len);
+    a->end += b.len;
+    return true;
+}
+
+/* One record for all that was lost since the last that was kept: its number is that of the last of them. */
+static bool append_gap(struct svc_audit *a, uint64_t now_ms)
+{
+    struct audit_record gap = {.kind = AUDIT_GAP, .seq = a->next - 1, .time_ms = now_ms};
+
+    if (a->gap == 0)
+        return true;
+    gap.count = (uint32_t)BASE_MIN(a->gap, (uint64_t)UINT32_MAX);
+    if (!append(a, &gap, SVC_AUDIT_QUEUE_BYTES))
+        return false;
+    a->gap = 0;
+    return true;
+}
+
+static void flush_in(struct svc_audit *a, uint64_t ms)
+{
+    uint64_t at = base_mono_ns() + BASE_MAX(ms * BASE_NS_PER_MS, (uint64_t)1);
+
+    if (a->flush_at != 0 && a->flush_at <= at)
+        return;
+    a->flush_at = at;
+    base_timer_set(a->timer, at);
+}
+
+void svc_audit_put(struct svc *svc, struct audit_record *r)
+{
+    struct svc_audit *a = svc->audit;
+    bool security = r->code != DBE_OK || audit_kind_security(r->kind);
+    size_t limit = security ? SVC_AUDIT_QUEUE_BYTES : SVC_AUDIT_QUEUE_BYTES - SVC_AUDIT_RESERVED_BYTES;
+
+    if (a == NULL)
+        return;
+    r->time_ms = base_wall_ms();
+    if (queued(a) + 2 * AUDIT_RECORD_MAX > limit || !append_gap(a, r->time_ms)) {
+        a->gap++;
+        a->lost++;
+        a->next++;
+        return;
+    }
+    r->seq = a->next++;
+    if (!append(a, r, limit)) { /* the room was asked for above */
+        a->gap++;
+        a->lost++;
+        return;
+    }
+    a->records++;
+    if (!a->in_flight)
+        flush_in(a, queued(a) >= SVC_AUDIT_FLUSH_BYTES ? 0 : SVC_AUDIT_DELAY_MS);
+}
+
+/* ---- acknowledgements ---------------------------------------------------------------------------------------- */
+
+void svc_audit_stored(struct svc *svc, uint64_t next)
+{
+    struct svc_audit *a = svc->audit;
+
+    while (a->begin < a->end && base_get_u64(a->queue + a->begin + SVC_AUDIT_SEQ_AT) < next)
+        a->begin += record_len(a->queue + a->begin);
+    a->in_flight = false;
+    a->backoff_ms = 0;
+    if (queued(a) > 0)
+        flush_in(a, 0);
+}
+
+void svc_audit_failed(struct svc *svc)
+{
+    struct svc_audit *a = svc->audit;
+
+    a->in_flight = false;
+    a->failures++;
+    a->backoff_ms =
+        a->backoff_ms == 0 ? SVC_AUDIT_RETRY_MIN_MS : BASE_MIN(2 * a->backoff_ms, (uint64_t)SVC_AUDIT_RETRY_MAX_MS);
+    flush_in(a, a->backoff_ms);
+}
+
+static void take_ack(struct svc *svc, const struct dbe_msg *msg)
+{
+    Dsmil__AuditAck *ack = NULL;
+    struct svc_audit *a = svc->audit;
+
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        ack = dsmil__audit_ack__unpack(NULL, msg->payload_len, msg->payload);
+    if (ack == NULL || ack->run.len != sizeof a->run || memcmp(ack->run.data, a->run, sizeof a->run) != 0 ||
+        ack->root.len != AUDIT_HASH_BYTES) {
+        svc_count_error(svc, DBE_E_MALFORMED);
+        svc_audit_failed(svc);
+    } else {
+        svc_anchor_take(svc, ack->size, ack->root.data, (const char *)ack->checkpoint.data, ack->checkpoint.len);
+        svc_audit_stored(svc, ack->next);
+    }
+    if (ack != NULL)
+        dsmil__audit_ack__free_unpacked(ack, NULL);
+}
+
+static void on_ack(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
+{
+    struct svc *svc = ctx;
+
+    (void)last, (void)err;
+    if (msg == NULL || msg->type != DBE_MSG_AUDIT_ACK)
+        svc_audit_failed(svc);
+    else
+        take_ack(svc, msg);
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------- */
+
+/* As many whole records from the front as one message takes. */
+static size_t batch_len(const struct svc_audit *a)
+{
+    size_t len = 0, next;
+
+    if (queued(a) <= AUDIT_BATCH_MAX_BYTES)
+        return queued(a);
+    while ((next = record_len(a->queue + a->begin + len)) + len <= AUDIT_BATCH_MAX_BYTES)
+        len += next;
+    return len;
+}
+
+static dbe_err send_batch(struct svc *svc, size_t len)
+{
+    struct svc_audit *a = svc->audit;
+    Dsmil__AuditRecords p = DSMIL__AUDIT_RECORDS__INIT;
+    uint8_t k_log[32], tag[AUDIT_HASH_BYTES];
+
+    DBE_TRY(dbe_peer_log_key(a->link->peer, k_log));
+    dbe_err err = audit_batch_tag(k_log, a->run, a->queue + a->begin, len, tag);
+    base_wipe(k_log, sizeof k_log);
+    DBE_TRY(err);
+    p.run = (ProtobufCBinaryData){sizeof a->run, a->run};
+    p.records = (ProtobufCBinaryData){len, a->queue + a->begin};
+    p.tag = (ProtobufCBinaryData){sizeof tag, tag};
+    p.checkpoint_size = svc_anchor_note_size(svc);
+    size_t packed = dsmil__audit_records__get_packed_size(&p);
+    if (packed > sizeof a->packed)
+        return DBE_E_TOO_LARGE;
+    dsmil__audit_records__pack(&p, a->packed);
+    uint64_t deadline = base_mono_ns() + (uint64_t)SVC_AUDIT_TIMEOUT_MS * BASE_NS_PER_MS;
+    return svc_call(svc, a->link, DBE_MSG_AUDIT_RECORDS, a->packed, packed, deadline, on_ack, svc, NULL);
+}
+
+static void flush(void *ctx)
+{
+    struct svc *svc = ctx;
+    struct svc_audit *a = svc->audit;
+    dbe_err err;
+
+    a->flush_at = 0;
+    if (a->in_flight || (a->sink == NULL && (a->link == NULL || a->link->peer == NULL)))
+        return; /* an acknowledgement, or the link coming up, calls again */
+    (void)append_gap(a, base_wall_ms());
+    if (queued(a) == 0)
+        return;
+    size_t len = batch_len(a);
+    a->in_flight = true;
+    if (a->sink != NULL)
+        err = a->sink(a->sink_ctx, a->run, a->queue + a->begin, len);
+    else
+        err = send_batch(svc, len);
+    if (err != DBE_OK)
+        svc_audit_failed(svc);
+}
+
+void svc_audit_link_up(struct svc *svc, const struct svc_link *link)
+{
+    struct svc_audit *a = svc->audit;
+
+    if (a == NULL || link != a->link)
+        return;
+    a->backoff_ms = 0;
+    flush_in(a, 0);
+}
+
+bool svc_audit_idle(const struct svc *svc)
+{
+    const struct svc_audit *a = svc->audit;
+
+    if (a == NULL || (a->link != NULL && a->link->peer == NULL))
+        return true; /* nobody would take it */
+    return a->begin == a->end && a->gap == 0;
+}
+
+/* ---- what becomes a record ----------------------------------------------------------------------------------- */
+
+static struct audit_text text_of(const char *s)
+{
+    return (struct audit_text){s, s != NULL ? strlen(s) : 0};
+}
+
+static void of_peer(struct audit_record *r, const struct dbe_peer *peer)
+{
+    const struct dbe_identity *id = dbe_peer_identity(peer);
+    const struct svc_peer *sp = dbe_peer_user(peer);
+
+    r->peer = text_of(id != NULL ? id->spiffe_id : NULL);
+    r->has_channel = sp != NULL && sp->has_channel;
+    if (r->has_channel)
+        memcpy(r->channel, sp->channel, sizeof r->channel);
+}
+
+static void of_labels(struct audit_record *r, const struct pol_labels *l)
+{
+    r->labelled = true;
+    r->classification = l->classification;
+    r->roe_level = l->roe_level;
+    r->compartments = l->compartments;
+    r->tenant = text_of(l->tenant);
+}
+
+void svc_audit_decision(struct svc *svc, uint8_t kind, const struct dbe_peer *peer, const struct dbe_msg *msg,
+                        const struct pol_verdict *v)
+{
+    struct audit_record r = {.kind = kind, .code = (uint16_t)v->code, .msg_type = msg->type, .rule = text_of(v->rule)};
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+    struct pol_labels carried;
+
+    if (svc->audit == NULL || (v->code == DBE_OK && msg->type == DBE_MSG_AUDIT_RECORDS))
+        return;
+    of_peer(&r, peer);
+    r.has_request = id != NULL;
+    if (id != NULL)
+        memcpy(r.request_id, id->value, sizeof r.request_id);
+    if (v->code == DBE_OK)
+        of_labels(&r, &v->labels);
+    else if (pol_labels_read(msg, &carried) == DBE_OK)
+        of_labels(&r, &carried); /* as it claimed them: that is what was refused */
+    if (v->code != DBE_OK)
+        r.detail = text_of(v->reason);
+    svc_audit_put(svc, &r);
+}
+
+void svc_audit_refusal(struct svc *svc, const struct svc_req *req, dbe_err code, const char *rule, const char *reason)
+{
+    struct audit_record r = {.kind = AUDIT_DECISION,
+                             .code = (uint16_t)code,
+                             .msg_type = req->type,
+                             .has_request = true,
+                             .rule = text_of(rule != NULL ? rule : svc->dev->name),
+                             .detail = text_of(reason != NULL ? reason : dbe_err_text(code))};
+
+    if (svc->audit == NULL)
+        return;
+    of_peer(&r, req->peer);
+    of_labels(&r, &req->labels);
+    memcpy(r.request_id, req->id, sizeof r.request_id);
+    svc_audit_put(svc, &r);
+}
+
+void svc_audit_event(struct svc *svc, uint8_t kind, dbe_err code, const struct dbe_peer *peer, uint32_t count,
+                     const char *detail)
+{
+    struct audit_record r = {.kind = kind, .code = (uint16_t)code, .count = count, .detail = text_of(detail)};
+
+    if (svc->audit == NULL)
+        return;
+    if (peer != NULL)
+        of_peer(&r, peer);
+    svc_audit_put(svc, &r);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------- */
+
+void svc_audit_channel(struct svc_peer *sp)
+{
+    uint8_t k_log[32];
+
+    if (sp->svc->audit == NULL || dbe_peer_log_key(sp->peer, k_log) != DBE_OK)
+        return;
+    sp->has_channel = audit_channel_id(k_log, sp->channel) == DBE_OK;
+    base_wipe(k_log, sizeof k_log);
+}
+
+dbe_err svc_audit_open(struct svc *svc)
+{
+    struct svc_audit *a = base_alloc(1, sizeof *a);
+
+    if (a == NULL)
+        return DBE_E_NOMEM;
+    svc->audit = a;
+    a->link = svc_link_named(svc, SVC_AUDIT_LINK);
+    a->queue = base_alloc(1, SVC_AUDIT_QUEUE_BYTES);
+    if (a->queue == NULL)
+        return DBE_E_NOMEM;
+    DBE_TRY(base_random(a->run, sizeof a->run));
+    DBE_TRY(base_loop_timer(svc->loop, flush, svc, &a->timer));
+    return svc_anchor_open(svc);
+}
+
+void svc_audit_set_sink(struct svc *svc, svc_audit_sink *sink, void *ctx)
+{
+    svc->audit->sink = sink;
+    svc->audit->sink_ctx = ctx;
+    flush_in(svc->audit, 0);
+}
+
+/* Hand what is left to the own log, which is still open. */
+void svc_audit_flush(struct svc *svc)
+{
+    if (svc->audit == NULL || svc->audit->sink == NULL)
+        return;
+    svc->audit->in_flight = false; /* what is on its way comes again, and is known again */
+    flush(svc);
+}
+
+void svc_audit_close(struct svc *svc)
+{
+    struct svc_audit *a = svc->audit;
+
+    if (a == NULL)
+        return;
+    svc_anchor_close(svc);
+    base_timer_free(a->timer);
+    base_free(a->queue);
+    base_free(a);
+    svc->audit = NULL;
+}
+
+void svc_audit_refresh(struct svc *svc)
+{
+    const struct svc_audit *a = svc->audit;
+    char labels[SVC_LABELS_MAX];
+
+    if (a == NULL)
+        return;
+    svc_labels(labels, "device_id", svc->metrics.device_id, NULL);
+    svc_metric_set_counter(&svc->metrics, SVC_M_dsmil_audit_records_total, labels, a->records);
+    svc_metric_set_counter(&svc->metrics, SVC_M_dsmil_audit_lost_total, labels, a->lost);
+    svc_metric_set_counter(&svc->metrics, SVC_M_dsmil_audit_send_failures_total, labels, a->failures);
+    svc_metric_set(&svc->metrics, SVC_M_dsmil_audit_queue_bytes, labels, (double)queued(a));
+}
