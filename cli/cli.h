@@ -27,6 +27,7 @@ int cli_api_key(int argc, char **argv);
 int cli_channels(int argc, char **argv);
 int cli_reload(int argc, char **argv);
 int cli_policy(int argc, char **argv);
+int cli_roe(int argc, char **argv);
 int cli_dump(int argc, char **argv);
 int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);

@@ -42,6 +42,7 @@ static const struct verb verbs[] = {
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},
     {"reload", cli_reload, "[--json]", "services read their configuration again"},
     {"policy", cli_policy, "check | explain | test | reload", "a policy: is it one, what it decides and why"},
+    {"roe", cli_roe, "request | approve | show ...", "tokens by which two persons permit one message"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
     {"audit", cli_audit, "verify | tail [-f] | prove INDEX",

@@ -33,6 +33,10 @@ dbe_err keys_read_cert(const char *dir, const char *name, const struct dbe_trust
 dbe_err keys_read_cert_at(const char *dir, const char *name, const char *suffix, const struct dbe_trust *trust,
                           struct dbe_identity *ret, uint8_t *ret_pk, struct base_buf *ret_der,
                           struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The certificate with this fingerprint among those of the store, if it is good now. `ret_pk`:
+ * CRYPTO_MLDSA87_PK_BYTES. */
+bool    keys_find(const char *dir, const struct dbe_trust *trust, const uint8_t fingerprint[64],
+                  struct dbe_identity *ret_id, uint8_t *ret_pk);
 /* One certificate, in PEM or DER, of any file; nothing about it is checked. */
 dbe_err keys_read_cert_file(const char *path, struct base_buf *ret_der, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Read <dir>/<name>.<suffix>; the suffix is "key", or "key.next" within a renewal. */

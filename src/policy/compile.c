@@ -83,9 +83,9 @@ static const struct conf_key tenant_item[] = {
     {                                                                                                                  \
         .item = items_, .item_size = 1, .max = most, .count_offset = offsetof(type, field.count)                       \
     }
-#define LIST(key_, type, field, item_, most)                                                                           \
+#define LIST(key_, least, type, field, item_, most)                                                                    \
     {                                                                                                                  \
-        key_, CONF_ITEMS, .min = 1, .offset = offsetof(type, field.at), .items = NUMBERS(type, field, item_, most)     \
+        key_, CONF_ITEMS, .min = least, .offset = offsetof(type, field.at), .items = NUMBERS(type, field, item_, most) \
     }
 
 static const struct conf_key limit_keys[] = {
@@ -118,15 +118,15 @@ static const struct conf_key rule_keys[] = {
     {"name", CONF_TEXT, .required = true, CONF_FIELD(struct file_rule, name), .min = 1},
     {"effect", CONF_NAME, .required = true, CONF_FIELD(struct file_rule, effect), .names = effect_names,
      .expected = "allow or deny"},
-    LIST("types", struct file_rule, types, type_item, TYPES_MAX),
+    LIST("types", 1, struct file_rule, types, type_item, TYPES_MAX),
     {"from_roles", CONF_FLAGS, .min = 1, CONF_FIELD(struct file_rule, from_roles), .names = pol_name_role_bit,
      .expected = "a list of " POL_WORDS_ROLES},
     {"to_roles", CONF_FLAGS, .min = 1, CONF_FIELD(struct file_rule, to_roles), .names = pol_name_role_bit,
      .expected = "a list of " POL_WORDS_ROLES},
-    LIST("from_layers", struct file_rule, from_layers, layer_item, LAYER_MAX + 1),
-    LIST("to_layers", struct file_rule, to_layers, layer_item, LAYER_MAX + 1),
-    LIST("from_devices", struct file_rule, from_devices, device_item, DEVICE_MAX + 1),
-    LIST("to_devices", struct file_rule, to_devices, device_item, DEVICE_MAX + 1),
+    LIST("from_layers", 1, struct file_rule, from_layers, layer_item, LAYER_MAX + 1),
+    LIST("to_layers", 1, struct file_rule, to_layers, layer_item, LAYER_MAX + 1),
+    LIST("from_devices", 1, struct file_rule, from_devices, device_item, DEVICE_MAX + 1),
+    LIST("to_devices", 1, struct file_rule, to_devices, device_item, DEVICE_MAX + 1),
     {"tenants", CONF_ITEMS, .min = 1, .offset = offsetof(struct file_rule, tenants), .items = &rule_tenants},
     {"roe_levels", CONF_FLAGS, .min = 1, CONF_FIELD(struct file_rule, roe_levels), .names = pol_name_roe_bit,
      .expected = "a list of " POL_WORDS_ROE},
@@ -140,14 +140,14 @@ static const struct conf_items rule_list = {.item = rule_keys,
                                             .max = POL_RULES_MAX,
                                             .count_offset = offsetof(struct file, rule_count)};
 
-static const struct conf_key claim_keys[] = {LIST("required", struct file, claimed, type_item, TYPES_MAX),
+static const struct conf_key claim_keys[] = {LIST("required", 0, struct file, claimed, type_item, TYPES_MAX),
                                              {"forwarders", CONF_FLAGS, CONF_FIELD(struct file, forwarders),
                                               .names = pol_name_role_bit, .expected = "a list of " POL_WORDS_ROLES},
                                              END};
-static const struct conf_key token_keys[] = {LIST("types", struct file, token_types, type_item, TYPES_MAX),
-                                             LIST("layers", struct file, token_layers, layer_item, LAYER_MAX + 1),
-                                             LIST("devices", struct file, token_devices, device_item, DEVICE_MAX + 1),
-                                             END};
+static const struct conf_key token_keys[] = {
+    LIST("types", 0, struct file, token_types, type_item, TYPES_MAX),
+    LIST("layers", 0, struct file, token_layers, layer_item, LAYER_MAX + 1),
+    LIST("devices", 0, struct file, token_devices, device_item, DEVICE_MAX + 1), END};
 static const struct conf_key file_keys[] = {
     {"version", CONF_UINT, .required = true, CONF_FIELD(struct file, version), .min = 1},
     {"refused", CONF_FLAGS, CONF_FIELD(struct file, refused), .names = pol_name_compartment,

@@ -147,6 +147,21 @@ static void tenants_have_ceilings(void **state)
     expect(&p, s, DBE_E_TENANT, "tenant");
 }
 
+/* Lists that name what is needed may be empty; lists that a rule asks about may not. */
+static void nothing_may_need_a_claim_or_a_token(void **state)
+{
+    static struct pol_policy p;
+    struct dbe_diag diag = {0};
+    dbe_err err = compile_text("version: 7\nroe_levels: [ANALYSIS_ONLY]\nclaims: {required: [], forwarders: []}\n"
+                               "roe_tokens: {types: [], layers: [], devices: []}\n" TENANTS RULES,
+                               &p, &diag);
+
+    (void)state;
+    assert_string_equal(diag.text, "");
+    assert_int_equal(err, DBE_OK);
+    expect(&p, good, DBE_OK, "a");
+}
+
 static void limits_are_kept_by_tenant(void **state)
 {
     static struct pol_policy p;
@@ -308,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_file_is_the_built_in_policy),
         cmocka_unit_test(tenants_have_ceilings),
+        cmocka_unit_test(nothing_may_need_a_claim_or_a_token),
         cmocka_unit_test(limits_are_kept_by_tenant),
         cmocka_unit_test(a_deny_overrides_and_nothing_is_allowed_by_itself),
         cmocka_unit_test(every_condition_of_a_rule),

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "policy/internal.h"
+#include "policy/roe.h"
 
 enum { LAYER_EXECUTIVE = 9, NAME_SHOWN_MAX = 40 };
 
@@ -340,24 +341,16 @@ static dbe_err rule_classification(const struct facts *f)
     return classification_refuse(f, level);
 }
 
-/* Layer 9 and device 61 need a token whatever the policy says; a policy may add to them. */
-static bool needs_roe_token(const struct facts *f)
-{
-    const struct dbe_identity *self = f->subject->self;
-    const struct pol_policy *policy = f->policy;
-
-    return self->layer == LAYER_EXECUTIVE || self->device == DBE_DEV_NC3_INTEGRATION ||
-           (self->layer < 16 && (policy->token_layers >> self->layer & 1) != 0) ||
-           pol_set_has(&policy->token_devices, self->device) || pol_set_has(&policy->token_types, f->msg->type);
-}
-
-/* Nothing here verifies an ROE token, so one that is present earns nothing: fail closed. */
+/* Layer 9 and device 61 need a token whatever the policy says; a policy may add to them. A token that was not verified
+ * earns nothing. */
 static dbe_err rule_roe_token(const struct facts *f)
 {
     const struct dbe_identity *self = f->subject->self;
 
-    if (!needs_roe_token(f))
+    if (!pol_roe_needed(f->policy, self, f->msg->type) || f->subject->roe_verified)
         return DBE_OK;
+    if (f->subject->roe_err != DBE_OK && f->subject->roe_fault != NULL)
+        return refuse(f, DBE_E_ROE_TOKEN, "%s", f->subject->roe_fault);
     if (dbe_tlv_find(f->msg, DBE_TLV_ROE_TOKEN_ID) == NULL)
         return refuse(f, DBE_E_ROE_TOKEN, "%s for device %u of layer %u needs an ROE token and carries none",
                       msg_name(f->msg->type), self->device, self->layer);

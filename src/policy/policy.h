@@ -65,6 +65,9 @@ struct pol_subject {
     const struct pol_claim *claim;   /* verified; NULL: the message carried none */
     dbe_err claim_err;               /* why the claim it carried was not accepted; DBE_OK otherwise */
     const char *claim_fault;         /* the same in words, for the reason; NULL: the code's sentence */
+    bool roe_verified;           /* it carries an ROE token that permits it (roe.h) */
+    dbe_err roe_err;             /* why the one it carried does not; DBE_OK otherwise */
+    const char *roe_fault;       /* the same in words */
 };
 
 /* A compiled policy: tables that a decision only looks things up in. Made by pol_compile (compile.h) from the site's

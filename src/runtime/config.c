@@ -33,6 +33,7 @@ const struct svc_param svc_config_common[] = {
     TEXT("listen", "ADDRESS", listen, "DBE address to listen on, such as uds:/run/dsmil/l7-router.sock"),
     TEXT("suites", "LIST", suites, "suites of the channels, best first, by number or name; default: this build's"),
     TEXT("policy", "FILE", policy, "policy of the mesh; default: the one that is built in"),
+    TEXT("roe-used", "FILE", roe_used, "memory of used ROE tokens; default NAME.roe-used in the key store"),
     TEXT("metrics-socket", "PATH", metrics_socket, "Unix socket that serves HTTP: /metrics, /healthz, /channels"),
     {"metrics-port", "port", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, metrics_port), 8,
      "the same on 127.0.0.1; 0: off", false},

@@ -44,7 +44,7 @@ enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2, SVC_EX
 
 struct svc_config {
     char     keys[SVC_PATH_MAX], name[SVC_NAME_MAX], listen[SVC_ADDRESS_MAX], metrics_socket[SVC_PATH_MAX];
-    char     suites[SVC_SUITES_TEXT_MAX], policy[SVC_PATH_MAX];
+    char     suites[SVC_SUITES_TEXT_MAX], policy[SVC_PATH_MAX], roe_used[SVC_PATH_MAX];
     char     config_file[SVC_PATH_MAX], log_level[16];
     uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
     char     audit[SVC_ADDRESS_MAX], audit_anchor[SVC_PATH_MAX];
@@ -179,6 +179,7 @@ struct svc {
     struct dbe_trust        *trust;
     struct dbe_node         *node;
     struct pol_policy        policy;
+    struct svc_roe          *roe; /* which ROE tokens were used; NULL before the first */
     struct svc_metrics       metrics;
     struct svc_http         *http;
     struct svc_audit        *audit; /* NULL: nobody keeps a log */
@@ -239,6 +240,17 @@ dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
 dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Version, digest and file as JSON. */
 dbe_err svc_policy_render(struct svc *svc, struct base_buf *out) DBE_MUST_CHECK;
+
+/* ---- ROE tokens (roe.c) ------------------------------------------------------------------------ */
+
+struct pol_roe;
+/* Verify the token of a message that policy wants one for, into `subject`; nothing for others. `ret` is set where
+ * subject->roe_verified is. */
+void svc_roe_check(struct svc *svc, const struct dbe_msg *msg, struct pol_subject *subject, struct pol_roe *ret,
+                   struct dbe_diag *diag);
+/* The message is allowed: spend its token, durably, or turn the verdict. */
+void svc_roe_spend(struct svc *svc, const struct pol_roe *roe, struct pol_verdict *verdict);
+void svc_roe_free(struct svc *svc);
 
 /* ---- messages (build.c) ---------------------------------------------------------------------- */
 

@@ -17,6 +17,7 @@
 
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
+#include "policy/roe.h"
 
 /* ---- list and counters ----------------------------------------------------------------------- */
 
@@ -369,12 +370,16 @@ void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
     struct svc_peer *sp = dbe_peer_user(peer);
     struct pol_subject subject = {.peer = dbe_peer_identity(peer), .self = svc_identity(svc)};
     struct pol_verdict verdict;
-    struct dbe_diag diag = {0};
+    struct dbe_diag diag = {0}, roe_diag = {0};
+    struct pol_roe roe;
 
     if (sp == NULL || svc->closing)
         return;
     check_claim(sp, msg, &subject, &diag);
+    svc_roe_check(svc, msg, &subject, &roe, &roe_diag);
     pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
+    if (verdict.code == DBE_OK && subject.roe_verified)
+        svc_roe_spend(svc, &roe, &verdict);
     svc_audit_decision(svc, AUDIT_DECISION, peer, msg, &verdict);
     count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
     if (verdict.code != DBE_OK) {

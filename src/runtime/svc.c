@@ -292,6 +292,7 @@ void svc_close(struct svc *svc)
     svc_http_free(svc->http);
     dbe_node_free(svc->node);
     svc_calls_free(svc);
+    svc_roe_free(svc);
     svc_peers_free(svc);
     svc_audit_flush(svc);
     if (svc->inited && svc->dev->fini != NULL)
