@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * chat.c - one question to the gateway, whole or streamed, as any OpenAI client would ask it.
+ * chat.c - one question or conversation to the gateway, whole or streamed, as any OpenAI client would ask it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +79,10 @@ static char *request_body(const struct cli_chat *c)
 
     if (c->system != NULL)
         json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", c->system));
-    json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "user", "content", c->question));
+    if (c->messages != NULL)
+        json_array_extend(messages, (json_t *)(uintptr_t)c->messages);
+    else
+        json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "user", "content", c->question));
     json_object_set_new(body, "messages", messages);
     json_object_set_new(body, "model", json_string(c->model != NULL ? c->model : "dsmil"));
     if (c->temperature >= 0)
@@ -129,17 +132,23 @@ dbe_err cli_chat(const struct cli_chat *chat, struct cli_answer *ret, struct dbe
                                  .body = body,
                                  .timeout_ms = CHAT_TIMEOUT_MS,
                                  .on_data = chat->stream ? cli_sse_feed : NULL,
-                                 .ctx = &sse};
+                                 .ctx = &sse,
+                                 .stop = chat->stop};
     err = cli_http(&req, &res, diag);
     free(body);
     cli_sse_free(&sse);
+    if (err == DBE_E_CANCELLED) {
+        res.status = 200;
+        snprintf(ans.finish_reason, sizeof ans.finish_reason, "stopped");
+        err = DBE_OK;
+    }
     if (err != DBE_OK) {
         cli_answer_free(&ans);
         return err;
     }
     ans.status = res.status;
     ans.total_ms = ms_since(stream.start_ns);
-    if (!chat->stream || res.status != 200)
+    if ((!chat->stream || res.status != 200) && res.body.len > 0)
         take_whole(&ans, &res.body);
     base_buf_free(&res.body);
     *ret = ans;

@@ -8,6 +8,7 @@
 #define CLI_CLI_H
 
 #include <jansson.h>
+#include <signal.h>
 
 #include "base/base.h"
 
@@ -33,6 +34,7 @@ int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);
 int cli_audit(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
+int cli_talk(int argc, char **argv);
 int cli_logs(int argc, char **argv);
 int cli_completion(int argc, char **argv);
 
@@ -82,6 +84,7 @@ struct cli_http {
     const char *bearer;  /* NULL: none */
     const char *body;    /* NULL: GET, else POST as JSON */
     unsigned timeout_ms; /* whole exchange */
+    const volatile sig_atomic_t *stop; /* E_CANCELLED soon after it is not 0; may be NULL */
     /* Called with pieces of the body as they come; NULL: collect into the result. */
     void (*on_data)(void *ctx, const char *data, size_t len);
     void *ctx;
@@ -106,17 +109,20 @@ void cli_sse_init(struct cli_sse *sse, void (*on_event)(void *, const char *, si
 void cli_sse_feed(void *sse, const char *data, size_t len); /* fits cli_http.on_data */
 void cli_sse_free(struct cli_sse *sse);
 
-/* ---- chat.c: one question ------------ */
+/* ---- chat.c: one request ------------ */
 
 struct cli_chat {
     unsigned port;
     const char *api_key, *model, *system, *question; /* model, system may be NULL */
+    const json_t *messages;                          /* a conversation in place of a question; borrowed */
     double temperature;                              /* < 0: the worker's default */
     unsigned max_tokens;                             /* 0: the worker's default */
     uint64_t seed;
     bool seed_set, stream;
     void (*on_text)(void *ctx, const char *text); /* pieces of a streamed answer; may be NULL */
     void *ctx;
+    /* Once it is not 0, the answer ends with what has come, and finish_reason "stopped". May be NULL. */
+    const volatile sig_atomic_t *stop;
 };
 struct cli_answer {
     int status;

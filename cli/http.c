@@ -19,7 +19,7 @@
 
 #include "cli/cli.h"
 
-enum { HEAD_MAX = 16384, BODY_MAX = 32 * 1024 * 1024, READ_BYTES = 16384 };
+enum { HEAD_MAX = 16384, BODY_MAX = 32 * 1024 * 1024, READ_BYTES = 16384, STOP_LOOK_MS = 50 };
 
 enum chunk_state { CHUNK_SIZE, CHUNK_DATA, CHUNK_END, CHUNK_DONE };
 
@@ -39,10 +39,14 @@ static dbe_err wait_for(struct exchange *x, short events)
 {
     uint64_t now = base_mono_ns();
 
+    if (x->req->stop != NULL && *x->req->stop != 0)
+        return DBE_E_CANCELLED;
     if (now >= x->deadline_ns)
         return dbe_fail(x->diag, DBE_E_TIMEOUT, NULL, 0, "no answer within %u ms", x->req->timeout_ms);
     struct pollfd pfd = {.fd = x->fd, .events = events};
-    int ms = (int)BASE_MIN((x->deadline_ns - now) / BASE_NS_PER_MS + 1, 60000);
+    /* A signal that comes just before poll does not end it: who may be stopped looks often. */
+    uint64_t most_ms = x->req->stop != NULL ? STOP_LOOK_MS : 60000;
+    int ms = (int)BASE_MIN((x->deadline_ns - now) / BASE_NS_PER_MS + 1, most_ms);
 
     if (poll(&pfd, 1, ms) < 0 && errno != EINTR)
         return dbe_fail(x->diag, DBE_E_IO, NULL, 0, "poll: %s", strerror(errno));
