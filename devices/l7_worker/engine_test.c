@@ -511,41 +511,99 @@ static void test_vectors(void **state)
     stop(&f);
 }
 
-/* A call that is asked for keeps to its grammar, is no text, and nobody else is disturbed. */
-static void test_call_at_once(void **state)
+/* The end of a job that calls: text, call and result. */
+static void run_call(struct fixture *f, const struct engine_chat *chat, struct outcome *o, struct base_buf *text,
+                     struct base_buf *call)
 {
-    struct fixture f;
-    struct outcome o = {0};
+    const struct engine_extras extras = {NULL, call};
     struct engine_job *job = NULL;
+
+    memset(o, 0, sizeof *o);
+    base_buf_init(text, 4096);
+    base_buf_init(call, 4096);
+    assert_int_equal(engine_submit(f->engine, chat, o, &job), DBE_OK);
+    f->owned++;
+    while (!o->ended) {
+        while (engine_news(f->engine) == NULL)
+            wait_news(f);
+        o->ended = engine_take(job, text, &extras, &o->result);
+    }
+}
+
+static struct llm_grammar *grammar_of(const char *schema)
+{
     struct llm_grammar *grammar = NULL;
     struct dbe_diag diag;
-    struct base_buf text, call;
-    const struct engine_extras extras = {NULL, &call};
-    static const char schema[] = "{\"enum\":[\"a\"]}";
+
+    assert_int_equal(llm_grammar_schema(schema, strlen(schema), &grammar, &diag), DBE_OK);
+    return grammar;
+}
+
+/* A call keeps to its grammar and is no text: when it is asked for, and when the answer comes to it by itself (which
+ * another grammar makes this one do). What there is to say before it is said, and the mark is not. */
+static void test_calls(void **state)
+{
+    struct llm_grammar *call_grammar = grammar_of("{\"enum\":[\"a\"]}"),
+                       *says_mark = grammar_of("{\"const\":\"so <tool_call> and more\"}");
+    struct fixture f;
 
     (void)state;
-    assert_int_equal(llm_grammar_schema(schema, strlen(schema), &grammar, &diag), DBE_OK);
     start(&f, 2, 2, 0, 1 << 22);
-    base_buf_init(&text, 4096);
-    base_buf_init(&call, 4096);
-    struct engine_chat chat = chat_of(&f, 40, 3, false);
-    chat.params.ignore_eos = false;
-    chat.call_mark = "<tool_call>";
-    chat.call_grammar = grammar;
-    chat.call_at_once = true;
-    assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
-    f.owned++;
-    while (engine_news(f.engine) == NULL)
-        wait_news(&f);
-    assert_true(engine_take(job, &text, &extras, &o.result));
-    assert_int_equal(o.result.err, DBE_OK);
-    assert_int_equal(text.len, 0);
-    assert_string_equal(base_buf_cstr(&call), "\"a\"");
-    assert_int_equal(o.result.finish, LLM_FINISH_STOP);
-    base_buf_free(&text);
-    base_buf_free(&call);
+    for (int how = 0; how < 3; how++) { /* at once; by the mark, whole and streamed */
+        struct outcome o;
+        struct base_buf text, call;
+        struct engine_chat chat = chat_of(&f, 90, 3, how == 2);
+        chat.params.ignore_eos = false;
+        chat.params.grammar = how == 0 ? NULL : says_mark;
+        chat.call_mark = "<tool_call>";
+        chat.call_grammar = call_grammar;
+        chat.call_at_once = how == 0;
+        run_call(&f, &chat, &o, &text, &call);
+        assert_int_equal(o.result.err, DBE_OK);
+        assert_string_equal(base_buf_cstr(&text), how == 0 ? "" : "\"so ");
+        assert_string_equal(base_buf_cstr(&call), "\"a\"");
+        assert_int_equal(o.result.finish, LLM_FINISH_STOP);
+        assert_true(o.result.answer_tokens >= (how == 0 ? 3U : 12U) && o.result.prompt_tokens > 0);
+        base_buf_free(&text);
+        base_buf_free(&call);
+    }
     stop(&f);
-    llm_grammar_free(grammar);
+    llm_grammar_free(call_grammar);
+    llm_grammar_free(says_mark);
+}
+
+/* However little room there is: no more tokens than asked for, and a call that is whole, or an end that says why. */
+static void test_call_without_room(void **state)
+{
+    struct llm_grammar *says_mark = grammar_of("{\"const\":\"<tool_call>\"}"),
+                       *call_grammar = grammar_of("{\"const\":[1,2,3,4]}");
+    struct fixture f;
+    uint32_t whole = 0, cut = 0;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    for (uint32_t room = 1; room <= 40; room++) {
+        struct outcome o;
+        struct base_buf text, call;
+        struct engine_chat chat = chat_of(&f, room, 3, false);
+        chat.params.ignore_eos = false;
+        chat.params.grammar = says_mark;
+        chat.call_mark = "<tool_call>";
+        chat.call_grammar = call_grammar;
+        run_call(&f, &chat, &o, &text, &call);
+        assert_int_equal(o.result.err, DBE_OK);
+        assert_true(o.result.answer_tokens <= room);
+        if (o.result.finish == LLM_FINISH_STOP)
+            assert_string_equal(base_buf_cstr(&call), "[1,2,3,4]");
+        whole += o.result.finish == LLM_FINISH_STOP;
+        cut += o.result.finish == LLM_FINISH_LENGTH;
+        base_buf_free(&text);
+        base_buf_free(&call);
+    }
+    assert_true(whole > 0 && cut > 0 && whole + cut == 40);
+    stop(&f);
+    llm_grammar_free(call_grammar);
+    llm_grammar_free(says_mark);
 }
 
 int main(void)
@@ -554,7 +612,8 @@ int main(void)
         cmocka_unit_test(test_mark_across_pieces),
         cmocka_unit_test(test_probs_go_with_the_text),
         cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_call_at_once),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_call_without_room),
         cmocka_unit_test(test_one_chat),
         cmocka_unit_test(test_many_chats),
         cmocka_unit_test(test_queue_is_bounded),

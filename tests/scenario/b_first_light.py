@@ -86,7 +86,7 @@ class Light(unittest.TestCase):
         self.assertTrue(all(r is None for r in reasons[:-1]))
 
     def test_an_unsupported_parameter_is_named(self):
-        for param, value in (("logit_bias", {"1": 2}), ("n", 3), ("tools", []), ("no_such_parameter", 1),
+        for param, value in (("functions", []), ("n", 30), ("store", True), ("no_such_parameter", 1),
                              ("temperature", "warm"), ("temperature", 9)):
             status, _, body = self.mesh.chat(**{param: value})
             self.assertEqual(status, 400, (param, body))
