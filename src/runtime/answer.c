@@ -158,13 +158,19 @@ dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *an
 
 void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason)
 {
+    svc_refuse_for(svc, req, code, rule, reason, 0);
+}
+
+void svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason,
+                    uint32_t retry_after_ms)
+{
+    const struct svc_refusal refusal = {code, rule, reason, retry_after_ms};
     uint32_t elapsed_us = elapsed_u32(req);
 
     if (req->gone)
         return;
     if (req->answers && !svc->closing) {
-        dbe_err err =
-            svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels, code, rule, reason, &elapsed_us);
+        dbe_err err = svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels, &refusal, &elapsed_us);
         if (err != DBE_OK)
             svc_count_error(svc, err);
     }

@@ -51,18 +51,18 @@ void svc_stamp(struct svc *svc, struct dbe_builder *b, uint8_t dst_device, const
 }
 
 dbe_err svc_send_error(struct svc *svc, struct dbe_peer *peer, uint64_t correlation, const uint8_t *request_id,
-                       const struct pol_labels *labels, dbe_err code, const char *rule, const char *reason,
-                       const uint32_t *elapsed_us)
+                       const struct pol_labels *labels, const struct svc_refusal *refusal, const uint32_t *elapsed_us)
 {
     const struct dbe_identity *to = dbe_peer_identity(peer);
     Dsmil__ErrorReply payload = DSMIL__ERROR_REPLY__INIT;
     struct dbe_builder b;
     size_t len;
 
-    payload.code = (uint32_t)code;
-    payload.name = (char *)(uintptr_t)dbe_err_name(code); /* protobuf-c's fields are not const; packing only reads */
-    payload.reason = (char *)(uintptr_t)(reason != NULL ? reason : dbe_err_text(code));
-    payload.rule = (char *)(uintptr_t)(rule != NULL ? rule : "");
+    payload.code = (uint32_t)refusal->code;
+    payload.name = (char *)(uintptr_t)dbe_err_name(refusal->code); /* fields are not const; packing only reads */
+    payload.reason = (char *)(uintptr_t)(refusal->reason != NULL ? refusal->reason : dbe_err_text(refusal->code));
+    payload.rule = (char *)(uintptr_t)(refusal->rule != NULL ? refusal->rule : "");
+    payload.retry_after_ms = refusal->retry_after_ms;
     payload.device_id = svc->dev->device_id;
     size_t payload_len = dsmil__error_reply__get_packed_size(&payload);
     DBE_TRY(svc_scratch(svc, 0, payload_len));

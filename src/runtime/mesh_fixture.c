@@ -97,9 +97,21 @@ static dbe_err on_chat(struct svc *svc, void *state, struct svc_req *req, const 
 /* A type without an answer of its own: answered when the sender waits, silent when not. */
 static dbe_err on_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
+    struct server *s = state;
+
     (void)msg;
-    ((struct server *)state)->handled++;
+    s->handled++;
+    if (s->watch)
+        return svc_watchers_add(&s->watchers, req);
     return svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, "", 0, true);
+}
+
+static dbe_err on_check(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
+{
+    struct server *s = state;
+
+    svc_policy_ask(svc, req, msg, s->asked_type, s->asked_dst, &s->verdict);
+    return svc_reply(svc, req, DBE_MSG_L7_POLICY_CHECK, "", 0, true);
 }
 
 static dbe_err device_init(struct svc *svc, void *state, struct dbe_diag *diag)
@@ -152,7 +164,7 @@ static void device_dump(const void *state, struct svc_dump *out)
 static const struct svc_counter device_counters[] = {
     {"dsmil_test_jobs_total", "jobs", "device_id=\"43\"", SVC_COUNTER, offsetof(struct server, jobs)}, {0}};
 static const struct svc_route routes[] = {
-    {DBE_MSG_L7_CHAT_REQ, on_chat}, {DBE_MSG_L7_MODEL_STATUS, on_status}, {0, NULL}};
+    {DBE_MSG_L7_CHAT_REQ, on_chat}, {DBE_MSG_L7_MODEL_STATUS, on_status}, {DBE_MSG_L7_POLICY_CHECK, on_check}, {0}};
 static const struct svc_neighbour front_neighbours[] = {{"router", DBE_ROLE_ROUTER, 43, true}, {0}};
 static const struct svc_neighbour router_neighbours[] = {{"worker-47", DBE_ROLE_WORKER, 47, false}, {0}};
 

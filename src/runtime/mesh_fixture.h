@@ -33,7 +33,10 @@ struct server { /* state of router and worker alike */
     bool            not_ready;
     uint8_t         layer_path[DBE_LAYER_PATH_MAX];
     size_t          layer_path_len;
-    bool            saw_claim, saw_timeout;
+    bool            saw_claim, saw_timeout, watch;
+    struct svc_watchers watchers;  /* of L7_MODEL_STATUS, with `watch` */
+    uint8_t         asked_type, asked_dst; /* by L7_POLICY_CHECK */
+    struct pol_verdict verdict;            /* its answer */
 };
 
 extern struct server *router, *worker, *front; /* the running devices' states */

@@ -259,9 +259,14 @@ dbe_err svc_scratch(struct svc *svc, size_t tlv_bytes, size_t payload_bytes) DBE
 void    svc_scratch_release(struct svc *svc);
 /* DEVICE_ID_SRC/DST, TIMESTAMP, and the four labels unless NULL. */
 void    svc_stamp(struct svc *svc, struct dbe_builder *b, uint8_t dst_device, const struct pol_labels *labels);
+struct svc_refusal { /* what an ERROR message says */
+    dbe_err     code;
+    const char *rule, *reason;  /* may be NULL */
+    uint32_t    retry_after_ms; /* 0: unknown */
+};
 /* An ERROR message for what came with `correlation`; `labels` and `request_id` may be NULL. */
 dbe_err svc_send_error(struct svc *svc, struct dbe_peer *peer, uint64_t correlation, const uint8_t *request_id,
-                       const struct pol_labels *labels, dbe_err code, const char *rule, const char *reason,
+                       const struct pol_labels *labels, const struct svc_refusal *refusal,
                        const uint32_t *elapsed_us) DBE_MUST_CHECK;
 const char *svc_msg_name(uint8_t type);
 

@@ -13,6 +13,8 @@
 #include "runtime/audit.h"
 #include "runtime/priv.h"
 
+#include <stdio.h>
+
 #include <string.h>
 
 #include "dbe/payload.h"
@@ -151,8 +153,8 @@ void svc_reqs_deadline(void *ctx)
             req = req->next;
         if (req == NULL)
             break;
-        if (req->answers && svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels, DBE_E_TIMEOUT, NULL,
-                                           NULL, NULL) != DBE_OK)
+        if (req->answers && svc_send_error(svc, req->peer, req->correlation, req->id, &req->labels,
+                                           &(struct svc_refusal){.code = DBE_E_TIMEOUT}, NULL) != DBE_OK)
             svc_count_error(svc, DBE_E_LIMIT);
         req_gone(req, DBE_E_TIMEOUT);
     }
@@ -220,8 +222,8 @@ static void refuse_message(struct svc *svc, struct dbe_peer *peer, const struct 
     if (!wants_answer(svc, msg))
         return;
     /* No labels: a refused message's are not to be repeated. */
-    dbe_err err =
-        svc_send_error(svc, peer, msg->correlation_id, id != NULL ? id->value : NULL, NULL, code, rule, reason, NULL);
+    dbe_err err = svc_send_error(svc, peer, msg->correlation_id, id != NULL ? id->value : NULL, NULL,
+                                 &(struct svc_refusal){.code = code, .rule = rule, .reason = reason}, NULL);
     if (err != DBE_OK)
         svc_count_error(svc, err);
 }
@@ -247,6 +249,41 @@ static void check_claim(struct svc_peer *sp, const struct dbe_msg *msg, struct p
         err = pol_claim_cached(sp->cache, token->value, token->len, base_wall_ms(), &subject->claim, NULL, diag);
     subject->claim_err = err;
     subject->claim_fault = diag->text[0] != '\0' ? diag->text : NULL;
+}
+
+/* Where the question leads on from here: the neighbour's own rules, asked on its behalf. */
+static void ask_neighbour(struct svc *svc, uint8_t type, uint8_t dst_device, struct pol_verdict *ret)
+{
+    const struct pol_labels labels = ret->labels;
+    const struct svc_link *link = NULL;
+
+    for (size_t i = 0; i < svc->link_count && link == NULL; i++)
+        if (svc->links[i].neighbour->device == dst_device)
+            link = &svc->links[i];
+    if (link == NULL) {
+        *ret = (struct pol_verdict){.code = DBE_E_DESTINATION, .rule = "destination"};
+        (void)snprintf(ret->reason, sizeof ret->reason, "device %u is no neighbour of this device", dst_device);
+    } else if (!dbe_reg_may_emit(svc->dev->role, type, link->neighbour->role)) {
+        *ret = (struct pol_verdict){.code = DBE_E_EMIT, .rule = "emit"};
+        (void)snprintf(ret->reason, sizeof ret->reason, "this device may not send %s to device %u", svc_msg_name(type),
+                       dst_device);
+    } else if (link->peer != NULL) {
+        pol_decide_send(dbe_peer_identity(link->peer), &labels, ret);
+    }
+}
+
+void svc_policy_ask(struct svc *svc, const struct svc_req *req, const struct dbe_msg *msg, uint8_t type,
+                    uint8_t dst_device, struct pol_verdict *ret)
+{
+    struct pol_subject subject = {.peer = dbe_peer_identity(req->peer), .self = svc_identity(svc)};
+    struct dbe_diag diag = {0};
+    struct dbe_msg asked = *msg;
+
+    asked.type = type;
+    check_claim(dbe_peer_user(req->peer), msg, &subject, &diag);
+    pol_decide(&subject, &asked, &svc->policy, base_wall_ms(), ret);
+    if (ret->code == DBE_OK && dst_device != svc->dev->device_id)
+        ask_neighbour(svc, type, dst_device, ret);
 }
 
 static uint64_t deadline_of(const struct dbe_msg *msg, uint64_t now_ns)

@@ -66,7 +66,7 @@ static void test_refusals_reach_the_caller(void **state)
         case 9: a.compartments = DBE_COMPARTMENT_LAB; break; /* above the claim, within the certificates */
         case 10: a.classification = DBE_CLSF_TS; break;
         case 11: a.classification = DBE_CLSF_TS_SIM; break;
-        default: a.type = DBE_MSG_L7_AGENT_TASK; break;
+        default: a.type = DBE_MSG_L3_EVENT; break;
         }
         send_raw(m, &a);
         PUMP_UNTIL(m, answer.last);
@@ -151,7 +151,7 @@ static void test_no_route(void **state)
     struct mesh *m = *state;
     struct ask a = ask_good();
 
-    a.type = DBE_MSG_L7_POLICY_CHECK;
+    a.type = DBE_MSG_L7_AGENT_TASK;
     ask(m, &a);
     PUMP_UNTIL(m, answer.last);
     assert_int_equal(answer.code, DBE_E_UNSUPPORTED);
@@ -414,6 +414,68 @@ static void test_own_call(void **state)
     assert_int_equal(worker->handled, 1);
 }
 
+static void on_told(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
+{
+    unsigned *told = ctx;
+
+    assert_int_equal(err, DBE_OK);
+    assert_int_equal(msg->type, DBE_MSG_L7_MODEL_STATUS);
+    told[0]++;
+    told[1] += last;
+}
+
+static void test_watchers(void **state)
+{
+    struct mesh *m = *state;
+    unsigned told[SVC_WATCHERS_MAX + 1][2] = {{0}};
+
+    worker->watch = true;
+    for (unsigned i = 0; i < SVC_WATCHERS_MAX; i++)
+        assert_int_equal(svc_call(m->router, &m->router->links[0], DBE_MSG_L7_MODEL_STATUS, "", 0,
+                                  clock_ns + (i == 0 ? 1 : 60) * BASE_NS_PER_S, on_told, told[i], NULL),
+                         DBE_OK);
+    PUMP_UNTIL(m, worker->handled == SVC_WATCHERS_MAX);
+    svc_watchers_tell(worker->svc, &worker->watchers, DBE_MSG_L7_MODEL_STATUS, "", 0, false);
+    PUMP_UNTIL(m, told[SVC_WATCHERS_MAX - 1][0] == 1);
+    assert_int_equal(told[0][1], 1); /* its deadline is near: it was ended, and asks anew */
+    assert_int_equal(told[1][1], 0);
+    assert_null(worker->watchers.reqs[0]);
+    svc_watchers_tell(worker->svc, &worker->watchers, DBE_MSG_L7_MODEL_STATUS, "", 0, true);
+    PUMP_UNTIL(m, told[SVC_WATCHERS_MAX - 1][1] == 1);
+    for (unsigned i = 1; i < SVC_WATCHERS_MAX; i++)
+        assert_true(told[i][0] == 2 && told[i][1] == 1 && worker->watchers.reqs[i] == NULL);
+    assert_int_equal(m->worker->req_count, 0); /* nothing that a drain would wait for */
+}
+
+static void test_policy_ask(void **state)
+{
+    static const struct {
+        uint8_t type, dst;
+        dbe_err code;
+        const char *rule;
+    } rows[] = {
+        {DBE_MSG_L7_CHAT_REQ, 43, DBE_OK, "allow"},
+        {DBE_MSG_L7_CHAT_REQ, 47, DBE_OK, "allow"},
+        {DBE_MSG_L3_EVENT, 43, DBE_E_EMIT, "emit"},
+        {DBE_MSG_L7_POLICY_CHECK, 47, DBE_E_EMIT,
+         "emit"}, /* the front may say it to the router, the router to no worker */
+        {DBE_MSG_L7_CHAT_REQ, 99, DBE_E_DESTINATION, "destination"},
+    };
+    struct mesh *m = *state;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct ask a = ask_good();
+        a.type = DBE_MSG_L7_POLICY_CHECK;
+        router->asked_type = rows[i].type;
+        router->asked_dst = rows[i].dst;
+        ask(m, &a);
+        PUMP_UNTIL(m, answer.last);
+        assert_int_equal(router->verdict.code, rows[i].code);
+        assert_string_equal(router->verdict.rule, rows[i].rule);
+    }
+    assert_false(logged(m, "policy_violation")); /* a question is no violation */
+}
+
 /* spec 9.5: what nobody waits for is handled or dropped, and never answered. */
 static void test_one_way(void **state)
 {
@@ -462,6 +524,8 @@ int main(void)
         MESH_TEST(test_worker_down),
         MESH_TEST(test_answers_are_checked),
         MESH_TEST(test_own_call),
+        MESH_TEST(test_watchers),
+        MESH_TEST(test_policy_ask),
         MESH_TEST(test_one_way),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);

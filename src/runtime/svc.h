@@ -127,8 +127,29 @@ dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void
 /* End the request with an ERROR message: stable code, the code's sentence unless `reason` is given, rule may be
  * NULL. */
 void    svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason);
+/* The same, and when it is worth trying again: milliseconds, 0 for unknown. */
+void    svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason,
+                       uint32_t retry_after_ms);
 /* Pass an answer of a forwarded call on: header rewritten, payload untouched and not decoded. */
 dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last) DBE_MUST_CHECK;
+
+/* Those who follow a status (L7_MODEL_STATUS with `watch`): each request stays open and is answered as a stream. Part of
+ * a device's state; zeroed is empty. */
+enum { SVC_WATCHERS_MAX = 8 };
+struct svc_watchers {
+    struct svc_req *reqs[SVC_WATCHERS_MAX];
+};
+/* Take a request in; its user data and on_gone are the watchers' from then on. E_LIMIT: it stays the caller's. */
+dbe_err svc_watchers_add(struct svc_watchers *w, struct svc_req *req) DBE_MUST_CHECK;
+/* Tell all of them; with `last` they are ended. One whose deadline is near is ended with this message, too: it asks
+ * anew. One that cannot take it is dropped. */
+void svc_watchers_tell(struct svc *svc, struct svc_watchers *w, uint8_t type, const void *payload, size_t len,
+                       bool last);
+
+/* What would policy say of a message of `type` for `dst_device` (ourselves or a neighbour) that carries the labels and
+ * the claim of `msg`, which is being handled in `req`? Nothing is sent, counted or audited. */
+void svc_policy_ask(struct svc *svc, const struct svc_req *req, const struct dbe_msg *msg, uint8_t type,
+                    uint8_t dst_device, struct pol_verdict *ret);
 
 /* ---- calling others -------------------------------------------------------------------------- */
 
