@@ -75,9 +75,9 @@ static void write_mesh(struct up *u)
 
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list, service_json(&s[i]));
-    json_t *mesh =
-        json_pack("{s:s,s:i,s:i,s:s,s:s,s:b,s:o}", "mesh", u->mesh, "pid", (int)getpid(), "port", (int)u->port, "model",
-                  u->model, "state", u->paths.state, "ready", u->all_ready, "services", list);
+    json_t *mesh = json_pack("{s:s,s:i,s:i,s:s,s:s,s:s,s:b,s:o}", "mesh", u->mesh, "pid", (int)getpid(), "port",
+                             (int)u->port, "model", u->model, "model_44", u->model_44, "state", u->paths.state, "ready",
+                             u->all_ready, "services", list);
     char *text = json_dumps(mesh, CLI_JSON_FLAGS);
     struct dbe_diag diag = {0};
 
@@ -330,9 +330,12 @@ static int supervise(struct up *u)
 static int usage(FILE *out, int code)
 {
     fputs("usage: dsmil up [OPTIONS]\n\n"
-          "  --model FILE       a GGUF file (default: the model that comes with the project)\n"
+          "  --model FILE       a GGUF file for worker 47 (default: the model that comes with the project)\n"
+          "  --model-44 FILE    one for worker 44; where it is the smaller of two with one vocabulary, it guesses\n"
+          "                     tokens ahead for worker 47, too (default: the model that comes with the project)\n"
+          "  --profile-44 NAME  what worker 44 serves (default llm-1b-npu)\n"
           "  --port N           the gateway's port on 127.0.0.1 (default 8001; 0 takes a free one)\n"
-          "  --threads N        compute threads of the worker (default: one a CPU)\n"
+          "  --threads N        compute threads of each worker (default: one a CPU)\n"
           "  --no-first-light   start and stay up, ask nothing\n"
           "  --prepare          make or renew keys and the gateway's key, start nothing (for a service manager)\n"
           "  --check            start, run first light, print one JSON summary, stop; exit code 0 if all is well\n",
@@ -357,6 +360,10 @@ static int parse(int argc, char **argv, struct up *u)
             u->no_light = true;
         else if ((v = cli_opt(argc, argv, &i, "--model")) != NULL)
             u->model_arg = v;
+        else if ((v = cli_opt(argc, argv, &i, "--model-44")) != NULL)
+            u->model_44_arg = v;
+        else if ((v = cli_opt(argc, argv, &i, "--profile-44")) != NULL)
+            u->profile_44 = v;
         else if ((v = cli_opt(argc, argv, &i, "--threads")) != NULL)
             u->threads = v;
         else if ((v = cli_opt(argc, argv, &i, "--port")) != NULL) {

@@ -9,17 +9,17 @@
 #include "cli/cli.h"
 #include "cli/supervise.h"
 
-enum { UP_SERVICES = 4 };
+enum { UP_WORKER_47, UP_WORKER_44, UP_ROUTER, UP_SHIM, UP_AUDIT, UP_SERVICES }; /* in the order they are started in */
 
 struct up {
     /* options */
-    const char *model_arg, *threads;
+    const char *model_arg, *model_44_arg, *profile_44, *threads;
     unsigned port;
     bool check, no_light, prepare_only;
 
     /* prepared */
     struct cli_paths paths;
-    char mesh[128], model[CLI_PATH_MAX], keys_words[256], port_text[8];
+    char mesh[128], model[CLI_PATH_MAX], model_44[CLI_PATH_MAX], keys_words[256], port_text[8];
     char audit_dir[CLI_PATH_MAX];
     const char *backend;
     int lock_fd;

@@ -20,15 +20,16 @@ enum { CA_DAYS = 3650, NODE_DAYS = 90, RENEW_BEFORE_DAYS = 7, API_KEY_RANDOM = 3
 
 static const char mesh_default[] = "dsmil.local";
 
-/* Started in this order; they find each other in any. */
+/* They find each other in any order. */
 static const struct node_row {
     const char *program, *credential, *socket; /* socket NULL: no listener */
     uint8_t device, role, layer;
 } nodes[UP_SERVICES] = {
-    {"dsmil-l7-llm-worker-47", "worker-47", "l7-worker-47", 47, DBE_ROLE_WORKER, 7},
-    {"dsmil-l7-router", "router-43", "l7-router", 43, DBE_ROLE_ROUTER, 7},
-    {"dsmil-openai-shim", "shim-0", NULL, 0, DBE_ROLE_SHIM, 7},
-    {"dsmil-audit", "audit-14", "audit", 14, DBE_ROLE_AUDIT, 0},
+    [UP_WORKER_47] = {"dsmil-l7-llm-worker-47", "worker-47", "l7-worker-47", 47, DBE_ROLE_WORKER, 7},
+    [UP_WORKER_44] = {"dsmil-l7-llm-worker-npu", "worker-44", "l7-worker-44", 44, DBE_ROLE_WORKER, 7},
+    [UP_ROUTER] = {"dsmil-l7-router", "router-43", "l7-router", 43, DBE_ROLE_ROUTER, 7},
+    [UP_SHIM] = {"dsmil-openai-shim", "shim-0", NULL, 0, DBE_ROLE_SHIM, 7},
+    [UP_AUDIT] = {"dsmil-audit", "audit-14", "audit", 14, DBE_ROLE_AUDIT, 0},
 };
 
 /* ---- lock ------------ */
@@ -230,31 +231,39 @@ static dbe_err prepare_services(struct up *u, struct dbe_diag *diag)
     for (size_t i = 0; i < UP_SERVICES; i++)
         DBE_TRY(prepare_spec(u, i, diag));
     u->spec_count = UP_SERVICES;
-    add(&u->specs[0], "--model", u->model);
-    if (u->threads != NULL)
-        add(&u->specs[0], "--threads", u->threads);
-    add(&u->specs[1], "--link-worker-47", u->at[0].listen);
-    add(&u->specs[2], "--link-router", u->at[1].listen);
-    add(&u->specs[2], "--port", u->port_text);
-    add(&u->specs[2], "--api-key-file", u->paths.api_key);
+    add(&u->specs[UP_WORKER_47], "--model", u->model);
+    add(&u->specs[UP_WORKER_47], "--draft-model", u->model_44); /* if it can: the worker's log says why not */
+    add(&u->specs[UP_WORKER_44], "--model", u->model_44);
+    if (u->profile_44 != NULL)
+        add(&u->specs[UP_WORKER_44], "--profile", u->profile_44);
+    if (u->threads != NULL) {
+        add(&u->specs[UP_WORKER_47], "--threads", u->threads);
+        add(&u->specs[UP_WORKER_44], "--threads", u->threads);
+    }
+    add(&u->specs[UP_ROUTER], "--link-worker-47", u->at[UP_WORKER_47].listen);
+    add(&u->specs[UP_ROUTER], "--link-worker-44", u->at[UP_WORKER_44].listen);
+    add(&u->specs[UP_SHIM], "--link-router", u->at[UP_ROUTER].listen);
+    add(&u->specs[UP_SHIM], "--port", u->port_text);
+    add(&u->specs[UP_SHIM], "--api-key-file", u->paths.api_key);
     return prepare_audit(u, diag);
 }
 
-static dbe_err prepare_model(struct up *u, struct dbe_diag *diag)
+/* The file that was named, or the project's own model. */
+static dbe_err prepare_model(const char *given, char *ret, size_t cap, struct dbe_diag *diag)
 {
-    if (u->model_arg == NULL) {
-        if (cli_find_model(u->model, sizeof u->model) != DBE_OK)
+    if (given == NULL) {
+        if (cli_find_model(ret, cap) != DBE_OK)
             return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0,
                             "the project's own model is missing; name one with --model FILE");
         return DBE_OK;
     }
-    if (strlen(u->model_arg) >= sizeof u->model)
+    if (strlen(given) >= cap)
         return DBE_E_TOO_LARGE;
-    snprintf(u->model, sizeof u->model, "%s", u->model_arg);
-    if (!base_utf8_valid(u->model, strlen(u->model)))
+    snprintf(ret, cap, "%s", given);
+    if (!base_utf8_valid(ret, strlen(ret)))
         return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "the model's path is not UTF-8; give it another name");
-    if (access(u->model, R_OK) != 0)
-        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "model %.120s: %s", u->model, strerror(errno));
+    if (access(ret, R_OK) != 0)
+        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "model %.120s: %s", ret, strerror(errno));
     return DBE_OK;
 }
 
@@ -277,7 +286,8 @@ dbe_err up_prepare(struct up *u, struct dbe_diag *diag)
     u->backend = crypto_backend_version();
     DBE_TRY(take_lock(u, diag));
     DBE_TRY(prepare_policy(u, diag));
-    DBE_TRY(prepare_model(u, diag));
+    DBE_TRY(prepare_model(u->model_arg, u->model, sizeof u->model, diag));
+    DBE_TRY(prepare_model(u->model_44_arg, u->model_44, sizeof u->model_44, diag));
     DBE_TRY(prepare_keys(u, diag));
     DBE_TRY(prepare_api_key(u, diag));
     DBE_TRY(prepare_port(u, diag));

@@ -137,6 +137,10 @@ struct llm_message {
 dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message *messages, size_t count,
                         struct llm_tokens *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 
+/* May `draft` guess for `model` (llm_session_params.draft)? E_ARGUMENT: it has another vocabulary; the diag says so. */
+dbe_err llm_draft_fits(const struct llm_model *model, const struct llm_model *draft, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
+
 /* ---- session ----------------------------------------------------------------------------------------------------- */
 
 /* Added to a token's logit; -100 forbids it. */

@@ -38,13 +38,19 @@ static bool same_vocabulary(const struct llm_vocab *a, const struct llm_vocab *b
     return true;
 }
 
-static dbe_err take_draft_model(const struct llm_model *m, struct llm_model *draft, uint32_t tokens_max,
-                                struct llm_spec *s, struct dbe_diag *diag)
+dbe_err llm_draft_fits(const struct llm_model *m, const struct llm_model *draft, struct dbe_diag *diag)
 {
     if (draft == m)
         return dbe_fail(diag, DBE_E_ARGUMENT, "draft", 0, "the draft model must be another than the model");
     if (draft->shape.n_vocab != m->shape.n_vocab || !same_vocabulary(&draft->vocab, &m->vocab))
         return dbe_fail(diag, DBE_E_ARGUMENT, "draft", 0, "the draft model has another vocabulary than the model");
+    return DBE_OK;
+}
+
+static dbe_err take_draft_model(const struct llm_model *m, struct llm_model *draft, uint32_t tokens_max,
+                                struct llm_spec *s, struct dbe_diag *diag)
+{
+    DBE_TRY(llm_draft_fits(m, draft, diag));
     DBE_TRY(llm_kv_init(draft, BASE_MIN(tokens_max, draft->shape.n_ctx), &s->kv, diag));
     s->draft = draft;
     s->model_cost = (float)draft->info.pass_bytes / (float)BASE_MAX(m->info.pass_bytes, UINT64_C(1));

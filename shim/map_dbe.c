@@ -132,7 +132,7 @@ static const char *device_name(uint8_t device)
     static const struct {
         uint8_t device;
         const char *name;
-    } names[] = {{0, "openai-shim"}, {43, "l7-router"}, {47, "l7-llm-worker-47"}};
+    } names[] = {{0, "openai-shim"}, {43, "l7-router"}, {44, "l7-llm-worker-npu"}, {47, "l7-llm-worker-47"}};
     const struct dbe_device_row *row = dbe_reg_device(device);
 
     for (size_t i = 0; i < BASE_ARRAY_LEN(names); i++)

@@ -25,9 +25,10 @@ enum { STATUS_TIMEOUT_S = 2, STATUS_MAX_BYTES = 65536, STATUS_MISSED_MAX = 2 };
 /* Neighbours that answer chat requests, and the profile each is there for (001 section 3.1). */
 static const struct svc_neighbour neighbours[] = {
     {.name = "worker-47", .role = DBE_ROLE_WORKER, .device = 47, .required = true},
+    {.name = "worker-44", .role = DBE_ROLE_WORKER, .device = 44},
     {0},
 };
-static const char *const profiles[] = {"llm-7b-amx"};
+static const char *const profiles[] = {"llm-7b-amx", "llm-1b-npu"};
 
 /* ---- what workers say ------------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * worker.c - device 47, the language model worker (layer 7).
+ * worker.c - a language model worker of layer 7: device 47, or another by instance.h.
  *
  * In:   L7_CHAT_REQ, L7_EMBED_REQ and L7_MODEL_STATUS, from the router
  * Out:  L7_CHAT_RESP, whole or in chunks; L7_EMBED_RESP; L7_MODEL_STATUS
@@ -12,6 +12,7 @@
  * Tests: request_test.c, engine_test.c, model_file_test.c
  */
 #include "devices/l7_worker/answer.h"
+#include "devices/l7_worker/instance.h"
 #include "devices/l7_worker/model_file.h"
 #include "policy/policy.h"
 #include "runtime/svc.h"
@@ -20,14 +21,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
 enum {
-    DEVICE = 47,
+    DEVICE = WORKER_DEVICE,
     WORKER_REQS_MAX = ENGINE_SESSIONS_MAX + ENGINE_QUEUE_MAX,
     WORKER_QUEUED_HIGH_BYTES = 256 * 1024, /* towards the router: above it sessions keep their text */
     WORKER_POSTPONE_MS = 5,
+    WORKER_NOTICE_MS = 20, /* changes within it are told together */
     WORKER_NAME_MAX = 128,
     WORKER_PATH_MAX = 1024,
     WORKER_PROBS_MAX_BYTES = 32 * 1024 * 1024,
@@ -60,15 +64,18 @@ struct worker_req { /* one chat, or texts to embed, between request and last ans
 
 struct worker {
     /* parameters */
-    char model_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65], kv_type[9];
+    char model_path[WORKER_PATH_MAX], draft_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65],
+        kv_type[9];
     uint64_t threads, memory_budget_mib, kv_budget_mib, max_sessions, queue_max, ctx_max, lookup;
     double temperature, top_p;
     /* the model */
     struct svc *svc;
-    struct llm_model *model;
+    struct llm_model *model, *draft; /* draft: guesses for model; NULL mostly */
     struct engine *engine;
     uint64_t created_unix;
     char fingerprint[4 + 2 * FINGERPRINT_BYTES]; /* of the model's file and how it is computed */
+    struct svc_watchers watchers;                /* of our status */
+    struct base_timer *notice;
     /* work */
     struct worker_req reqs[WORKER_REQS_MAX];
     struct base_timer *postpone;
@@ -79,6 +86,12 @@ struct worker {
     struct llm_model_stats stats;
     uint64_t ticked_ns;
 };
+
+/* The load is another: those who watch hear of it soon. */
+static void load_changed(struct worker *w)
+{
+    base_timer_set(w->notice, svc_now_ns(w->svc) + WORKER_NOTICE_MS * (uint64_t)BASE_NS_PER_MS);
+}
 
 /* ---- the end of a chat, in words and numbers -------------------------------------------------------------------- */
 
@@ -105,9 +118,9 @@ static void tell_end(struct worker *w, const struct svc_req *req, const struct e
     if (per_s > 0)
         w->tokens_per_s = (uint64_t)(per_s + 0.5);
     if (r->answer_tokens > 0)
-        svc_observe(w->svc, "dsmil_l7_first_token_seconds", "device_id=\"47\"",
+        svc_observe(w->svc, "dsmil_l7_first_token_seconds", WORKER_LABEL,
                     (double)r->first_token_ns / (double)BASE_NS_PER_S);
-    svc_count(w->svc, "dsmil_l7_tokens_generated_total", "device_id=\"47\"", r->answer_tokens);
+    svc_count(w->svc, "dsmil_l7_tokens_generated_total", WORKER_LABEL, r->answer_tokens);
     count_outcome(w, r->err == DBE_OK ? "ok" : "error", r->total_ns);
     if (r->err != DBE_OK)
         svc_log(w->svc, SVC_WARN, req, "chat ended with %s: %s", dbe_err_name(r->err), r->reason);
@@ -153,6 +166,7 @@ static void give_up(struct worker_req *wr, dbe_err err, const char *reason)
     struct worker *w = wr->worker;
 
     free_req(wr);
+    load_changed(w);
     refuse(w, req, err, reason);
 }
 
@@ -262,6 +276,7 @@ static dbe_err take_news(struct worker *w, struct worker_part *part)
                 : wr->stream ? send_parts(w, wr, part->index, part->index + 1, &totals)
                              : send_parts(w, wr, 0, wr->count, &totals));
         free_req(wr);
+        load_changed(w);
         return DBE_OK;
     }
     return wr->stream && (part->ended || part->text.len > 0) ? send_parts(w, wr, part->index, part->index + 1, NULL)
@@ -322,6 +337,7 @@ static void on_gone(void *user, struct svc_req *req, dbe_err why)
     count_outcome(w, why == DBE_E_TIMEOUT ? "timeout" : "cancelled", svc_req_elapsed_us(req) * BASE_NS_PER_US);
     svc_log(w->svc, SVC_INFO, req, "chat left by its caller: %s", dbe_err_name(why));
     free_req(wr);
+    load_changed(w);
 }
 
 static struct worker_req *free_slot(struct worker *w)
@@ -363,6 +379,7 @@ static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe
 
     DBE_TRY(worker_request_read(msg->payload, msg->payload_len, &defaults, &request, reason));
     request.chat.params.lookup_tokens = (uint32_t)w->lookup;
+    request.chat.params.draft = w->draft;
     *ret_count = request.n;
     *reason = NULL;
     dbe_err err = worker_request_share(
@@ -400,20 +417,22 @@ static dbe_err on_request(struct svc *svc, void *state, struct svc_req *req, con
         return DBE_OK;
     }
     wr->req = req;
+    load_changed(w);
     svc_req_set_user(req, wr);
     svc_req_on_gone(req, on_gone);
     return DBE_OK;
 }
 
-static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
+/* ---- what it serves, and its load ------------------------------------------------------------------------------- */
+
+/* Our status as it is now, into `packed`. */
+static dbe_err pack_status(struct worker *w)
 {
-    struct worker *w = state;
     const struct llm_model_info *info = llm_model_info(w->model);
     struct engine_load load = engine_load(w->engine);
     Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
     Dsmil__ModelInfo model = DSMIL__MODEL_INFO__INIT, *models[] = {&model};
 
-    (void)msg;
     model.id = w->model_name;
     model.profile = w->profile;
     model.architecture = (char *)(uintptr_t)info->arch;
@@ -426,6 +445,7 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     status.models = models;
     status.active_requests = load.running + load.queued;
     status.max_requests = (uint32_t)(w->max_sessions + w->queue_max);
+    status.sessions = (uint32_t)w->max_sessions;
     status.memory_used_bytes = info->weights_bytes + info->workspace_bytes + llm_model_kv_used_bytes(w->model);
     status.memory_limit_bytes = w->memory_limit;
     status.ready = 1;
@@ -434,7 +454,40 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     if (room == NULL)
         return w->packed.err;
     (void)dsmil__l7_model_status__pack(&status, room);
-    return svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, true);
+    return DBE_OK;
+}
+
+static void tell_status(struct worker *w, bool last)
+{
+    if (pack_status(w) == DBE_OK)
+        svc_watchers_tell(w->svc, &w->watchers, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, last);
+}
+
+static void on_notice(void *ctx)
+{
+    tell_status(ctx, false);
+}
+
+static bool wants_watch(const struct dbe_msg *msg)
+{
+    Dsmil__L7ModelStatus *question = NULL;
+
+    if (msg->payload_len > 0 && dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        question = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
+    bool watch = question != NULL && question->watch;
+    if (question != NULL)
+        dsmil__l7_model_status__free_unpacked(question, NULL);
+    return watch;
+}
+
+static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
+{
+    struct worker *w = state;
+    bool watch = wants_watch(msg);
+
+    DBE_TRY(pack_status(w));
+    DBE_TRY(svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, !watch));
+    return watch ? svc_watchers_add(&w->watchers, req) : DBE_OK;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
@@ -514,6 +567,49 @@ static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
     return DBE_OK;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat at, bt;
+
+    return stat(a, &at) == 0 && stat(b, &bt) == 0 && at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
+}
+
+/* The model that guesses tokens ahead for ours. One that cannot is no error: then nobody guesses, and the log says why. */
+static dbe_err load_draft(struct worker *w, struct dbe_diag *diag)
+{
+    const struct llm_model_info *info = llm_model_info(w->model);
+    uint64_t used = info->weights_bytes + info->workspace_bytes + info->kv_budget_bytes;
+    struct llm_model_params params = {.threads = (unsigned)w->threads,
+                                      .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
+                                      .kv_type = w->kv_type,
+                                      .memory_budget_bytes = w->memory_limit > used ? w->memory_limit - used : 1,
+                                      .n_ctx_max = (uint32_t)w->ctx_max,
+                                      .prefix_percent = -1};
+    struct dbe_diag why = {0};
+
+    if (w->draft_path[0] == '\0')
+        return DBE_OK;
+    dbe_err err = same_file(w->model_path, w->draft_path)
+                      ? dbe_fail(&why, DBE_E_ARGUMENT, NULL, 0, "it is the model itself")
+                      : llm_model_load(w->draft_path, &params, &w->draft, &why);
+    if (err == DBE_E_NOT_FOUND || err == DBE_E_IO || err == DBE_E_MODEL)
+        return dbe_fail(diag, err, "draft-model", why.offset, "draft model %.60s: %.110s", w->draft_path,
+                        why.text[0] != '\0' ? why.text : dbe_err_text(err));
+    if (err == DBE_OK && llm_model_info(w->draft)->pass_bytes >= info->pass_bytes)
+        err = dbe_fail(&why, DBE_E_ARGUMENT, NULL, 0, "it is no smaller than the model");
+    if (err == DBE_OK)
+        err = llm_draft_fits(w->model, w->draft, &why);
+    if (err == DBE_OK) {
+        svc_log(w->svc, SVC_INFO, NULL, "draft model %.100s guesses tokens ahead", w->draft_path);
+        return DBE_OK;
+    }
+    svc_log(w->svc, SVC_INFO, NULL, "no draft model: %.100s: %s", w->draft_path,
+            why.text[0] != '\0' ? why.text : dbe_err_text(err));
+    llm_model_free(w->draft);
+    w->draft = NULL;
+    return DBE_OK;
+}
+
 static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
 {
     struct worker *w = state;
@@ -522,7 +618,9 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
     w->created_unix = base_wall_ms() / 1000;
     base_buf_init(&w->packed, DBE_PAYLOAD_MAX_BYTES);
     DBE_TRY(load_model(w, diag));
+    DBE_TRY(load_draft(w, diag));
     DBE_TRY(base_loop_timer(svc_loop(svc), on_postponed, w, &w->postpone));
+    DBE_TRY(base_loop_timer(svc_loop(svc), on_notice, w, &w->notice));
     struct engine_params params = {.model = w->model,
                                    .sessions_max = (uint32_t)w->max_sessions,
                                    .queue_max = (uint32_t)w->queue_max,
@@ -559,8 +657,15 @@ static void worker_tick(struct svc *svc, void *state)
     w->queued = load.queued;
     w->kv_used = llm_model_kv_used_bytes(w->model);
     watch_model(w);
-    svc_count(svc, "dsmil_l7_memory_used_bytes", "device_id=\"47\"",
+    svc_count(svc, "dsmil_l7_memory_used_bytes", WORKER_LABEL,
               info->weights_bytes + info->workspace_bytes + w->kv_used);
+    tell_status(w, false);
+}
+
+static void worker_drain(struct svc *svc, void *state)
+{
+    (void)svc;
+    tell_status(state, true);
 }
 
 static void worker_dump(const void *state, struct svc_dump *out)
@@ -585,9 +690,11 @@ static void worker_fini(struct svc *svc, void *state)
     engine_free(w->engine);
     w->engine = NULL;
     llm_model_free(w->model);
-    w->model = NULL;
+    llm_model_free(w->draft);
+    w->model = w->draft = NULL;
     base_timer_free(w->postpone);
-    w->postpone = NULL;
+    base_timer_free(w->notice);
+    w->postpone = w->notice = NULL;
     base_buf_free(&w->packed);
 }
 
@@ -608,6 +715,12 @@ static const struct svc_param params[] = {
      .def_text = "",
      FIELD(model_path),
      .doc = "GGUF file; required"},
+    {.key = "draft-model",
+     .unit = "file",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "",
+     FIELD(draft_path),
+     .doc = "smaller GGUF file of the same vocabulary that guesses tokens ahead; answers stay the same"},
     {.key = "model-name",
      .unit = "name",
      .kind = SVC_PARAM_TEXT,
@@ -617,7 +730,7 @@ static const struct svc_param params[] = {
     {.key = "profile",
      .unit = "profile",
      .kind = SVC_PARAM_TEXT,
-     .def_text = "llm-7b-amx",
+     .def_text = WORKER_PROFILE,
      FIELD(profile),
      .doc = "L7_PROFILE that selects this worker"},
     {.key = "threads",
@@ -631,7 +744,7 @@ static const struct svc_param params[] = {
     {.key = "memory-budget-mib",
      .unit = "MiB",
      .kind = SVC_PARAM_UINT,
-     .def = 20480,
+     .def = WORKER_MEMORY_MIB,
      .min = 1,
      .max = 1 << 24,
      FIELD(memory_budget_mib),
@@ -639,7 +752,7 @@ static const struct svc_param params[] = {
     {.key = "kv-budget-mib",
      .unit = "MiB",
      .kind = SVC_PARAM_UINT,
-     .def = 1024,
+     .def = WORKER_KV_MIB,
      .min = 1,
      .max = 1 << 20,
      FIELD(kv_budget_mib),
@@ -703,7 +816,7 @@ static const struct svc_param params[] = {
 
 #define COUNTER(metric, words, how, f)                                                                                 \
     {                                                                                                                  \
-        metric, words, "device_id=\"47\"", how, offsetof(struct worker, f)                                             \
+        metric, words, WORKER_LABEL, how, offsetof(struct worker, f)                                                   \
     }
 static const struct svc_counter counters[] = {
     COUNTER("dsmil_l7_worker_chat_total", "chat requests received", SVC_COUNTER, requests),
@@ -739,7 +852,7 @@ const struct svc_device l7_worker_device = {
     .device_id = DEVICE,
     .layer = 7,
     .role = DBE_ROLE_WORKER,
-    .name = "l7-llm-worker-47",
+    .name = WORKER_NAME,
     .purpose = "answer chats with a language model that runs on this machine",
     .state_size = sizeof(struct worker),
     .routes = routes,
@@ -748,6 +861,7 @@ const struct svc_device l7_worker_device = {
     .init = worker_init,
     .tick = worker_tick,
     .wake = worker_wake,
+    .drain = worker_drain,
     .dump = worker_dump,
     .fini = worker_fini,
 };
