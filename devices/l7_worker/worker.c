@@ -76,6 +76,7 @@ struct worker {
     char fingerprint[4 + 2 * FINGERPRINT_BYTES]; /* of the model's file and how it is computed */
     struct svc_watchers watchers;                /* of our status */
     struct base_timer *notice;
+    bool draining;
     /* work */
     struct worker_req reqs[WORKER_REQS_MAX];
     struct base_timer *postpone;
@@ -448,7 +449,7 @@ static dbe_err pack_status(struct worker *w)
     status.sessions = (uint32_t)w->max_sessions;
     status.memory_used_bytes = info->weights_bytes + info->workspace_bytes + llm_model_kv_used_bytes(w->model);
     status.memory_limit_bytes = w->memory_limit;
-    status.ready = 1;
+    status.ready = !w->draining;
     base_buf_clear(&w->packed);
     void *room = base_buf_grow(&w->packed, dsmil__l7_model_status__get_packed_size(&status));
     if (room == NULL)
@@ -664,8 +665,11 @@ static void worker_tick(struct svc *svc, void *state)
 
 static void worker_drain(struct svc *svc, void *state)
 {
+    struct worker *w = state;
+
     (void)svc;
-    tell_status(state, true);
+    w->draining = true;
+    tell_status(w, true);
 }
 
 static void worker_dump(const void *state, struct svc_dump *out)

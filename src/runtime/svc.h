@@ -133,8 +133,8 @@ void    svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const
 /* Pass an answer of a forwarded call on: header rewritten, payload untouched and not decoded. */
 dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last) DBE_MUST_CHECK;
 
-/* Those who follow a status (L7_MODEL_STATUS with `watch`): each request stays open and is answered as a stream. Part of
- * a device's state; zeroed is empty. */
+/* Those who follow a status (L7_MODEL_STATUS with `watch`): each request stays open and is answered as a stream. Part
+ * of a device's state; zeroed is empty. */
 enum { SVC_WATCHERS_MAX = 8 };
 struct svc_watchers {
     struct svc_req *reqs[SVC_WATCHERS_MAX];
