@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * router.c - device 43, the layer 7 router: whom can it send chat requests to, and what do they serve?
+ * router.c - device 43, the layer 7 router: whom can it send requests to, how does it start, what does it show?
  *
- * In:   L7_CHAT_REQ (steps.c), L7_MODEL_STATUS (questions of the shim; answers of workers)
- * Out:  requests to workers, relayed answers, the models of all workers that are up
- * Does: asks each worker what it serves when its link comes up and every second; keeps the table of select.c
+ * In:   L7_CHAT_REQ, L7_AGENT_TASK (steps.c), L7_MODEL_STATUS (status.c), L7_POLICY_CHECK
+ * Out:  requests to workers and agents, relayed answers, the models of all workers that are up, decisions of policy
  * Not:  no JSON, no chat payload, no policy of its own (the runtime decides before a handler runs)
  *
- * Reading order: tables at the bottom, then steps.c.   Source: 001 section 3.1.   Tests: select_test.c, router_test.c
+ * Reading order: tables at the bottom, then steps.c, status.c, config.c.   Source: 001 section 3.1.
+ * Tests: router_test.c plays the runtime; the pure parts have tests of their own.
  */
 #include "devices/l7_router/router.h"
 
@@ -18,205 +18,181 @@
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
-/* A worker answers from its loop whatever its model is doing: one question missed takes it off the list for new
- * requests, a second one in a row means that it has stalled. */
-enum { STATUS_TIMEOUT_S = 2, STATUS_MAX_BYTES = 65536, STATUS_MISSED_MAX = 2 };
-
-/* Neighbours that answer chat requests, and the profile each is there for (001 section 3.1). */
+/* Neighbours that answer requests. Any of them may be left out. */
 static const struct svc_neighbour neighbours[] = {
-    {.name = "worker-47", .role = DBE_ROLE_WORKER, .device = 47, .required = true},
+    {.name = "worker-47", .role = DBE_ROLE_WORKER, .device = 47},
     {.name = "worker-44", .role = DBE_ROLE_WORKER, .device = 44},
+    {.name = "worker-45", .role = DBE_ROLE_WORKER, .device = 45},
+    {.name = "worker-46", .role = DBE_ROLE_WORKER, .device = 46},
+    {.name = "worker-49", .role = DBE_ROLE_WORKER, .device = 49},
+    {.name = "worker-50", .role = DBE_ROLE_WORKER, .device = 50},
+    {.name = "agent-48", .role = DBE_ROLE_AGENT, .device = 48},
     {0},
 };
-static const char *const profiles[] = {"llm-7b-amx", "llm-1b-npu"};
 
-/* ---- what workers say ------------------------------------------------------------------------------------------- */
-
-/* Copy a text of a peer; one that is too long is cut, it is only shown and compared. */
-static void take_text(char *to, size_t cap, const char *from)
+/* What each serves until it has said, unless the configuration says otherwise (001 section 3.1). */
+static const char *profile_of(const struct router_config *config, const struct svc_neighbour *n)
 {
-    (void)snprintf(to, cap, "%s", from != NULL && base_utf8_valid(from, strlen(from)) ? from : "");
+    for (size_t i = 0; i < config->worker_count; i++)
+        if (strcmp(config->workers[i].name, n->name) == 0)
+            return config->workers[i].profile;
+    return n->role == DBE_ROLE_AGENT ? ROUTER_TASK_PROFILE
+           : n->device == 47         ? "llm-7b-amx"
+           : n->device == 44         ? "llm-1b-npu"
+                                     : "";
 }
 
-static void take_model(struct router_model *to, const Dsmil__ModelInfo *from, uint8_t device)
+/* ---- questions to policy ---------------------------------------------------------------------------------------- */
+
+dbe_err router_on_policy_check(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
-    take_text(to->id, sizeof to->id, from->id);
-    take_text(to->profile, sizeof to->profile, from->profile);
-    take_text(to->architecture, sizeof to->architecture, from->architecture);
-    take_text(to->quantization, sizeof to->quantization, from->quantization);
-    to->parameters = from->parameters;
-    to->created_unix = from->created_unix;
-    to->context_tokens = from->context_tokens;
-    to->device_id = device; /* from our own table, not from the message */
+    Dsmil__L7PolicyCheck answer = DSMIL__L7_POLICY_CHECK__INIT, *question = NULL;
+    struct pol_verdict verdict;
+    uint8_t packed[512];
+
+    (void)state;
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
+        question = dsmil__l7_policy_check__unpack(NULL, msg->payload_len, msg->payload);
+    if (question == NULL)
+        return DBE_E_MALFORMED;
+    answer.msg_type = question->msg_type;
+    answer.dst_device = question->dst_device;
+    dsmil__l7_policy_check__free_unpacked(question, NULL);
+    if (answer.msg_type > UINT8_MAX || answer.dst_device > UINT8_MAX || dbe_reg_msg((uint8_t)answer.msg_type) == NULL)
+        return DBE_E_RANGE;
+    svc_policy_ask(svc, req, msg, (uint8_t)answer.msg_type, (uint8_t)answer.dst_device, &verdict);
+    answer.answered = true;
+    answer.allowed = verdict.code == DBE_OK;
+    answer.code = (uint32_t)verdict.code;
+    answer.rule = (char *)(uintptr_t)verdict.rule; /* packing only reads */
+    answer.reason = verdict.reason;
+    if (dsmil__l7_policy_check__get_packed_size(&answer) > sizeof packed)
+        return DBE_E_TOO_LARGE;
+    size_t len = dsmil__l7_policy_check__pack(&answer, packed);
+    return svc_reply(svc, req, DBE_MSG_L7_POLICY_CHECK, packed, len, true);
 }
 
-static void take_status(struct svc *svc, struct router *r, size_t row, const struct dbe_msg *msg)
+/* ---- configuration ---------------------------------------------------------------------------------------------- */
+
+static void expect_profiles(struct router *r)
 {
-    struct router_worker *w = &r->workers[row];
-    Dsmil__L7ModelStatus *status = NULL;
-
-    if (msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= STATUS_MAX_BYTES &&
-        dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        status = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
-    if (status == NULL) {
-        w->ready = false;
-        svc_log(svc, SVC_WARN, NULL, "%s gave no valid model status", w->name);
-        return;
-    }
-    bool was_ready = w->ready;
-    w->ready = status->ready && status->n_models > 0;
-    w->max_requests = status->max_requests;
-    w->model_count = BASE_MIN(status->n_models, (size_t)ROUTER_MODELS_MAX);
-    for (size_t i = 0; i < w->model_count; i++)
-        take_model(&w->models[i], status->models[i], (uint8_t)neighbours[row].device);
-    if (w->ready && !was_ready)
-        svc_log(svc, SVC_INFO, NULL, "%s serves %s (profile %s), %" PRIu32 " requests at once", w->name,
-                w->models[0].id, w->models[0].profile, w->max_requests);
-    dsmil__l7_model_status__free_unpacked(status, NULL);
-}
-
-/* ---- asking ----------------------------------------------------------------------------------------------------- */
-
-static void on_status(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
-{
-    struct router_ask *ask = ctx;
-    struct router *r = ask->router;
-    size_t row = (size_t)(ask - r->asks);
-
-    (void)last;
-    ask->open = false;
-    if (msg != NULL) {
-        ask->missed = 0;
-        take_status(ask->svc, r, row, msg);
-        return;
-    }
-    if (r->workers[row].ready && err != DBE_E_CANCELLED)
-        svc_log(ask->svc, SVC_WARN, NULL, "%s does not answer: %s", r->workers[row].name, dbe_err_name(err));
-    r->workers[row].ready = false;
-    if (err == DBE_E_TIMEOUT && ++ask->missed >= STATUS_MISSED_MAX)
-        router_abandon(r, row);
-}
-
-static void ask_worker(struct svc *svc, struct router *r, size_t row)
-{
-    uint64_t call_id;
-
-    if (r->asks[row].open || !r->workers[row].up)
-        return;
-    uint64_t deadline_ns = svc_now_ns(svc) + STATUS_TIMEOUT_S * BASE_NS_PER_S;
-    r->asks[row] = (struct router_ask){svc, r, true, r->asks[row].missed};
-    if (svc_call(svc, r->links[row], DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_status, &r->asks[row], &call_id) !=
-        DBE_OK)
-        r->asks[row].open = false;
-}
-
-static void router_tick(struct svc *svc, void *state)
-{
-    struct router *r = state;
-
-    for (size_t i = 0; i < r->worker_count; i++)
-        ask_worker(svc, r, i);
-}
-
-static void router_link_up(struct svc *svc, void *state, struct svc_link *link)
-{
-    struct router *r = state;
-
     for (size_t i = 0; i < r->worker_count; i++) {
-        if (strcmp(svc_link_name(link), r->workers[i].name) != 0)
-            continue;
-        r->links[i] = link;
-        r->workers[i].up = true;
-        ask_worker(svc, r, i);
+        const struct svc_neighbour *n = neighbours;
+        while (strcmp(n->name, r->workers[i].name) != 0)
+            n++;
+        (void)snprintf(r->workers[i].profile, sizeof r->workers[i].profile, "%s", profile_of(&r->config, n));
     }
 }
 
-static void router_link_down(struct svc *svc, void *state, struct svc_link *link)
+/* Take what the file says now. At the start a wrong file is an error; later the old one stays in force. */
+static dbe_err load_config(struct router *r, struct dbe_diag *diag)
 {
-    struct router *r = state;
+    dbe_err err;
 
-    (void)svc;
-    for (size_t i = 0; i < r->worker_count; i++) {
-        if (r->links[i] != link)
-            continue;
-        r->workers[i].up = false;
-        r->workers[i].ready = false;
+    if (!router_file_changed(&r->file))
+        return DBE_OK;
+    if (r->file.optional && r->file.seen[0] == 0) {
+        router_config_default(&r->config);
+        err = DBE_OK;
+    } else {
+        err = router_config_read(r->file.path, &r->config, diag);
     }
-}
-
-/* ---- what we say ------------------------------------------------------------------------------------------------ */
-
-static void give_model(Dsmil__ModelInfo *to, struct router_model *from)
-{
-    dsmil__model_info__init(to);
-    to->id = from->id;
-    to->profile = from->profile;
-    to->architecture = from->architecture;
-    to->quantization = from->quantization;
-    to->parameters = from->parameters;
-    to->context_tokens = from->context_tokens;
-    to->created_unix = from->created_unix;
-    to->device_id = from->device_id;
-}
-
-static bool is_listed(Dsmil__ModelInfo *const *list, size_t count, const struct router_model *model)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(list[i]->id, model->id) == 0 && strcmp(list[i]->profile, model->profile) == 0)
-            return true;
-    return false;
-}
-
-/* Models of all workers that are up, each once. */
-static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
-{
-    enum { ALL = ROUTER_WORKERS_MAX * ROUTER_MODELS_MAX };
-    struct router *r = state;
-    Dsmil__ModelInfo infos[ALL], *list[ALL];
-    Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
-    uint8_t *packed;
-
-    (void)msg;
-    status.models = list;
-    for (size_t i = 0; i < r->worker_count; i++) {
-        struct router_worker *w = &r->workers[i];
-        if (!w->up || !w->ready)
-            continue;
-        status.ready = 1;
-        status.active_requests += w->in_flight;
-        status.max_requests += w->max_requests;
-        for (size_t m = 0; m < w->model_count; m++) {
-            if (is_listed(list, status.n_models, &w->models[m]))
-                continue;
-            list[status.n_models] = &infos[status.n_models];
-            give_model(&infos[status.n_models++], &w->models[m]);
-        }
-    }
-    size_t len = dsmil__l7_model_status__get_packed_size(&status);
-    packed = base_alloc(len + 1, 1);
-    if (packed == NULL)
-        return DBE_E_NOMEM;
-    (void)dsmil__l7_model_status__pack(&status, packed);
-    dbe_err err = svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, packed, len, true);
-    base_free(packed);
+    if (err == DBE_OK)
+        expect_profiles(r);
     return err;
+}
+
+static void reload_config(struct svc *svc, struct router *r)
+{
+    struct router_file before = r->file;
+    struct dbe_diag diag = {0};
+    dbe_err err = load_config(r, &diag);
+
+    if (memcmp(before.seen, r->file.seen, sizeof before.seen) == 0)
+        return;
+    r->reloads += err == DBE_OK;
+    r->reloads_refused += err != DBE_OK;
+    if (err == DBE_OK)
+        svc_log(svc, SVC_INFO, NULL, "%s is in force",
+                r->file.seen[0] != 0 ? r->file.path : "the built-in configuration");
+    else
+        svc_log(svc, SVC_ERROR, NULL, "%s; the configuration before stays in force",
+                diag.text[0] != '\0' ? diag.text : dbe_err_text(err));
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
+static void add_worker(struct svc *svc, struct router *r, const struct svc_neighbour *n)
+{
+    struct svc_link *link = svc_link_named(svc, n->name);
+
+    if (link == NULL) /* no address: there is none such here */
+        return;
+    r->links[r->worker_count] = link;
+    r->workers[r->worker_count].name = n->name;
+    r->workers[r->worker_count].device = (uint8_t)n->device;
+    r->workers[r->worker_count].tasks = n->role == DBE_ROLE_AGENT;
+    r->worker_count++;
+}
+
 static dbe_err router_init(struct svc *svc, void *state, struct dbe_diag *diag)
 {
     struct router *r = state;
+    const char *path = svc_config_path(svc);
 
-    (void)diag;
-    _Static_assert(BASE_ARRAY_LEN(profiles) + 1 == BASE_ARRAY_LEN(neighbours), "one profile a neighbour");
-    for (size_t i = 0; neighbours[i].name != NULL; i++) {
-        r->links[i] = svc_link_named(svc, neighbours[i].name);
-        r->workers[i].name = neighbours[i].name;
-        r->workers[i].profile = profiles[i];
-        r->worker_count++;
+    _Static_assert(BASE_ARRAY_LEN(neighbours) - 1 <= ROUTER_WORKERS_MAX, "a row a neighbour");
+    for (const struct svc_neighbour *n = neighbours; n->name != NULL; n++)
+        add_worker(svc, r, n);
+    if (r->worker_count == 0)
+        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "say where a worker is, such as --link-worker-47 ADDRESS");
+    r->file.optional = path[0] == '\0';
+    (void)snprintf(r->file.path, sizeof r->file.path, "%s", path[0] != '\0' ? path : ROUTER_CONFIG_PATH);
+    router_config_default(&r->config);
+    expect_profiles(r);
+    DBE_TRY(load_config(r, diag));
+    if (!r->file.optional && r->file.seen[0] == 0)
+        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "cannot read %.150s", path);
+    r->jobs = base_alloc(ROUTER_JOBS_MAX, sizeof *r->jobs);
+    if (r->jobs == NULL)
+        return DBE_E_NOMEM;
+    return base_loop_timer(svc_loop(svc), router_on_queue_timer, r, &r->queue_timer);
+}
+
+static void gauge_workers(struct svc *svc, const struct router *r)
+{
+    char labels[96];
+
+    for (size_t i = 0; i < r->worker_count; i++) {
+        const struct router_worker *w = &r->workers[i];
+        bool healthy = w->up && w->ready && w->breaker.state == BREAKER_CLOSED;
+        (void)snprintf(labels, sizeof labels, "device_id=\"43\",worker=\"%s\"", w->name);
+        svc_count(svc, "dsmil_l7_router_worker_healthy", labels, healthy);
+        svc_count(svc, "dsmil_l7_router_worker_in_flight", labels, w->in_flight);
+        svc_count(svc, "dsmil_l7_router_worker_breaker", labels, (uint64_t)w->breaker.state);
     }
-    return DBE_OK;
+}
+
+static void router_tick(struct svc *svc, void *state)
+{
+    reload_config(svc, state);
+    router_status_tick(svc, state);
+    router_dispatch(state); /* a breaker may be half open by now */
+    gauge_workers(svc, state);
+}
+
+static void router_reloaded(struct svc *svc, void *state)
+{
+    reload_config(svc, state);
+}
+
+static void router_link_up(struct svc *svc, void *state, struct svc_link *link)
+{
+    router_status_link(svc, state, link, true);
+}
+
+static void router_link_down(struct svc *svc, void *state, struct svc_link *link)
+{
+    router_status_link(svc, state, link, false);
 }
 
 static bool router_ready(const struct svc *svc, const void *state)
@@ -225,9 +201,25 @@ static bool router_ready(const struct svc *svc, const void *state)
 
     (void)svc;
     for (size_t i = 0; i < r->worker_count; i++)
-        if (r->workers[i].ready)
+        if (r->workers[i].ready && !r->workers[i].tasks)
             return true;
     return false;
+}
+
+static void router_drain(struct svc *svc, void *state)
+{
+    router_status_drain(svc, state);
+}
+
+static void router_fini(struct svc *svc, void *state)
+{
+    struct router *r = state;
+
+    (void)svc;
+    base_timer_free(r->queue_timer);
+    r->queue_timer = NULL;
+    base_free(r->jobs);
+    r->jobs = NULL;
 }
 
 static void router_dump(const void *state, struct svc_dump *out)
@@ -236,43 +228,53 @@ static void router_dump(const void *state, struct svc_dump *out)
 
     for (size_t i = 0; i < r->worker_count; i++) {
         const struct router_worker *w = &r->workers[i];
-        svc_dumpf(out, "worker %s up=%d ready=%d in_flight=%" PRIu32 "/%" PRIu32 " models=%zu", w->name, w->up,
-                  w->ready, w->in_flight, w->max_requests, w->model_count);
+        svc_dumpf(out,
+                  "worker %s up=%d ready=%d breaker=%s in_flight=%" PRIu32 "/%" PRIu32 " reported=%" PRIu32
+                  " models=%zu",
+                  w->name, w->up, w->ready, breaker_state_name(w->breaker.state), w->in_flight, w->max_requests,
+                  w->reported, w->model_count);
     }
-    for (size_t i = 0; i < ROUTER_JOBS_MAX; i++)
+    for (size_t i = 0; i < r->profile_count; i++)
+        svc_dumpf(out, "profile %s waiting=%zu mean_ms=%.1f", r->profiles[i].name, r->profiles[i].queue.count,
+                  r->profiles[i].pace.mean_ms);
+    for (size_t i = 0; i < r->jobs_begun; i++)
         if (r->jobs[i].used)
-            svc_dumpf(out, "job %zu step=%s profile=%s worker=%zu", i, router_step_name(r->jobs[i].step),
-                      r->jobs[i].profile, r->jobs[i].worker);
+            svc_dumpf(out, "job %zu step=%s profile=%s worker=%zu attempts=%" PRIu32, i,
+                      router_step_name(r->jobs[i].step), r->jobs[i].profile != NULL ? r->jobs[i].profile->name : "",
+                      r->jobs[i].worker, r->jobs[i].attempts);
 }
 
 /* ---- the device, declared --------------------------------------------------------------------------------------- */
 
 static const struct svc_route routes[] = {
-    {DBE_MSG_L7_CHAT_REQ, router_on_chat},
-    {DBE_MSG_L7_MODEL_STATUS, on_model_status},
-    {DBE_MSG_L7_EMBED_REQ, router_on_chat},
+    {DBE_MSG_L7_CHAT_REQ, router_on_request},
+    {DBE_MSG_L7_EMBED_REQ, router_on_request},
+    {DBE_MSG_L7_AGENT_TASK, router_on_request},
+    {DBE_MSG_L7_MODEL_STATUS, router_on_model_status},
+    {DBE_MSG_L7_POLICY_CHECK, router_on_policy_check},
     {0, NULL},
 };
 
-#define FIELD(f) offsetof(struct router, f)
-static const struct svc_param params[] = {
-    {.key = "default-profile",
-     .unit = "profile",
-     .kind = SVC_PARAM_TEXT,
-     .def_text = "llm-7b-amx",
-     .offset = FIELD(default_profile),
-     .size = ROUTER_PROFILE_MAX_BYTES + 1,
-     .doc = "profile of a request that names none"},
-    {0},
-};
+#define COUNTER(metric, words, how, f)                                                                                 \
+    {                                                                                                                  \
+        metric, words, "device_id=\"43\"", how, offsetof(struct router, f)                                             \
+    }
 static const struct svc_counter counters[] = {
-    {"dsmil_l7_router_chat_total", "chat requests that policy allowed", "device_id=\"43\"", SVC_COUNTER,
-     FIELD(requests)},
-    {"dsmil_l7_router_refused_total", "of these, refused for want of a worker or an answer", "device_id=\"43\"",
-     SVC_COUNTER, FIELD(refused)},
-    {"dsmil_l7_router_cancelled_total", "of these, left by their caller", "device_id=\"43\"", SVC_COUNTER,
-     FIELD(cancelled)},
-    {"dsmil_l7_router_in_flight", "chat requests at workers now", "device_id=\"43\"", SVC_GAUGE, FIELD(in_flight)},
+    COUNTER("dsmil_l7_router_chat_total", "requests that policy allowed", SVC_COUNTER, requests),
+    COUNTER("dsmil_l7_router_refused_total", "of these, refused for want of a worker or an answer", SVC_COUNTER,
+            refused),
+    COUNTER("dsmil_l7_router_cancelled_total", "of these, left by their caller", SVC_COUNTER, cancelled),
+    COUNTER("dsmil_l7_router_in_flight", "requests at workers now", SVC_GAUGE, in_flight),
+    COUNTER("dsmil_l7_router_queued", "requests that wait for a place", SVC_GAUGE, queued),
+    COUNTER("dsmil_l7_router_rejected_total", "requests refused because the queue was full or off", SVC_COUNTER,
+            rejected),
+    COUNTER("dsmil_l7_router_expired_total", "requests that waited too long", SVC_COUNTER, expired),
+    COUNTER("dsmil_l7_router_failovers_total", "requests sent to another worker after one had failed", SVC_COUNTER,
+            failovers),
+    COUNTER("dsmil_l7_router_not_kept_total", "requests without a second try, for want of memory", SVC_COUNTER,
+            not_kept),
+    COUNTER("dsmil_l7_router_reloads_total", "configurations put in force while running", SVC_COUNTER, reloads),
+    COUNTER("dsmil_l7_router_reloads_refused_total", "configurations that were wrong", SVC_COUNTER, reloads_refused),
     {0},
 };
 
@@ -281,18 +283,22 @@ const struct svc_device l7_router_device = {
     .layer = 7,
     .role = DBE_ROLE_ROUTER,
     .name = "l7-router",
-    .purpose = "send chat requests that policy allows to a worker of their profile, and the answers back",
+    .purpose = "send requests that policy allows to a worker of their profile, and the answers back",
+    .config_default = ROUTER_CONFIG_PATH,
+    .config_section = ROUTER_CONFIG_SECTION,
     .state_size = sizeof(struct router),
     .routes = routes,
     .neighbours = neighbours,
-    .params = params,
     .counters = counters,
     .init = router_init,
     .tick = router_tick,
     .link_up = router_link_up,
     .link_down = router_link_down,
+    .reloaded = router_reloaded,
     .ready = router_ready,
+    .drain = router_drain,
     .dump = router_dump,
+    .fini = router_fini,
 };
 
 #ifndef DSMIL_TEST

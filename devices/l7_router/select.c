@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * select.c - least loaded worker of a profile. Pure. A request never changes its profile here: no worker, no answer.
+ * select.c - least loaded healthy worker of a profile. Pure. A request never changes its profile here: no worker, no
+ * answer.
  */
 #include "devices/l7_router/select.h"
 
@@ -14,33 +15,44 @@ bool router_serves(const struct router_worker *worker, const char *profile)
     return worker->model_count == 0 && strcmp(worker->profile, profile) == 0;
 }
 
-/* Compare in_flight / max_requests without dividing; a worker that named no maximum counts as one of 1. */
+uint64_t router_capacity(const struct router_worker *worker, uint64_t ahead)
+{
+    const uint64_t max = worker->max_requests != 0 ? worker->max_requests : UINT64_MAX;
+
+    return worker->sessions != 0 ? BASE_MIN(max, worker->sessions + ahead) : max;
+}
+
+/* Others may send it requests, too: what it reports counts if it is more than we know of. */
+static uint64_t load_of(const struct router_worker *worker)
+{
+    return BASE_MAX(worker->in_flight, worker->reported);
+}
+
+/* Compare load / sessions without dividing; a worker that named neither number counts as one of 1. */
 static bool less_loaded(const struct router_worker *a, const struct router_worker *b)
 {
-    uint64_t a_max = BASE_MAX(a->max_requests, 1u), b_max = BASE_MAX(b->max_requests, 1u);
+    uint64_t a_max = BASE_MAX(a->sessions != 0 ? a->sessions : a->max_requests, 1u);
+    uint64_t b_max = BASE_MAX(b->sessions != 0 ? b->sessions : b->max_requests, 1u);
 
-    return a->in_flight * b_max < b->in_flight * a_max;
+    return load_of(a) * b_max < load_of(b) * a_max;
 }
 
-static bool is_full(const struct router_worker *worker)
-{
-    return worker->max_requests != 0 && worker->in_flight >= worker->max_requests;
-}
-
-dbe_err router_select(const struct router_worker *workers, size_t count, const char *profile, size_t *ret_index)
+dbe_err router_select(const struct router_worker *workers, size_t count, const struct router_want *want,
+                      size_t *ret_index)
 {
     const struct router_worker *best = NULL;
     bool configured = false, up = false;
 
     for (size_t i = 0; i < count; i++) {
         const struct router_worker *w = &workers[i];
-        if (!router_serves(w, profile))
+        if (w->tasks != want->task || !router_serves(w, want->profile))
             continue;
         configured = true;
-        if (!w->up || !w->ready)
+        if (!w->up || !w->ready || (want->tried >> i & 1) != 0 ||
+            !breaker_allows(&w->breaker, want->breaker, want->now_ns))
             continue;
         up = true;
-        if (!is_full(w) && (best == NULL || less_loaded(w, best)))
+        if (w->in_flight < router_capacity(w, want->ahead) && (best == NULL || less_loaded(w, best)))
             best = w;
     }
     if (best == NULL)

@@ -575,7 +575,8 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &at) == 0 && stat(b, &bt) == 0 && at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
 }
 
-/* The model that guesses tokens ahead for ours. One that cannot is no error: then nobody guesses, and the log says why. */
+/* The model that guesses tokens ahead for ours. One that cannot is no error: then nobody guesses, and the log says
+ * why. */
 static dbe_err load_draft(struct worker *w, struct dbe_diag *diag)
 {
     const struct llm_model_info *info = llm_model_info(w->model);

@@ -218,6 +218,8 @@ dbe_err svc_config_load(int argc, char *const argv[], const struct svc_device *d
     DBE_TRY(load_options(&p, argc, argv, true));
     if (cfg->help || cfg->version)
         return DBE_OK;
+    if (cfg->config_file[0] == '\0' && dev->config_default != NULL && access(dev->config_default, R_OK) == 0)
+        snprintf(cfg->config_file, sizeof cfg->config_file, "%s", dev->config_default);
     if (cfg->config_file[0] != '\0')
         DBE_TRY(svc_config_file(&p, cfg->config_file));
     DBE_TRY(load_environment(&p));

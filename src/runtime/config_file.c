@@ -50,6 +50,8 @@ dbe_err svc_config_file(const struct svc_parse *p, const char *path)
     for (const struct conf_node *n = conf_root(doc)->first; err == DBE_OK && n != NULL; n = n->next) {
         if (strcmp(n->key, "links") == 0)
             err = set_links(p, doc, n);
+        else if (p->dev->config_section != NULL && strcmp(n->key, p->dev->config_section) == 0)
+            continue;                           /* the device's */
         else if (svc_config_is_link(p, n->key)) /* one place for an address, so that two cannot disagree */
             err =
                 conf_fail_key(doc, n, p->diag, "\"%.40s\" is an address of a neighbour; expected under links:", n->key);

@@ -326,6 +326,11 @@ uint64_t svc_now_ns(const struct svc *svc)
     return base_mono_ns();
 }
 
+const char *svc_config_path(const struct svc *svc)
+{
+    return svc->cfg.config_file;
+}
+
 struct dbe_loop *svc_loop(struct svc *svc)
 {
     return svc->loop;

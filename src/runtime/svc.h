@@ -65,6 +65,8 @@ struct svc_device {
     uint8_t     device_id, layer, role;
     const char *name;    /* program dsmil-<name> */
     const char *purpose; /* one sentence */
+    const char *config_default; /* file that is read where --config names none, if it is there; NULL: none */
+    const char *config_section; /* key of the file whose map the device reads itself (svc_config_path); NULL: none */
     size_t      state_size; /* runtime gives zeroed state of this size, parameters filled in */
 
     const struct svc_route     *routes;
@@ -87,6 +89,8 @@ struct svc_device {
 /* ---- what the device may call ---------------------------------------------------------------- */
 
 uint64_t          svc_now_ns(const struct svc *svc);
+/* The configuration file that was read, "" for none. */
+const char       *svc_config_path(const struct svc *svc);
 struct dbe_loop *svc_loop(struct svc *svc);
 void              svc_wake(struct svc *svc); /* from any thread: wake() runs soon on the loop's thread */
 const struct dbe_identity   *svc_identity(const struct svc *svc);
