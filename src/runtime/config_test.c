@@ -32,7 +32,10 @@ static const struct svc_param params[] = {
 };
 static const struct svc_neighbour neighbours[] = {
     {"router", DBE_ROLE_ROUTER, 43, true}, {"worker-47", DBE_ROLE_WORKER, 47, false}, {0}};
+static char fallback[64] = "/nonexistent/dsmil.yaml";
 static const struct svc_device device = {.device_id = 0,
+                                         .config_default = fallback,
+                                         .config_section = "own",
                                          .layer = 7,
                                          .role = DBE_ROLE_SHIM,
                                          .name = "test",
@@ -93,6 +96,22 @@ static void test_defaults(void **state)
     assert_int_equal(cfg.level, SVC_INFO);
     assert_int_equal(cfg.ready_fd, 0);
     assert_false(cfg.parent_death);
+}
+
+/* A device may read a part of the file itself, and have a file that is read where none is named. */
+static void test_section_and_default_file(void **state)
+{
+    (void)state;
+    loads("--link-router uds:/r", "threads: 5\nown:\n  anything: [at, all]\n");
+    assert_int_equal(got.threads, 5);
+    (void)snprintf(fallback, sizeof fallback, "%s", file);
+    loads("--link-router uds:/r", NULL);
+    assert_int_equal(got.threads, 5);
+    assert_string_equal(cfg.config_file, file);
+    (void)snprintf(fallback, sizeof fallback, "/nonexistent/dsmil.yaml");
+    loads("--link-router uds:/r", NULL);
+    assert_int_equal(got.threads, 2);
+    assert_string_equal(cfg.config_file, "");
 }
 
 /* default < file < environment < option */
@@ -240,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_precedence),
+        cmocka_unit_test(test_section_and_default_file),
         cmocka_unit_test(test_file_errors_name_their_line),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_units),
