@@ -51,7 +51,8 @@ struct router_config {
 };
 
 void router_config_default(struct router_config *ret);
-/* Read the section of a file on top of the defaults. E_CONFIG, E_TOO_LARGE, E_NOMEM, E_NOT_FOUND, E_IO; `ret` untouched. */
+/* Read the section of a file on top of the defaults. E_CONFIG, E_TOO_LARGE, E_NOMEM, E_NOT_FOUND, E_IO; `ret` is
+ * untouched then. */
 dbe_err router_config_read(const char *path, struct router_config *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Limits of one profile. */
 const struct router_limits *router_config_limits(const struct router_config *config, const char *profile);

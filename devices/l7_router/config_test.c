@@ -35,7 +35,7 @@ static void write_routing(const char *text)
     for (; *text != '\0'; text++) {
         all[n++] = *text;
         if (*text == '\n' && text[1] != '\0')
-            n += (size_t)sprintf(all + n, "  ");
+            all[n++] = ' ', all[n++] = ' ';
     }
     all[n] = '\0';
     write_file(all);

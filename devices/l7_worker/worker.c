@@ -11,82 +11,15 @@
  * Reading order: tables at the bottom, on_request, deliver.      Source: 001 section 3.2.
  * Tests: request_test.c, engine_test.c, model_file_test.c
  */
-#include "devices/l7_worker/answer.h"
-#include "devices/l7_worker/instance.h"
-#include "devices/l7_worker/model_file.h"
+#include "devices/l7_worker/worker.h"
 #include "policy/policy.h"
-#include "runtime/svc.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
-
-enum {
-    DEVICE = WORKER_DEVICE,
-    WORKER_REQS_MAX = ENGINE_SESSIONS_MAX + ENGINE_QUEUE_MAX,
-    WORKER_QUEUED_HIGH_BYTES = 256 * 1024, /* towards the router: above it sessions keep their text */
-    WORKER_POSTPONE_MS = 5,
-    WORKER_NOTICE_MS = 20, /* changes within it are told together */
-    WORKER_NAME_MAX = 128,
-    WORKER_PATH_MAX = 1024,
-    WORKER_PROBS_MAX_BYTES = 32 * 1024 * 1024,
-    FINGERPRINT_BYTES = 5,
-    BANDWIDTH_MS = 200, /* to measure how fast memory can be read, once */
-};
-
-struct worker;
-
-struct worker_req;
-
-struct worker_part { /* one of the answers to a request */
-    struct worker_req *wr;
-    uint32_t index;
-    struct engine_job *job; /* NULL: not begun, or over */
-    bool ended;
-    struct base_buf text, probs, call; /* what has not been sent */
-    struct engine_result result;
-};
-
-struct worker_req { /* one chat, or texts to embed, between request and last answer */
-    struct worker *worker;
-    struct svc_req *req; /* NULL: free slot */
-    bool stream, embed;
-    struct engine_chat chat; /* for the parts that begin when the first one's prompt is computed */
-    uint32_t count, begun;
-    size_t input_count;
-    struct worker_part *parts;
-};
-
-struct worker {
-    /* parameters */
-    char model_path[WORKER_PATH_MAX], draft_path[WORKER_PATH_MAX], model_name[WORKER_NAME_MAX + 1], profile[65],
-        kv_type[9];
-    uint64_t threads, memory_budget_mib, kv_budget_mib, max_sessions, queue_max, ctx_max, lookup;
-    double temperature, top_p;
-    /* the model */
-    struct svc *svc;
-    struct llm_model *model, *draft; /* draft: guesses for model; NULL mostly */
-    struct engine *engine;
-    uint64_t created_unix;
-    char fingerprint[4 + 2 * FINGERPRINT_BYTES]; /* of the model's file and how it is computed */
-    struct svc_watchers watchers;                /* of our status */
-    struct base_timer *notice;
-    bool draining;
-    /* work */
-    struct worker_req reqs[WORKER_REQS_MAX];
-    struct base_timer *postpone;
-    struct base_buf packed; /* of the message being sent; kept to save allocations */
-    /* counters and gauges, exported under the names below */
-    uint64_t requests, refused, cancelled, prompt_tokens, running, queued, tokens_per_s;
-    uint64_t memory_limit, kv_used, kv_limit, read_bytes_per_s, read_percent, batch_rows;
-    struct llm_model_stats stats;
-    uint64_t ticked_ns;
-};
 
 /* The load is another: those who watch hear of it soon. */
 static void load_changed(struct worker *w)
@@ -493,125 +426,6 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* A name that clients can type: the model's own, or the file's, in lower case with hyphens. */
-static void name_model(struct worker *w, const char *given)
-{
-    const char *slash = strrchr(w->model_path, '/');
-    const char *from = given[0] != '\0' ? given : slash != NULL ? slash + 1 : w->model_path;
-    size_t n = 0;
-
-    if (w->model_name[0] != '\0')
-        return;
-    for (; from[n] != '\0' && n < WORKER_NAME_MAX; n++) {
-        unsigned char c = (unsigned char)from[n];
-        bool keep = c < 0x80 && (isalnum(c) || c == '.' || c == '_');
-        w->model_name[n] = (char)(keep ? tolower(c) : '-');
-    }
-    w->model_name[n] = '\0';
-    if (given[0] == '\0' && n > 5 && strcmp(w->model_name + n - 5, ".gguf") == 0)
-        w->model_name[n - 5] = '\0';
-}
-
-/* Same file, same arithmetic, same seed: same text. */
-static dbe_err fingerprint(struct worker *w, const char *digest)
-{
-    const struct llm_model_info *info = llm_model_info(w->model);
-    uint8_t hash[CRYPTO_HASH_BYTES];
-    char words[192];
-
-    int n = snprintf(words, sizeof words, "%s %s %s %s", digest, info->kernel, info->quantisation, w->kv_type);
-    DBE_TRY(crypto_sha3_512(words, (size_t)n, hash));
-    memcpy(w->fingerprint, "fp_", 4);
-    base_hex(hash, FINGERPRINT_BYTES, w->fingerprint + 3);
-    return DBE_OK;
-}
-
-static dbe_err load_model(struct worker *w, struct dbe_diag *diag)
-{
-    struct llm_model_params params = {.threads = (unsigned)w->threads,
-                                      .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
-                                      .kv_type = w->kv_type,
-                                      .memory_budget_bytes = w->memory_budget_mib << 20,
-                                      .n_ctx_max = (uint32_t)w->ctx_max};
-    struct dbe_diag why = {0};
-    struct model_file file;
-    char digest[MODEL_FILE_HEX] = ""; /* says in the log which model it was */
-
-    if (w->model_path[0] == '\0')
-        return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "--model FILE is required: a GGUF file");
-    w->read_bytes_per_s = (uint64_t)llm_read_bandwidth(params.threads, BANDWIDTH_MS);
-    if (model_file_begin(&file, w->model_path, &why) != DBE_OK)
-        return dbe_fail(diag, DBE_E_CONFIG, "model", 0, "cannot read the model file %.120s", w->model_path);
-    dbe_err err = llm_model_load_fd(file.fd, &params, &w->model, &why);
-    const dbe_err changed = model_file_end(&file, digest, err == DBE_OK ? &why : NULL);
-    err = err == DBE_OK ? changed : err; /* the model goes with the worker */
-    if (err == DBE_E_LIMIT)              /* the numbers are more use than the path */
-        return dbe_fail(diag, err, "model", 0, "%s", why.text);
-    if (err != DBE_OK)
-        return dbe_fail(diag, err, "model", why.offset, "model file %.60s: %.110s", w->model_path,
-                        why.text[0] != '\0' ? why.text : dbe_err_text(err));
-    const struct llm_model_info *info = llm_model_info(w->model);
-    name_model(w, info->name);
-    DBE_TRY(fingerprint(w, digest));
-    svc_log(
-        w->svc, SVC_INFO, NULL,
-        "model %s loaded: sha3-512 %s, %s %s, %" PRIu64 " parameters, context %" PRIu32
-        " tokens, kernel %s, %u threads, "
-        "weights %" PRIu64 " bytes, workspace %" PRIu64 " bytes, KV budget %" PRIu64 " bytes; memory reads %.1f GB/s",
-        w->model_name, digest, info->arch, info->quantisation, info->n_params, info->n_ctx, info->kernel, info->threads,
-        info->weights_bytes, info->workspace_bytes, info->kv_budget_bytes, (double)w->read_bytes_per_s / 1e9);
-    if (info->retention_top1 >= 0)
-        svc_log(w->svc, SVC_INFO, NULL, "quantisation kept %.2f %% of this model's greedy choices, its file says",
-                100 * (double)info->retention_top1);
-    w->kv_limit = info->kv_budget_bytes;
-    w->memory_limit = w->memory_budget_mib << 20;
-    return DBE_OK;
-}
-
-static bool same_file(const char *a, const char *b)
-{
-    struct stat at, bt;
-
-    return stat(a, &at) == 0 && stat(b, &bt) == 0 && at.st_dev == bt.st_dev && at.st_ino == bt.st_ino;
-}
-
-/* The model that guesses tokens ahead for ours. One that cannot is no error: then nobody guesses, and the log says
- * why. */
-static dbe_err load_draft(struct worker *w, struct dbe_diag *diag)
-{
-    const struct llm_model_info *info = llm_model_info(w->model);
-    uint64_t used = info->weights_bytes + info->workspace_bytes + info->kv_budget_bytes;
-    struct llm_model_params params = {.threads = (unsigned)w->threads,
-                                      .kv_budget_bytes = (size_t)w->kv_budget_mib << 20,
-                                      .kv_type = w->kv_type,
-                                      .memory_budget_bytes = w->memory_limit > used ? w->memory_limit - used : 1,
-                                      .n_ctx_max = (uint32_t)w->ctx_max,
-                                      .prefix_percent = -1};
-    struct dbe_diag why = {0};
-
-    if (w->draft_path[0] == '\0')
-        return DBE_OK;
-    dbe_err err = same_file(w->model_path, w->draft_path)
-                      ? dbe_fail(&why, DBE_E_ARGUMENT, NULL, 0, "it is the model itself")
-                      : llm_model_load(w->draft_path, &params, &w->draft, &why);
-    if (err == DBE_E_NOT_FOUND || err == DBE_E_IO || err == DBE_E_MODEL)
-        return dbe_fail(diag, err, "draft-model", why.offset, "draft model %.60s: %.110s", w->draft_path,
-                        why.text[0] != '\0' ? why.text : dbe_err_text(err));
-    if (err == DBE_OK && llm_model_info(w->draft)->pass_bytes >= info->pass_bytes)
-        err = dbe_fail(&why, DBE_E_ARGUMENT, NULL, 0, "it is no smaller than the model");
-    if (err == DBE_OK)
-        err = llm_draft_fits(w->model, w->draft, &why);
-    if (err == DBE_OK) {
-        svc_log(w->svc, SVC_INFO, NULL, "draft model %.100s guesses tokens ahead", w->draft_path);
-        return DBE_OK;
-    }
-    svc_log(w->svc, SVC_INFO, NULL, "no draft model: %.100s: %s", w->draft_path,
-            why.text[0] != '\0' ? why.text : dbe_err_text(err));
-    llm_model_free(w->draft);
-    w->draft = NULL;
-    return DBE_OK;
-}
-
 static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
 {
     struct worker *w = state;
@@ -619,8 +433,8 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
     w->svc = svc;
     w->created_unix = base_wall_ms() / 1000;
     base_buf_init(&w->packed, DBE_PAYLOAD_MAX_BYTES);
-    DBE_TRY(load_model(w, diag));
-    DBE_TRY(load_draft(w, diag));
+    DBE_TRY(worker_load_model(w, diag));
+    DBE_TRY(worker_load_draft(w, diag));
     DBE_TRY(base_loop_timer(svc_loop(svc), on_postponed, w, &w->postpone));
     DBE_TRY(base_loop_timer(svc_loop(svc), on_notice, w, &w->notice));
     struct engine_params params = {.model = w->model,
