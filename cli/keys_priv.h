@@ -27,8 +27,8 @@ int keys_wrong(const char *what, const char *value);
 /* Exit code of a library's error. */
 int keys_code(dbe_err err);
 /* "2026-11-21T03:40:00Z". */
-void    keys_time_text(uint64_t unix_ms, char ret[KEYS_TIME_BYTES]);
-void    keys_print_identity(const char *name, const struct dbe_identity *id);
+void keys_time_text(uint64_t unix_ms, char ret[KEYS_TIME_BYTES]);
+void keys_print_identity(const char *name, const struct dbe_identity *id);
 json_t *keys_identity_json(const char *name, const struct dbe_identity *id);
 
 /* Verbs; argv[0] is the verb. */

@@ -38,6 +38,7 @@ static const struct verb verbs[] = {
     {"status", cli_status, "[--json]", "what runs, how healthy it is"},
     {"ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway"},
     {"chat", cli_talk, "[--system TEXT] [--temperature X]", "a conversation with the local model on the terminal"},
+    {"agent", cli_agent, "summarise | classify | extract | triage ...", "a bounded task on a text, answered as JSON"},
     {"keys", cli_keys, "init | issue | list | renew | revoke ...", "the mesh's certificate authority and identities"},
     {"api-key", cli_api_key, "add | list | remove ...", "keys by which programs use the gateway, one a tenant"},
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},

@@ -9,7 +9,8 @@
 #include "cli/cli.h"
 #include "cli/supervise.h"
 
-enum { UP_WORKER_47, UP_WORKER_44, UP_ROUTER, UP_SHIM, UP_AUDIT, UP_SERVICES }; /* in the order they are started in */
+/* In the order they are started in. */
+enum { UP_WORKER_47, UP_WORKER_44, UP_AGENT, UP_ROUTER, UP_SHIM, UP_AUDIT, UP_SERVICES };
 
 struct up {
     /* options */
@@ -19,7 +20,7 @@ struct up {
 
     /* prepared */
     struct cli_paths paths;
-    char mesh[128], model[CLI_PATH_MAX], model_44[CLI_PATH_MAX], keys_words[256], port_text[8];
+    char mesh[128], model[CLI_PATH_MAX], model_44[CLI_PATH_MAX], routing[CLI_PATH_MAX], keys_words[256], port_text[8];
     char audit_dir[CLI_PATH_MAX];
     const char *backend;
     int lock_fd;

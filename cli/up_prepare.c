@@ -27,6 +27,7 @@ static const struct node_row {
 } nodes[UP_SERVICES] = {
     [UP_WORKER_47] = {"dsmil-l7-llm-worker-47", "worker-47", "l7-worker-47", 47, DBE_ROLE_WORKER, 7},
     [UP_WORKER_44] = {"dsmil-l7-llm-worker-npu", "worker-44", "l7-worker-44", 44, DBE_ROLE_WORKER, 7},
+    [UP_AGENT] = {"dsmil-l7-agent", "agent-48", "l7-agent-48", 48, DBE_ROLE_AGENT, 7},
     [UP_ROUTER] = {"dsmil-l7-router", "router-43", "l7-router", 43, DBE_ROLE_ROUTER, 7},
     [UP_SHIM] = {"dsmil-openai-shim", "shim-0", NULL, 0, DBE_ROLE_SHIM, 7},
     [UP_AUDIT] = {"dsmil-audit", "audit-14", "audit", 14, DBE_ROLE_AUDIT, 0},
@@ -228,6 +229,7 @@ static dbe_err prepare_audit(struct up *u, struct dbe_diag *diag)
 
 static dbe_err prepare_services(struct up *u, struct dbe_diag *diag)
 {
+    DBE_TRY(cli_join(u->routing, sizeof u->routing, u->paths.state, "l7_router.yaml"));
     for (size_t i = 0; i < UP_SERVICES; i++)
         DBE_TRY(prepare_spec(u, i, diag));
     u->spec_count = UP_SERVICES;
@@ -242,6 +244,10 @@ static dbe_err prepare_services(struct up *u, struct dbe_diag *diag)
     }
     add(&u->specs[UP_ROUTER], "--link-worker-47", u->at[UP_WORKER_47].listen);
     add(&u->specs[UP_ROUTER], "--link-worker-44", u->at[UP_WORKER_44].listen);
+    add(&u->specs[UP_ROUTER], "--link-agent-48", u->at[UP_AGENT].listen);
+    if (access(u->routing, R_OK) == 0)
+        add(&u->specs[UP_ROUTER], "--config", u->routing);
+    add(&u->specs[UP_AGENT], "--link-router", u->at[UP_ROUTER].listen);
     add(&u->specs[UP_SHIM], "--link-router", u->at[UP_ROUTER].listen);
     add(&u->specs[UP_SHIM], "--port", u->port_text);
     add(&u->specs[UP_SHIM], "--api-key-file", u->paths.api_key);
