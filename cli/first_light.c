@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * first_light.c - `dsmil first-light`: the mesh's main job, shown. One question answered over HTTP, one streamed, one
- * task done by the agent, and five messages sent straight to the router of which one passes and four must not.
+ * first_light.c - `dsmil first-light`: the mesh's main job, shown. One question answered over HTTP, one streamed, and
+ * five messages sent straight to the router of which one passes and four must not.
  *
  * Out: lines for people, or with --json one object. Exit code 0 only if every step came out as it must.
  */
@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/agent.h"
 #include "cli/cli.h"
 #include "cli/probe.h"
 
@@ -141,35 +140,6 @@ static bool ask(struct light *l, const char *name, struct cli_chat *chat)
     return good;
 }
 
-/* ---- the agent ------------ */
-
-static bool triage(struct light *l, const char *event)
-{
-    const struct agent_ask ask = {.task = "triage", .text = event, .timeout_s = 120};
-    struct agent_told told = {0};
-    struct dbe_diag diag = {0};
-    dbe_err err = agent_ask(&l->paths, &ask, &told, &diag);
-    dbe_err code = err == DBE_OK ? told.code : err;
-    json_t *result = code == DBE_OK ? json_loadb((const char *)told.result.data, told.result.len, 0, NULL) : NULL;
-    const bool good = json_is_string(json_object_get(result, "severity"));
-
-    json_array_append_new(l->steps, json_pack("{s:s,s:b,s:s,s:s,s:o?,s:i,s:f}", "step", "agent", "ok", good, "code",
-                                              dbe_err_name(code), "reason", err == DBE_OK ? told.reason : diag.text,
-                                              "result", json_incref(result), "calls", (int)told.steps, "ms", told.ms));
-    if (!l->json) {
-        l->column = 0;
-        printf("    > triage: %s\n    ", event);
-        print_wrapped(l, code == DBE_OK ? base_buf_cstr(&told.result) : err == DBE_OK ? told.reason : diag.text);
-        printf("\n    valid   under the task's JSON schema, after %u call%s, %u tokens in, %u out, %.1f ms\n    ",
-               told.steps, told.steps == 1 ? "" : "s", told.prompt_tokens, told.answer_tokens, told.ms);
-        verdict(l, good);
-        putchar('\n');
-    }
-    json_decref(result);
-    agent_told_free(&told);
-    return good;
-}
-
 /* ---- refusals ------------ */
 
 static const struct refusal {
@@ -226,15 +196,13 @@ static int run(struct light *l)
                                 .temperature = 0,
                                 .max_tokens = 200,
                                 .stream = true};
-    unsigned good = 0, total = 3 + (unsigned)BASE_ARRAY_LEN(refusals);
+    unsigned good = 0, total = 2 + (unsigned)BASE_ARRAY_LEN(refusals);
 
     title(l, "first light 1: a question over HTTP, answered by the local model");
     good += ask(l, "answer", &whole);
     title(l, "first light 2: a SOC event, triaged as a stream");
     good += ask(l, "stream", &streamed);
-    title(l, "first light 3: the same kind of event as a task for the agent, whose answer is JSON");
-    good += triage(l, "312 failed logins for admin from 198.51.100.9 within 10 minutes on host vpn-1.");
-    title(l, "first light 4: straight to the router, under a valid identity and claim; four must be refused");
+    title(l, "first light 3: straight to the router, under a valid identity and claim; four must be refused");
     for (size_t i = 0; i < BASE_ARRAY_LEN(refusals); i++)
         good += refuse(l, &refusals[i]);
     if (l->json) {
