@@ -98,9 +98,9 @@ static void on_worker_message(void *ctx, struct dbe_peer *peer, const struct dbe
     (void)ctx;
     if (msg->type != DBE_MSG_L7_CHAT_REQ && !asked)
         return;
+    /* A status that says it is the last: the router asks anew every second. */
     dbe_build_begin(&b, out, sizeof out, asked ? DBE_MSG_L7_MODEL_STATUS : DBE_MSG_L7_CHAT_RESP,
-                    asked ? DBE_FLAG_STREAMING | DBE_FLAG_REPLAY_PROTECTED : DBE_FLAG_REPLAY_PROTECTED,
-                    msg->correlation_id);
+                    DBE_FLAG_REPLAY_PROTECTED, msg->correlation_id);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_SRC, WORKER);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, dbe_peer_identity(peer)->device);
     dbe_build_copy_tlvs(&b, msg, rewritten);

@@ -48,8 +48,10 @@ def unix_get(path, target):
 class Mesh:
     """`dsmil up` in a temporary state folder."""
 
-    def __init__(self, *args, env=None):
+    def __init__(self, *args, env=None, files=None):
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="dsmil-test-"))
+        for name, text in (files or {}).items():
+            (self.state / name).write_text(text)
         self.env = dict(os.environ, DSMIL_STATE=str(self.state), NO_COLOR="1", **(env or {}))
         self.env.pop("DSMIL_KEYS", None)
         self.args = args
@@ -110,6 +112,13 @@ class Mesh:
         lines = [line for text in texts for line in text.splitlines() if line.startswith((name + " ", name + "{"))]
         assert lines, f"no service exports {name}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    def metrics_of(self, name):
+        """All that a service exports, "" while it is down."""
+        try:
+            return unix_get(self.service(name)["metrics_socket"], "/metrics")
+        except (OSError, http.client.HTTPException, KeyError, StopIteration):
+            return ""
 
     def service(self, name):
         """One service's row."""
