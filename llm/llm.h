@@ -138,8 +138,8 @@ dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message 
                         struct llm_tokens *out, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* May `draft` guess for `model` (llm_session_params.draft)? E_ARGUMENT: it has another vocabulary; the diag says so. */
-dbe_err llm_draft_fits(const struct llm_model *model, const struct llm_model *draft, struct dbe_diag *diag)
-    DBE_MUST_CHECK;
+dbe_err llm_draft_fits(const struct llm_model *model, const struct llm_model *draft,
+                       struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* ---- session ----------------------------------------------------------------------------------------------------- */
 

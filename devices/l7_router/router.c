@@ -247,12 +247,9 @@ static void router_dump(const void *state, struct svc_dump *out)
 /* ---- the device, declared --------------------------------------------------------------------------------------- */
 
 static const struct svc_route routes[] = {
-    {DBE_MSG_L7_CHAT_REQ, router_on_request},
-    {DBE_MSG_L7_EMBED_REQ, router_on_request},
-    {DBE_MSG_L7_AGENT_TASK, router_on_request},
-    {DBE_MSG_L7_MODEL_STATUS, router_on_model_status},
-    {DBE_MSG_L7_POLICY_CHECK, router_on_policy_check},
-    {0, NULL},
+    {DBE_MSG_L7_CHAT_REQ, router_on_request},          {DBE_MSG_L7_EMBED_REQ, router_on_request},
+    {DBE_MSG_L7_AGENT_TASK, router_on_request},        {DBE_MSG_L7_MODEL_STATUS, router_on_model_status},
+    {DBE_MSG_L7_POLICY_CHECK, router_on_policy_check}, {0, NULL},
 };
 
 #define COUNTER(metric, words, how, f)                                                                                 \
