@@ -59,7 +59,7 @@ struct node {
 
 static void open_node(struct node *n, const char *name, const struct dbe_node_ops *ops, void *ctx)
 {
-    struct pol_policy policy;
+    static struct pol_policy policy;
     struct dbe_node_config config = {.ops = ops, .ctx = ctx};
 
     pol_policy_default(&policy);

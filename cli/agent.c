@@ -6,6 +6,7 @@
  * probe.c.
  */
 #include "cli/agent.h"
+#include "cli/policy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,9 +66,9 @@ static dbe_err dial(struct line *l, const struct cli_paths *paths, struct dbe_di
     struct dbe_node_config config = {.ops = &ops, .ctx = l};
     const uint64_t end = base_mono_ns() + LINK_TIMEOUT_MS * (uint64_t)BASE_NS_PER_MS;
     char address[CLI_PATH_MAX + 32];
-    struct pol_policy policy;
+    static struct pol_policy policy; /* large */
 
-    pol_policy_default(&policy);
+    DBE_TRY(cli_policy_load(paths->policy, &policy, diag));
     DBE_TRY(base_loop_new(&l->loop));
     DBE_TRY(dbe_trust_load(paths->keys, &l->trust, diag));
     DBE_TRY(dbe_keys_issue_ephemeral(paths->keys, &what, IDENTITY_MS, &l->self, diag));
