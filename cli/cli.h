@@ -34,13 +34,13 @@ int cli_receipt(int argc, char **argv);
 int cli_llm(int argc, char **argv);
 int cli_audit(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
+int cli_agent(int argc, char **argv);
 int cli_talk(int argc, char **argv);
 int cli_logs(int argc, char **argv);
 int cli_completion(int argc, char **argv);
 
 /* main.c's table: name of the n-th verb, what it does in a line, and its function; NULL after the last. */
 const char *cli_verb(size_t n, const char **ret_doc, int (**ret_run)(int argc, char **argv));
-int cli_agent(int argc, char **argv);
 
 /* ---- state.c: paths ------------ */
 
