@@ -36,6 +36,7 @@ int cli_audit(int argc, char **argv);
 int cli_first_light(int argc, char **argv);
 int cli_agent(int argc, char **argv);
 int cli_talk(int argc, char **argv);
+int cli_top(int argc, char **argv);
 int cli_logs(int argc, char **argv);
 int cli_completion(int argc, char **argv);
 
@@ -67,6 +68,8 @@ int cli_supervisor_pid(const struct cli_paths *paths);
 /* Path of one file in `dir`; E_TOO_LARGE. */
 /* The running mesh as its supervisor describes it, a reference of the caller's; NULL, and said so, when it is down. */
 json_t *cli_mesh(const struct cli_paths *paths);
+/* "healthy", "degraded", "unhealthy" as a service says it, or why nobody answered. */
+void cli_service_health(const json_t *service, unsigned port, char *ret, size_t cap);
 /* {"up": false}, the one document of a verb's --json when the mesh is down; CLI_NOT_UP. */
 int cli_print_down(void);
 /* `path` of one service's own socket, its body in `ret`. E_UNAVAILABLE, or E_STATE where it says no: diag has its

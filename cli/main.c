@@ -51,6 +51,7 @@ static const struct verb verbs[] = {
      "the log of decisions and security events, and whether it is right"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
+    {"top", cli_top, "[--once] [--json]", "what every service does, again each second"},
     {"logs", cli_logs, "[-f] [--service NAME] [--level LEVEL]", "what the services wrote, merged by time"},
     {"completion", cli_completion, "bash | zsh | fish", "verbs and options for the shell's Tab key"},
     {"version", version, "[--json]", "version of dsmil and of its cryptography"},

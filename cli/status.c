@@ -14,8 +14,7 @@
 
 enum { HEALTH_TIMEOUT_MS = 2000, DOWN_TIMEOUT_MS = 20000 };
 
-/* "healthy", "degraded", "unhealthy", or why nobody answered. */
-static void health_of(const json_t *service, unsigned port, char *ret, size_t cap)
+void cli_service_health(const json_t *service, unsigned port, char *ret, size_t cap)
 {
     const char *socket = json_string_value(json_object_get(service, "metrics_socket"));
     struct cli_http req = {.unix_path = socket, .port = port, .path = "/healthz", .timeout_ms = HEALTH_TIMEOUT_MS};
@@ -59,7 +58,7 @@ static bool fill_health(json_t *mesh)
     json_array_foreach(json_object_get(mesh, "services"), i, s)
     {
         char health[32];
-        health_of(s, port, health, sizeof health);
+        cli_service_health(s, port, health, sizeof health);
         json_object_set_new(s, "health", json_string(health));
         well = well && strcmp(health, "healthy") == 0;
     }
