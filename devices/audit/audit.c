@@ -259,12 +259,12 @@ static dbe_err add(struct audit_device *d, const char *sender, const uint8_t run
 
 static dbe_err tag_ok(const struct dbe_peer *peer, const Dsmil__AuditRecords *p)
 {
-    uint8_t k_log[32], tag[AUDIT_HASH_BYTES];
+    uint8_t k_log[32], tag[AUDIT_TAG_BYTES];
 
     if (p->run.len != AUDIT_RUN_BYTES || p->tag.len != sizeof tag)
         return DBE_E_MALFORMED;
     DBE_TRY(dbe_peer_log_key(peer, k_log));
-    dbe_err err = audit_batch_tag(k_log, p->run.data, p->records.data, p->records.len, tag);
+    dbe_err err = audit_batch_tag(k_log, p->run.data, p->tag.data, p->records.data, p->records.len, tag);
     base_wipe(k_log, sizeof k_log);
     DBE_TRY(err);
     return base_equal_ct(tag, p->tag.data, sizeof tag) ? check(p->records.data, p->records.len) : DBE_E_AUTH;

@@ -182,14 +182,15 @@ static const uint8_t run[AUDIT_RUN_BYTES] = {1};
 static dbe_err send(struct svc_req *req, uint64_t from, uint64_t to, bool spoil)
 {
     Dsmil__AuditRecords p = DSMIL__AUDIT_RECORDS__INIT;
-    uint8_t tag[AUDIT_HASH_BYTES], packed[65536];
+    uint8_t tag[AUDIT_TAG_BYTES], packed[65536];
+    const uint8_t nonce[CRYPTO_AEAD_IV_BYTES] = {9};
     struct dbe_msg msg = {.type = DBE_MSG_AUDIT_RECORDS, .payload = packed};
     struct base_buf b;
 
     base_buf_init(&b, 60000);
     for (uint64_t i = from; i < to; i++)
         assert_int_equal(audit_record_put(&(struct audit_record){.kind = AUDIT_ORDER, .seq = i}, &b), DBE_OK);
-    assert_int_equal(audit_batch_tag(k_log, run, b.data, b.len, tag), DBE_OK);
+    assert_int_equal(audit_batch_tag(k_log, run, nonce, b.data, b.len, tag), DBE_OK);
     if (spoil)
         b.data[b.len / 2] ^= 1;
     p.run = (ProtobufCBinaryData){sizeof run, (uint8_t *)(uintptr_t)run};

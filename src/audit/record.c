@@ -48,7 +48,8 @@ bool audit_kind_security(uint8_t kind)
 
 /* ---- writing ------------------------------------------------------------------------------------------------- */
 
-static void put_text(struct base_buf *out, struct audit_text t, size_t max)
+/* Returns how many bytes it took. */
+static size_t put_text(uint8_t *out, struct audit_text t, size_t max)
 {
     size_t len = BASE_MIN(t.len, max);
 
@@ -56,34 +57,41 @@ static void put_text(struct base_buf *out, struct audit_text t, size_t max)
         len--; /* not within a character */
     if (len > 0 && !base_utf8_valid(t.at, len))
         len = 0;
-    base_buf_u8(out, (uint8_t)len);
+    out[0] = (uint8_t)len;
     if (len > 0)
-        base_buf_bytes(out, t.at, len);
+        memcpy(out + 1, t.at, len);
+    return 1 + len;
 }
 
+/* A busy service makes a record with each message: it is put together in place, and copied once. */
 dbe_err audit_record_put(const struct audit_record *r, struct base_buf *out)
 {
-    static const uint8_t none[16] = {0};
+    uint8_t b[AUDIT_RECORD_MAX] = {0};
+    size_t at = AUDIT_RECORD_FIXED;
 
-    base_buf_u8(out, AUDIT_VERSION);
-    base_buf_u8(out, r->kind);
-    base_buf_u8(out, (uint8_t)((r->labelled ? HAS_LABELS : 0) | (r->has_request ? HAS_REQUEST : 0) |
-                               (r->has_channel ? HAS_CHANNEL : 0)));
-    base_buf_u8(out, r->msg_type);
-    base_buf_u16(out, r->code);
-    base_buf_u8(out, r->labelled ? r->classification : 0);
-    base_buf_u8(out, r->labelled ? r->roe_level : 0);
-    base_buf_u32(out, r->labelled ? r->compartments : 0);
-    base_buf_u32(out, r->count);
-    base_buf_u64(out, r->seq);
-    base_buf_u64(out, r->time_ms);
-    base_buf_bytes(out, r->has_request ? r->request_id : none, sizeof r->request_id);
-    base_buf_bytes(out, r->has_channel ? r->channel : none, sizeof r->channel);
-    base_buf_u64(out, 0); /* reserved */
-    put_text(out, r->rule, AUDIT_RULE_MAX);
-    put_text(out, r->tenant, AUDIT_TENANT_MAX);
-    put_text(out, r->peer, AUDIT_PEER_MAX);
-    put_text(out, r->detail, AUDIT_DETAIL_MAX);
+    b[0] = AUDIT_VERSION;
+    b[1] = r->kind;
+    b[2] = (uint8_t)((r->labelled ? HAS_LABELS : 0) | (r->has_request ? HAS_REQUEST : 0) |
+                     (r->has_channel ? HAS_CHANNEL : 0));
+    b[3] = r->msg_type;
+    base_put_u16(b + 4, r->code);
+    if (r->labelled) {
+        b[6] = r->classification;
+        b[7] = r->roe_level;
+        base_put_u32(b + 8, r->compartments);
+    }
+    base_put_u32(b + 12, r->count);
+    base_put_u64(b + 16, r->seq);
+    base_put_u64(b + 24, r->time_ms);
+    if (r->has_request)
+        memcpy(b + 32, r->request_id, sizeof r->request_id);
+    if (r->has_channel)
+        memcpy(b + 48, r->channel, sizeof r->channel); /* and 8 bytes that are reserved */
+    at += put_text(b + at, r->rule, AUDIT_RULE_MAX);
+    at += put_text(b + at, r->tenant, AUDIT_TENANT_MAX);
+    at += put_text(b + at, r->peer, AUDIT_PEER_MAX);
+    at += put_text(b + at, r->detail, AUDIT_DETAIL_MAX);
+    base_buf_bytes(out, b, at);
     return out->err;
 }
 
@@ -172,14 +180,22 @@ dbe_err audit_channel_id(const uint8_t k_log[32], uint8_t ret[AUDIT_CHANNEL_BYTE
     return DBE_OK;
 }
 
-dbe_err audit_batch_tag(const uint8_t k_log[32], const uint8_t run[AUDIT_RUN_BYTES], const void *records, size_t len,
-                        uint8_t ret[AUDIT_HASH_BYTES])
+dbe_err audit_batch_tag(const uint8_t k_log[32], const uint8_t run[AUDIT_RUN_BYTES],
+                        const uint8_t nonce[CRYPTO_AEAD_IV_BYTES], const void *records, size_t len,
+                        uint8_t ret[AUDIT_TAG_BYTES])
 {
-    uint8_t text[sizeof batch_label - 1 + AUDIT_RUN_BYTES + AUDIT_HASH_BYTES];
-    size_t at = sizeof batch_label - 1;
+    const struct crypto_aead *aead = crypto_suite(CRYPTO_SUITE_1)->aead;
+    uint8_t text[sizeof batch_label - 1 + AUDIT_RUN_BYTES], key[AUDIT_HASH_BYTES];
+    struct crypto_aead_ctx *ctx = NULL;
 
-    memcpy(text, batch_label, at);
-    memcpy(text + at, run, AUDIT_RUN_BYTES);
-    DBE_TRY(crypto_sha3_512(records, len, text + at + AUDIT_RUN_BYTES)); /* the records need not be copied */
-    return crypto_hmac(k_log, 32, text, sizeof text, ret);
+    memcpy(text, batch_label, sizeof batch_label - 1);
+    memcpy(text + sizeof batch_label - 1, run, AUDIT_RUN_BYTES);
+    DBE_TRY(crypto_hmac(k_log, 32, text, sizeof text, key));
+    dbe_err err = aead->new_ctx(key, true, &ctx);
+    base_wipe(key, sizeof key);
+    DBE_TRY(err);
+    memcpy(ret, nonce, CRYPTO_AEAD_IV_BYTES);
+    err = aead->seal(ctx, nonce, records, len, "", 0, ret + CRYPTO_AEAD_IV_BYTES);
+    aead->free_ctx(ctx);
+    return err;
 }

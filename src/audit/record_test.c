@@ -190,19 +190,20 @@ static void times(void **state)
 static void bound_to_channels(void **state)
 {
     const uint8_t a[32] = {1}, b[32] = {2}, run[AUDIT_RUN_BYTES] = {3}, other[AUDIT_RUN_BYTES] = {4};
+    const uint8_t nonce[CRYPTO_AEAD_IV_BYTES] = {5};
     uint8_t x[AUDIT_HASH_BYTES], y[AUDIT_HASH_BYTES];
 
     (void)state;
     assert_int_equal(audit_channel_id(a, x), DBE_OK);
     assert_int_equal(audit_channel_id(b, y), DBE_OK);
     assert_memory_not_equal(x, y, AUDIT_CHANNEL_BYTES);
-    assert_int_equal(audit_batch_tag(a, run, "abc", 3, x), DBE_OK);
-    assert_int_equal(audit_batch_tag(b, run, "abc", 3, y), DBE_OK);
-    assert_memory_not_equal(x, y, sizeof x);
-    assert_int_equal(audit_batch_tag(a, other, "abc", 3, y), DBE_OK);
-    assert_memory_not_equal(x, y, sizeof x);
-    assert_int_equal(audit_batch_tag(a, run, "abd", 3, y), DBE_OK);
-    assert_memory_not_equal(x, y, sizeof x);
+    assert_int_equal(audit_batch_tag(a, run, nonce, "abc", 3, x), DBE_OK);
+    assert_int_equal(audit_batch_tag(b, run, nonce, "abc", 3, y), DBE_OK);
+    assert_memory_not_equal(x, y, AUDIT_TAG_BYTES);
+    assert_int_equal(audit_batch_tag(a, other, nonce, "abc", 3, y), DBE_OK);
+    assert_memory_not_equal(x, y, AUDIT_TAG_BYTES);
+    assert_int_equal(audit_batch_tag(a, run, nonce, "abd", 3, y), DBE_OK);
+    assert_memory_not_equal(x, y, AUDIT_TAG_BYTES);
 }
 
 static int setup(void **state)

@@ -183,10 +183,11 @@ static dbe_err send_batch(struct svc *svc, size_t len)
 {
     struct svc_audit *a = svc->audit;
     Dsmil__AuditRecords p = DSMIL__AUDIT_RECORDS__INIT;
-    uint8_t k_log[32], tag[AUDIT_HASH_BYTES];
+    uint8_t k_log[32], nonce[CRYPTO_AEAD_IV_BYTES], tag[AUDIT_TAG_BYTES];
 
+    DBE_TRY(base_random(nonce, sizeof nonce));
     DBE_TRY(dbe_peer_log_key(a->link->peer, k_log));
-    dbe_err err = audit_batch_tag(k_log, a->run, a->queue + a->begin, len, tag);
+    dbe_err err = audit_batch_tag(k_log, a->run, nonce, a->queue + a->begin, len, tag);
     base_wipe(k_log, sizeof k_log);
     DBE_TRY(err);
     p.run = (ProtobufCBinaryData){sizeof a->run, a->run};
