@@ -122,6 +122,16 @@ static int show(const struct ask *ask, struct cli_answer *a)
     return code;
 }
 
+/* What kept the gateway from answering; with --json the document says so, too. */
+static int said(const struct ask *ask, int code, dbe_err err, const struct dbe_diag *diag)
+{
+    (void)cli_fail(code, "ask", err, diag);
+    if (ask->json && cli_print_json(json_pack("{s:{s:s,s:s}}", "error", "code", dbe_err_name(err), "message",
+                                              diag->text[0] != '\0' ? diag->text : dbe_err_text(err))) != CLI_OK)
+        return CLI_FAILED;
+    return code;
+}
+
 int cli_ask(int argc, char **argv)
 {
     static struct cli_paths paths;
@@ -144,12 +154,12 @@ int cli_ask(int argc, char **argv)
         ask.chat.question = base_buf_cstr(&question);
     }
     if ((err = cli_gateway(&paths, &ask.chat.port, &key, &diag)) != DBE_OK)
-        return cli_fail(CLI_NOT_UP, "ask", err, &diag);
+        return said(&ask, CLI_NOT_UP, err, &diag);
     ask.chat.api_key = base_buf_cstr(&key);
     ask.chat.on_text = ask.json ? NULL : print_piece;
     ask.chat.stream = ask.chat.stream && !ask.json;
     err = cli_chat(&ask.chat, &ans, &diag);
-    code = err == DBE_OK ? show(&ask, &ans) : cli_fail(CLI_FAILED, "ask", err, &diag);
+    code = err == DBE_OK ? show(&ask, &ans) : said(&ask, CLI_FAILED, err, &diag);
     if (err == DBE_OK)
         cli_answer_free(&ans);
     base_buf_free(&key);

@@ -30,6 +30,7 @@ static const char usage_text[] =
     "       dsmil keys bundle export FILE\n"
     "       dsmil keys bundle import FILE [--fingerprint HEX]\n"
     "\n"
+    "  --json      of every verb: the same as one JSON object\n"
     "  --dir DIR   key store; otherwise $DSMIL_KEYS, or keys/ in the state directory\n"
     "  ROLE        shim, router, worker, agent, service, person\n"
     "  REASON      key-compromise, superseded, cessation, affiliation-changed, privilege-withdrawn, unspecified\n"
@@ -343,6 +344,12 @@ static int keys_init(int argc, char **argv)
     dbe_trust_validity(trust, &from_ms, &until_ms);
     keys_time_text(until_ms, until);
     base_hex(dbe_trust_fingerprint(trust), 64, print);
+    if (o.json) {
+        rc = cli_print_json(json_pack("{s:s,s:s,s:s,s:s}", "mesh", dbe_trust_mesh(trust), "key_store", o.dir,
+                                      "ca_not_after", until, "fingerprint", print));
+        dbe_trust_free(trust);
+        return rc;
+    }
     printf("certificate authority of mesh %s made, ML-DSA-87\n", dbe_trust_mesh(trust));
     printf("  key store    %s\n  valid until  %s\n  SHA3-512     %.64s\n               %s\n", o.dir, until, print,
            print + 64);
@@ -399,6 +406,11 @@ static int keys_issue(int argc, char **argv)
         err = dbe_credential_load(o.dir, name, &cred, &diag);
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys issue", err, &diag);
+    if (o.json) {
+        rc = cli_print_json(keys_identity_json(name, dbe_credential_identity(cred)));
+        dbe_credential_free(cred);
+        return rc;
+    }
     keys_print_identity(name, dbe_credential_identity(cred));
     printf("  files         %s/%s.key, .crt\n", o.dir, name);
     dbe_credential_free(cred);

@@ -26,6 +26,12 @@ static int bundle_export(const struct keys_opts *o)
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys bundle export", err, &diag);
     base_hex(dbe_trust_fingerprint(trust), FINGERPRINT_BYTES, print);
+    if (o->json) {
+        int rc = cli_print_json(json_pack("{s:s,s:s,s:I,s:s}", "mesh", dbe_trust_mesh(trust), "file", o->name,
+                                          "certificates", (json_int_t)count, "fingerprint", print));
+        dbe_trust_free(trust);
+        return rc;
+    }
     printf("mesh %s: the CA's certificate, its revocation list and %zu certificates are in %s\n", dbe_trust_mesh(trust),
            count, o->name);
     printf("on the other machine, with the fingerprint sent by another way than the file:\n"
@@ -35,11 +41,21 @@ static int bundle_export(const struct keys_opts *o)
     return CLI_OK;
 }
 
+struct parts {
+    unsigned count;
+    json_t *list; /* NULL: print */
+};
+
 static void on_part(void *ctx, const char *part, bool installed, const char *why)
 {
-    unsigned *count = ctx;
+    struct parts *parts = ctx;
 
-    *count += installed;
+    parts->count += installed;
+    if (parts->list != NULL) {
+        json_array_append_new(parts->list,
+                              json_pack("{s:s,s:b,s:s*}", "name", part, "installed", installed, "why", why));
+        return;
+    }
     printf("  %-20s %s%s%s\n", part, installed ? "installed" : "kept", why != NULL ? ": " : "", why != NULL ? why : "");
 }
 
@@ -47,16 +63,21 @@ static int bundle_import(const struct keys_opts *o)
 {
     struct dbe_diag diag = {0};
     uint8_t fingerprint[FINGERPRINT_BYTES];
-    unsigned count = 0;
+    struct parts parts = {0};
 
     if (o->fingerprint != NULL && (strlen(o->fingerprint) != 2 * sizeof fingerprint ||
                                    base_unhex(o->fingerprint, fingerprint, sizeof fingerprint) != DBE_OK))
         return keys_wrong("--fingerprint takes 128 hexadecimal digits", NULL);
+    parts.list = o->json ? json_array() : NULL;
     dbe_err err =
-        dbe_keys_bundle_import(o->dir, o->name, o->fingerprint != NULL ? fingerprint : NULL, on_part, &count, &diag);
+        dbe_keys_bundle_import(o->dir, o->name, o->fingerprint != NULL ? fingerprint : NULL, on_part, &parts, &diag);
+    if (err == DBE_OK && o->json)
+        return cli_print_json(
+            json_pack("{s:s,s:i,s:o}", "key_store", o->dir, "installed", (int)parts.count, "parts", parts.list));
+    json_decref(parts.list);
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys bundle import", err, &diag);
-    printf("%u of these are new in %s\n", count, o->dir);
+    printf("%u of these are new in %s\n", parts.count, o->dir);
     return CLI_OK;
 }
 

@@ -41,6 +41,12 @@ int keys_renew(int argc, char **argv)
         err = dbe_credential_load(o.dir, o.name, &cred, &diag);
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys renew", err, &diag);
+    if (o.json) {
+        json_t *made = keys_identity_json(o.name, dbe_credential_identity(cred));
+        (void)json_object_set_new(made, "old_revoked", json_boolean(what.revoke_old));
+        dbe_credential_free(cred);
+        return cli_print_json(made);
+    }
     keys_print_identity(o.name, dbe_credential_identity(cred));
     printf("  new           key and certificate%s\n",
            what.revoke_old ? "; the old certificate is on the revocation list" : "");
@@ -70,6 +76,13 @@ int keys_revoke(int argc, char **argv)
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys revoke", err, &diag);
     dbe_trust_revocations(trust, NULL, NULL, &number);
+    if (o.json) {
+        rc = cli_print_json(json_pack("{s:s,s:s,s:s,s:I,s:I}", "name", o.name, "reason", dbe_revoke_reason_name(reason),
+                                      "mesh", dbe_trust_mesh(trust), "revocation_list", (json_int_t)number, "revoked",
+                                      (json_int_t)dbe_trust_revoked_count(trust)));
+        dbe_trust_free(trust);
+        return rc;
+    }
     printf("%s is revoked (%s): list %llu of mesh %s now names %zu\n", o.name, dbe_revoke_reason_name(reason),
            (unsigned long long)number, dbe_trust_mesh(trust), dbe_trust_revoked_count(trust));
     printf("  list          %s/ca.crl\n", o.dir);
@@ -122,6 +135,12 @@ int keys_seal(int argc, char **argv)
         err = dbe_keys_seal_kind(o.dir, o.name, &kind, &diag);
     if (err != DBE_OK)
         return cli_fail(keys_code(err), "keys seal", err, &diag);
+    if (o.json)
+        return cli_print_json(json_pack("{s:s,s:s}", "name", o.name, "sealed",
+                                        kind == DBE_SEAL_PLAIN        ? "plain"
+                                        : kind == DBE_SEAL_PASSPHRASE ? "passphrase"
+                                        : kind == DBE_SEAL_TPM        ? "tpm"
+                                                                      : "unknown"));
     printf("%s/%s.key is sealed now: %s\n", o.dir, o.name, words[kind]);
     return CLI_OK;
 }

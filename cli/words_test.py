@@ -106,10 +106,34 @@ class Words(unittest.TestCase):
         """One document and nothing else, also when there is nothing to tell."""
         with tempfile.TemporaryDirectory() as state:
             env = {"DSMIL_STATE": state}
-            for verb in ("status", "down", "channels", "reload", "version", "first-light"):
+            code, out, _ = dsmil("ask", "--json", "x", env=env)
+            self.assertEqual((code, json.loads(out)["error"]["code"]), (3, "E_UNAVAILABLE"))
+            for verb in ("status", "down", "channels", "reload", "version", "first-light", "top"):
                 code, out, _ = dsmil(verb, "--json", env=env)
                 self.assertIsInstance(json.loads(out), dict, verb)
                 self.assertEqual(code, 0 if verb in ("down", "version") else 3, verb)
+
+
+    def test_json_of_every_verb_of_keys(self):
+        with tempfile.TemporaryDirectory() as state, tempfile.TemporaryDirectory() as other:
+            def keys(*args, home=state):
+                code, out, err = dsmil("keys", *args, "--json", env={"DSMIL_STATE": home, "DSMIL_KEYS": ""})
+                self.assertEqual((code, err), (0, ""), args)
+                return json.loads(out)
+            made = keys("init", "--mesh", "json.example")
+            self.assertEqual((made["mesh"], len(made["fingerprint"])), ("json.example", 128))
+            issued = keys("issue", "--device", "43", "--role", "router")
+            self.assertEqual((issued["name"], issued["device"]), ("router-43", 43))
+            self.assertNotEqual(keys("renew", "router-43", "--revoke")["serial"], issued["serial"])
+            self.assertEqual(keys("list")["revoked"], 1)
+            self.assertEqual(keys("show", "router-43"), keys("verify", "router-43"))
+            self.assertEqual(keys("seal", "router-43", "--plain"), {"name": "router-43", "sealed": "plain"})
+            bundle = keys("bundle", "export", f"{other}/bundle")
+            self.assertEqual(bundle["fingerprint"], made["fingerprint"])
+            took = keys("bundle", "import", f"{other}/bundle", "--fingerprint", made["fingerprint"], home=other)
+            self.assertEqual(took["installed"], sum(part["installed"] for part in took["parts"]))
+            self.assertGreater(took["installed"], 1)
+            self.assertEqual(keys("revoke", "router-43")["revoked"], 2)
 
 
 if __name__ == "__main__":
