@@ -55,11 +55,14 @@ static void begin_stream(struct shim_http *http)
 static void on_failed(struct shim_chat *chat, const struct shim_problem *p)
 {
     struct shim_http *http = http_of(chat);
+    struct shim_problem told = *p;
 
+    if (http->style.kind == SHIM_RESPONSE && strcmp(told.param, "response_format") == 0)
+        (void)snprintf(told.param, sizeof told.param, "text.format"); /* as this client spelled it */
     if (http->streaming)
-        shim_stream_fail(&http->stream, p);
+        shim_stream_fail(&http->stream, &told);
     else
-        shim_http_refuse(http, p);
+        shim_http_refuse(http, &told);
     shim_http_continue(http);
 }
 

@@ -242,6 +242,7 @@ static Dsmil__L7ChatResponse *answer(const char *text, size_t len, const struct 
     return r;
 }
 
+/* spec 19.2: usage stands where nothing follows. */
 static void test_answers(void **state)
 {
     struct engine_result result = {.finish = LLM_FINISH_LENGTH,
@@ -355,7 +356,7 @@ static bool accepts(const struct llm_grammar *g, const char *text)
     return ok;
 }
 
-/* A call keeps to the schema of the function it names; a named function is the only one. */
+/* spec 19.3: a call keeps to the schema of the function it names; a named function is the only one. */
 static void test_calls_are_constrained(void **state)
 {
     struct tool_request t;
@@ -382,6 +383,7 @@ static void test_calls_are_constrained(void **state)
     chat.free_owned(chat.owned);
 }
 
+/* spec 19.3 */
 static void test_bad_tools_and_forms(void **state)
 {
     static const struct {
@@ -440,7 +442,8 @@ static void test_forms(void **state)
     chat.free_owned(chat.owned);
 }
 
-/* Several answers share what was decoded; the last one that goes frees it (a leak or a double free would show). */
+/* spec 19.1. Several answers share what was decoded; the last one that goes frees it (a leak or a double free would
+ * show). */
 static void test_answers_share_their_request(void **state)
 {
     struct request q;
@@ -464,6 +467,7 @@ static void test_answers_share_their_request(void **state)
 
 /* ---- texts to embed --------------------------------------------------------------------------------------------- */
 
+/* spec 19.7 */
 static void test_embed(void **state)
 {
     Dsmil__L7EmbedRequest r = DSMIL__L7_EMBED_REQUEST__INIT;
@@ -506,6 +510,7 @@ static void test_embed(void **state)
 
 /* ---- calls in answers ------------------------------------------------------------------------------------------- */
 
+/* spec 19.4 */
 static void test_call_in_answer(void **state)
 {
     static const struct {
@@ -543,7 +548,7 @@ static void test_call_in_answer(void **state)
     }
 }
 
-/* Only the same tenant with the same labels has the same salt; an unknown tenant has none. */
+/* spec 19.6: only the same tenant with the same labels has the same salt; an unknown tenant has none. */
 static void test_who_shares(void **state)
 {
     static const struct worker_share all[] = {

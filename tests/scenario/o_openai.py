@@ -97,7 +97,7 @@ class OpenAi(unittest.TestCase):
             self.assertEqual(usage["prompt_tokens_details"]["cached_tokens"] > 0, hit, key)
 
     def test_probabilities(self):
-        # top_logprobs may be left out; with it there are exactly as many, likeliest first
+        # spec 19.5; top_logprobs may be left out; with it there are exactly as many, likeliest first
         # (vllm-project/vllm#4795); the shape is the chat's, not the completion's (#3179)
         for top in (None, 0, 1, 5):
             asked = {} if top is None else {"top_logprobs": top}
@@ -123,6 +123,7 @@ class OpenAi(unittest.TestCase):
         self.assertEqual(parts, whole)
 
     def test_stream(self):
+        # spec 19.1 and 19.2
         events = self.stream("chat/completions", messages=ASK, n=2, temperature=1, seed=3, max_tokens=10,
                              stream_options={"include_usage": True})
         self.assertEqual(events[-1], (None, "[DONE]"))
@@ -272,6 +273,9 @@ class OpenAi(unittest.TestCase):
                   tools=[tool], max_output_tokens=4)
         schema = self.post("responses", input="Triage.", max_output_tokens=200, text={
             "format": {"type": "json_schema", "name": "t", "strict": True, "schema": SCHEMA}})
+        refused = self.post("responses", 400, input="Triage.", text={"format": {
+            "type": "json_schema", "name": "t", "schema": {"uniqueItems": True}}})
+        self.assertEqual(refused["error"]["param"], "text.format")
         if schema["status"] == "completed":
             self.assertIn("severity", json.loads(schema["output"][0]["content"][0]["text"]))
 
