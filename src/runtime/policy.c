@@ -33,6 +33,7 @@ static dbe_err read_policy(const struct svc *svc, struct pol_policy *ret, struct
 dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag)
 {
     pol_policy_default(&svc->policy);
+    DBE_TRY(crypto_init(diag)); /* of a file's policy the digest is computed */
     return svc->cfg.policy[0] == '\0' ? DBE_OK : read_policy(svc, &svc->policy, diag);
 }
 
