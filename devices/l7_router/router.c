@@ -155,6 +155,7 @@ static dbe_err router_init(struct svc *svc, void *state, struct dbe_diag *diag)
     r->jobs = base_alloc(ROUTER_JOBS_MAX, sizeof *r->jobs);
     if (r->jobs == NULL)
         return DBE_E_NOMEM;
+    DBE_TRY(pol_rates_new(&r->rates));
     return base_loop_timer(svc_loop(svc), router_on_queue_timer, r, &r->queue_timer);
 }
 
@@ -220,6 +221,8 @@ static void router_fini(struct svc *svc, void *state)
     r->queue_timer = NULL;
     base_free(r->jobs);
     r->jobs = NULL;
+    pol_rates_free(r->rates);
+    r->rates = NULL;
 }
 
 static void router_dump(const void *state, struct svc_dump *out)

@@ -8,6 +8,7 @@
 
 #include "devices/l7_router/config.h"
 #include "devices/l7_router/fair.h"
+#include "devices/l7_router/quota.h"
 #include "devices/l7_router/pace.h"
 #include "devices/l7_router/select.h"
 #include "runtime/svc.h"
@@ -56,6 +57,8 @@ struct router_job {
     uint64_t begin_ns, sent_ns, queued_ns;
     struct router_profile *profile; /* NULL: not known yet, or unknown */
     struct fair_entry place;        /* in the profile's queue */
+    struct router_hold hold;        /* of the tenant's limits */
+    bool limited;                   /* refused by one of them */
     uint32_t tried;                 /* rows that failed */
     uint32_t attempts;              /* times it was sent to a worker */
     enum breaker_outcome outcome;   /* of the last message */
@@ -79,6 +82,7 @@ struct router {
     size_t worker_count;
     struct router_profile profiles[ROUTER_PROFILES_MAX];
     size_t profile_count;
+    struct pol_rates *rates;             /* what tenants use */
     struct router_job *jobs, *free_jobs; /* ROUTER_JOBS_MAX */
     size_t jobs_begun;                   /* those beyond were never used */
     size_t kept_bytes;

@@ -27,6 +27,12 @@ const char *svc_config_path(const struct svc *svc)
     return "";
 }
 
+const struct pol_policy *svc_policy(const struct svc *svc)
+{
+    (void)svc;
+    return &rt.policy;
+}
+
 const struct pol_labels *svc_req_labels(const struct svc_req *req)
 {
     return &req->labels;
@@ -140,8 +146,8 @@ dbe_err svc_forward(struct svc *svc, struct svc_req *req, const struct dbe_msg *
 {
     (void)svc;
     assert_non_null(msg);
-    assert_int_equal(msg->payload_len, 4); /* the same however often it is sent */
-    assert_memory_equal(msg->payload, "chat", 4);
+    assert_int_equal(msg->payload_len, req->payload_len); /* the same however often it is sent */
+    assert_memory_equal(msg->payload, req->payload, req->payload_len);
     if (rt.forward_err != DBE_OK)
         return rt.forward_err;
     req->link = link;
@@ -253,13 +259,16 @@ void tick_after(uint64_t ms)
     l7_router_device.tick(NULL, router);
 }
 
-struct svc_req *request(size_t slot, uint8_t type, const char *profile)
+struct svc_req *request_with(size_t slot, uint8_t type, const char *profile, const void *payload, size_t len)
 {
     uint8_t bytes[512];
-    struct dbe_msg msg = message(bytes, sizeof bytes, type, profile, "chat", 4);
+    struct dbe_msg msg = message(bytes, sizeof bytes, type, profile, payload, len);
     struct svc_req *req = &rt.reqs[slot];
 
     memset(req, 0, sizeof *req);
+    assert_true(len <= sizeof req->payload);
+    memcpy(req->payload, payload, len);
+    req->payload_len = len;
     req->deadline_ns = rt.now_ns + 60 * BASE_NS_PER_S;
     (void)snprintf(req->labels.tenant, sizeof req->labels.tenant, "%s", rt.tenant != NULL ? rt.tenant : "t");
     dbe_err err = router_on_request(NULL, router, req, &msg);
@@ -269,6 +278,11 @@ struct svc_req *request(size_t slot, uint8_t type, const char *profile)
     }
     memset(bytes, 0xEE, sizeof bytes); /* the message was borrowed */
     return req;
+}
+
+struct svc_req *request(size_t slot, uint8_t type, const char *profile)
+{
+    return request_with(slot, type, profile, "chat", 4);
 }
 
 struct svc_req *chat(size_t slot, const char *profile)

@@ -31,6 +31,8 @@ struct svc_req { /* a request, and what became of it */
     struct pol_labels labels;
     uint64_t deadline_ns;
     uint32_t retry_ms;
+    uint8_t payload[128];
+    size_t payload_len;
     struct svc_link *link; /* it was forwarded to */
     void *user;
     void (*on_gone)(void *user, struct svc_req *req, dbe_err why);
@@ -52,6 +54,7 @@ struct played { /* what the runtime holds, and is told to do */
     int asked, cancelled;
     uint64_t now_ns;
     struct pol_verdict verdict;
+    struct pol_policy policy;
     uint64_t next_id, cancelled_id;
     uint8_t reply[65536];
     size_t reply_len;
@@ -76,6 +79,7 @@ void up(size_t link);
 /* As the runtime does it: first the calls end, then the link. */
 void down(size_t link);
 void tick_after(uint64_t ms);
+struct svc_req *request_with(size_t slot, uint8_t type, const char *profile, const void *payload, size_t len);
 struct svc_req *request(size_t slot, uint8_t type, const char *profile);
 struct svc_req *chat(size_t slot, const char *profile);
 void answer_with(struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last);

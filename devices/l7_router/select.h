@@ -16,7 +16,7 @@ enum { ROUTER_WORKERS_MAX = 8, ROUTER_MODELS_MAX = 8, ROUTER_PROFILE_MAX_BYTES =
 struct router_model {
     char id[ROUTER_MODEL_ID_MAX_BYTES + 1], profile[ROUTER_PROFILE_MAX_BYTES + 1];
     char architecture[33], quantization[33];
-    uint64_t parameters, created_unix;
+    uint64_t parameters, created_unix, kv_bytes_per_token;
     uint32_t context_tokens, device_id;
 };
 

@@ -37,6 +37,7 @@ static void take_model(struct router_model *to, const Dsmil__ModelInfo *from, ui
     to->parameters = from->parameters;
     to->created_unix = from->created_unix;
     to->context_tokens = from->context_tokens;
+    to->kv_bytes_per_token = from->kv_bytes_per_token;
     to->device_id = device; /* from our own table, not from the message */
 }
 
@@ -193,6 +194,7 @@ static void give_model(Dsmil__ModelInfo *to, struct router_model *from)
     to->quantization = from->quantization;
     to->parameters = from->parameters;
     to->context_tokens = from->context_tokens;
+    to->kv_bytes_per_token = from->kv_bytes_per_token;
     to->created_unix = from->created_unix;
     to->device_id = from->device_id;
 }

@@ -249,7 +249,19 @@ static void on_gone(void *user, struct svc_req *req, dbe_err why)
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 
-/* Profile and limits. Limits of the tenant belong here: after policy, before a place is looked for. */
+/* What the tenant may still use, after policy and before a place is looked for. */
+static enum router_step take_quota(struct router_job *job, const struct dbe_msg *msg)
+{
+    dbe_err err = router_quota_take(job, msg);
+
+    if (err != DBE_OK) {
+        job->limited = job->hold.why.limit != NULL;
+        return refuse(job, err, job->limited ? job->hold.why.reason : NULL, "limited");
+    }
+    return job->profile->queue.count > 0 ? ROUTER_QUEUE : ROUTER_SELECT; /* nobody overtakes those that wait */
+}
+
+/* Profile and limits. */
 static enum router_step step_admit(struct router_job *job, const struct dbe_msg *msg)
 {
     struct router *r = job->router;
@@ -264,7 +276,7 @@ static enum router_step step_admit(struct router_job *job, const struct dbe_msg 
     job->profile = profile_named(r, name, task);
     if (job->profile == NULL)
         return refuse(job, DBE_E_PROFILE, NULL, "denied");
-    return job->profile->queue.count > 0 ? ROUTER_QUEUE : ROUTER_SELECT; /* nobody overtakes those that wait */
+    return take_quota(job, msg);
 }
 
 static enum router_step step_select(struct router_job *job, const struct dbe_msg *msg)
@@ -370,6 +382,8 @@ static enum router_step step_forward(struct router_job *job, const struct dbe_ms
 
 static enum router_step step_relay(struct router_job *job, const struct dbe_msg *msg)
 {
+    if (job->last)
+        router_quota_note(job, msg);
     dbe_err err = svc_relay(job->svc, job->req, msg, job->last);
 
     if (err == DBE_OK && !job->relayed) { /* from here on no other worker can answer */
@@ -389,12 +403,14 @@ static enum router_step step_refuse(struct router_job *job, const struct dbe_msg
     uint32_t retry_ms = 0;
 
     (void)msg;
-    if (p != NULL && (job->err == DBE_E_LIMIT || job->err == DBE_E_UNAVAILABLE))
+    if (job->limited)
+        retry_ms = (uint32_t)BASE_MIN(job->hold.why.retry_after_ms, (uint64_t)UINT32_MAX);
+    else if (p != NULL && (job->err == DBE_E_LIMIT || job->err == DBE_E_UNAVAILABLE))
         retry_ms = pace_retry_ms(&p->pace, p->queue.count, places(r, p));
     r->refused++;
     svc_log(job->svc, SVC_WARN, job->req, "refused: %s, profile %s: %s", dbe_err_name(job->err),
             p != NULL ? p->name : "unknown", job->reason != NULL ? job->reason : dbe_err_text(job->err));
-    svc_refuse_for(job->svc, job->req, job->err, NULL, job->reason, retry_ms);
+    svc_refuse_for(job->svc, job->req, job->err, job->limited ? "tenant-limits" : NULL, job->reason, retry_ms);
     return ROUTER_DONE;
 }
 
@@ -418,6 +434,7 @@ static enum router_step step_done(struct router_job *job, const struct dbe_msg *
     (void)msg;
     leave_queue(job);
     leave_worker(job, job->last ? job->outcome : BREAKER_UNKNOWN);
+    router_quota_end(job);
     let_go(job);
     count(job);
     *job = (struct router_job){.next_free = r->free_jobs};

@@ -373,6 +373,7 @@ static dbe_err pack_status(struct worker *w)
     model.quantization = (char *)(uintptr_t)info->quantisation;
     model.parameters = info->n_params;
     model.context_tokens = info->n_ctx;
+    model.kv_bytes_per_token = info->kv_bytes_per_token;
     model.created_unix = w->created_unix;
     model.device_id = DEVICE;
     status.n_models = 1;
