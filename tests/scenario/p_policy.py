@@ -69,6 +69,16 @@ class Policy(unittest.TestCase):
             self.assertEqual(self.reload(mesh, with_rule(4)).returncode, 0)
             self.assertEqual(mesh.chat()[0], 200)
 
+    def test_limits_of_a_tenant(self):
+        limited = DEFAULT.replace("    classification: EXEC", "    limits: {requests: 2/min, tokens: 100000/min}\n"
+                                  "    classification: EXEC", 1)
+        with Mesh("--no-first-light", files={"policy.yaml": limited}) as mesh:
+            self.assertEqual([mesh.chat(max_tokens=2)[0] for _ in range(2)], [200, 200])
+            status, headers, said = mesh.chat()
+            self.assertEqual(status, 429, said)
+            self.assertIn(int(headers["Retry-After"]), range(1, 62))
+            self.assertIn("2 of 2 requests", json.dumps(said))
+
     def test_a_mesh_with_a_broken_policy_does_not_start(self):
         mesh = Mesh(files={"policy.yaml": "version: 0\n"})
         try:
