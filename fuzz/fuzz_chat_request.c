@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * fuzz_chat_request.c - what a worker reads: L7ChatRequest and L7EmbedRequest payloads, with the schemas in them, and
+ * the text of a call.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/l7_worker/request.h"
+#include "devices/l7_worker/tools.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void fuzz_chat(const uint8_t *data, size_t size)
+{
+    static const struct worker_defaults defaults = {0.5f, 1.0f};
+    struct worker_request request;
+    const char *reason = NULL;
+
+    if (worker_request_read(data, size, &defaults, &request, &reason) != DBE_OK)
+        return;
+    must(request.n >= 1 && request.n <= WORKER_ANSWERS_MAX && request.chat.count >= 1);
+    for (size_t i = 0; i < request.chat.count; i++)
+        must(strlen(request.chat.messages[i].text) == request.chat.messages[i].text_len &&
+             strcmp(request.chat.messages[i].role, "tool") != 0);
+    must((request.chat.call_mark != NULL) == (request.chat.call_grammar != NULL));
+    request.chat.free_owned(request.chat.owned);
+}
+
+static void fuzz_embed(const uint8_t *data, size_t size)
+{
+    struct engine_chat chat;
+    const char *reason = NULL;
+
+    if (worker_request_read_embed(data, size, &chat, &reason) != DBE_OK)
+        return;
+    must(chat.input_count >= 1);
+    for (size_t i = 0; i < chat.input_count; i++)
+        must(chat.inputs[i][0] != '\0');
+    chat.free_owned(chat.owned);
+}
+
+static void fuzz_call(const uint8_t *data, size_t size)
+{
+    struct worker_call call;
+
+    if (!worker_call_read((const char *)data, size, &call))
+        return;
+    must(call.name != NULL && call.arguments != NULL && strncmp(call.id, "call_", 5) == 0);
+    worker_call_free(&call);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    switch (data[0] % 3) {
+    case 0: fuzz_chat(data + 1, size - 1); break;
+    case 1: fuzz_embed(data + 1, size - 1); break;
+    default: fuzz_call(data + 1, size - 1); break;
+    }
+    return 0;
+}
