@@ -77,10 +77,14 @@ static int show(json_t *mesh, bool json)
         int code = cli_print_json(json_incref(mesh));
         return well ? code : CLI_FAILED;
     }
-    printf("mesh %s, gateway http://127.0.0.1:%d/v1, supervisor %d, model %s\n\n",
+    printf("mesh %s, gateway http://127.0.0.1:%d/v1, supervisor %d, model %s\n",
            json_string_value(json_object_get(mesh, "mesh")), (int)json_integer_value(json_object_get(mesh, "port")),
            (int)json_integer_value(json_object_get(mesh, "pid")), json_string_value(json_object_get(mesh, "model")));
-    printf("%-24s %6s  %-9s %-10s %7s %10s %9s\n", "service", "device", "state", "health", "pid", "up", "restarts");
+    const char *model = json_string_value(json_object_get(mesh, "model"));
+    const char *model_44 = json_string_value(json_object_get(mesh, "model_44"));
+    if (model != NULL && model_44 != NULL && strcmp(model, model_44) != 0)
+        printf("worker 44 serves %s\n", model_44);
+    printf("\n%-24s %6s  %-9s %-10s %7s %10s %9s\n", "service", "device", "state", "health", "pid", "up", "restarts");
     json_array_foreach(json_object_get(mesh, "services"), i, s) print_row(s);
     return well ? CLI_OK : CLI_FAILED;
 }
