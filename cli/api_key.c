@@ -22,7 +22,7 @@
 static const char usage_text[] =
     "usage: dsmil api-key add --tenant NAME [--classification NAME] [--compartments A+B] [--comment WORDS] [--json]\n"
     "       dsmil api-key list [--json]\n"
-    "       dsmil api-key remove ID\n\n"
+    "       dsmil api-key remove ID [--json]\n\n"
     "A key is shown when it is made and never again: the file holds its SHA3-512 alone. The classification is the\n"
     "ceiling of what the key may ask for (default SECRET), as are the compartments (default SOC); no key reaches\n"
     "beyond the gateway's certificate. A key that is added or removed counts within a second.\n";
@@ -220,7 +220,9 @@ static int remove_key(const struct options *o, struct store *s)
         memmove(&s->keys[i], &s->keys[i + 1], (s->count - i - 1) * sizeof s->keys[0]);
         s->count--;
         dbe_err err = store_write(s, &diag);
-        return err == DBE_OK ? CLI_OK : cli_fail(CLI_FAILED, "api-key", err, &diag);
+        if (err != DBE_OK)
+            return cli_fail(CLI_FAILED, "api-key", err, &diag);
+        return o->json ? cli_print_json(json_pack("{s:s}", "removed", o->id)) : CLI_OK;
     }
     fprintf(stderr, "dsmil: api-key: no key has the id %s\n", o->id);
     return CLI_FAILED;

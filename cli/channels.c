@@ -57,8 +57,7 @@ static dbe_err order_one(const json_t *service, const char *path, json_t *all, s
 
     base_buf_free(&body);
     if (all != NULL)
-        json_object_set_new(
-            all, name, json_pack("{s:b,s:s}", "ok", err == DBE_OK, "code", err == DBE_OK ? "OK" : dbe_err_name(err)));
+        json_object_set_new(all, name, json_pack("{s:b,s:s}", "ok", err == DBE_OK, "code", dbe_err_name(err)));
     else if (err == DBE_OK)
         printf("%-18s done\n", name);
     return err;

@@ -18,7 +18,15 @@
 
 #include "cli/cli.h"
 
-enum { SOURCES_MAX = 128, LINE_MAX_BYTES = 65536, FOLLOW_MS = 200, NAME_MAX_BYTES = 64, LEVELS = 4 };
+enum {
+    SOURCES_MAX = 128,
+    LINE_MAX_BYTES = 65536,
+    FOLLOW_MS = 200,
+    NAME_MAX_BYTES = 64,
+    LEVELS = 4,
+    ID_LEAST = 8,
+    NAME_COLUMNS = 22
+};
 
 static const char *const level_names[LEVELS] = {"DEBUG", "INFO", "WARNING", "ERROR"};
 static const int level_colours[LEVELS] = {2, 0, 33, 31};
@@ -203,16 +211,26 @@ static void take(struct source *s)
 
 /* ---- choosing and showing ------------ */
 
+/* Of the request whose id begins so, or, as the gateway writes of an HTTP request, with that in its message. */
+static bool names_request(const json_t *entry, const char *id)
+{
+    const char *request = text_of(entry, "request_id"), *message = text_of(entry, "message");
+
+    if (request != NULL)
+        return strncasecmp(request, id, strlen(id)) == 0;
+    return message != NULL && strlen(id) >= ID_LEAST && strcasestr(message, id) != NULL;
+}
+
 static bool wanted(const struct logs *l, const struct source *s)
 {
-    const char *service = text_of(s->entry, "service"), *request = text_of(s->entry, "request_id");
+    const char *service = text_of(s->entry, "service");
     const int level = s->entry != NULL ? level_of(text_of(s->entry, "level")) : LEVELS - 1;
 
     if (s->time_ms < l->since_ms || (level >= 0 && level < l->level))
         return false;
     if (l->service != NULL && strcmp(l->service, s->name) != 0 && (service == NULL || strcmp(l->service, service) != 0))
         return false;
-    return l->request == NULL || (request != NULL && strncasecmp(request, l->request, strlen(l->request)) == 0);
+    return l->request == NULL || names_request(s->entry, l->request);
 }
 
 static void put_safe(struct base_buf *b, const char *text)
@@ -274,7 +292,7 @@ static void show_line(const struct logs *l, const struct source *s)
                  l->colour && colour != 0 ? "\x1b[0m" : "");
     size_t at = b.len;
     put_safe(&b, service != NULL ? service : s->name);
-    while (b.err == DBE_OK && b.len < at + 18)
+    while (b.err == DBE_OK && b.len < at + NAME_COLUMNS)
         base_buf_u8(&b, ' ');
     base_buf_u8(&b, ' ');
     if (type != NULL && !crash && strcmp(type, "service") != 0) {

@@ -67,9 +67,11 @@ class Logs(unittest.TestCase):
         self.assertEqual(len(self.logs("--service", "l7-worker")), 2)
         self.assertEqual(len(self.logs("--level=warning")), 2)
         self.assertEqual(len(self.logs("--level", "ERROR")), 1)
-        self.assertEqual(len(self.logs("--request", ID[:8].upper())), 1)
+        self.worker.write_text(self.worker.read_text() + line(1, f"http route=/v1 request={ID}", service="openai-shim"))
+        self.assertEqual(len(self.logs("--request", ID[:8].upper())), 2)
+        self.assertEqual(len(self.logs("--request", ID[:4])), 1)
         self.assertEqual(len(self.logs("--request", "00000000")), 0)
-        self.assertEqual(len(self.logs("--since", "1h")), 4)
+        self.assertEqual(len(self.logs("--since", "1h")), 5)
         self.assertEqual(len(self.logs("--since", "1d", "--service", "l7-router")), 3)
 
     def test_json_is_what_was_written(self):
@@ -89,7 +91,7 @@ class Logs(unittest.TestCase):
         self.assertEqual([" CRASH " in text for text in said], [False, True, True, False, False])
         self.assertIn("died of SIGSEGV  pid=7", said[1])
         self.assertIn("before: decode  ago_us=12  number=3", said[2])
-        self.assertIn("l7-worker          no JSON at all", said[3])
+        self.assertIn("l7-worker              no JSON at all", said[3])
 
     def test_nothing_steers_the_terminal(self):
         self.worker.write_bytes(line(5, "a\x1b]0;title\x07\n\u009b2J b").encode() + b"raw \x1b[2J\xff\0 end\n")

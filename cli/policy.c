@@ -40,7 +40,7 @@ static int usage(FILE *out, int code)
           "                            [--tenant T] [--classification C] [--compartments A,B] [--roe-level L]\n"
           "                            [--no-claim] [--json]     the decision over such a message, the rule, why\n"
           "       dsmil policy test FILE [--json]           a table of cases: expected allow or deny, and the rule\n"
-          "       dsmil policy reload                       put the mesh's policy file in force, under traffic\n"
+          "       dsmil policy reload [--json]              put the mesh's policy file in force, under traffic\n"
           "Without a FILE the built-in policy is meant. docs/policy.md explains both files.\n",
           out);
     return code;
@@ -294,31 +294,37 @@ static int reload(int argc, char **argv)
 {
     static struct cli_paths paths;
     struct dbe_diag diag = {0};
+    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
     int code = CLI_OK;
-    json_t *service;
+    json_t *service, *all;
     size_t i;
 
-    (void)argv;
-    if (argc > 1)
+    if (argc > 1 && !json)
         return usage(stderr, CLI_USAGE);
     dbe_err err = cli_paths_init(&paths, &diag);
     if (err != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     json_t *mesh = cli_mesh(&paths);
     if (mesh == NULL)
-        return CLI_NOT_UP;
+        return json ? cli_print_down() : CLI_NOT_UP;
+    all = json_object();
     json_array_foreach(json_object_get(mesh, "services"), i, service)
     {
         const char *name = json_string_value(json_object_get(service, "name"));
         struct base_buf said = {0};
         err = cli_service_ask(service, "/policy/reload", true, &said, &diag);
         base_buf_free(&said);
+        json_object_set_new(all, name, json_pack("{s:b,s:s}", "ok", err == DBE_OK, "code", dbe_err_name(err)));
         if (err != DBE_OK)
             code = cli_fail(CLI_FAILED, name, err, &diag);
-        else
+        else if (!json)
             printf("%-18s done\n", name);
     }
     json_decref(mesh);
+    if (!json)
+        json_decref(all);
+    else if (cli_print_json(all) != CLI_OK)
+        return CLI_FAILED;
     return code;
 }
 

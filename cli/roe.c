@@ -53,8 +53,8 @@ static int usage(FILE *out, int code)
           "                         [--compartments A,B] [--valid 10min] TOKEN\n"
           "       dsmil roe approve --as NAME --payload FILE TOKEN     after having read both; not who asked\n"
           "       dsmil roe show [--json] TOKEN                       what it permits, who asked, who approved\n"
-          "Persons are enrolled with `dsmil keys issue --role person --device N --name NAME`. docs/policy.md tells "
-          "more.\n",
+          "All take --json. Persons are enrolled with `dsmil keys issue --role person --device N --name NAME`.\n"
+          "docs/policy.md tells more.\n",
           out);
     return code;
 }
@@ -205,6 +205,14 @@ static json_t *roe_json(const struct pol_roe *roe, const struct dbe_identity *wh
                      roe->requester, "approvers", names);
 }
 
+static dbe_err tell(const struct args *a, const struct pol_roe *roe, const struct dbe_identity *who, size_t good)
+{
+    if (a->json)
+        return cli_print_json(roe_json(roe, who, good)) == CLI_OK ? DBE_OK : DBE_E_NOMEM;
+    print_roe(roe, who, good);
+    return DBE_OK;
+}
+
 static dbe_err show(const struct args *a, struct store *s, struct file *f, struct dbe_diag *diag)
 {
     struct dbe_identity who[APPROVALS_MAX];
@@ -212,10 +220,7 @@ static dbe_err show(const struct args *a, struct store *s, struct file *f, struc
 
     DBE_TRY(load(a->file, f, &roe, diag));
     size_t good = approvers(s, f, who);
-    if (a->json)
-        return cli_print_json(roe_json(&roe, who, good)) == CLI_OK ? DBE_OK : DBE_E_NOMEM;
-    print_roe(&roe, who, good);
-    return DBE_OK;
+    return tell(a, &roe, who, good);
 }
 
 /* ---- request, approve ---------------------------------------------------------------------------------------- */
@@ -237,8 +242,7 @@ static dbe_err request(const struct args *a, struct store *s, struct file *f, st
     roe.category = roe.device == DBE_DEV_NC3_INTEGRATION ? POL_ROE_NC3 : POL_ROE_ADVISORY;
     DBE_TRY(pol_roe_encode(&roe, &f->body, diag));
     DBE_TRY(save(a->file, f, diag));
-    print_roe(&roe, NULL, 0);
-    return DBE_OK;
+    return tell(a, &roe, NULL, 0);
 }
 
 static dbe_err add_approval(const struct args *a, struct store *s, struct file *f, struct dbe_diag *diag)
@@ -274,8 +278,7 @@ static dbe_err approve(const struct args *a, struct store *s, struct file *f, st
         return dbe_fail(diag, DBE_E_ROE_TOKEN, NULL, 0, "%.100s is not the payload that was asked for", a->payload);
     DBE_TRY(add_approval(a, s, f, diag));
     DBE_TRY(save(a->file, f, diag));
-    print_roe(&roe, who, approvers(s, f, who));
-    return DBE_OK;
+    return tell(a, &roe, who, approvers(s, f, who));
 }
 
 /* ---- words ------------------------------------------------------------------------------------------------------ */

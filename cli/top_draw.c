@@ -16,13 +16,21 @@
 
 #include "cli/top.h"
 
-enum { FRAME_MAX_BYTES = 1 << 20, LINE_BYTES = 512, LOOK_MS = 1000, ROWS_DEFAULT = 24, COLUMNS_DEFAULT = 80 };
+enum {
+    FRAME_MAX_BYTES = 1 << 20,
+    LINE_BYTES = 512,
+    LOOK_MS = 1000,
+    ROWS_DEFAULT = 24,
+    COLUMNS_DEFAULT = 80,
+    NAMES_LEAST = 12
+};
 
 /* ---- lines ------------ */
 
 struct page {
     struct base_buf *out;
     size_t columns, rows, used;
+    int names;         /* columns of the first column */
     bool colour, full; /* full: the terminal's, where lines end with what clears the rest */
 };
 
@@ -89,8 +97,8 @@ static void service_line(struct page *p, const struct top_service *s)
 
     if (s->kv_limit > 0)
         snprintf(kv, sizeof kv, "%.0f%%", fmin(100 * s->kv_used / s->kv_limit, 999));
-    snprintf(line, sizeof line, "%-18s %4d %-9.9s %4.0f %6s %6s %6s %6s %6s %6s %5.0f %5.0f %4s %6s %5s %4d", s->name,
-             s->device, strcmp(s->state, "running") == 0 || well ? s->health : s->state, s->channels,
+    snprintf(line, sizeof line, "%-*s %4d %-9.9s %4.0f %6s %6s %6s %6s %6s %6s %5.0f %5.0f %4s %6s %5s %4d", p->names,
+             s->name, s->device, well || strcmp(s->state, "ready") == 0 ? s->health : s->state, s->channels,
              shown(s->requests_s, n[0]), shown(s->now.tokens > 0 ? s->tokens_s : NAN, n[1]),
              shown(s->first_token_p50, n[2]), shown(s->first_token_p99, n[3]), shown(s->latency_p50, n[4]),
              shown(s->latency_p99, n[5]), fmin(s->in_flight, 99999), fmin(s->queued, 99999), kv,
@@ -101,6 +109,7 @@ static void service_line(struct page *p, const struct top_service *s)
 static void draw(const struct top *t, struct page *p)
 {
     double requests = 0, tokens = 0;
+    p->names = NAMES_LEAST;
     char line[LINE_BYTES], a[16], b[16];
 
     if (!t->up) {
@@ -111,6 +120,7 @@ static void draw(const struct top *t, struct page *p)
         const struct top_service *s = &t->services[i];
         if (!s->seen)
             continue;
+        p->names = BASE_MAX(p->names, (int)strlen(s->name));
         requests += s->now.http_requests > 0 && isfinite(s->requests_s) ? s->requests_s : 0;
         tokens += isfinite(s->tokens_s) ? s->tokens_s : 0;
     }
@@ -118,13 +128,11 @@ static void draw(const struct top *t, struct page *p)
              t->port, shown(requests, a), shown(tokens, b), t->model);
     put_line(p, "1", line);
     put_line(p, "", "");
-    snprintf(line, sizeof line, "%-18s %4s %-9s %4s %6s %6s %13s %13s %5s %5s %4s %6s %5s %4s", "", "", "", "", "", "",
-             "first ms", "latency ms", "", "", "", "", "", "");
-    line[strlen(line) - 29] = '\0';
+    snprintf(line, sizeof line, "%*s %13s %13s", p->names + 34, "", "first ms", "latency ms");
     put_line(p, "2", line);
-    snprintf(line, sizeof line, "%-18s %4s %-9s %4s %6s %6s %6s %6s %6s %6s %5s %5s %4s %6s %5s %4s", "service", "dev",
-             "health", "chan", "req/s", "tok/s", "p50", "p99", "p50", "p99", "runs", "waits", "KV", "memory", "up",
-             "died");
+    snprintf(line, sizeof line, "%-*s %4s %-9s %4s %6s %6s %6s %6s %6s %6s %5s %5s %4s %6s %5s %4s", p->names,
+             "service", "dev", "health", "chan", "req/s", "tok/s", "p50", "p99", "p50", "p99", "runs", "waits", "KV",
+             "memory", "up", "died");
     put_line(p, "7", line);
     for (size_t i = 0; i < t->count; i++)
         if (t->services[i].seen)

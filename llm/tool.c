@@ -18,7 +18,7 @@ static const char usage[] =
     "             [--logprobs N] [--n ANSWERS] [--json-object | --schema FILE] [--draft MODEL [--draft-tokens N]]\n"
     "             or -i: a conversation, line by line; Ctrl-C stops an answer, Ctrl-D ends\n"
     "  info       [--json]   what the model is and what memory it needs\n"
-    "  logits     --tokens 1,2,3 [--out FILE]   float32 after each token, to FILE; else the five best of the last\n"
+    "  logits     --tokens 1,2,3 [--out FILE | --json]   float32 after each token to FILE, else the best of the last\n"
     "  embed      -p TEXT [--special] [--json]   a vector of length 1\n"
     "  tokenize   TEXT | --file FILE [--special] [--json]\n"
     "  perplexity FILE [--ctx TOKENS] [--json]\n"

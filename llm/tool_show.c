@@ -120,10 +120,14 @@ dbe_err tool_parse_tokens(const char *text, struct llm_tokens *out)
     return out->count > 0 && !*text ? DBE_OK : DBE_E_ARGUMENT;
 }
 
-static void print_best(const struct llm_model *m, const float *logits)
+static int print_best(const struct llm_model *m, const float *logits, bool json)
 {
     const uint32_t n = llm_model_info(m)->n_vocab;
     int32_t shown[BEST_SHOWN];
+    struct base_buf out;
+
+    base_buf_init(&out, JSON_MAX);
+    base_buf_str(&out, "{\"best\":[");
 
     for (size_t k = 0; k < BASE_ARRAY_LEN(shown) && k < n; k++) {
         int32_t best = -1;
@@ -137,8 +141,21 @@ static void print_best(const struct llm_model *m, const float *logits)
         size_t len;
         const char *name = llm_token_name(m, best, &len);
         shown[k] = best;
-        printf("%8d  %12.6f  %.*s\n", best, (double)logits[best], (int)len, name);
+        if (!json) {
+            printf("%8d  %12.6f  %.*s\n", best, (double)logits[best], (int)len, name);
+            continue;
+        }
+        base_buf_fmt(&out, "%s{\"token\":%d,\"logit\":", k > 0 ? "," : "", best);
+        base_buf_fmt(&out, isfinite(logits[best]) ? "%.6f,\"text\":" : "null,\"text\":", (double)logits[best]);
+        base_json_str(&out, name, len);
+        base_buf_u8(&out, '}');
     }
+    if (json) {
+        base_buf_str(&out, "]}");
+        return tool_print(&out);
+    }
+    base_buf_free(&out);
+    return 0;
 }
 
 static dbe_err write_logits(const struct tool_args *a, struct llm_model *m, const struct llm_tokens *t,
@@ -152,8 +169,7 @@ static dbe_err write_logits(const struct tool_args *a, struct llm_model *m, cons
     DBE_TRY(llm_logits(m, t->ids, t->count, logits, diag));
     if (a->out)
         return base_file_write(a->out, logits, t->count * n * sizeof *logits, 0644, diag);
-    print_best(m, logits + (t->count - 1) * n);
-    return DBE_OK;
+    return print_best(m, logits + (t->count - 1) * n, a->json) == 0 ? DBE_OK : DBE_E_IO;
 }
 
 int tool_logits(const struct tool_args *a)

@@ -230,6 +230,9 @@ class Tool(unittest.TestCase):
         tool("run", "-m", MODEL, "-p", "x", "--logit-bias", "1", expect=2)
         tool("run", "-m", MODEL, "-p", "x", "--unknown", "1", expect=2)
         tool("run", "-m", MODEL, "-p", "x", "--kv-type", "f64", expect=1)
+        best = json.loads(tool("logits", "-m", MODEL, "--tokens", "1,2", "--json"))["best"]
+        self.assertEqual(len(best), 5)
+        self.assertEqual(best, sorted(best, key=lambda row: -row["logit"]))
         tool("logits", "-m", MODEL, "--tokens", "1,-2", expect=2)
         tool("help")
 
