@@ -116,9 +116,12 @@ static dbe_err find_places(struct options *o, struct dbe_diag *diag)
 
 /* ---- verify -------------------------------------------------------------------------------------------------- */
 
-static int plain_file(const struct dirent *d)
+/* A service that writes its anchor just now has a file beside it that is not whole and soon gone. */
+static int is_anchor(const struct dirent *d)
 {
-    return d->d_name[0] != '.';
+    const char *suffix = strrchr(d->d_name, '.');
+
+    return suffix == NULL || (suffix != d->d_name && strcmp(suffix, ".conflict") == 0);
 }
 
 /* Every service's anchor, and what it put aside when the log did not agree with it. */
@@ -126,7 +129,7 @@ static void find_anchors(struct options *o)
 {
     struct dirent **names = NULL;
     char path[CLI_PATH_MAX];
-    int count = scandir(o->anchors_text, &names, plain_file, alphasort);
+    int count = scandir(o->anchors_text, &names, is_anchor, alphasort);
 
     for (int i = 0; i < count; i++) {
         if (o->anchor_count < AUDIT_ANCHORS_MAX &&

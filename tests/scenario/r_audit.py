@@ -25,8 +25,9 @@ def entries(mesh):
 
 
 def anchors(state):
-    """Options that name every anchor."""
-    return [word for path in sorted((state / "anchors").iterdir()) for word in ("--anchor", str(path))]
+    """Options that name every anchor; not the file that one is just being written to."""
+    paths = [p for p in sorted((state / "anchors").iterdir()) if p.suffix in ("", ".conflict")]
+    return [word for path in paths for word in ("--anchor", str(path))]
 
 
 def verify(state, *args):
