@@ -30,6 +30,7 @@ VALUES = {
     "HOP_TRACE": ([(47, 1000, 1), Hop(43, 2000, 1)], [Hop(47, 1000, 1), Hop(43, 2000, 1)]),
     "TRACE_CONTEXT": (bytes(26), bytes(26)),
     "ADVISORY_FLAG": (1, 1),
+    "ROE_TOKEN": (b"body", b"body"),
 }
 
 
