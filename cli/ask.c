@@ -14,7 +14,7 @@ enum { API_KEY_MAX = 512, QUESTION_MAX = 512 * 1024 };
 static void print_piece(void *ctx, const char *text)
 {
     (void)ctx;
-    fputs(text, stdout);
+    cli_print_text(text);
     fflush(stdout);
 }
 
@@ -100,7 +100,7 @@ static int show(const struct ask *ask, struct cli_answer *a)
         base_buf_cstr(&a->text);
         code = print_json(a);
     } else if (!ask->chat.stream) {
-        fputs(base_buf_cstr(&a->text), stdout);
+        cli_print_text(base_buf_cstr(&a->text));
     }
     if (!ask->json && a->text.len > 0)
         putchar('\n');

@@ -84,10 +84,10 @@ dbe_err cli_join(char *ret, size_t cap, const char *dir, const char *file) DBE_M
 struct cli_http {
     const char *unix_path; /* NULL: 127.0.0.1:port */
     unsigned port;
-    const char *path;    /* "/v1/models" */
-    const char *bearer;  /* NULL: none */
-    const char *body;    /* NULL: GET, else POST as JSON */
-    unsigned timeout_ms; /* whole exchange */
+    const char *path;                  /* "/v1/models" */
+    const char *bearer;                /* NULL: none */
+    const char *body;                  /* NULL: GET, else POST as JSON */
+    unsigned timeout_ms;               /* whole exchange */
     const volatile sig_atomic_t *stop; /* E_CANCELLED soon after it is not 0; may be NULL */
     /* Called with pieces of the body as they come; NULL: collect into the result. */
     void (*on_data)(void *ctx, const char *data, size_t len);
@@ -162,6 +162,8 @@ int cli_print_json(json_t *obj);
 /* Append text that came from outside, without what would steer a terminal: controls become '?'. Line feeds and tabs
  * stay with `lines`, else they become spaces. `text` is UTF-8, or is shown as the bytes it is. */
 void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines);
+/* Print what a model said: as it is to a file or pipe, without what would steer it to a terminal. */
+void cli_print_text(const char *text);
 bool cli_colour(int fd); /* people's terminal, and NO_COLOR unset */
 
 #endif

@@ -159,11 +159,11 @@ class Talk(unittest.TestCase):
 
     # ---- on a terminal
 
-    def terminal(self, columns=40):
+    def terminal(self, *args, columns=40):
         """A process on a terminal of its own."""
         pid, fd = pty.fork()
         if pid == 0:
-            os.execve(DSMIL, [DSMIL, "chat"], self.env)
+            os.execve(DSMIL, [DSMIL, *args], self.env)
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         return pid, fd
 
@@ -177,7 +177,7 @@ class Talk(unittest.TestCase):
         return shown
 
     def test_terminal(self):
-        pid, fd = self.terminal()
+        pid, fd = self.terminal("chat")
         try:
             self.until(fd, "> ")
             os.write(fd, b"slow\n")
@@ -203,6 +203,16 @@ class Talk(unittest.TestCase):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             os.close(fd)
+
+
+    def test_ask_on_a_terminal(self):
+        """What a model says does not steer the terminal; a pipe gets it as it is."""
+        pid, fd = self.terminal("ask", "steer")
+        self.assertIn("a?]0;title?b", self.until(fd, "b"))
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        os.close(fd)
+        done = subprocess.run([DSMIL, "ask", "steer"], capture_output=True, env=self.env, check=True, timeout=60)
+        self.assertEqual(done.stdout, b"a\x1b]0;title\x07b\n")
 
 
 if __name__ == "__main__":

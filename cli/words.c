@@ -53,6 +53,21 @@ void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool line
     }
 }
 
+void cli_print_text(const char *text)
+{
+    struct base_buf safe;
+    const size_t len = strlen(text);
+
+    if (isatty(STDOUT_FILENO) != 1) {
+        fputs(text, stdout);
+        return;
+    }
+    base_buf_init(&safe, len + 1);
+    cli_safe_text(&safe, text, len, true);
+    fwrite(safe.data, 1, safe.len, stdout);
+    base_buf_free(&safe);
+}
+
 bool cli_colour(int fd)
 {
     const char *no = getenv("NO_COLOR");
