@@ -18,12 +18,23 @@ from pathlib import Path
 from random import Random
 
 import soc
+from copying import copy_turns
+from forms import form_turns
+from names import syllables
+from outside import MORE, MORE_WORDS
 from wording import ASK_NOTE, FOLLOW, GENERIC, LEAD, SYSTEM, TAIL, UNKNOWN, UNKNOWN_ANSWER, WORDS
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = HERE.parent.parent / "schema"
 
 Turn = tuple[str, str]
+
+# How often conversations of each sort are drawn. Orders are scored by themselves, so that the perplexity of answers
+# stays comparable with that of a model which does not know them.
+SHARES = {
+    "train": {"event": 0.35, "form": 0.15, "copy": 0.12, "unknown": 0.07, "topic": 0.31},
+    "test": {"event": 0.46, "form": 0.0, "copy": 0.16, "unknown": 0.04, "topic": 0.34},
+}
 
 
 @dataclass
@@ -216,15 +227,18 @@ class Corpus:
         turns: list[Turn] = []
         if rng.random() < 0.25:
             turns.append(("system", rng.choice(SYSTEM)))
-        draw = rng.random()
-        if draw < 0.46:
+        share = SHARES[self.split]
+        sort = rng.choices(tuple(share), tuple(share.values()))[0]
+        if sort == "event":
             turns += self.event_turns(rng)
-        elif draw < 0.62:
-            turns += copy_turns(rng, self.split)
-        elif draw < 0.66:
+        elif sort == "form":
+            turns += form_turns(rng, soc.make_sample(rng, self.split))
+        elif sort == "copy":
+            turns += copy_turns(rng)
+        elif sort == "unknown":
             turns += self.unknown_turns(rng)
         else:
-            turns += self.topic_turns(rng, rng.random() < 0.45)
+            turns += self.topic_turns(rng, rng.random() < (0.58 if self.split == "train" else 0.45))
             if rng.random() < 0.22:
                 turns += (
                     self.topic_turns(rng, rng.random() < 0.25, follow=True)
@@ -233,12 +247,19 @@ class Corpus:
                 )
         return turns
 
+    def weight(self, topic: Topic) -> float:
+        """Training sees rare registry entries more evenly than the weights, which say how often people ask."""
+        return 0.4 + 0.6 * topic.weight if self.split == "train" and topic.weight < 1 else topic.weight
+
     def topic_turns(self, rng: Random, registry: bool, follow: bool = False) -> list[Turn]:
         pool = self.registry if registry else self.own
+        bare = self.split == "train" and rng.random() < 0.08  # a noun alone; more often than GENERIC has it
         while True:
-            topic = rng.choices(pool, [t.weight for t in pool])[0]
+            topic = rng.choices(pool, [self.weight(t) for t in pool])[0]
             for _ in range(40):
-                if topic.nouns and (not topic.questions or rng.random() < 0.6):
+                if topic.nouns and bare:
+                    base = rng.choice(topic.nouns)
+                elif topic.nouns and (not topic.questions or rng.random() < 0.6):
                     base = rng.choice(FOLLOW if follow and rng.random() < 0.6 else GENERIC).format(
                         n=rng.choice(topic.nouns)
                     )
@@ -249,13 +270,14 @@ class Corpus:
 
     def unknown_turns(self, rng: Random) -> list[Turn]:
         while True:
-            values = {k: rng.choice(v) for k, v in WORDS.items()}
+            more = self.split == "train" and rng.random() < 0.55
+            values = {k: rng.choice(v) for k, v in {**WORDS, **(MORE_WORDS if more else {})}.items()}
             values.update(
                 a=str(rng.randint(2, 999)),
                 b=str(rng.randint(2, 99)),
-                nonsense=soc._syllables(rng, 2, 3) + rng.choice(("", " " + soc._syllables(rng, 1, 2))),
+                nonsense=syllables(rng, 2, 3) + rng.choice(("", " " + syllables(rng, 1, 2))),
             )
-            base = rng.choice(UNKNOWN).format(**values)
+            base = rng.choice(MORE if more else UNKNOWN).format(**values)
             if soc.in_test(base, 12) == (self.split == "test"):
                 return [("user", dress(rng, base)), ("assistant", UNKNOWN_ANSWER)]
 
@@ -290,45 +312,6 @@ def extract_turns(rng: Random, sample: soc.Sample) -> list[Turn]:
     question, answer = rng.choice(facts_of(sample)[2:])
     shape = rng.choice(("{q}\n{e}", "{e}\n{q}", "{q} {e}", "{e} {q}"))
     return [("user", shape.replace("{q}", question).replace("{e}", sample.event)), ("assistant", answer)]
-
-
-def copy_turns(rng: Random, split: str) -> list[Turn]:
-    """Repeating a made-up text, or the values of a made-up record: the shortest lessons in copying."""
-    if rng.random() < 0.4:
-        return value_turns(rng)
-    makers = (soc.make_user, soc.make_host, soc.make_ip, lambda r: str(r.randint(2, 99999)))
-    parts = [rng.choice(makers)(rng) for _ in range(rng.randint(1, 6))]
-    text = rng.choice((" ", ", ", " and ", " / ")).join(parts)
-    asks = (
-        "Repeat: {t}",
-        'Say "{t}"',
-        "Repeat this: {t}",
-        "Repeat after me: {t}",
-        "Copy this exactly: {t}",
-        "echo {t}",
-    )
-    return [("user", rng.choice(asks).replace("{t}", text)), ("assistant", text)]
-
-
-def value_turns(rng: Random) -> list[Turn]:
-    """Fields of a record in the order in which they are asked for."""
-    record = {
-        "user": soc.make_user(rng),
-        "host": soc.make_host(rng),
-        "src": soc.make_ip(rng),
-        "count": str(rng.randint(2, 4999)),
-    }
-    keys = rng.sample(sorted(record), rng.randint(2, 4))
-    asked = rng.sample(keys, rng.randint(1, len(keys)))
-    quote = '"' if (as_json := rng.random() < 0.5) else ""
-    shown = {k: record[k] if k in ("count",) else f"{quote}{record[k]}{quote}" for k in keys}
-    body = (
-        "{" + ",".join(f'"{k}":{v}' for k, v in shown.items()) + "}"
-        if as_json
-        else " ".join(f"{k}={v}" for k, v in shown.items())
-    )
-    answer = ", ".join(f'{k} "{record[k]}"' if k in ("user", "host") else f"{k} {record[k]}" for k in asked)
-    return [("user", f"Give {', '.join(asked)} of {body}"), ("assistant", answer)]
 
 
 def dress(rng: Random, base: str) -> str:

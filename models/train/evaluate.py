@@ -3,7 +3,8 @@
 
 In: dsmil-llm and a GGUF file. Out: one JSON object on standard output, failures on request.
 Scores: form of the note, severity, entities of the event quoted in the note, exact notes, exact answers to questions
-whose wording training never showed, and the perplexity of answers. Decoding is greedy. Uses only the standard library.
+whose wording training never showed, orders (forms.py), copying, refusal of questions that no template makes, and the
+perplexity of answers. Decoding is greedy. Uses only the standard library.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from pathlib import Path
 from random import Random
 
 import soc
+from copying import copy_turns
 from corpus import Corpus, Turn
+from forms import ORDERS, answer
+from outside import WIDE
+from wording import UNKNOWN_ANSWER
 
 FORM = re.compile(
     r"Severity: (INFO|MODERATE|HIGH|CRITICAL)\.\nWhat: .+\.\nWhy: .+\nCheck: .+\.\nRaise if: .+ Lower if: .+\.\n"
@@ -111,6 +116,53 @@ def score_questions(engine: Engine, count: int, seed: int, show: bool) -> dict[s
     return result
 
 
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def score_forms(engine: Engine, count: int, seed: int, show: bool) -> dict[str, float]:
+    """Orders on test events: the teacher's answer exactly, and whether what should be JSON is JSON."""
+    result: dict[str, float] = {}
+    for form, wordings in ORDERS.items():
+        rng, good, valid = Random(seed), 0, 0
+        for _ in range(count):
+            sample = soc.make_sample(rng, "test")
+            said, wanted = engine.ask(wordings[0].replace("{e}", sample.event)), answer(form, sample)
+            good, valid = good + (said == wanted), valid + is_json(said)
+            if show and said != wanted:
+                print(f"--- {form}: {sample.event}\n> {said}\n= {wanted}", flush=True)
+        result[form] = good / count
+        if is_json(wanted):
+            result[form + "_valid"] = valid / count
+    return result
+
+
+def score_copies(engine: Engine, count: int, seed: int, show: bool) -> float:
+    rng, good = Random(seed), 0
+    for _ in range(count):
+        (_, question), (_, wanted) = copy_turns(rng)
+        said = engine.ask(question)
+        good += said == wanted
+        if show and said != wanted:
+            print(f"--- copy: {question}\n> {said}\n= {wanted}", flush=True)
+    return good / count
+
+
+def score_wide(engine: Engine, show: bool) -> float:
+    """Questions from outside, written by hand: the share that is refused."""
+    good = 0
+    for question in WIDE:
+        said = engine.ask(question)
+        good += said == UNKNOWN_ANSWER
+        if show and said != UNKNOWN_ANSWER:
+            print(f"--- wide: {question}\n> {said}", flush=True)
+    return good / len(WIDE)
+
+
 def answer_nats(engine: Engine, count: int, seed: int) -> float:
     """Mean negative log-likelihood of the assistant's tokens in test conversations, by the engine's logits."""
     rng, corpus = Random(seed), Corpus("test")
@@ -134,6 +186,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--questions", type=int, default=100, help="of each sort")
+    parser.add_argument("--orders", type=int, default=100, help="events for each order")
     parser.add_argument("--texts", type=int, default=100, help="conversations for the perplexity of answers")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print what differs from the teacher")
@@ -141,6 +194,9 @@ def main() -> None:
     engine = Engine(args.llm, args.model)
     result: dict[str, object] = {"events": score_events(engine, args.events, args.seed, args.show)}
     result["questions"] = score_questions(engine, args.questions, args.seed, args.show)
+    result["orders"] = score_forms(engine, args.orders, args.seed, args.show)
+    result["copies"] = score_copies(engine, args.questions, args.seed, args.show)
+    result["outside_by_hand"] = score_wide(engine, args.show)
     nats = answer_nats(engine, args.texts, args.seed)
     result["answers"] = {
         "conversations": args.texts,

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 class Config:
     """Shape of the model; every dimension that is quantised is a multiple of 32."""
 
-    vocab: int = 1280
-    dim: int = 160
-    layers: int = 5
-    heads: int = 5
-    kv_heads: int = 5
-    ffn: int = 448
+    vocab: int = 1536
+    dim: int = 256
+    layers: int = 6
+    heads: int = 8
+    kv_heads: int = 8
+    ffn: int = 768
     context: int = 1024
     theta: float = 10000.0
     eps: float = 1e-5
@@ -84,7 +84,10 @@ class Block(nn.Module):
         q = rotate(self.q(h).view(b, t, cfg.heads, -1).transpose(1, 2), cos, sin)
         k = rotate(self.k(h).view(b, t, cfg.kv_heads, -1).transpose(1, 2), cos, sin)
         v = self.v(h).view(b, t, cfg.kv_heads, -1).transpose(1, 2)
-        a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=cfg.kv_heads != cfg.heads)
+        with torch.autocast("cpu", enabled=False):  # on a CPU attention over short texts is faster in float32
+            a = F.scaled_dot_product_attention(
+                q.float(), k.float(), v.float(), is_causal=True, enable_gqa=cfg.kv_heads != cfg.heads
+            )
         x = x + self.o(a.transpose(1, 2).reshape(b, t, -1))
         h = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(h)) * self.up(h))
@@ -122,7 +125,8 @@ class Model(nn.Module):
         """Summed cross entropy of the tokens that mask marks, and their number; only those are projected."""
         h = self.hidden(ids[:, :-1])
         want = mask[:, 1:]
-        logits = h[want] @ self.embed.weight.T
+        with torch.autocast("cpu", enabled=False):
+            logits = h[want].float() @ self.embed.weight.T
         return F.cross_entropy(logits, ids[:, 1:][want], reduction="sum"), int(want.sum())
 
     @torch.no_grad()

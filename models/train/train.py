@@ -40,11 +40,11 @@ PROBES: tuple[list[Turn], ...] = (
 def orthogonalise(g: Tensor) -> Tensor:
     """Five Newton-Schulz steps towards the nearest semi-orthogonal matrix."""
     x = g.T if g.shape[0] > g.shape[1] else g
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()  # the steps bring the rounding back
     for _ in range(5):
         a = x @ x.T
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return x.T if g.shape[0] > g.shape[1] else x
+    return (x.T if g.shape[0] > g.shape[1] else x).float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -61,12 +61,17 @@ class Muon(torch.optim.Optimizer):
                 p.mul_(1 - group["lr"] * group["decay"]).add_(update, alpha=-group["lr"])
 
 
-def batches(items: list[Item], limit: int = 2048) -> list[tuple[Tensor, Tensor]]:
-    """Sorts by length and packs into padded batches of at most limit tokens; padding follows the text and is masked."""
+def batches(items: list[Item], limit: int = 3072, spare: float = 0.06) -> list[tuple[Tensor, Tensor]]:
+    """Sorts by length and packs into padded batches of at most limit tokens, of which about spare are padding.
+
+    Padding follows the text and is masked."""
     out: list[tuple[Tensor, Tensor]] = []
     group: list[Item] = []
+    held = 0
     for item in sorted(items, key=lambda i: len(i[0])) + [None]:  # type: ignore[list-item]
-        if item is None or (group and (len(group) + 1) * len(item[0]) > limit):
+        size = 0 if item is None else (len(group) + 1) * len(item[0])
+        padded = size > limit or (held > 400 and size - held - len(item[0]) > spare * size) if item else True
+        if group and padded:
             width = len(group[-1][0])
             out.append(
                 (
@@ -74,16 +79,17 @@ def batches(items: list[Item], limit: int = 2048) -> list[tuple[Tensor, Tensor]]
                     torch.tensor([mask + [False] * (width - len(mask)) for _, mask in group]),
                 )
             )
-            group = []
+            group, held = [], 0
         if item is not None:
             group.append(item)
+            held += len(item[0])
     return out
 
 
 def draw(tok: Tokenizer, source: Corpus, rng: Random, count: int, copying: float) -> list[Item]:
     """count conversations; a share of them are lessons in copying, which helps most at the beginning."""
     return [
-        tok.chat(corpus.copy_turns(rng, source.split) if rng.random() < copying else source.conversation(rng))
+        tok.chat(corpus.copy_turns(rng) if rng.random() < copying else source.conversation(rng))
         for _ in range(count)
     ]
 
@@ -123,16 +129,9 @@ def run(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     tok = Tokenizer(args.dir / "tokenizer.model")
-    model = Model(
-        Config(
-            vocab=tok.sp.GetPieceSize(),
-            dim=args.dim,
-            layers=args.layers,
-            heads=args.heads,
-            kv_heads=args.heads,
-            ffn=args.ffn,
-        )
-    )
+    state = torch.load(args.dir / "last.pt", weights_only=True) if args.resume else None
+    shape = Config(tok.sp.GetPieceSize(), args.dim, args.layers, args.heads, args.heads, args.ffn)
+    model = Model(Config(**state["config"]) if state else shape)
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and not n.startswith("embed")]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or n.startswith("embed")]
     optimizers = [
@@ -144,11 +143,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"{sum(p.numel() for p in model.parameters())} parameters, vocabulary {model.cfg.vocab}", flush=True)
     begin = saved = time.monotonic()
     step = first = tokens = 0
-    if args.resume:
-        saved_state = torch.load(args.dir / "last.pt", weights_only=True)
-        model.load_state_dict(saved_state["weights"])
-        step = first = saved_state["step"]
-        tokens = saved_state["tokens"]
+    if state:
+        model.load_state_dict(state["weights"])
+        step = first = state["step"]
+        tokens = state["tokens"]
     begun, shown, shown_count = tokens, 0.0, 0
     while True:
         now = time.monotonic()
@@ -165,11 +163,12 @@ def run(args: argparse.Namespace) -> None:
                 print(f"-- {probe[-1][1]}\n{tok.decode(model.generate(tok.prompt(probe), IM_END, 160))}", flush=True)
         if progress >= 1:
             return
-        packs = batches(draw(tok, source, rng, args.batch, 0.35 if progress < 0.12 else 0.0))
+        packs = batches(draw(tok, source, rng, args.batch, 0.35 if progress < 0.12 and not args.resume else 0.0))
         count = sum(int(mask[:, 1:].sum()) for _, mask in packs)
         for ids, mask in packs:
-            loss, n = model.loss(ids, mask)
-            (loss / count).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+                loss, n = model.loss(ids, mask)
+            (loss.float() / count).backward()
             shown, shown_count, tokens = shown + float(loss.detach()), shown_count + n, tokens + ids.numel()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for optimizer, lr in optimizers:
@@ -178,7 +177,7 @@ def run(args: argparse.Namespace) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         step += 1
-        if step % 20 == 0:
+        if step % 20 == 0 or step - first == 5:
             print(
                 f"step {step} progress {progress:.3f} loss {shown / shown_count:.4f} tokens {tokens} "
                 f"tok/s {(tokens - begun) / (time.monotonic() - begin):.0f}",
@@ -194,13 +193,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--resume", action="store_true", help="go on from last.pt")
     parser.add_argument("--from-progress", type=float, default=0.0, help="where on the schedule a resumed run begins")
-    parser.add_argument("--batch", type=int, default=24, help="conversations a step")
-    parser.add_argument("--dim", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--heads", type=int, default=6)
-    parser.add_argument("--ffn", type=int, default=512)
-    parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--lr-embed", type=float, default=0.004)
+    parser.add_argument("--batch", type=int, default=32, help="conversations a step")
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--ffn", type=int, default=768)
+    parser.add_argument("--lr", type=float, default=0.011)
+    parser.add_argument("--lr-embed", type=float, default=0.0016)
+    parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16; weights stay float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=float, default=5.0, help="minutes")
