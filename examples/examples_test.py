@@ -17,8 +17,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import installed  # noqa: E402  pylint: disable=wrong-import-position
 
 NAMES = ("client", "oneway", "own_epoll", "server", "stream")
-ANSWER = '{"choices":[{"index":0,"message":{"role":"assistant","content":"Everything here is sealed."},' \
-         '"finish_reason":"stop"}]'
+ANSWER = '"message":{"role":"assistant","content":"Everything here is sealed."'
 
 
 class Library(installed.Installed):
