@@ -28,6 +28,8 @@ static int usage(FILE *out, int code)
           "  --seed N           same seed, same text\n"
           "  --no-stream        wait for the whole answer\n"
           "  --path             tell on stderr where the question went, and how long each hop took\n"
+          "  --sealed           seal the question to the worker, so that the router can read nothing\n"
+          "  --receipt FILE     have the worker sign what it answered; FILE.request and FILE.answer go with it\n"
           "  --json             the whole answer as one JSON object\n",
           out);
     return code;
@@ -36,6 +38,7 @@ static int usage(FILE *out, int code)
 struct ask {
     struct cli_chat chat;
     bool path, json;
+    const char *receipt; /* file, or NULL */
 };
 
 /* Options; returns CLI_OK, or what to exit with. */
@@ -52,6 +55,10 @@ static int parse(int argc, char **argv, struct ask *ask)
             ask->path = true;
         else if (strcmp(argv[i], "--json") == 0)
             ask->json = true;
+        else if (strcmp(argv[i], "--sealed") == 0)
+            ask->chat.sealed = true;
+        else if ((v = cli_opt(argc, argv, &i, "--receipt")) != NULL)
+            ask->receipt = v, ask->chat.receipt = true;
         else if ((v = cli_opt(argc, argv, &i, "--system")) != NULL)
             ask->chat.system = v;
         else if ((v = cli_opt(argc, argv, &i, "--model")) != NULL)
@@ -90,6 +97,39 @@ static int print_json(const struct cli_answer *a)
     if (a->error_code[0] != '\0')
         json_object_set_new(o, "error", json_pack("{s:s,s:s}", "code", a->error_code, "message", a->error_text));
     return cli_print_json(o);
+}
+
+/* Write what the member `name` of the answer's "dsmil" holds in base64. */
+static dbe_err save_base64(const struct cli_answer *a, const char *name, const char *path, struct dbe_diag *diag)
+{
+    const json_t *text = json_object_get(a->dsmil, name);
+    const size_t len = json_string_length(text);
+    BASE_AUTO_FREE uint8_t *bytes = base_alloc(1, len + 1);
+    size_t got = 0;
+
+    if (!json_is_string(text))
+        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "the answer came without a receipt");
+    if (bytes == NULL)
+        return DBE_E_NOMEM;
+    DBE_TRY(base_unbase64(json_string_value(text), len, bytes, len, &got));
+    return base_file_write(path, bytes, got, 0600, diag);
+}
+
+/* The receipt, and beside it what it is about: as much as `dsmil receipt verify` takes. */
+static int save_receipt(const char *file, const struct cli_answer *a)
+{
+    char request[CLI_PATH_MAX], answer[CLI_PATH_MAX];
+    struct dbe_diag diag = {0};
+    dbe_err err = DBE_E_TOO_LARGE;
+
+    if ((size_t)snprintf(request, sizeof request, "%s.request", file) < sizeof request &&
+        (size_t)snprintf(answer, sizeof answer, "%s.answer", file) < sizeof answer)
+        err = save_base64(a, "receipt", file, &diag);
+    if (err == DBE_OK)
+        err = save_base64(a, "receipt_request", request, &diag);
+    if (err == DBE_OK)
+        err = base_file_write(answer, a->text.data, a->text.len, 0600, &diag);
+    return err == DBE_OK ? CLI_OK : cli_fail(CLI_FAILED, "receipt", err, &diag);
 }
 
 static int show(const struct ask *ask, struct cli_answer *a)
@@ -160,6 +200,8 @@ int cli_ask(int argc, char **argv)
     ask.chat.stream = ask.chat.stream && !ask.json;
     err = cli_chat(&ask.chat, &ans, &diag);
     code = err == DBE_OK ? show(&ask, &ans) : said(&ask, CLI_FAILED, err, &diag);
+    if (code == CLI_OK && ask.receipt != NULL)
+        code = save_receipt(ask.receipt, &ans);
     if (err == DBE_OK)
         cli_answer_free(&ans);
     base_buf_free(&key);

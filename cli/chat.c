@@ -91,6 +91,8 @@ static char *request_body(const struct cli_chat *c)
         json_object_set_new(body, "max_tokens", json_integer(c->max_tokens));
     if (c->seed_set)
         json_object_set_new(body, "seed", json_integer((json_int_t)c->seed));
+    if (c->receipt || c->sealed)
+        json_object_set_new(body, "dsmil", json_pack("{s:b,s:b}", "receipt", c->receipt, "sealed", c->sealed));
     if (c->stream) {
         json_object_set_new(body, "stream", json_true());
         json_object_set_new(body, "stream_options", json_pack("{s:b}", "include_usage", 1));

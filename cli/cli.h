@@ -122,7 +122,7 @@ struct cli_chat {
     double temperature;                              /* < 0: the worker's default */
     unsigned max_tokens;                             /* 0: the worker's default */
     uint64_t seed;
-    bool seed_set, stream;
+    bool seed_set, stream, receipt, sealed;
     void (*on_text)(void *ctx, const char *text); /* pieces of a streamed answer; may be NULL */
     void *ctx;
     /* Once it is not 0, the answer ends with what has come, and finish_reason "stopped". May be NULL. */

@@ -20,7 +20,7 @@ enum {
     ROUTER_DEVICE = 43,
     REQUEST_TLV_ROOM_BYTES = 1024, /* all TLVs but the claim */
     MODELS_TIMEOUT_S = 2,
-    MODELS_MAX_BYTES = 65536,
+    MODELS_MAX_BYTES = 256 * 1024,
 };
 
 enum { SHIM_ROE = DBE_ROE_SOC_ASSIST }; /* 001 section 3.3: what the shim says on behalf of local tools */
@@ -84,12 +84,19 @@ void shim_mesh_link_changed(struct shim_mesh *mesh)
 
 /* ---- request ---------------------------------------------------------------------------------------------------- */
 
-/* Send a message of this type. `pack` writes `payload_len` bytes. */
+struct payload { /* a message, or its bytes */
+    const ProtobufCMessage *message;
+    const struct base_buf *packed;
+    uint8_t sealed_to; /* 0: in clear */
+};
+
+/* Send a message of this type. */
 static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint8_t type, const char *profile,
-                            const ProtobufCMessage *payload, dbe_reply_fn *on_reply_fn)
+                            const struct payload *payload, dbe_reply_fn *on_reply_fn)
 {
     const struct shim_claim *claim = NULL;
-    const size_t payload_len = protobuf_c_message_get_packed_size(payload);
+    const size_t payload_len =
+        payload->message != NULL ? protobuf_c_message_get_packed_size(payload->message) : payload->packed->len;
     struct dbe_builder b;
     size_t len = 0;
 
@@ -111,9 +118,13 @@ static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint
     dbe_build_text(&b, DBE_TLV_L7_PROFILE, profile);
     dbe_build_bytes(&b, DBE_TLV_REQUEST_ID, chat->id, sizeof chat->id);
     dbe_build_u32(&b, DBE_TLV_TIMEOUT_MS, (uint32_t)mesh->timeout_ms);
+    if (payload->sealed_to != 0)
+        dbe_build_u8(&b, DBE_TLV_SEALED_TO, payload->sealed_to);
     void *room = dbe_build_payload_room(&b, payload_len);
-    if (room != NULL)
-        (void)protobuf_c_message_pack(payload, room);
+    if (room != NULL && payload->message != NULL)
+        (void)protobuf_c_message_pack(payload->message, room);
+    else if (room != NULL)
+        memcpy(room, payload->packed->data, payload_len);
     dbe_err err = dbe_build_end(&b, &len);
     if (err == DBE_OK)
         err = svc_call_message(mesh->svc, mesh->router, bytes, len,
@@ -173,6 +184,14 @@ static void make_trace(const struct shim_chat *chat, const struct dbe_msg *msg, 
     ret->tenant = chat->tenant.name;
 }
 
+/* What a chat keeps until its end. */
+static void let_go(struct shim_chat *chat)
+{
+    e2e_talk_free(chat->talk);
+    chat->talk = NULL;
+    base_buf_free(&chat->request);
+}
+
 /* Tell that it failed; the chat may be gone afterwards. */
 static void fail(struct shim_chat *chat, dbe_err err, const char *reason, const char *rule, uint32_t retry_after_ms)
 {
@@ -180,6 +199,7 @@ static void fail(struct shim_chat *chat, dbe_err err, const char *reason, const 
 
     shim_problem_of_mesh(&p, err, reason, rule, retry_after_ms);
     chat->open = false;
+    let_go(chat);
     chat->ops->failed(chat, &p);
 }
 
@@ -207,29 +227,64 @@ static void fail_open(struct shim_chat *chat, bool last, dbe_err err, const char
     fail(chat, err, reason, NULL, 0);
 }
 
-static void take_answer(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
+/* The trace's part of receipts, out of what the chat keeps. */
+static void add_receipt(const struct shim_chat *chat, const struct shim_taken *taken, struct shim_trace *trace)
+{
+    trace->sealed = chat->talk != NULL;
+    if (!chat->receipt || taken->response == NULL || taken->response->receipt.len == 0)
+        return;
+    trace->receipt = taken->response->receipt.data;
+    trace->receipt_len = taken->response->receipt.len;
+    trace->receipt_request = chat->request.data;
+    trace->receipt_request_len = chat->request.len;
+}
+
+static void tell_answer(struct shim_chat *chat, const struct dbe_msg *msg, struct shim_taken *taken, bool last)
 {
     struct shim_trace trace;
-    struct shim_taken *taken = NULL;
 
-    dbe_err err = shim_take(msg, &taken);
+    taken->answer.created_unix = chat->created_unix;
+    if (!last) {
+        chat->ops->delta(chat, &taken->answer);
+        return;
+    }
+    make_trace(chat, msg, &trace);
+    add_receipt(chat, taken, &trace);
+    struct base_buf request = chat->request; /* the chat may be gone when it was told */
+    chat->request = (struct base_buf){0};
+    let_go(chat);
+    chat->open = false;
+    if (chat->embed)
+        chat->ops->vectors(chat, &taken->vectors, &trace);
+    else
+        chat->ops->done(chat, &taken->answer, &trace);
+    base_buf_free(&request);
+}
+
+static void take_answer(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
+{
+    struct shim_taken *taken = NULL;
+    struct dbe_msg inner = *msg;
+    struct base_buf plain;
+    dbe_err err = DBE_OK;
+
+    base_buf_init(&plain, DBE_PAYLOAD_MAX_BYTES);
+    if (chat->talk != NULL) {
+        err = shim_open(chat->talk, msg, last, &plain);
+        inner.payload = plain.data;
+        inner.payload_len = plain.len;
+    }
+    if (err == DBE_OK)
+        err = shim_take(&inner, &taken);
     if (err == DBE_OK && chat->embed && !last)
         err = DBE_E_PROTOCOL;
-    if (err != DBE_OK) {
-        fail_open(chat, last, err, "the answer cannot be read");
-    } else if (!last) {
-        taken->answer.created_unix = chat->created_unix;
-        chat->ops->delta(chat, &taken->answer);
-    } else {
-        taken->answer.created_unix = chat->created_unix;
-        make_trace(chat, msg, &trace);
-        chat->open = false;
-        if (chat->embed)
-            chat->ops->vectors(chat, &taken->vectors, &trace);
-        else
-            chat->ops->done(chat, &taken->answer, &trace);
-    }
+    if (err != DBE_OK)
+        fail_open(chat, last, err,
+                  chat->talk != NULL ? "the sealed answer does not open" : "the answer cannot be read");
+    else
+        tell_answer(chat, msg, taken, last);
     shim_taken_free(taken);
+    base_buf_free(&plain);
 }
 
 static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
@@ -249,16 +304,84 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
 
-static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_req *req,
-                            const char *profile)
+/* Is `tenant` one of those whose prompts are sealed always? */
+static bool always_sealed(const char *list, const char *tenant)
 {
-    struct shim_packing *p = NULL;
-    const ProtobufCMessage *payload = NULL;
+    const size_t len = strlen(tenant);
 
-    DBE_TRY(shim_pack(req, &p, &payload));
-    dbe_err err =
-        send_message(mesh, chat, chat->embed ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ, profile, payload, on_reply);
+    if (list == NULL)
+        return false;
+    for (const char *at = list; *at != '\0';) {
+        const size_t n = strcspn(at, ",");
+        if ((n == 1 && at[0] == '*') || (n == len && memcmp(at, tenant, n) == 0))
+            return true;
+        at += n + (at[n] == ',');
+    }
+    return false;
+}
+
+static uint8_t worker_of(const struct shim_models *models, const char *profile)
+{
+    for (size_t i = 0; i < models->count; i++)
+        if (strcmp(models->list[i].profile, profile) == 0)
+            return (uint8_t)models->list[i].device_id;
+    return 0;
+}
+
+/* There is no way back from here to a message in clear. */
+static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const struct base_buf *plain,
+                           const char *profile, const char **reason)
+{
+    const struct e2e_card *card = NULL;
+    const uint64_t now_ms = base_wall_ms();
+    struct e2e_labels labels = {.tenant = chat->tenant.name,
+                                .profile = profile,
+                                .compartments = chat->tenant.compartments,
+                                .classification = chat->tenant.classification,
+                                .roe_level = SHIM_ROE,
+                                .type = DBE_MSG_L7_CHAT_REQ,
+                                .device = worker_of(&mesh->known, profile)};
+    struct base_buf sealed;
+
+    memcpy(labels.request_id, chat->id, sizeof labels.request_id);
+    DBE_TRY(shim_cards_find(&mesh->cards, labels.device, &labels, svc_trust(mesh->svc), now_ms, &card, reason));
+    base_buf_init(&sealed, DBE_PAYLOAD_MAX_BYTES);
+    const struct payload payload = {.packed = &sealed, .sealed_to = labels.device};
+    dbe_err err = shim_seal(card, &labels, plain, now_ms, &sealed, &chat->talk);
+    if (err == DBE_OK)
+        err = send_message(mesh, chat, DBE_MSG_L7_CHAT_REQ, profile, &payload, on_reply);
+    base_buf_free(&sealed);
+    return err;
+}
+
+static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_req *req,
+                            const char *profile, const char **reason)
+{
+    const bool sealed = req->sealed || always_sealed(mesh->sealed_tenants, chat->tenant.name);
+    struct shim_packing *p = NULL;
+    struct payload payload = {0};
+
+    *reason = "what is asked for cannot be sealed, and it is not sent in clear";
+    if (sealed && chat->embed)
+        return DBE_E_UNSUPPORTED;
+    *reason = NULL;
+    DBE_TRY(shim_pack(req, &p, &payload.message));
+    dbe_err err = DBE_OK;
+    if (sealed || chat->receipt) {
+        void *room = base_buf_grow(&chat->request, protobuf_c_message_get_packed_size(payload.message));
+        if (room != NULL)
+            (void)protobuf_c_message_pack(payload.message, room);
+        err = chat->request.err;
+    }
+    if (err == DBE_OK)
+        err = sealed ? send_sealed(mesh, chat, &chat->request, profile, reason)
+                     : send_message(mesh, chat, chat->embed ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ, profile,
+                                    &payload, on_reply);
     shim_packing_free(p);
+    if (err != DBE_OK)
+        let_go(chat);
+    else if (!chat->receipt)
+        base_buf_free(&chat->request);
     return err;
 }
 
@@ -270,6 +393,8 @@ dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const st
     chat->mesh = mesh;
     chat->ops = ops;
     chat->embed = req->kind == SHIM_EMBEDDING;
+    chat->receipt = req->receipt;
+    base_buf_init(&chat->request, DBE_PAYLOAD_MAX_BYTES);
     chat->begin_ns = svc_now_ns(mesh->svc);
     chat->created_unix = base_wall_ms() / 1000;
     base_uuid_text(chat->id, chat->id_text);
@@ -282,9 +407,10 @@ dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const st
         return DBE_E_UNAVAILABLE;
     }
     DBE_TRY(shim_models_resolve(&mesh->known, req->model, &profile, p));
-    dbe_err err = send_request(mesh, chat, req, profile);
+    const char *reason = NULL;
+    dbe_err err = send_request(mesh, chat, req, profile, &reason);
     if (err != DBE_OK)
-        shim_problem_of_mesh(p, dbe_err_class(err) == DBE_CLASS_PEER ? DBE_E_UNAVAILABLE : err, NULL, NULL, 0);
+        shim_problem_of_mesh(p, dbe_err_class(err) == DBE_CLASS_PEER ? DBE_E_UNAVAILABLE : err, reason, NULL, 0);
     chat->open = err == DBE_OK;
     return err;
 }
@@ -294,6 +420,7 @@ void shim_chat_cancel(struct shim_chat *chat)
     if (!chat->open)
         return;
     chat->open = false;
+    let_go(chat);
     svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
 }
 
@@ -307,6 +434,18 @@ static bool take_text(char *to, size_t cap, const char *from)
         return false;
     memcpy(to, from, len + 1);
     return true;
+}
+
+/* The router relays cards, and could relay anything: each is verified. */
+static void take_cards(struct shim_mesh *mesh, const Dsmil__L7ModelStatus *status)
+{
+    const struct dbe_trust *trust = svc_trust(mesh->svc);
+    struct dbe_diag diag = {0};
+
+    for (size_t i = 0; trust != NULL && i < BASE_MIN(status->n_cards, (size_t)SHIM_CARDS_MAX); i++)
+        if (shim_cards_take(&mesh->cards, status->cards[i].data, status->cards[i].len, trust, base_wall_ms(), &diag) !=
+            DBE_OK)
+            svc_log(mesh->svc, SVC_WARN, NULL, "a card of a worker's key is refused: %s", diag.text);
 }
 
 static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
@@ -335,6 +474,7 @@ static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     }
     if (mesh->serving.count > 0)
         mesh->known = mesh->serving;
+    take_cards(mesh, status);
     mesh->told_ns = svc_now_ns(mesh->svc);
     dsmil__l7_model_status__free_unpacked(status, NULL);
 }

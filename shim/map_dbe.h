@@ -10,6 +10,7 @@
 
 #include "runtime/svc.h"
 #include "shim/openai.h"
+#include "shim/sealed.h"
 
 enum { SHIM_CLAIM_LIFETIME_MS = 15 * 60 * 1000, SHIM_MODELS_FRESH_MS = 3000, SHIM_CLAIMS_MAX = 64 };
 
@@ -39,6 +40,8 @@ struct shim_mesh {
     struct shim_models serving, known;
     uint64_t told_ns;
     bool asking;
+    const char *sealed_tenants; /* whose prompts are sealed whether they ask for it or not: names with commas, or * */
+    struct shim_cards cards;
 };
 
 void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, uint64_t timeout_ms);
@@ -67,7 +70,9 @@ struct shim_chat {
     uint8_t id[16];
     char id_text[37];
     uint64_t begin_ns, created_unix, call_id;
-    bool open, embed;
+    bool open, embed, receipt;
+    struct e2e_talk *talk;   /* of a sealed one, until its end */
+    struct base_buf request; /* its payload, where a receipt is wanted, until its end */
 };
 
 /* Send. `chat->id` and `chat->tenant` are set. On error nothing is told later and `p` says what to answer. */

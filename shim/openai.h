@@ -114,7 +114,8 @@ struct shim_req {
     char **inputs;                    /* of an embedding */
     size_t input_count;
     bool base64;
-    char *said; /* members that the answer repeats, JSON, each with a comma before it; or NULL */
+    char *said;           /* members that the answer repeats, JSON, each with a comma before it; or NULL */
+    bool receipt, sealed; /* "dsmil": a receipt is wanted; the prompt has to be sealed to the worker */
 };
 
 /* Parse and check a whole body. On error `ret` is empty and `p` says what to answer (E_ARGUMENT, E_NOMEM). */
@@ -158,7 +159,10 @@ struct shim_trace {
     const char *suite; /* of the channel to the router */
     uint64_t handshake_us;
     const char *classification, *roe_level, *tenant;
-    uint32_t compartments; /* mask */
+    uint32_t compartments;                    /* mask */
+    bool sealed;                              /* the router could read nothing */
+    const uint8_t *receipt, *receipt_request; /* the second: the payload that it is about; NULL: none was asked for */
+    size_t receipt_len, receipt_request_len;
 };
 
 /* What a writer of answers has to know of the request. */

@@ -224,5 +224,13 @@ void shim_trace_json(struct base_buf *out, const struct shim_trace *trace)
     text_or_null(out, trace->roe_level);
     base_buf_str(out, ",\"tenant\":");
     text_or_null(out, trace->tenant);
+    base_buf_str(out, trace->sealed ? ",\"sealed\":true" : "");
+    if (trace->receipt != NULL) {
+        base_buf_str(out, ",\"receipt\":\"");
+        base_base64(out, trace->receipt, trace->receipt_len);
+        base_buf_str(out, "\",\"receipt_request\":\"");
+        base_base64(out, trace->receipt_request, trace->receipt_request_len);
+        base_buf_u8(out, '"');
+    }
     base_buf_u8(out, '}');
 }

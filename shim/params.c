@@ -125,6 +125,28 @@ static dbe_err read_stream_options(const json_t *v, const char *param, struct sh
     return DBE_OK;
 }
 
+/* What OpenAI does not have: "dsmil": {"receipt": true, "sealed": true}. */
+static dbe_err read_dsmil(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
+{
+    char where[SHIM_PARAM_MAX_BYTES];
+    const char *key;
+    const json_t *value;
+
+    if (!json_is_object(v))
+        return shim_wrong_type(p, param, "an object", v);
+    json_object_foreach((json_t *)(uintptr_t)v, key, value)
+    {
+        (void)snprintf(where, sizeof where, "%s.%.60s", param, key);
+        if (strcmp(key, "receipt") == 0)
+            DBE_TRY(shim_read_bool(value, where, &req->receipt, p));
+        else if (strcmp(key, "sealed") == 0)
+            DBE_TRY(shim_read_bool(value, where, &req->sealed, p));
+        else
+            return shim_unknown(p, where);
+    }
+    return DBE_OK;
+}
+
 static dbe_err read_n(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
     return shim_read_count(v, param, 1, SHIM_CHOICES_MAX, &req->n, p);

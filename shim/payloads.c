@@ -125,6 +125,7 @@ static void pack_chat(const struct shim_req *req, struct shim_packing *p)
     r->schema = or_empty(req->schema);
     r->raw = req->kind == SHIM_COMPLETION;
     r->cache_key = WRITABLE(req->cache_key);
+    r->receipt = req->receipt;
 }
 
 dbe_err shim_pack(const struct shim_req *req, struct shim_packing **ret, const ProtobufCMessage **ret_payload)

@@ -60,6 +60,7 @@ static dbe_err shim_init(struct svc *svc, void *state, struct dbe_diag *diag)
 
     shim->svc = svc;
     shim_mesh_init(&shim->mesh, svc, shim->timeout_ms);
+    shim->mesh.sealed_tenants = shim->sealed_tenants;
     shim->local = (struct shim_tenant){.classification = DBE_CLSF_SECRET, .compartments = DBE_COMPARTMENT_SOC};
     memcpy(shim->local.name, shim->tenant, sizeof shim->local.name);
     if (shim->mesh.router == NULL)
@@ -140,6 +141,12 @@ static const struct svc_neighbour neighbours[] = {
 
 #define FIELD(f) .offset = offsetof(struct shim, f), .size = sizeof((struct shim *)0)->f
 static const struct svc_param params[] = {
+    {.key = "sealed-tenants",
+     .unit = "names",
+     .kind = SVC_PARAM_TEXT,
+     .def_text = "",
+     FIELD(sealed_tenants),
+     .doc = "tenants whose prompts are always sealed to the worker, past the router; with commas; *: all"},
     {.key = "port",
      .unit = "TCP port",
      .kind = SVC_PARAM_UINT,

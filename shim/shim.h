@@ -26,6 +26,7 @@ struct shim_server;
 struct shim {
     /* parameters */
     uint64_t port, max_connections, timeout_ms;
+    char sealed_tenants[512];
     char api_key_file[1024], api_keys_file[1024], tenant[DBE_TENANT_MAX_BYTES + 1];
     /* state */
     char api_key[SHIM_API_KEY_MAX_BYTES + 1];

@@ -74,6 +74,7 @@ local TLV_NAMES = {
   [0x0012] = "TRACE_CONTEXT",
   [0x0013] = "ADVISORY_FLAG",
   [0x0014] = "ROE_TOKEN",
+  [0x0015] = "SEALED_TO",
 }
 local TLV_RULES = {
   [0x0001] = {kind = "TEXT", min = 1, max = 64},
@@ -96,6 +97,7 @@ local TLV_RULES = {
   [0x0012] = {kind = "BYTES", min = 26, max = 26},
   [0x0013] = {kind = "U8", min = 1, max = 1},
   [0x0014] = {kind = "BYTES", min = 1, max = 512},
+  [0x0015] = {kind = "U8", min = 1, max = 1},
 }
 local CLASSIFICATIONS = {
   [0] = "UNCLAS",

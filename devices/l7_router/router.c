@@ -223,6 +223,7 @@ static void router_fini(struct svc *svc, void *state)
     r->jobs = NULL;
     pol_rates_free(r->rates);
     r->rates = NULL;
+    router_status_free(r);
 }
 
 static void router_dump(const void *state, struct svc_dump *out)

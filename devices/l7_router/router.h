@@ -59,6 +59,7 @@ struct router_job {
     struct fair_entry place;        /* in the profile's queue */
     struct router_hold hold;        /* of the tenant's limits */
     bool limited;                   /* refused by one of them */
+    uint8_t only;                   /* device of the worker that the payload is sealed to; 0: any */
     uint32_t tried;                 /* rows that failed */
     uint32_t attempts;              /* times it was sent to a worker */
     enum breaker_outcome outcome;   /* of the last message */
@@ -115,6 +116,7 @@ const char *router_step_name(enum router_step step);
 void router_status_tick(struct svc *svc, struct router *r);
 void router_status_link(struct svc *svc, struct router *r, const struct svc_link *link, bool up);
 void router_status_drain(struct svc *svc, struct router *r);
+void router_status_free(struct router *r);
 /* Handler of L7_MODEL_STATUS: models of all workers that are up. */
 dbe_err router_on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
 

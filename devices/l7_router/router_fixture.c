@@ -197,6 +197,8 @@ struct dbe_msg message(uint8_t *bytes, size_t cap, uint8_t type, const char *pro
     dbe_build_begin(&b, bytes, cap, type, 0, 1);
     if (profile != NULL)
         dbe_build_text(&b, DBE_TLV_L7_PROFILE, profile);
+    if (rt.sealed_to != 0)
+        dbe_build_u8(&b, DBE_TLV_SEALED_TO, rt.sealed_to);
     dbe_build_payload(&b, payload, len);
     assert_int_equal(dbe_build_end(&b, &n), DBE_OK);
     assert_int_equal(dbe_msg_decode(bytes, n, &msg, NULL), DBE_OK);
@@ -220,6 +222,12 @@ void tell(size_t link, const struct says *says)
     status.active_requests = says->active;
     status.n_models = says->models;
     status.models = list;
+    ProtobufCBinaryData card = {0};
+    if (rt.card != NULL) {
+        card = (ProtobufCBinaryData){strlen(rt.card), (uint8_t *)(uintptr_t)rt.card};
+        status.cards = &card;
+        status.n_cards = 1;
+    }
     size_t len = dsmil__l7_model_status__pack(&status, payload);
     struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, payload, len);
     assert_non_null(rt.links[link].ask);

@@ -50,6 +50,8 @@ struct played { /* what the runtime holds, and is told to do */
     size_t link_count; /* configured */
     struct svc_req reqs[REQS];
     const char *tenant; /* of the next request */
+    uint8_t sealed_to;  /* of the next requests; 0: in clear */
+    const char *card;   /* bytes of it in the next status; NULL: none */
     dbe_err forward_err, relay_err;
     int asked, cancelled;
     uint64_t now_ns;

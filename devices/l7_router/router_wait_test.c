@@ -31,6 +31,62 @@ static void test_failover_before_the_first_token(void **state)
     assert_int_equal(waits->refused, DBE_OK);
 }
 
+/* spec 18.10: what is sealed to one worker goes there, and to no other when that fails */
+static void test_sealed_goes_to_its_worker_alone(void **state)
+{
+    (void)state;
+    rt.sealed_to = router->workers[SECOND].device;
+    for (size_t i = 0; i < 3; i++) /* however idle the other is */
+        assert_ptr_equal(chat(i, NULL)->link, &rt.links[SECOND]);
+    assert_int_equal(router->kept_bytes, 0);
+    down(SECOND);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(rt.reqs[i].forwarded, 1);
+        assert_int_equal(rt.reqs[i].refused, DBE_E_UNAVAILABLE);
+        assert_int_equal(rt.reqs[i].ended, 1);
+    }
+    assert_int_equal(router->failovers, 0);
+    assert_int_equal(chat(3, NULL)->refused, DBE_E_UNAVAILABLE);
+    assert_string_equal(rt.reqs[3].reason, "the worker that the prompt is sealed to is not up");
+    rt.sealed_to = 99;
+    assert_int_equal(chat(4, NULL)->refused, DBE_E_UNAVAILABLE);
+    rt.sealed_to = 0;
+    assert_ptr_equal(chat(5, NULL)->link, &rt.links[FIRST]);
+    answer(&rt.reqs[5], DBE_MSG_L7_CHAT_RESP, true);
+}
+
+/* spec 18.9: cards are relayed as they came, kept while notices have none, and gone with their worker */
+static void test_cards_are_relayed(void **state)
+{
+    uint8_t bytes[64];
+    struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, "", 0);
+    const char *const want[] = {"first's card", "second's card"};
+
+    (void)state;
+    rt.card = want[0];
+    tell(FIRST, &(struct says){true, 4, 0, 0, 1, BIG});
+    rt.card = want[1];
+    tell(SECOND, &(struct says){true, 4, 0, 0, 1, BIG});
+    rt.card = NULL;
+    tell(FIRST, &(struct says){true, 4, 0, 0, 1, BIG});
+    for (size_t left = 2; left > 0; left--) {
+        rt.reply_len = 0;
+        assert_int_equal(router_on_model_status(NULL, router, &rt.reqs[0], &msg), DBE_OK);
+        Dsmil__L7ModelStatus *status = dsmil__l7_model_status__unpack(NULL, rt.reply_len, rt.reply);
+        assert_non_null(status);
+        assert_int_equal(status->n_cards, left);
+        for (size_t i = 0; i < left; i++) {
+            assert_int_equal(status->cards[i].len, strlen(want[i]));
+            assert_memory_equal(status->cards[i].data, want[i], strlen(want[i]));
+        }
+        dsmil__l7_model_status__free_unpacked(status, NULL);
+        down(SECOND);
+    }
+    up(SECOND);
+    tell(SECOND, &(struct says){true, 4, 0, 0, 1, BIG});
+    assert_null(router->workers[SECOND].card);
+}
+
 static void test_no_failover_after_it(void **state)
 {
     struct svc_req *begun = chat(0, NULL);
@@ -253,6 +309,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_TWO(test_least_loaded),
         WITH_TWO(test_failover_before_the_first_token),
+        WITH_TWO(test_sealed_goes_to_its_worker_alone),
+        WITH_TWO(test_cards_are_relayed),
         WITH_TWO(test_no_failover_after_it),
         WITH_TWO(test_failover_is_bounded),
         WITH_TWO(test_a_request_that_kills),

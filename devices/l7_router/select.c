@@ -48,7 +48,7 @@ dbe_err router_select(const struct router_worker *workers, size_t count, const s
         if (w->tasks != want->task || !router_serves(w, want->profile))
             continue;
         configured = true;
-        if (!w->up || !w->ready || (want->tried >> i & 1) != 0 ||
+        if ((want->only != 0 && w->device != want->only) || !w->up || !w->ready || (want->tried >> i & 1) != 0 ||
             !breaker_allows(&w->breaker, want->breaker, want->now_ns))
             continue;
         up = true;

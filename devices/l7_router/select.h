@@ -34,11 +34,14 @@ struct router_worker {
     struct breaker breaker;
     struct router_model models[ROUTER_MODELS_MAX]; /* last that it said */
     size_t model_count;
+    uint8_t *card; /* of its key for sealed prompts, as it came: the router cannot make one; NULL: not told yet */
+    size_t card_len;
 };
 
 struct router_want {
     const char *profile;
     bool task;
+    uint8_t only;   /* device of the one worker that can open it; 0: any */
     uint32_t tried; /* bits of rows that are out of the question */
     uint64_t ahead; /* requests given to a worker beyond those that it serves at once */
     uint64_t now_ns;

@@ -18,7 +18,7 @@
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 
-enum { WATCH_DEADLINE_S = 600, STATUS_MAX_BYTES = 65536 };
+enum { WATCH_DEADLINE_S = 600, STATUS_MAX_BYTES = 65536, CARD_MAX_BYTES = 24 * 1024 };
 
 /* ---- what workers say ------------------------------------------------------------------------------------------- */
 
@@ -46,6 +46,30 @@ static void take_models(struct router_worker *w, const Dsmil__L7ModelStatus *sta
     w->model_count = w->tasks ? 0 : BASE_MIN(status->n_models, (size_t)ROUTER_MODELS_MAX);
     for (size_t i = 0; i < w->model_count; i++)
         take_model(&w->models[i], status->models[i], device);
+}
+
+/* Keep the card as it came; who seals prompts verifies it. Most notices have none: then it is as before. */
+static void take_card(struct router_worker *w, const Dsmil__L7ModelStatus *status)
+{
+    if (w->tasks || status->n_cards != 1 || status->cards[0].len == 0 || status->cards[0].len > CARD_MAX_BYTES)
+        return;
+    const ProtobufCBinaryData *card = &status->cards[0];
+    if (w->card_len == card->len && memcmp(w->card, card->data, card->len) == 0)
+        return;
+    uint8_t *copy = base_alloc(1, card->len);
+    if (copy == NULL)
+        return; /* it comes again in a second */
+    memcpy(copy, card->data, card->len);
+    base_free(w->card);
+    w->card = copy;
+    w->card_len = card->len;
+}
+
+static void drop_card(struct router_worker *w)
+{
+    base_free(w->card);
+    w->card = NULL;
+    w->card_len = 0;
 }
 
 static void log_serving(struct svc *svc, const struct router_worker *w)
@@ -76,6 +100,7 @@ static void take_status(struct svc *svc, struct router *r, size_t row, const str
     w->sessions = status->sessions;
     w->reported = status->active_requests;
     take_models(w, status, w->device);
+    take_card(w, status);
     if (w->ready && !was_ready)
         log_serving(svc, w);
     dsmil__l7_model_status__free_unpacked(status, NULL);
@@ -172,6 +197,7 @@ void router_status_link(struct svc *svc, struct router *r, const struct svc_link
         }
         r->workers[i].ready = false;
         r->workers[i].reported = 0;
+        drop_card(&r->workers[i]); /* it comes back with another key */
         breaker_fail(&r->workers[i].breaker, &r->config.breaker, svc_now_ns(svc));
     }
     router_dispatch(r);
@@ -181,6 +207,12 @@ void router_status_drain(struct svc *svc, struct router *r)
 {
     for (size_t i = 0; i < r->worker_count; i++)
         unfollow(svc, r, i);
+}
+
+void router_status_free(struct router *r)
+{
+    for (size_t i = 0; i < r->worker_count; i++)
+        drop_card(&r->workers[i]);
 }
 
 /* ---- what we say ------------------------------------------------------------------------------------------------ */
@@ -214,10 +246,12 @@ dbe_err router_on_model_status(struct svc *svc, void *state, struct svc_req *req
     struct router *r = state;
     Dsmil__ModelInfo infos[ALL], *list[ALL];
     Dsmil__L7ModelStatus status = DSMIL__L7_MODEL_STATUS__INIT;
+    ProtobufCBinaryData cards[ROUTER_WORKERS_MAX];
     uint8_t *packed;
 
     (void)msg;
     status.models = list;
+    status.cards = cards;
     for (size_t i = 0; i < r->worker_count; i++) {
         struct router_worker *w = &r->workers[i];
         if (!w->up || !w->ready || w->tasks)
@@ -226,6 +260,8 @@ dbe_err router_on_model_status(struct svc *svc, void *state, struct svc_req *req
         status.active_requests += w->in_flight;
         status.max_requests += w->max_requests;
         status.sessions += w->sessions;
+        if (w->card != NULL)
+            cards[status.n_cards++] = (ProtobufCBinaryData){w->card_len, w->card};
         for (size_t m = 0; m < w->model_count; m++) {
             if (is_listed(list, status.n_models, &w->models[m]))
                 continue;

@@ -130,6 +130,7 @@ static struct router_want want_of(const struct router_job *job)
 
     return (struct router_want){.profile = job->profile->name,
                                 .task = job->profile->task,
+                                .only = job->only,
                                 .tried = job->tried,
                                 .ahead = r->config.ahead,
                                 .now_ns = svc_now_ns(job->svc),
@@ -146,7 +147,7 @@ static enum router_step try_another(struct router_job *job, enum breaker_outcome
 
     leave_worker(job, outcome);
     job->tried |= 1u << job->worker;
-    if (job->relayed || job->kept == NULL || job->attempts >= r->config.attempts ||
+    if (job->only != 0 || job->relayed || job->kept == NULL || job->attempts >= r->config.attempts ||
         svc_req_deadline_ns(job->req) <= svc_now_ns(job->svc))
         return refuse(job, err, reason, err == DBE_E_TIMEOUT ? "timeout" : "unavailable");
     r->failovers++;
@@ -273,6 +274,11 @@ static enum router_step step_admit(struct router_job *job, const struct dbe_msg 
         (void)snprintf(name, sizeof name, "%s", task ? ROUTER_TASK_PROFILE : r->config.default_profile);
     else if (err != DBE_OK)
         return refuse(job, err, NULL, "error");
+    err = dbe_tlv_u8(msg, DBE_TLV_SEALED_TO, &job->only);
+    if (err != DBE_OK && err != DBE_E_NOT_FOUND)
+        return refuse(job, err, NULL, "error");
+    if (err == DBE_OK && job->only == 0) /* no worker is device 0 */
+        return refuse(job, DBE_E_RANGE, "sealed to a device that is no worker", "error");
     job->profile = profile_named(r, name, task);
     if (job->profile == NULL)
         return refuse(job, DBE_E_PROFILE, NULL, "denied");
@@ -290,7 +296,10 @@ static enum router_step step_select(struct router_job *job, const struct dbe_msg
     case DBE_OK: job->link = r->links[job->worker]; return ROUTER_FORWARD;
     case DBE_E_PROFILE: return refuse(job, err, NULL, "denied");
     case DBE_E_LIMIT: job->reason = "all workers of this profile are busy"; break;
-    default: job->reason = "no worker of this profile is up"; break;
+    default:
+        job->reason =
+            job->only != 0 ? "the worker that the prompt is sealed to is not up" : "no worker of this profile is up";
+        break;
     }
     job->err = err;
     return ROUTER_QUEUE;
@@ -348,7 +357,7 @@ static bool has_spare(const struct router_job *job)
 {
     const struct router *r = job->router;
 
-    for (size_t i = 0; i < r->worker_count; i++)
+    for (size_t i = 0; i < r->worker_count && job->only == 0; i++)
         if (i != job->worker && r->workers[i].tasks == job->profile->task && (job->tried >> i & 1) == 0 &&
             router_serves(&r->workers[i], job->profile->name))
             return true;

@@ -175,6 +175,8 @@ dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *
         response.usage = &usage;
         response.latency_ms = ms_of(answer->totals->total_ns);
         response.ttft_ms = ms_of(answer->totals->first_token_ns);
+        if (answer->receipt != NULL)
+            response.receipt = (ProtobufCBinaryData){answer->receipt->len, answer->receipt->data};
     }
     if (err == DBE_OK) {
         void *room = base_buf_grow(out, dsmil__l7_chat_response__get_packed_size(&response));

@@ -24,6 +24,7 @@ struct worker_answer {
     const char *model, *fingerprint;
     const struct llm_model *llm; /* for the bytes of tokens; may be NULL without probabilities */
     uint8_t device;
+    const struct base_buf *receipt; /* with totals; may be NULL */
 };
 /* Append the packed L7ChatResponse. E_NOMEM, E_TOO_LARGE. */
 dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *out) DBE_MUST_CHECK;

@@ -70,7 +70,8 @@ dbe_err worker_load_model(struct worker *w, struct dbe_diag *diag)
     dbe_err err = llm_model_load_fd(file.fd, &params, &w->model, &why);
     const dbe_err changed = model_file_end(&file, digest, err == DBE_OK ? &why : NULL);
     err = err == DBE_OK ? changed : err; /* the model goes with the worker */
-    if (err == DBE_E_LIMIT)              /* the numbers are more use than the path */
+    memcpy(w->model_digest, file.digest, sizeof w->model_digest);
+    if (err == DBE_E_LIMIT) /* the numbers are more use than the path */
         return dbe_fail(diag, err, "model", 0, "%s", why.text);
     if (err != DBE_OK)
         return dbe_fail(diag, err, "model", why.offset, "model file %.60s: %.110s", w->model_path,

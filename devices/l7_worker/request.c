@@ -184,6 +184,10 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     *reason = "n: at most 8";
     if (r->n > WORKER_ANSWERS_MAX)
         return DBE_E_RANGE;
+    *reason = "receipt: for one answer alone";
+    if (r->receipt && r->n > 1)
+        return DBE_E_RANGE;
+    ret->receipt = r->receipt != 0;
     *reason = "prompt_cache_key: at most 128 bytes";
     if (strlen(r->cache_key) > WORKER_CACHE_KEY_MAX)
         return DBE_E_RANGE;

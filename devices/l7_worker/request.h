@@ -25,6 +25,7 @@ struct worker_request {
     struct engine_chat chat;
     uint32_t n;            /* answers that are wanted */
     const char *cache_key; /* "": none; belongs to chat.owned */
+    bool receipt;          /* it is to be signed what was answered; there is one answer then */
 };
 
 /* Decode and check. `ret->chat.owned` holds the decoded request; whoever submits it hands it on. An absent seed is

@@ -88,6 +88,7 @@ static void free_req(struct worker_req *wr)
     }
     if (wr->begun < wr->count)
         wr->chat.free_owned(wr->chat.owned);
+    worker_private_free(&wr->private);
     base_free(wr->parts);
     wr->parts = NULL;
     wr->count = 0;
@@ -134,6 +135,20 @@ static dbe_err send_vectors(struct worker *w, struct worker_req *wr, const struc
     return svc_reply(w->svc, wr->req, DBE_MSG_L7_EMBED_RESP, w->packed.data, w->packed.len, true);
 }
 
+/* The receipt of a complete answer, if one is wanted; its text is still in the part. */
+static dbe_err sign_receipt(struct worker *w, struct worker_req *wr, struct base_buf *out)
+{
+    const struct pol_policy *policy = svc_policy(w->svc);
+    struct e2e_receipt r = {.time_ms = base_wall_ms(), .policy_epoch = policy->epoch};
+
+    memcpy(r.request_id, svc_req_id(wr->req), sizeof r.request_id);
+    memcpy(r.model_digest, w->model_digest, sizeof r.model_digest);
+    memcpy(r.policy_digest, policy->digest, sizeof r.policy_digest);
+    (void)snprintf(r.model, sizeof r.model, "%s", w->model_name);
+    (void)snprintf(r.quantisation, sizeof r.quantisation, "%s", llm_model_info(w->model)->quantisation);
+    return worker_receipt_end(&wr->private, &r, &wr->parts[0].result, &wr->parts[0].call, svc_credential(w->svc), out);
+}
+
 /* Send what parts `from` to `to` have to say. With `totals` it is the end of the request. */
 static dbe_err send_parts(struct worker *w, struct worker_req *wr, uint32_t from, uint32_t to,
                           const struct engine_result *totals)
@@ -151,8 +166,19 @@ static dbe_err send_parts(struct worker *w, struct worker_req *wr, uint32_t from
         struct worker_part *p = &wr->parts[i];
         choices[i - from] = (struct worker_choice){i, &p->text, &p->probs, &p->call, p->ended ? &p->result : NULL};
     }
+    struct base_buf receipt;
+    base_buf_init(&receipt, E2E_RECEIPT_MAX_BYTES);
     base_buf_clear(&w->packed);
-    DBE_TRY(worker_answer_pack(&answer, &w->packed));
+    dbe_err err = worker_receipt_text(&wr->private, &wr->parts[from].text); /* of the one that there is then */
+    if (err == DBE_OK && totals != NULL)
+        err = sign_receipt(w, wr, &receipt);
+    answer.receipt = &receipt;
+    if (err == DBE_OK)
+        err = worker_answer_pack(&answer, &w->packed);
+    base_buf_free(&receipt);
+    if (err == DBE_OK)
+        err = worker_seal(&wr->private, totals, &w->packed);
+    DBE_TRY(err);
     for (uint32_t i = from; i < to; i++) {
         base_buf_clear(&wr->parts[i].text);
         base_buf_clear(&wr->parts[i].probs);
@@ -304,14 +330,15 @@ static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engin
     return err;
 }
 
-static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg, struct engine_chat *ret,
-                         uint32_t *ret_count, const char **reason)
+static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *payload, size_t len,
+                          struct worker_private *private, struct engine_chat *ret, uint32_t *ret_count,
+                          const char **reason)
 {
     struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p};
     const struct pol_labels *labels = svc_req_labels(req);
     struct worker_request request;
 
-    DBE_TRY(worker_request_read(msg->payload, msg->payload_len, &defaults, &request, reason));
+    DBE_TRY(worker_request_read(payload, len, &defaults, &request, reason));
     request.chat.params.lookup_tokens = (uint32_t)w->lookup;
     request.chat.params.draft = w->draft;
     *ret_count = request.n;
@@ -319,10 +346,29 @@ static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe
     dbe_err err = worker_request_share(
         &(struct worker_share){labels->tenant, labels->compartments, labels->classification, request.cache_key},
         &request.chat);
+    if (err == DBE_OK && request.receipt)
+        err = worker_receipt_begin(private, payload, len);
     if (err != DBE_OK)
         request.chat.free_owned(request.chat.owned);
     else
         *ret = request.chat;
+    return err;
+}
+
+static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
+                         struct worker_private *private, struct engine_chat *ret, uint32_t *ret_count,
+                         const char **reason)
+{
+    struct base_buf plain;
+
+    if (!worker_is_sealed(msg))
+        return read_clear(w, req, msg->payload, msg->payload_len, private, ret, ret_count, reason);
+    base_buf_init(&plain, WORKER_REQUEST_MAX_BYTES);
+    dbe_err err = worker_open(&w->keys, msg, svc_req_labels(req), DEVICE, svc_req_id(req), base_wall_ms(), &plain,
+                              private, reason);
+    if (err == DBE_OK)
+        err = read_clear(w, req, plain.data, plain.len, private, ret, ret_count, reason);
+    base_buf_free(&plain); /* wiped */
     return err;
 }
 
@@ -331,6 +377,7 @@ static dbe_err on_request(struct svc *svc, void *state, struct svc_req *req, con
     struct worker *w = state;
     struct worker_req *wr = free_slot(w);
     struct engine_chat chat;
+    struct worker_private private = {0};
     uint32_t count = 1;
     const char *reason = "the queue is full; try again later";
     dbe_err err = DBE_E_LIMIT;
@@ -338,19 +385,21 @@ static dbe_err on_request(struct svc *svc, void *state, struct svc_req *req, con
     (void)svc;
     w->requests++;
     if (wr != NULL)
-        err = msg->type == DBE_MSG_L7_EMBED_REQ
+        err = msg->type == DBE_MSG_L7_EMBED_REQ && !worker_is_sealed(msg)
                   ? worker_request_read_embed(msg->payload, msg->payload_len, &chat, &reason)
-                  : read_chat(w, req, msg, &chat, &count, &reason);
+                  : read_chat(w, req, msg, &private, &chat, &count, &reason);
     if (err == DBE_OK) {
         err = begin(w, wr, &chat, count);
         reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
     }
     if (err != DBE_OK) {
+        worker_private_free(&private);
         count_outcome(w, err == DBE_E_LIMIT ? "limited" : "error", 0);
         refuse(w, req, err, reason);
         return DBE_OK;
     }
     wr->req = req;
+    wr->private = private;
     load_changed(w);
     svc_req_set_user(req, wr);
     svc_req_on_gone(req, on_gone);
@@ -360,7 +409,7 @@ static dbe_err on_request(struct svc *svc, void *state, struct svc_req *req, con
 /* ---- what it serves, and its load ------------------------------------------------------------------------------- */
 
 /* Our status as it is now, into `packed`. */
-static dbe_err pack_status(struct worker *w)
+static dbe_err pack_status(struct worker *w, bool with_card)
 {
     const struct llm_model_info *info = llm_model_info(w->model);
     struct engine_load load = engine_load(w->engine);
@@ -384,6 +433,14 @@ static dbe_err pack_status(struct worker *w)
     status.memory_used_bytes = info->weights_bytes + info->workspace_bytes + llm_model_kv_used_bytes(w->model);
     status.memory_limit_bytes = w->memory_limit;
     status.ready = !w->draining;
+    ProtobufCBinaryData card;
+    if (with_card && w->keys.current != NULL) {
+        const uint8_t *bytes;
+        e2e_key_card(w->keys.current, &bytes, &card.len);
+        card.data = (uint8_t *)(uintptr_t)bytes;
+        status.n_cards = 1;
+        status.cards = &card;
+    }
     base_buf_clear(&w->packed);
     void *room = base_buf_grow(&w->packed, dsmil__l7_model_status__get_packed_size(&status));
     if (room == NULL)
@@ -392,15 +449,15 @@ static dbe_err pack_status(struct worker *w)
     return DBE_OK;
 }
 
-static void tell_status(struct worker *w, bool last)
+static void tell_status(struct worker *w, bool with_card, bool last)
 {
-    if (pack_status(w) == DBE_OK)
+    if (pack_status(w, with_card) == DBE_OK)
         svc_watchers_tell(w->svc, &w->watchers, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, last);
 }
 
 static void on_notice(void *ctx)
 {
-    tell_status(ctx, false);
+    tell_status(ctx, false, false); /* many a second: the card comes with the ticks */
 }
 
 static bool wants_watch(const struct dbe_msg *msg)
@@ -420,7 +477,7 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     struct worker *w = state;
     bool watch = wants_watch(msg);
 
-    DBE_TRY(pack_status(w));
+    DBE_TRY(pack_status(w, true));
     DBE_TRY(svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, !watch));
     return watch ? svc_watchers_add(&w->watchers, req) : DBE_OK;
 }
@@ -434,6 +491,7 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
     w->svc = svc;
     w->created_unix = base_wall_ms() / 1000;
     base_buf_init(&w->packed, DBE_PAYLOAD_MAX_BYTES);
+    DBE_TRY(worker_keys_tick(&w->keys, svc_credential(svc), base_wall_ms()));
     DBE_TRY(worker_load_model(w, diag));
     DBE_TRY(worker_load_draft(w, diag));
     DBE_TRY(base_loop_timer(svc_loop(svc), on_postponed, w, &w->postpone));
@@ -476,7 +534,9 @@ static void worker_tick(struct svc *svc, void *state)
     watch_model(w);
     svc_count(svc, "dsmil_l7_memory_used_bytes", WORKER_LABEL,
               info->weights_bytes + info->workspace_bytes + w->kv_used);
-    tell_status(w, false);
+    if (worker_keys_tick(&w->keys, svc_credential(svc), base_wall_ms()) != DBE_OK)
+        svc_log(svc, SVC_ERROR, NULL, "no new key for sealed prompts could be made; the one before stays");
+    tell_status(w, true, false);
 }
 
 static void worker_drain(struct svc *svc, void *state)
@@ -485,7 +545,7 @@ static void worker_drain(struct svc *svc, void *state)
 
     (void)svc;
     w->draining = true;
-    tell_status(w, true);
+    tell_status(w, false, true);
 }
 
 static void worker_dump(const void *state, struct svc_dump *out)
@@ -509,6 +569,7 @@ static void worker_fini(struct svc *svc, void *state)
             free_req(&w->reqs[i]);
     engine_free(w->engine);
     w->engine = NULL;
+    worker_keys_free(&w->keys);
     llm_model_free(w->model);
     llm_model_free(w->draft);
     w->model = w->draft = NULL;

@@ -7,6 +7,7 @@
 
 #include "devices/l7_worker/answer.h"
 #include "devices/l7_worker/instance.h"
+#include "devices/l7_worker/sealed.h"
 #include "runtime/svc.h"
 
 enum {
@@ -42,6 +43,7 @@ struct worker_req { /* one chat, or texts to embed, between request and last ans
     uint32_t count, begun;
     size_t input_count;
     struct worker_part *parts;
+    struct worker_private private;
 };
 
 struct worker {
@@ -59,6 +61,8 @@ struct worker {
     struct svc_watchers watchers;                /* of our status */
     struct base_timer *notice;
     bool draining;
+    struct worker_keys keys;                 /* that prompts are sealed to */
+    uint8_t model_digest[CRYPTO_HASH_BYTES]; /* of the model's file */
     /* work */
     struct worker_req reqs[WORKER_REQS_MAX];
     struct base_timer *postpone;

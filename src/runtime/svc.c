@@ -341,6 +341,11 @@ const struct dbe_identity *svc_identity(const struct svc *svc)
     return dbe_credential_identity(svc->credential);
 }
 
+const struct dbe_trust *svc_trust(const struct svc *svc)
+{
+    return svc->trust;
+}
+
 const struct dbe_credential *svc_credential(const struct svc *svc)
 {
     return svc->credential;

