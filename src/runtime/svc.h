@@ -31,69 +31,69 @@ struct svc_dump;
 typedef dbe_err svc_handler_fn(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
 
 struct svc_route { /* one row per message type this device reacts to; ends with type 0 */
-    uint8_t type;
+    uint8_t         type;
     svc_handler_fn *handler;
 };
 
 enum svc_param_kind { SVC_PARAM_END, SVC_PARAM_UINT, SVC_PARAM_DOUBLE, SVC_PARAM_TEXT };
 struct svc_param { /* configuration key, option --key, environment DSMIL_KEY; doc is printed by --help. A whole
                       number whose unit is ms, s, min, h or B, KiB, MiB, GiB may be written with another of them. */
-    const char *key, *unit;
+    const char         *key, *unit;
     enum svc_param_kind kind;
-    double def, min, max; /* numbers */
-    const char *def_text; /* text */
-    size_t offset, size;  /* into state: uint64_t, double, or char[size] */
-    const char *doc;
-    bool reload; /* may change while the service runs: the device reads it at each use */
+    double              def, min, max;  /* numbers */
+    const char         *def_text;       /* text */
+    size_t              offset, size;   /* into state: uint64_t, double, or char[size] */
+    const char         *doc;
+    bool                reload;         /* may change while the service runs: the device reads it at each use */
 };
 
 enum svc_counter_kind { SVC_COUNTER, SVC_GAUGE };
-struct svc_counter {                 /* a uint64_t in state; exported under its full Prometheus name; ends with NULL */
-    const char *name, *doc, *labels; /* labels: static text such as device_id="47", or NULL */
+struct svc_counter { /* a uint64_t in state; exported under its full Prometheus name; ends with NULL */
+    const char           *name, *doc, *labels; /* labels: static text such as device_id="47", or NULL */
     enum svc_counter_kind kind;
-    size_t offset;
+    size_t                offset;
 };
 
 struct svc_neighbour { /* ends with NULL: whom this device calls; addresses come from configuration (--link-NAME) */
     const char *name;
-    uint8_t role;
-    int device;    /* -1: any */
-    bool required; /* not ready until it is up once */
+    uint8_t     role;
+    int         device; /* -1: any */
+    bool        required; /* not ready until it is up once */
 };
 
 struct svc_device {
-    uint8_t device_id, layer, role;
-    const char *name;           /* program dsmil-<name> */
-    const char *purpose;        /* one sentence */
+    uint8_t     device_id, layer, role;
+    const char *name;    /* program dsmil-<name> */
+    const char *purpose; /* one sentence */
     const char *config_default; /* file that is read where --config names none, if it is there; NULL: none */
     const char *config_section; /* key of the file whose map the device reads itself (svc_config_path); NULL: none */
-    size_t state_size;          /* runtime gives zeroed state of this size, parameters filled in */
+    size_t      state_size; /* runtime gives zeroed state of this size, parameters filled in */
 
-    const struct svc_route *routes;
+    const struct svc_route     *routes;
     const struct svc_neighbour *neighbours; /* may be NULL */
-    const struct svc_param *params;         /* may be NULL */
-    const struct svc_counter *counters;     /* may be NULL */
+    const struct svc_param     *params;     /* may be NULL */
+    const struct svc_counter   *counters;   /* may be NULL */
 
     dbe_err (*init)(struct svc *svc, void *state, struct dbe_diag *diag); /* required; diag says what to do */
-    void (*tick)(struct svc *svc, void *state); /* optional: every second; ten times as often until ready */
-    void (*wake)(struct svc *svc, void *state); /* optional: after svc_wake */
-    void (*link_up)(struct svc *svc, void *state, struct svc_link *link);   /* optional */
-    void (*link_down)(struct svc *svc, void *state, struct svc_link *link); /* optional */
-    void (*reloaded)(struct svc *svc, void *state); /* optional: reloadable parameters have new values (SIGHUP) */
-    bool (*ready)(const struct svc *svc, const void *state); /* optional: device's own part of readiness */
-    void (*drain)(struct svc *svc, void *state);             /* optional: stop taking work */
-    void (*dump)(const void *state, struct svc_dump *out);   /* required: what it holds, for people */
-    void (*fini)(struct svc *svc, void *state);              /* optional, idempotent */
+    void    (*tick)(struct svc *svc, void *state); /* optional: every second; ten times as often until ready */
+    void    (*wake)(struct svc *svc, void *state);                        /* optional: after svc_wake */
+    void    (*link_up)(struct svc *svc, void *state, struct svc_link *link);   /* optional */
+    void    (*link_down)(struct svc *svc, void *state, struct svc_link *link); /* optional */
+    void    (*reloaded)(struct svc *svc, void *state); /* optional: reloadable parameters have new values (SIGHUP) */
+    bool    (*ready)(const struct svc *svc, const void *state);           /* optional: device's own part of readiness */
+    void    (*drain)(struct svc *svc, void *state);                       /* optional: stop taking work */
+    void    (*dump)(const void *state, struct svc_dump *out);             /* required: what it holds, for people */
+    void    (*fini)(struct svc *svc, void *state);                        /* optional, idempotent */
 };
 
 /* ---- what the device may call ---------------------------------------------------------------- */
 
-uint64_t svc_now_ns(const struct svc *svc);
+uint64_t          svc_now_ns(const struct svc *svc);
 /* The configuration file that was read, "" for none. */
-const char *svc_config_path(const struct svc *svc);
+const char       *svc_config_path(const struct svc *svc);
 struct dbe_loop *svc_loop(struct svc *svc);
-void svc_wake(struct svc *svc); /* from any thread: wake() runs soon on the loop's thread */
-const struct dbe_identity *svc_identity(const struct svc *svc);
+void              svc_wake(struct svc *svc); /* from any thread: wake() runs soon on the loop's thread */
+const struct dbe_identity   *svc_identity(const struct svc *svc);
 const struct dbe_credential *svc_credential(const struct svc *svc);
 /* The public key of that credential. */
 dbe_err svc_public_key(const struct svc *svc, uint8_t ret[CRYPTO_MLDSA87_PK_BYTES]) DBE_MUST_CHECK;
@@ -115,27 +115,27 @@ void svc_dumpf(struct svc_dump *out, const char *fmt, ...) DBE_PRINTF(2, 3);
 /* ---- requests -------------------------------------------------------------------------------- */
 
 const struct pol_labels *svc_req_labels(const struct svc_req *req);
-const uint8_t *svc_req_id(const struct svc_req *req); /* REQUEST_ID, 16 bytes */
-uint64_t svc_req_deadline_ns(const struct svc_req *req);
-uint64_t svc_req_elapsed_us(const struct svc_req *req);
+const uint8_t           *svc_req_id(const struct svc_req *req);       /* REQUEST_ID, 16 bytes */
+uint64_t                 svc_req_deadline_ns(const struct svc_req *req);
+uint64_t                 svc_req_elapsed_us(const struct svc_req *req);
 /* Bytes that wait to be written to the caller: a service that streams stops feeding a caller who reads slowly. */
-size_t svc_req_queued_bytes(const struct svc_req *req);
-void *svc_req_user(const struct svc_req *req);
-void svc_req_set_user(struct svc_req *req, void *user);
+size_t                   svc_req_queued_bytes(const struct svc_req *req);
+void                    *svc_req_user(const struct svc_req *req);
+void                     svc_req_set_user(struct svc_req *req, void *user);
 /* Called once if the caller cancels (L7_CANCEL), its deadline passes or its channel ends before the request is
  * finished; the req is invalid when fn returns. */
 void svc_req_on_gone(struct svc_req *req, void (*fn)(void *user, struct svc_req *req, dbe_err why));
 
 /* Send one answer: labels of the request, own DEVICE_ID_SRC, REQUEST_ID, TIMESTAMP; with `last` also HOP_TRACE,
  * and the request ends. E_LIMIT: the peer reads too slowly and its queue is full; nothing was sent. */
-dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len,
-                  bool last) DBE_MUST_CHECK;
+dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last)
+    DBE_MUST_CHECK;
 /* End the request with an ERROR message: stable code, the code's sentence unless `reason` is given, rule may be
  * NULL. */
-void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason);
+void    svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason);
 /* The same, and when it is worth trying again: milliseconds, 0 for unknown. */
-void svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason,
-                    uint32_t retry_after_ms);
+void    svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason,
+                       uint32_t retry_after_ms);
 /* Pass an answer of a forwarded call on: header rewritten, payload untouched and not decoded. */
 dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last) DBE_MUST_CHECK;
 
@@ -160,14 +160,14 @@ void svc_policy_ask(struct svc *svc, const struct svc_req *req, const struct dbe
 /* ---- calling others -------------------------------------------------------------------------- */
 
 struct svc_link *svc_link_named(struct svc *svc, const char *name); /* NULL: no such neighbour configured */
-bool svc_link_is_up(const struct svc_link *link);
-const char *svc_link_name(const struct svc_link *link);
-void *svc_link_user(const struct svc_link *link);
-void svc_link_set_user(struct svc_link *link, void *user);
+bool             svc_link_is_up(const struct svc_link *link);
+const char      *svc_link_name(const struct svc_link *link);
+void            *svc_link_user(const struct svc_link *link);
+void             svc_link_set_user(struct svc_link *link, void *user);
 /* The neighbour's channel, NULL while it is down: its binding for claim tokens, its suite, its handshake's time. */
 struct dbe_peer *svc_link_peer(const struct svc_link *link);
 /* Why the neighbour is not reachable, for the answer that says so; "" when it is up. Valid until the next call. */
-const char *svc_link_problem(const struct svc_link *link);
+const char      *svc_link_problem(const struct svc_link *link);
 
 /* Forward the message of `req` to a neighbour: payload and unknown TLVs kept; DEVICE_ID_SRC/DST, LAYER_PATH,
  * TIMEOUT_MS rewritten; the claim token stays behind (it is bound to the channel it came by). Answers go to
@@ -213,9 +213,6 @@ size_t svc_peer_count(const struct svc *svc); /* channels that are up */
 
 int svc_main(int argc, char *argv[], const struct svc_device *dev);
 #define SVC_MAIN(dev)                                                                                                  \
-    int main(int argc, char *argv[])                                                                                   \
-    {                                                                                                                  \
-        return svc_main(argc, argv, &(dev));                                                                           \
-    }
+    int main(int argc, char *argv[]) { return svc_main(argc, argv, &(dev)); }
 
 #endif
