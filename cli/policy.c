@@ -38,7 +38,7 @@ static int usage(FILE *out, int code)
     fputs("usage: dsmil policy check FILE [--json]          is it a policy? what is wrong, where, what is expected\n"
           "       dsmil policy explain [--policy FILE] [--type T] [--from ROLE[:DEVICE]] [--to ROLE[:DEVICE]]\n"
           "                            [--tenant T] [--classification C] [--compartments A,B] [--roe-level L]\n"
-          "                            [--no-claim] [--json]     the decision over such a message, the rule, why\n"
+          "                            [--sealed] [--no-claim] [--json]     the decision over such a message, why\n"
           "       dsmil policy test FILE [--json]           a table of cases: expected allow or deny, and the rule\n"
           "       dsmil policy reload [--json]              put the mesh's policy file in force, under traffic\n"
           "Without a FILE the built-in policy is meant. docs/policy.md explains both files.\n",
@@ -130,6 +130,8 @@ static bool parse_option(int argc, char **argv, int *i, struct pol_case *c, cons
 
     if (strcmp(argv[*i], "--no-claim") == 0)
         return c->claim = false, true;
+    if (strcmp(argv[*i], "--sealed") == 0)
+        return c->sealed = true, true;
     if ((v = cli_opt(argc, argv, i, "--policy")) != NULL)
         return *ret_policy = v, true;
     if ((v = cli_opt(argc, argv, i, "--type")) != NULL)
@@ -179,9 +181,9 @@ static void explain_print(const struct pol_case *c, const struct pol_policy *p, 
     if (v->code != DBE_OK)
         printf("code      %s (%d): %s\nwhy       %s\n", dbe_err_name(v->code), (int)v->code, dbe_err_text(v->code),
                v->reason);
-    printf("message   %s from %s (device %u) to %s (device %u)%s\n", dbe_reg_msg(c->type)->name,
+    printf("message   %s from %s (device %u) to %s (device %u)%s%s\n", dbe_reg_msg(c->type)->name,
            dbe_reg_role(c->from_role)->path, c->from_device, dbe_reg_role(c->to_role)->path, c->to_device,
-           c->claim ? ", with a claim" : "");
+           c->claim ? ", with a claim" : "", c->sealed ? ", sealed" : "");
     printf("labels    tenant %s, %s, compartments %s, %s\n", c->tenant, dbe_reg_classification(c->classification)->name,
            mask, dbe_reg_roe(c->roe_level)->name);
     printf("policy    version %llu, sha3-512 %.16s...\n", (unsigned long long)p->version, digest);

@@ -158,6 +158,41 @@ static void test_chat(void **state)
     client_close(&c);
 }
 
+/* spec 15.6: from the moment that the policy says so nothing goes out in clear; here no worker's key is known. */
+static void test_policy_demands_sealed_prompts(void **state)
+{
+    static const struct {
+        const char *path, *body;
+        int status;
+    } asks[] = {{"/v1/chat/completions", ASK, 503},
+                {"/v1/chat/completions", ASK_STREAM, 503},
+                {"/v1/embeddings", "{\"model\":\"tiny\",\"input\":\"a\"}", 403}};
+    struct fixture *f = *state;
+    struct client c;
+
+    f->fake.policy.any_tenant = true;
+    f->fake.policy.any = (struct pol_tenant){.name = "LOCAL_TOOL_USER", .sealed = true};
+    for (size_t i = 0; i < BASE_ARRAY_LEN(asks); i++) {
+        client_open(f, &c);
+        client_ask(f, &c, "POST", asks[i].path, AUTH, asks[i].body);
+        wait_answer(f, &c);
+        assert_int_equal(status_of(&c), asks[i].status);
+        assert_non_null(strstr(base_buf_cstr(&c.in), "not sent in clear"));
+        assert_null(fake_call_of(&f->fake, DBE_MSG_L7_CHAT_REQ));
+        assert_null(fake_call_of(&f->fake, DBE_MSG_L7_EMBED_REQ));
+        client_close(&c);
+    }
+    f->fake.policy.any.sealed = false;
+    client_open(f, &c);
+    client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, ASK);
+    struct fake_call *call = wait_call(f);
+    check_request(call);
+    answer_chat(f, call, "x", true);
+    wait_answer(f, &c);
+    assert_int_equal(status_of(&c), 200);
+    client_close(&c);
+}
+
 static void test_claim_is_renewed_on_a_new_channel(void **state)
 {
     struct fixture *f = *state;
@@ -465,6 +500,7 @@ int main(void)
         WITH_SHIM(test_models),
         WITH_SHIM(test_metrics_and_health_need_no_key),
         WITH_SHIM(test_chat),
+        WITH_SHIM(test_policy_demands_sealed_prompts),
         WITH_SHIM(test_claim_is_renewed_on_a_new_channel),
         WITH_SHIM(test_body_in_pieces),
         WITH_SHIM(test_chunked_body_that_is_too_large),

@@ -4,7 +4,7 @@
  *
  * In:   struct shim_req; messages of the router
  * Out:  messages to the router; callbacks with answers in OpenAI's terms
- * Not:  no HTTP, no JSON, no policy
+ * Not:  no HTTP, no JSON; of the policy only which tenants' prompts must be sealed
  */
 #include "shim/map_dbe.h"
 
@@ -304,11 +304,15 @@ static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err er
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
 
-/* Is `tenant` one of those whose prompts are sealed always? */
-static bool always_sealed(const char *list, const char *tenant)
+/* Is `tenant` one of those whose prompts are sealed always? The policy in force now says so, or our own option. */
+static bool always_sealed(const struct shim_mesh *mesh, const char *tenant)
 {
+    const struct pol_tenant *row = pol_policy_tenant(svc_policy(mesh->svc), tenant);
+    const char *list = mesh->sealed_tenants;
     const size_t len = strlen(tenant);
 
+    if (row != NULL && row->sealed)
+        return true;
     if (list == NULL)
         return false;
     for (const char *at = list; *at != '\0';) {
@@ -357,13 +361,13 @@ static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const
 static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_req *req,
                             const char *profile, const char **reason)
 {
-    const bool sealed = req->sealed || always_sealed(mesh->sealed_tenants, chat->tenant.name);
+    const bool sealed = req->sealed || always_sealed(mesh, chat->tenant.name);
     struct shim_packing *p = NULL;
     struct payload payload = {0};
 
     *reason = "what is asked for cannot be sealed, and it is not sent in clear";
     if (sealed && chat->embed)
-        return DBE_E_UNSUPPORTED;
+        return DBE_E_DENIED;
     *reason = NULL;
     DBE_TRY(shim_pack(req, &p, &payload.message));
     dbe_err err = DBE_OK;

@@ -40,7 +40,7 @@ struct shim_mesh {
     struct shim_models serving, known;
     uint64_t told_ns;
     bool asking;
-    const char *sealed_tenants; /* whose prompts are sealed whether they ask for it or not: names with commas, or * */
+    const char *sealed_tenants; /* sealed whether they ask or not, beside the policy's: names with commas, or * */
     struct shim_cards cards;
 };
 

@@ -146,7 +146,7 @@ static const struct svc_param params[] = {
      .kind = SVC_PARAM_TEXT,
      .def_text = "",
      FIELD(sealed_tenants),
-     .doc = "tenants whose prompts are always sealed to the worker, past the router; with commas; *: all"},
+     .doc = "tenants whose prompts are always sealed to the worker, beside those of the policy; with commas; *: all"},
     {.key = "port",
      .unit = "TCP port",
      .kind = SVC_PARAM_UINT,

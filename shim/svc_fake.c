@@ -54,6 +54,16 @@ void pol_decide_send(const struct dbe_identity *to, const struct pol_labels *lab
     *ret = (struct pol_verdict){.code = DBE_OK, .labels = *labels};
 }
 
+const struct pol_policy *svc_policy(const struct svc *svc)
+{
+    return &of(svc)->policy;
+}
+
+const struct pol_tenant *pol_policy_tenant(const struct pol_policy *policy, const char *name)
+{
+    return policy->any_tenant && strcmp(policy->any.name, name) == 0 ? &policy->any : NULL;
+}
+
 const struct dbe_trust *svc_trust(const struct svc *svc)
 {
     (void)svc;

@@ -69,6 +69,8 @@ static dbe_err message(const struct pol_case *c, uint8_t *bytes, size_t cap, str
     dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, c->roe_level);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_SRC, c->from_device);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, c->to_device);
+    if (c->sealed)
+        dbe_build_u8(&b, DBE_TLV_SEALED_TO, pol_role_device(DBE_ROLE_WORKER));
     dbe_build_payload(&b, "", 0);
     DBE_TRY(dbe_build_end(&b, &len));
     return dbe_msg_decode(bytes, len, ret, NULL);
@@ -127,6 +129,7 @@ static const struct conf_key case_keys[] = {
     {"compartments", CONF_FLAGS, CONF_FIELD(struct pol_case, compartments), .names = pol_name_compartment,
      .expected = POL_WORDS_COMPARTMENTS},
     {"roe_level", CONF_NAME, CONF_FIELD(struct pol_case, roe_level), .names = pol_name_roe, .expected = POL_WORDS_ROE},
+    {"sealed", CONF_BOOL, CONF_FIELD(struct pol_case, sealed)},
     {"claim", CONF_BOOL, CONF_FIELD(struct pol_case, claim)},
     {"claim_classification", CONF_NAME, CONF_FIELD(struct pol_case, claim_classification),
      .names = pol_name_classification, .expected = POL_WORDS_CLASSIFICATION},

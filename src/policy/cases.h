@@ -22,7 +22,8 @@ struct pol_case {
     char tenant[DBE_TENANT_MAX_BYTES + 1];
     uint8_t classification, roe_level;
     uint32_t compartments;
-    bool claim; /* it carries a valid claim of this tenant, with these ceilings: */
+    bool sealed; /* to the worker */
+    bool claim;  /* it carries a valid claim of this tenant, with these ceilings: */
     uint8_t claim_classification, claim_roe_levels;
     uint32_t claim_compartments;
     bool allow;                  /* what is expected */

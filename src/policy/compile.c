@@ -16,6 +16,7 @@
 
 enum { TYPES_MAX = 64, LAYER_MAX = 11, DEVICE_MAX = DBE_DEVICE_COUNT - 1, RATE_MAX = 1000000000, KV_MAX_GIB = 1024 };
 enum effect { EFFECT_ALLOW, EFFECT_DENY };
+enum sealing { SEALING_OPTIONAL, SEALING_REQUIRED };
 
 /* ---- the file, as it is bound -------------------------------------------------------------------- */
 
@@ -26,7 +27,7 @@ struct list { /* of small numbers */
 
 struct file_tenant {
     char name[DBE_TENANT_MAX_BYTES + 1];
-    uint8_t classification, roe_levels;
+    uint8_t classification, roe_levels, sealed;
     uint32_t compartments, parallel;
     struct conf_rate requests, tokens;
     uint64_t kv_bytes;
@@ -56,6 +57,12 @@ static bool effect_names(const char *name, uint64_t *ret)
 {
     *ret = strcmp(name, "deny") == 0 ? EFFECT_DENY : EFFECT_ALLOW;
     return *ret == EFFECT_DENY || strcmp(name, "allow") == 0;
+}
+
+static bool sealing_names(const char *name, uint64_t *ret)
+{
+    *ret = strcmp(name, "required") == 0 ? SEALING_REQUIRED : SEALING_OPTIONAL;
+    return *ret == SEALING_REQUIRED || strcmp(name, "optional") == 0;
 }
 
 static bool ceiling_names(const char *name, uint64_t *ret)
@@ -101,6 +108,8 @@ static const struct conf_key tenant_keys[] = {
      .names = pol_name_compartment, .expected = POL_WORDS_COMPARTMENTS},
     {"roe_levels", CONF_FLAGS, .required = true, CONF_FIELD(struct file_tenant, roe_levels), .names = pol_name_roe_bit,
      .expected = "a list of " POL_WORDS_ROE},
+    {"sealed", CONF_NAME, CONF_FIELD(struct file_tenant, sealed), .names = sealing_names,
+     .expected = "required or optional"},
     {"limits", CONF_SUB, .sub = limit_keys},
     END};
 static const struct conf_items tenant_list = {tenant_keys,
@@ -233,6 +242,7 @@ static struct pol_tenant to_tenant(const struct file_tenant *t)
         .classification_max = t->classification,
         .roe_levels = t->roe_levels,
         .compartments = t->compartments,
+        .sealed = t->sealed == SEALING_REQUIRED,
         .limits = {.requests = {t->requests.count, t->requests.window_ms},
                    .tokens = {t->tokens.count, t->tokens.window_ms},
                    .parallel = t->parallel,

@@ -185,6 +185,28 @@ static void limits_are_kept_by_tenant(void **state)
     assert_int_equal(t->limits.requests.window_ms, 300000);
 }
 
+/* spec 15.6 */
+static void a_tenant_may_demand_that_prompts_are_sealed(void **state)
+{
+    static const char *const must = "tenants:\n  A: {classification: TS, compartments: [], roe_levels: "
+                                    "[ANALYSIS_ONLY], sealed: %s}\n  B: {classification: TS, compartments: [], "
+                                    "roe_levels: [ANALYSIS_ONLY]}\n";
+    static struct pol_policy p, optional;
+    char tenants[512], text[1024];
+
+    (void)state;
+    snprintf(tenants, sizeof tenants, must, "optional");
+    snprintf(text, sizeof text, HEAD "%s" RULES, tenants);
+    assert_int_equal(compile_text(text, &optional, NULL), DBE_OK);
+    assert_false(pol_policy_tenant(&optional, "A")->sealed);
+    snprintf(tenants, sizeof tenants, must, "required");
+    snprintf(text, sizeof text, HEAD "%s" RULES, tenants);
+    assert_int_equal(compile_text(text, &p, NULL), DBE_OK);
+    assert_true(pol_policy_tenant(&p, "A")->sealed);
+    assert_false(pol_policy_tenant(&p, "B")->sealed);
+    assert_memory_not_equal(p.digest, optional.digest, sizeof p.digest); /* services that disagree do not talk */
+}
+
 /* spec 15.4 */
 static void a_deny_overrides_and_nothing_is_allowed_by_itself(void **state)
 {
@@ -271,6 +293,8 @@ static const struct {
      "requests is \"10\"; expected a rate such as 5/s, 100/min or 5/5min"},
     {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], limits: {kv: 2TiB}}}\n" RULES,
      "kv is \"2TiB\"; expected a size"},
+    {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], sealed: true}}\n" RULES,
+     "sealed is \"true\"; expected required or optional"},
     {HEAD TENANTS "rules:\n  - {name: a, effect: permit}\n",
      "p.yaml:12:23: effect is \"permit\"; expected allow or deny"},
     {HEAD TENANTS "rules:\n  - {name: a, effect: deny, types: [FIRE]}\n",
@@ -325,6 +349,7 @@ int main(void)
         cmocka_unit_test(tenants_have_ceilings),
         cmocka_unit_test(nothing_may_need_a_claim_or_a_token),
         cmocka_unit_test(limits_are_kept_by_tenant),
+        cmocka_unit_test(a_tenant_may_demand_that_prompts_are_sealed),
         cmocka_unit_test(a_deny_overrides_and_nothing_is_allowed_by_itself),
         cmocka_unit_test(every_condition_of_a_rule),
         cmocka_unit_test(the_digest_follows_the_meaning_alone),

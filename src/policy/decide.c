@@ -358,6 +358,21 @@ static dbe_err rule_roe_token(const struct facts *f)
                   self->layer);
 }
 
+/* A chat says so by SEALED_TO, and a worker takes it from what is sealed alone (spec 18.9); the other types that carry
+ * what a tenant asks cannot be sealed. */
+static dbe_err rule_sealed(const struct facts *f)
+{
+    const uint8_t type = f->msg->type;
+
+    if (f->tenant == NULL || !f->tenant->sealed)
+        return DBE_OK;
+    if (type == DBE_MSG_L7_EMBED_REQ || type == DBE_MSG_L7_AGENT_TASK)
+        return refuse(f, DBE_E_DENIED, "the tenant's prompts must be sealed, and %s cannot be", msg_name(type));
+    if (type == DBE_MSG_L7_CHAT_REQ && dbe_tlv_find(f->msg, DBE_TLV_SEALED_TO) == NULL)
+        return refuse(f, DBE_E_DENIED, "the tenant's prompts must be sealed, and this one is in clear");
+    return DBE_OK;
+}
+
 /* The site's rules. This one names itself: the verdict's rule is the site's. */
 static dbe_err rule_site(const struct facts *f)
 {
@@ -451,6 +466,7 @@ static const struct rule message_rules[] = {
     {"compartment", rule_compartment},
     {"classification", rule_classification},
     {"roe-token", rule_roe_token},
+    {"sealed", rule_sealed},
     {NULL, rule_site}, /* the last: what it lets pass is allowed in its name */
 };
 

@@ -21,7 +21,7 @@ struct scene {
     struct dbe_identity peer, self;
     struct pol_claim claim;
     struct pol_policy policy;
-    bool with_claim, roe_token;
+    bool with_claim, roe_token, sealed;
     dbe_err claim_err;
     const char *claim_fault;
     uint8_t type;
@@ -84,6 +84,8 @@ static void build(const struct scene *s, uint8_t *bytes, size_t cap, struct dbe_
         dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, (uint8_t)s->dst);
     if (s->roe_token)
         dbe_build_bytes(&b, DBE_TLV_ROE_TOKEN_ID, "0123456789abcdef", 16);
+    if (s->sealed)
+        dbe_build_u8(&b, DBE_TLV_SEALED_TO, 47);
     dbe_build_payload(&b, "", 0);
     assert_int_equal(dbe_build_end(&b, &len), DBE_OK);
     assert_int_equal(dbe_msg_decode(bytes, len, msg, NULL), DBE_OK);
@@ -424,6 +426,48 @@ static void test_roe_token(void **state)
     }
 }
 
+/* spec 15.6: at the gateway's hop and at the router's, and nothing else that carries what a tenant asks passes. */
+static void test_sealed(void **state)
+{
+    static const uint8_t in_clear_only[] = {DBE_MSG_L7_EMBED_REQ, DBE_MSG_L7_AGENT_TASK};
+
+    (void)state;
+    for (int hop = 0; hop < 2; hop++)
+        for (int must = 0; must < 2; must++) {
+            struct scene s = good();
+            if (hop == 1) {
+                s.peer = s.self;
+                s.self.role = DBE_ROLE_WORKER;
+                s.src = s.peer.device;
+                s.self.device = 47;
+                s.dst = 47;
+                s.with_claim = false;
+            }
+            s.policy.any.sealed = must != 0;
+            s.sealed = true;
+            allowed(&s);
+            s.sealed = false;
+            if (must == 0)
+                allowed(&s);
+            else
+                refused(&s, DBE_E_DENIED, "sealed");
+        }
+    for (size_t i = 0; i < BASE_ARRAY_LEN(in_clear_only); i++)
+        for (int marked = 0; marked < 2; marked++) {
+            struct scene s = good();
+            s.type = in_clear_only[i];
+            s.sealed = marked != 0; /* the mark alone seals nothing */
+            allowed(&s);
+            s.policy.any.sealed = true;
+            refused(&s, DBE_E_DENIED, "sealed");
+        }
+    struct scene s = good(); /* what carries no prompt passes */
+    s.type = DBE_MSG_L7_MODEL_STATUS;
+    s.with_claim = false;
+    s.policy.any.sealed = true;
+    allowed(&s);
+}
+
 /* spec 11.10 */
 /* Content that is refused stays refused when it carries more: another compartment, or the next classification. */
 static void test_labels_only_restrict(void **state)
@@ -619,6 +663,7 @@ int main(void)
         cmocka_unit_test(test_compartment_ceilings),
         cmocka_unit_test(test_classification_ceilings),
         cmocka_unit_test(test_roe_token),
+        cmocka_unit_test(test_sealed),
         cmocka_unit_test(test_labels_only_restrict),
         cmocka_unit_test(test_first_refusal_wins),
         cmocka_unit_test(test_answers),

@@ -65,9 +65,9 @@ struct pol_subject {
     const struct pol_claim *claim;   /* verified; NULL: the message carried none */
     dbe_err claim_err;               /* why the claim it carried was not accepted; DBE_OK otherwise */
     const char *claim_fault;         /* the same in words, for the reason; NULL: the code's sentence */
-    bool roe_verified;           /* it carries an ROE token that permits it (roe.h) */
-    dbe_err roe_err;             /* why the one it carried does not; DBE_OK otherwise */
-    const char *roe_fault;       /* the same in words */
+    bool roe_verified;               /* it carries an ROE token that permits it (roe.h) */
+    dbe_err roe_err;                 /* why the one it carried does not; DBE_OK otherwise */
+    const char *roe_fault;           /* the same in words */
 };
 
 /* A compiled policy: tables that a decision only looks things up in. Made by pol_compile (compile.h) from the site's
@@ -91,6 +91,7 @@ struct pol_tenant {
     uint8_t classification_max;
     uint8_t roe_levels; /* bit per level */
     uint32_t compartments;
+    bool sealed; /* its prompts travel sealed to a worker, or not at all */
     struct pol_limits limits;
 };
 
@@ -160,8 +161,8 @@ struct pol_verdict {
 
 /* Decide. Rules in order, first refusal wins; each is a row of one table: kinetic, source, destination, emit,
  * exec, sim-mix, roe-level, claim, tenant, compartment ceilings (claim, tenant, peer, self), classification ceilings,
- * roe-token, then the site's rules: the first that denies refuses, then the first that allows lets it pass (its name is
- * the verdict's), and what none allows is refused. A message type without claim_required still needs source,
+ * roe-token, sealed, then the site's rules: the first that denies refuses, then the first that allows lets it pass (its
+ * name is the verdict's), and what none allows is refused. A message type without claim_required still needs source,
  * destination, emit and labels within all ceilings. */
 void pol_decide(const struct pol_subject *subject, const struct dbe_msg *msg, const struct pol_policy *policy,
                 uint64_t now_ms, struct pol_verdict *ret);

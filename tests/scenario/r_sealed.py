@@ -7,7 +7,7 @@ known to find what there is, and a sealed one is not.
 import pathlib
 import unittest
 
-from mesh import Mesh
+from mesh import ROOT, Mesh, wait_for
 
 SAME = {"temperature": 0, "seed": 1, "max_tokens": 12}
 
@@ -90,6 +90,33 @@ class Sealed(unittest.TestCase):
             self.assertEqual(status, 400, body)
             if param:
                 self.assertEqual(body["error"]["param"], param)
+
+
+class Demanded(unittest.TestCase):
+    """A policy that demands it of every tenant."""
+
+    def test_the_policy_demands_it(self):
+        default = (ROOT / "src/policy/default.yaml").read_text()
+        demands = default.replace("    classification: EXEC", "    sealed: required\n    classification: EXEC", 1)
+        with Mesh(files={"policy.yaml": demands}) as mesh:
+            # Until the worker's key has come nothing is sent, in clear neither.
+            asked = wait_for("a chat that is sealed", lambda: [a for a in [mesh.chat(**SAME)] if a[0] != 503])
+            status, _, body = asked[0]
+            self.assertEqual(status, 200, body)
+            self.assertTrue(body["dsmil"]["sealed"])
+            status, _, body = mesh.request("POST", "/v1/embeddings", {"model": body["model"], "input": "x"})
+            self.assertEqual(status, 403, body)
+            done = mesh.cli("agent", "summarize", "--json", input="A text in clear, which no router may see.")
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("must be sealed", done.stdout + done.stderr)
+            (mesh.state / "policy.yaml").write_text(default.replace("version: 1", "version: 2"))
+            done = mesh.cli("policy", "reload")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertNotIn("sealed", mesh.chat(**SAME)[2]["dsmil"])
+            (mesh.state / "policy.yaml").write_text(demands.replace("version: 1", "version: 3"))
+            done = mesh.cli("policy", "reload")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(mesh.chat(**SAME)[2]["dsmil"]["sealed"])
 
 
 if __name__ == "__main__":
