@@ -4,6 +4,7 @@
 The router's memory is searched for a text that went through it: one in clear is found there, so that the search is
 known to find what there is, and a sealed one is not.
 """
+import json
 import pathlib
 import unittest
 
@@ -77,6 +78,11 @@ class Sealed(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         args = ["receipt", "verify", "--request", f"{path}.request", "--answer", f"{path}.answer", str(path)]
         self.assertEqual(self.mesh.cli(*args).returncode, 0)
+        policy = json.loads(self.mesh.cli("policy", "check", str(ROOT / "src/policy/default.yaml"), "--json").stdout)
+        done = self.mesh.cli(*args[:2], "--policy-digest", policy["digest"], *args[2:])  # the worker's, whole
+        self.assertEqual(done.returncode, 0, done.stderr)
+        other = policy["digest"][:-1] + ("0" if policy["digest"][-1] != "0" else "1")
+        self.assertIn("REFUSED, policy_digest", self.mesh.cli(*args[:2], "--policy-digest", other, *args[2:]).stderr)
         with open(f"{path}.answer", "ab") as answer:
             answer.write(b"!")
         done = self.mesh.cli(*args)
