@@ -4,6 +4,8 @@
  */
 #include "devices/l7_router/router_fixture.h"
 
+#include "audit/audit.h"
+
 /* ---- the runtime, played ---------------------------------------------------------------------------------------- */
 
 struct played rt;
@@ -117,6 +119,18 @@ void svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const ch
     req->refused = code;
     req->ended++;
     (void)snprintf(req->reason, sizeof req->reason, "%s", reason != NULL ? reason : "");
+}
+
+void svc_audit_req(struct svc *svc, uint8_t kind, const struct svc_req *req, dbe_err code, const char *rule,
+                   const char *reason)
+{
+    (void)svc;
+    (void)req;
+    assert_int_equal(kind, AUDIT_LIMIT);
+    assert_int_not_equal(code, DBE_OK);
+    assert_string_equal(rule, "tenant-limits");
+    assert_non_null(reason);
+    rt.limits_audited++;
 }
 
 dbe_err svc_relay(struct svc *svc, struct svc_req *req, const struct dbe_msg *answer, bool last)

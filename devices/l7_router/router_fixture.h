@@ -53,7 +53,7 @@ struct played { /* what the runtime holds, and is told to do */
     uint8_t sealed_to;  /* of the next requests; 0: in clear */
     const char *card;   /* bytes of it in the next status; NULL: none */
     dbe_err forward_err, relay_err;
-    int asked, cancelled;
+    int asked, cancelled, limits_audited;
     uint64_t now_ns;
     struct pol_verdict verdict;
     struct pol_policy policy;

@@ -57,7 +57,8 @@ static void requests_within_a_minute(void **state)
     assert_int_equal(chat(2, NULL)->refused, DBE_E_LIMIT);
     assert_in_range(rt.reqs[2].retry_ms, 60000, 60034);
     assert_non_null(strstr(rt.reqs[2].reason, "2 of 2 requests"));
-    rt.tenant = "other"; /* has an account of its own */
+    assert_int_equal(rt.limits_audited, 1); /* the one that was refused */
+    rt.tenant = "other";                    /* has an account of its own */
     assert_int_equal(chat(3, NULL)->refused, DBE_OK);
     answer(&rt.reqs[3], DBE_MSG_L7_CHAT_RESP, true);
     rt.tenant = NULL;

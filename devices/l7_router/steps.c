@@ -20,8 +20,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "audit/audit.h"
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
+
+#define LIMITS_RULE "tenant-limits"
 
 typedef enum router_step step_fn(struct router_job *job, const struct dbe_msg *msg);
 
@@ -257,6 +260,8 @@ static enum router_step take_quota(struct router_job *job, const struct dbe_msg 
 
     if (err != DBE_OK) {
         job->limited = job->hold.why.limit != NULL;
+        if (job->limited) /* policy's, though it is asked here: who used up what belongs into the log */
+            svc_audit_req(job->svc, AUDIT_LIMIT, job->req, err, LIMITS_RULE, job->hold.why.reason);
         return refuse(job, err, job->limited ? job->hold.why.reason : NULL, "limited");
     }
     return job->profile->queue.count > 0 ? ROUTER_QUEUE : ROUTER_SELECT; /* nobody overtakes those that wait */
@@ -419,7 +424,7 @@ static enum router_step step_refuse(struct router_job *job, const struct dbe_msg
     r->refused++;
     svc_log(job->svc, SVC_WARN, job->req, "refused: %s, profile %s: %s", dbe_err_name(job->err),
             p != NULL ? p->name : "unknown", job->reason != NULL ? job->reason : dbe_err_text(job->err));
-    svc_refuse_for(job->svc, job->req, job->err, job->limited ? "tenant-limits" : NULL, job->reason, retry_ms);
+    svc_refuse_for(job->svc, job->req, job->err, job->limited ? LIMITS_RULE : NULL, job->reason, retry_ms);
     return ROUTER_DONE;
 }
 

@@ -180,7 +180,7 @@ void svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const ch
                                      .request_id = req->id,
                                      .tenant = req->labels.tenant,
                                      .what = svc_msg_name(req->type)};
-        svc_audit_refusal(svc, req, code, rule, reason);
+        svc_audit_req(svc, AUDIT_DECISION, req, code, rule, reason);
         svc_audit_deny(svc, &d, code, rule != NULL ? rule : svc->dev->name,
                        reason != NULL ? reason : dbe_err_text(code));
     }

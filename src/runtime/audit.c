@@ -9,6 +9,7 @@
  */
 #include "runtime/audit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "dbe/payload.h"
@@ -270,19 +271,25 @@ static void of_labels(struct audit_record *r, const struct pol_labels *l)
     r->tenant = text_of(l->tenant);
 }
 
+static void of_request(struct audit_record *r, const struct dbe_msg *msg)
+{
+    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
+
+    r->has_request = id != NULL;
+    if (id != NULL)
+        memcpy(r->request_id, id->value, sizeof r->request_id);
+}
+
 void svc_audit_decision(struct svc *svc, uint8_t kind, const struct dbe_peer *peer, const struct dbe_msg *msg,
                         const struct pol_verdict *v)
 {
     struct audit_record r = {.kind = kind, .code = (uint16_t)v->code, .msg_type = msg->type, .rule = text_of(v->rule)};
-    const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
     struct pol_labels carried;
 
     if (svc->audit == NULL || (v->code == DBE_OK && msg->type == DBE_MSG_AUDIT_RECORDS))
         return;
     of_peer(&r, peer);
-    r.has_request = id != NULL;
-    if (id != NULL)
-        memcpy(r.request_id, id->value, sizeof r.request_id);
+    of_request(&r, msg);
     if (v->code == DBE_OK)
         of_labels(&r, &v->labels);
     else if (pol_labels_read(msg, &carried) == DBE_OK)
@@ -292,9 +299,31 @@ void svc_audit_decision(struct svc *svc, uint8_t kind, const struct dbe_peer *pe
     svc_audit_put(svc, &r);
 }
 
-void svc_audit_refusal(struct svc *svc, const struct svc_req *req, dbe_err code, const char *rule, const char *reason)
+void svc_audit_roe(struct svc *svc, const struct dbe_peer *peer, const struct dbe_msg *msg, dbe_err code,
+                   const char *why)
 {
-    struct audit_record r = {.kind = AUDIT_DECISION,
+    struct audit_record r = {.kind = AUDIT_ROE_TOKEN, .code = (uint16_t)code, .msg_type = msg->type};
+    const struct dbe_tlv *token = dbe_tlv_find(msg, DBE_TLV_ROE_TOKEN_ID);
+    char id[37], words[AUDIT_DETAIL_MAX + 1];
+    struct pol_labels carried;
+
+    if (svc->audit == NULL || token == NULL)
+        return;
+    base_uuid_text(token->value, id);
+    (void)snprintf(words, sizeof words, "%s: %.200s", id, code == DBE_OK ? "used" : why != NULL ? why : "refused");
+    r.detail = text_of(words);
+    r.rule = text_of("roe-token");
+    of_peer(&r, peer);
+    of_request(&r, msg);
+    if (pol_labels_read(msg, &carried) == DBE_OK)
+        of_labels(&r, &carried);
+    svc_audit_put(svc, &r);
+}
+
+void svc_audit_req(struct svc *svc, uint8_t kind, const struct svc_req *req, dbe_err code, const char *rule,
+                   const char *reason)
+{
+    struct audit_record r = {.kind = kind,
                              .code = (uint16_t)code,
                              .msg_type = req->type,
                              .has_request = true,

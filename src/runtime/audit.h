@@ -71,8 +71,10 @@ void svc_audit_channel(struct svc_peer *sp);
 /* What policy decided about a message of `peer` (kind: DECISION or ANSWER). */
 void svc_audit_decision(struct svc *svc, uint8_t kind, const struct dbe_peer *peer, const struct dbe_msg *msg,
                         const struct pol_verdict *v);
-/* A device refused a request by a rule of its own. */
-void svc_audit_refusal(struct svc *svc, const struct svc_req *req, dbe_err code, const char *rule, const char *reason);
+/* The ROE token of a message was used (DBE_OK) or refused; `why` may be NULL. Its identifier is recorded, nothing
+ * else of it. */
+void svc_audit_roe(struct svc *svc, const struct dbe_peer *peer, const struct dbe_msg *msg, dbe_err code,
+                   const char *why);
 /* Number and time are filled in. */
 void svc_audit_put(struct svc *svc, struct audit_record *r);
 

@@ -415,8 +415,12 @@ void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
     check_claim(sp, msg, &subject, &diag);
     svc_roe_check(svc, msg, &subject, &roe, &roe_diag);
     pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
-    if (verdict.code == DBE_OK && subject.roe_verified)
+    if (verdict.code == DBE_OK && subject.roe_verified) {
         svc_roe_spend(svc, &roe, &verdict);
+        svc_audit_roe(svc, peer, msg, verdict.code, verdict.reason);
+    } else if (subject.roe_err != DBE_OK) {
+        svc_audit_roe(svc, peer, msg, subject.roe_err, subject.roe_fault);
+    }
     svc_audit_decision(svc, AUDIT_DECISION, peer, msg, &verdict);
     count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
     if (verdict.code != DBE_OK) {

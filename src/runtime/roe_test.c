@@ -11,6 +11,7 @@
 #include "conf/conf.h"
 #include "policy/compile.h"
 #include "policy/roe.h"
+#include "runtime/audit.h"
 
 enum { ASKS = 1, APPROVES, APPROVES_TOO };
 
@@ -124,6 +125,78 @@ static void refused(const char *words)
     assert_string_equal(answer.rule, "roe-token");
     if (strstr(answer.reason, words) == NULL)
         fail_msg("said \"%s\", expected \"%s\"", answer.reason, words);
+}
+
+/* ---- what the audit log is told ---------------------------------------------------------------------- */
+
+static struct {
+    unsigned used, refused;
+    uint64_t next, acknowledged;
+    char detail[256]; /* of the last */
+} told;
+
+static dbe_err on_records(void *ctx, const uint8_t run[8], const void *records, size_t len)
+{
+    const uint8_t *at = records, *end = at + len;
+    struct audit_record r;
+    size_t one;
+
+    (void)ctx, (void)run;
+    for (; at < end; at += one) {
+        assert_int_equal(audit_record_get(at, (size_t)(end - at), &r, &one), DBE_OK);
+        told.next = r.seq + 1;
+        if (r.kind != AUDIT_ROE_TOKEN)
+            continue;
+        told.used += r.code == DBE_OK;
+        told.refused += r.code != DBE_OK;
+        assert_true(r.has_request && r.labelled);
+        assert_int_equal(r.msg_type, DBE_MSG_L7_CHAT_REQ);
+        snprintf(told.detail, sizeof told.detail, "%.*s", (int)r.detail.len, r.detail.at);
+    }
+    return DBE_OK;
+}
+
+/* Acknowledge what came; has a record of a token come? */
+static bool heard(struct mesh *m)
+{
+    if (told.next > told.acknowledged) {
+        told.acknowledged = told.next;
+        svc_audit_stored(m->router, told.next);
+    }
+    return told.used + told.refused > 0;
+}
+
+/* The one record of a token since the last time is this. */
+static void expect_record(struct mesh *m, const struct token *t, bool used, const char *words)
+{
+    char id[37];
+
+    PUMP_UNTIL(m, heard(m));
+    base_uuid_text(t->id, id);
+    assert_int_equal(strncmp(told.detail, id, strlen(id)), 0);
+    assert_non_null(strstr(told.detail, words));
+    assert_int_equal(told.used, used ? 1 : 0);
+    assert_int_equal(told.refused, used ? 0 : 1);
+    told.used = told.refused = 0;
+}
+
+/* spec audit 1.1: a token that is used, and each that is refused, by its identifier */
+static void tokens_are_audited(void **state)
+{
+    struct mesh *m = *state;
+    struct token t;
+
+    want_tokens(m->router);
+    memset(&told, 0, sizeof told);
+    assert_int_equal(svc_audit_open(m->router), DBE_OK);
+    svc_audit_set_sink(m->router, on_records, NULL);
+    make_token(&t, "do this", "bob", "eve");
+    send_with(m, &t, "do thaT");
+    expect_record(m, &t, false, "another payload");
+    send_with(m, &t, "do this");
+    expect_record(m, &t, true, "used");
+    send_with(m, &t, "do this");
+    expect_record(m, &t, false, "used already");
 }
 
 /* spec 16.5, 16.6 */
@@ -244,6 +317,7 @@ int main(void)
         MESH_TEST(a_restart_does_not_forget),
         MESH_TEST(the_router_judges_persons_itself),
         MESH_TEST(a_revoked_person_approves_nothing),
+        MESH_TEST(tokens_are_audited),
         MESH_TEST(no_memory_no_token),
         MESH_TEST(an_allocation_may_fail_anywhere),
     };

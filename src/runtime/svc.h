@@ -201,6 +201,10 @@ void svc_release(struct svc *svc);
  * finds no room is counted, and a gap record tells. Decisions and channels are recorded without asking. */
 void svc_audit_event(struct svc *svc, uint8_t kind, dbe_err code, const struct dbe_peer *peer, uint32_t count,
                      const char *detail);
+/* The same about a request, with its id, labels and sender: a rule of the device refused it. NULL rule and reason: the
+ * device's name, the code's sentence. svc_refuse records codes of class DENY without asking. */
+void svc_audit_req(struct svc *svc, uint8_t kind, const struct svc_req *req, dbe_err code, const char *rule,
+                   const char *reason);
 /* For Device 14: its own records go to `sink` instead of a link, in batches; it calls one of the two below when they
  * are on the disk up to the number before `next`, or are not and shall come again. An error is the latter. */
 typedef dbe_err svc_audit_sink(void *ctx, const uint8_t run[8], const void *records, size_t len);

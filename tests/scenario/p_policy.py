@@ -78,6 +78,11 @@ class Policy(unittest.TestCase):
             self.assertEqual(status, 429, said)
             self.assertIn(int(headers["Retry-After"]), range(1, 62))
             self.assertIn("2 of 2 requests", json.dumps(said))
+            told = json.loads(wait_for("the audit log to have it", lambda: mesh.cli(
+                "audit", "tail", "--json", "--kind", "limit").stdout).splitlines()[0])
+            self.assertEqual((told["code"], told["rule"], told["tenant"]),
+                             ("E_LIMIT", "tenant-limits", "LOCAL_TOOL_USER"))
+            self.assertIn("2 of 2 requests", told["detail"])
 
     def test_a_mesh_with_a_broken_policy_does_not_start(self):
         mesh = Mesh(files={"policy.yaml": "version: 0\n"})
