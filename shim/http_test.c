@@ -152,6 +152,8 @@ static void test_chat(void **state)
         json_decref(root);
     }
     assert_int_equal(f->fake.claims, 1);
+    assert_int_equal(f->fake.latencies, 2);
+    assert_int_equal(f->fake.first_tokens, 0); /* whole answers have none to tell */
     for (int i = 0; i < TURNS_MAX && f->shim.in_flight > 0; i++)
         turn(f);
     assert_int_equal(f->shim.in_flight, 0);
@@ -265,10 +267,14 @@ static void test_stream(void **state)
     assert_int_equal(status_of(&c), 200);
     assert_non_null(strstr(base_buf_cstr(&c.in), "Content-Type: text/event-stream"));
     assert_null(strstr(base_buf_cstr(&c.in), "[DONE]"));
+    assert_int_equal(f->fake.first_tokens, 1);
+    assert_int_equal(f->fake.latencies, 0);
     answer_chat(f, call, "second", false);
     wait_text(f, &c, "\"content\":\"second\"");
     answer_chat(f, call, "third", true);
     wait_text(f, &c, "data: [DONE]\n\n");
+    assert_int_equal(f->fake.first_tokens, 1);
+    assert_int_equal(f->fake.latencies, 1);
     const char *text = base_buf_cstr(&c.in);
     assert_true(strstr(text, "third") < strstr(text, "\"finish_reason\":\"stop\""));
     assert_true(strstr(text, "\"finish_reason\":\"stop\"") < strstr(text, "\"dsmil\":{"));
@@ -293,6 +299,7 @@ static void test_stream_breaks_off(void **state)
     wait_text(f, &c, "service_unavailable");
     wait_text(f, &c, "0\r\n\r\n"); /* the body ends */
     assert_null(strstr(base_buf_cstr(&c.in), "[DONE]"));
+    assert_int_equal(f->fake.latencies, 0); /* it had no end */
     client_close(&c);
 }
 

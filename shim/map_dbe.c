@@ -239,10 +239,34 @@ static void add_receipt(const struct shim_chat *chat, const struct shim_taken *t
     trace->receipt_request_len = chat->request.len;
 }
 
+/* How long the client waited: to the first piece where it is told in pieces, and to the end. The profile's name is the
+ * router's word: what could end a label is left out of it. */
+static void observe(struct shim_chat *chat, bool last)
+{
+    struct svc *svc = chat->mesh->svc;
+    const double seconds = (double)(svc_now_ns(svc) - chat->begin_ns) / (double)BASE_NS_PER_S;
+    char profile[sizeof chat->profile], labels[sizeof profile + 32];
+    size_t len = 0;
+
+    if (chat->embed)
+        return;
+    if (chat->stream && !chat->began)
+        svc_observe(svc, "dsmil_l7_first_token_seconds", "device_id=\"0\"", seconds);
+    chat->began = true;
+    if (!last)
+        return;
+    for (const char *at = chat->profile; *at != '\0'; at++)
+        if (*at >= ' ' && *at != '"' && *at != '\\')
+            profile[len++] = *at;
+    (void)snprintf(labels, sizeof labels, "device_id=\"0\",profile=\"%.*s\"", (int)len, profile);
+    svc_observe(svc, "dsmil_l7_latency_seconds", labels, seconds);
+}
+
 static void tell_answer(struct shim_chat *chat, const struct dbe_msg *msg, struct shim_taken *taken, bool last)
 {
     struct shim_trace trace;
 
+    observe(chat, last);
     taken->answer.created_unix = chat->created_unix;
     if (!last) {
         chat->ops->delta(chat, &taken->answer);
@@ -398,6 +422,8 @@ dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const st
     chat->ops = ops;
     chat->embed = req->kind == SHIM_EMBEDDING;
     chat->receipt = req->receipt;
+    chat->stream = req->stream;
+    chat->began = false;
     base_buf_init(&chat->request, DBE_PAYLOAD_MAX_BYTES);
     chat->begin_ns = svc_now_ns(mesh->svc);
     chat->created_unix = base_wall_ms() / 1000;
@@ -411,6 +437,7 @@ dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const st
         return DBE_E_UNAVAILABLE;
     }
     DBE_TRY(shim_models_resolve(&mesh->known, req->model, &profile, p));
+    (void)snprintf(chat->profile, sizeof chat->profile, "%s", profile);
     const char *reason = NULL;
     dbe_err err = send_request(mesh, chat, req, profile, &reason);
     if (err != DBE_OK)

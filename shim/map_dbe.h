@@ -71,6 +71,8 @@ struct shim_chat {
     char id_text[37];
     uint64_t begin_ns, created_unix, call_id;
     bool open, embed, receipt;
+    bool stream, began; /* told in pieces; the first has come */
+    char profile[sizeof((struct shim_model *)0)->profile];
     struct e2e_talk *talk;   /* of a sealed one, until its end */
     struct base_buf request; /* its payload, where a receipt is wanted, until its end */
 };

@@ -84,6 +84,16 @@ void svc_log(struct svc *svc, enum svc_level level, const struct svc_req *req, c
     (void)fmt;
 }
 
+void svc_observe(struct svc *svc, const char *metric, const char *labels, double value)
+{
+    const bool first = strcmp(metric, "dsmil_l7_first_token_seconds") == 0;
+
+    assert_string_equal(metric, first ? "dsmil_l7_first_token_seconds" : "dsmil_l7_latency_seconds");
+    assert_string_equal(labels, first ? "device_id=\"0\"" : "device_id=\"0\",profile=\"llm-7b-amx\"");
+    assert_true(value >= 0);
+    *(first ? &of(svc)->first_tokens : &of(svc)->latencies) += 1;
+}
+
 void svc_dumpf(struct svc_dump *out, const char *fmt, ...)
 {
     (void)out;

@@ -145,6 +145,14 @@ class OpenAi(unittest.TestCase):
         plain = self.stream("chat/completions", messages=ASK, max_tokens=4)
         self.assertTrue(all(c["choices"] for _, c in plain[:-1]), "a chunk without choices was not asked for")
 
+    def test_top_shows_what_clients_wait(self):
+        list(self.mesh.stream(max_tokens=4))
+        done = self.mesh.cli("top", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        gateway = next(s for s in json.loads(done.stdout)["services"] if s["name"] == "dsmil-openai-shim")
+        for key in ("first_token_ms", "latency_ms"):
+            self.assertGreater(gateway[key]["p50"], 0, gateway)
+
     def test_json(self):
         for _ in range(3):
             text = self.chat(max_tokens=200, temperature=1, response_format={"type": "json_schema", "json_schema": {
