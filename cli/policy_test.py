@@ -56,6 +56,22 @@ class Policy(unittest.TestCase):
         self.assertIn("decision  allow", out)
         self.assertIn("L7_CHAT_REQ from router (device 43) to worker (device 47)", out)
 
+    def test_a_tenant_that_demands_sealed_prompts(self):
+        with open(DEFAULT, encoding="utf-8") as default:
+            text = default.read()
+        path = self.write("p.yaml", text.replace("    classification:", "    sealed: required\n    classification:", 1))
+        said = json.loads(dsmil("explain", "--policy", path, "--json")[1])
+        self.assertEqual((said["decision"], said["rule"], said["code"]), ("deny", "sealed", "E_DENIED"))
+        _, out, _ = dsmil("explain", "--policy", path, "--sealed")
+        self.assertIn("decision  allow", out)
+        self.assertIn("with a claim, sealed", out)
+        cases = self.write("cases.yaml", "policy: p.yaml\ncases:\n"
+                           "  - {name: in clear, expect: deny, rule: sealed}\n"
+                           "  - {name: sealed, sealed: true, expect: allow}\n"
+                           "  - {name: cannot be, sealed: true, type: L7_EMBED_REQ, expect: deny, rule: sealed}\n")
+        code, out, err = dsmil("test", cases)
+        self.assertEqual(code, 0, out + err)
+
     def test_explain_refuses_what_it_does_not_know(self):
         for args in (["--from", "rooter"], ["--to", "worker:104"], ["--type", "FIRE"], ["--kinetic"],
                      ["--compartments", "SOC,X"], ["--tenant", "t" * 65]):
