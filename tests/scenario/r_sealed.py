@@ -36,6 +36,8 @@ class Sealed(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.mesh = Mesh().__enter__()
+        # The worker's card comes with its first word after the mesh is up; before, a sealed prompt is refused.
+        wait_for("a sealed prompt is answered", lambda: cls.mesh.chat(dsmil={"sealed": True}, **SAME)[0] == 200)
 
     @classmethod
     def tearDownClass(cls):

@@ -31,6 +31,7 @@ VALUES = {
     "TRACE_CONTEXT": (bytes(26), bytes(26)),
     "ADVISORY_FLAG": (1, 1),
     "ROE_TOKEN": (b"body", b"body"),
+    "SEALED_TO": (47, 47),
 }
 
 
