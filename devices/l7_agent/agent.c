@@ -79,27 +79,13 @@ static void tell_status(struct agent *a, bool last)
     svc_watchers_tell(a->svc, &a->watchers, DBE_MSG_L7_MODEL_STATUS, packed, len, last);
 }
 
-static bool wants_watch(const struct dbe_msg *msg)
-{
-    Dsmil__L7ModelStatus *question = NULL;
-
-    if (msg->payload_len > 0 && dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        question = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
-    bool watch = question != NULL && question->watch;
-    if (question != NULL)
-        dsmil__l7_model_status__free_unpacked(question, NULL);
-    return watch;
-}
-
 static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
     struct agent *a = state;
-    const bool watch = wants_watch(msg);
     uint8_t packed[64];
     size_t len = pack_status(a, packed);
 
-    DBE_TRY(svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, packed, len, !watch));
-    return watch ? svc_watchers_add(&a->watchers, req) : DBE_OK;
+    return svc_watchers_answer(svc, &a->watchers, req, msg, packed, len);
 }
 
 /* ---- the end of a task ------------------------------------------------------------------------------------------ */

@@ -460,26 +460,12 @@ static void on_notice(void *ctx)
     tell_status(ctx, false, false); /* many a second: the card comes with the ticks */
 }
 
-static bool wants_watch(const struct dbe_msg *msg)
-{
-    Dsmil__L7ModelStatus *question = NULL;
-
-    if (msg->payload_len > 0 && dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        question = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
-    bool watch = question != NULL && question->watch;
-    if (question != NULL)
-        dsmil__l7_model_status__free_unpacked(question, NULL);
-    return watch;
-}
-
 static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
     struct worker *w = state;
-    bool watch = wants_watch(msg);
 
     DBE_TRY(pack_status(w, true));
-    DBE_TRY(svc_reply(svc, req, DBE_MSG_L7_MODEL_STATUS, w->packed.data, w->packed.len, !watch));
-    return watch ? svc_watchers_add(&w->watchers, req) : DBE_OK;
+    return svc_watchers_answer(svc, &w->watchers, req, msg, w->packed.data, w->packed.len);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */

@@ -147,6 +147,9 @@ struct svc_watchers {
 };
 /* Take a request in; its user data and on_gone are the watchers' from then on. E_LIMIT: it stays the caller's. */
 dbe_err svc_watchers_add(struct svc_watchers *w, struct svc_req *req) DBE_MUST_CHECK;
+/* Answer an L7_MODEL_STATUS with `status`; one that wants to watch is taken in. Errors of svc_reply, E_LIMIT. */
+dbe_err svc_watchers_answer(struct svc *svc, struct svc_watchers *w, struct svc_req *req,
+                            const struct dbe_msg *question, const void *status, size_t len) DBE_MUST_CHECK;
 /* Tell all of them; with `last` they are ended. One whose deadline is near is ended with this message, too: it asks
  * anew. One that cannot take it is dropped. */
 void svc_watchers_tell(struct svc *svc, struct svc_watchers *w, uint8_t type, const void *payload, size_t len,
