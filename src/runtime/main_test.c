@@ -32,6 +32,14 @@ static dbe_err init(struct svc *svc, void *state, struct dbe_diag *diag)
     return getenv("TEST_INIT_FAILS") != NULL ? dbe_fail(diag, DBE_E_MODEL, NULL, 0, "no model here") : DBE_OK;
 }
 
+static void fini(struct svc *svc, void *state)
+{
+    (void)svc;
+    (void)state;
+    if (getenv("TEST_INIT_FAILS") != NULL)
+        fputs("given back\n", stderr);
+}
+
 static void dump(const void *state, struct svc_dump *out)
 {
     (void)state;
@@ -44,7 +52,8 @@ static const struct svc_device device = {.device_id = 47,
                                          .name = "main-test",
                                          .purpose = "be tested",
                                          .init = init,
-                                         .dump = dump};
+                                         .dump = dump,
+                                         .fini = fini};
 
 struct process {
     pid_t pid;
@@ -144,6 +153,7 @@ static void test_exit_codes(void **state)
     setenv("TEST_INIT_FAILS", "1", 1);
     assert_int_equal(run(options, said, sizeof said), 1);
     assert_non_null(strstr(said, "no model here"));
+    assert_non_null(strstr(said, "given back")); /* what it had begun to hold */
     unsetenv("TEST_INIT_FAILS");
 }
 

@@ -198,7 +198,7 @@ struct svc {
     struct base_watch *wake_watch;
     int                wake_fd;
     uint64_t           started_ns, drain_until_ns, holds;
-    bool               listening, inited, ready, draining, closing, stopped;
+    bool               listening, begun, inited, ready, draining, closing, stopped;
     void             (*on_stopped)(void *ctx); /* a drain has ended */
     void              *on_stopped_ctx;
 

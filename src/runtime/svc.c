@@ -214,6 +214,7 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
     if (svc->cfg.audit[0] != '\0' || svc->dev->role == DBE_ROLE_AUDIT)
         DBE_TRY(svc_audit_open(svc));
     svc_audit_event(svc, AUDIT_START, DBE_OK, NULL, 0, DSMIL_VERSION);
+    svc->begun = true;
     DBE_TRY(svc->dev->init(svc, svc->state, diag));
     svc->inited = true;
     DBE_TRY(svc_http_open(svc, &svc->http, diag));
@@ -295,7 +296,7 @@ void svc_close(struct svc *svc)
     svc_roe_free(svc);
     svc_peers_free(svc);
     svc_audit_flush(svc);
-    if (svc->inited && svc->dev->fini != NULL)
+    if (svc->begun && svc->dev->fini != NULL)
         svc->dev->fini(svc, svc->state);
     svc_audit_close(svc);
     base_timer_free(svc->tick_timer);

@@ -83,7 +83,7 @@ struct svc_device {
     bool    (*ready)(const struct svc *svc, const void *state);           /* optional: device's own part of readiness */
     void    (*drain)(struct svc *svc, void *state);                       /* optional: stop taking work */
     void    (*dump)(const void *state, struct svc_dump *out);             /* required: what it holds, for people */
-    void    (*fini)(struct svc *svc, void *state);                        /* optional, idempotent */
+    void    (*fini)(struct svc *svc, void *state); /* optional, idempotent; also after an init that failed half way */
 };
 
 /* ---- what the device may call ---------------------------------------------------------------- */
