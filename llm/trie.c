@@ -254,7 +254,8 @@ static bool take_kept(struct walk *w, struct grammar_cached *cache, size_t max, 
         return false;
     for (size_t i = 0; i < w->words; i++)
         w->allowed[i] |= cache[at].allowed[i];
-    memcpy(w->exits, cache[at].exits, cache[at].exit_count * sizeof *w->exits);
+    if (cache[at].exit_count > 0) /* without any, there may be no room either */
+        memcpy(w->exits, cache[at].exits, cache[at].exit_count * sizeof *w->exits);
     w->exit_count = cache[at].exit_count;
     cache[at].used = now;
     return true;
