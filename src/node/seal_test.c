@@ -206,7 +206,7 @@ static void standard_tool_reads_the_certificate(void **state)
     assert_int_equal(pclose(pipe), 0);
     assert_non_null(strstr(text, "URI:spiffe://mesh.test/l7/router/43"));
     assert_non_null(strstr(text, PROFILE_CEILING_OID ": critical"));
-    assert_non_null(strstr(text, "CN = router-43"));
+    assert_true(strstr(text, "CN = router-43") != NULL || strstr(text, "CN=router-43") != NULL); /* 3.0, 3.2 */
 }
 
 static dbe_err ask_says = DBE_OK;
