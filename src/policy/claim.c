@@ -53,10 +53,16 @@ static const char *claim_fault(const struct pol_claim *c)
     return NULL;
 }
 
+void pol_name_encode(struct base_buf *b, const char *name)
+{
+    size_t len = strlen(name);
+
+    base_buf_u8(b, (uint8_t)len);
+    base_buf_bytes(b, name, len);
+}
+
 static void encode_body(const struct pol_claim *c, struct base_buf *b)
 {
-    size_t tenant_len = strlen(c->tenant), client_len = strlen(c->client);
-
     base_buf_u32(b, CLAIM_MAGIC);
     base_buf_u8(b, POL_CLAIM_VERSION);
     base_buf_u8(b, c->exercise ? CLAIM_FLAG_EXERCISE : 0);
@@ -66,10 +72,8 @@ static void encode_body(const struct pol_claim *c, struct base_buf *b)
     base_buf_u64(b, c->not_before_ms);
     base_buf_u64(b, c->not_after_ms);
     base_buf_bytes(b, c->channel_binding, sizeof c->channel_binding);
-    base_buf_u8(b, (uint8_t)tenant_len);
-    base_buf_bytes(b, c->tenant, tenant_len);
-    base_buf_u8(b, (uint8_t)client_len);
-    base_buf_bytes(b, c->client, client_len);
+    pol_name_encode(b, c->tenant);
+    pol_name_encode(b, c->client);
 }
 
 dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credential *issuer, uint8_t *out, size_t cap,
@@ -94,8 +98,7 @@ dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credenti
 
 /* ---- decode ---------------------------------------------------------------------------------- */
 
-/* A name with its length in front; text that holds a NUL would end earlier than its length says. */
-static bool decode_name(struct base_cur *c, char *ret, size_t max)
+bool pol_name_decode(struct base_cur *c, char *ret, size_t max)
 {
     size_t len = base_cur_u8(c);
 
@@ -124,8 +127,8 @@ static dbe_err decode_body(const uint8_t *body, size_t len, struct pol_claim *re
     claim.not_before_ms = base_cur_u64(&c);
     claim.not_after_ms = base_cur_u64(&c);
     base_cur_copy(&c, claim.channel_binding, sizeof claim.channel_binding);
-    bool names =
-        decode_name(&c, claim.tenant, DBE_TENANT_MAX_BYTES) && decode_name(&c, claim.client, POL_CLAIM_NAME_MAX);
+    bool names = pol_name_decode(&c, claim.tenant, DBE_TENANT_MAX_BYTES) &&
+                 pol_name_decode(&c, claim.client, POL_CLAIM_NAME_MAX);
     if (!names || base_cur_end(&c) != DBE_OK)
         return dbe_fail(diag, DBE_E_CLAIM_INVALID, "section 10", base_cur_offset(&c),
                         "the claim token's lengths do not fit its bytes");

@@ -61,14 +61,6 @@ static const char *fault(const struct pol_roe *r)
     return NULL;
 }
 
-static void put_name(struct base_buf *b, const char *text)
-{
-    size_t len = strlen(text);
-
-    base_buf_u8(b, (uint8_t)len);
-    base_buf_bytes(b, text, len);
-}
-
 dbe_err pol_roe_encode(const struct pol_roe *roe, struct base_buf *out, struct dbe_diag *diag)
 {
     const char *why = fault(roe);
@@ -86,20 +78,9 @@ dbe_err pol_roe_encode(const struct pol_roe *roe, struct base_buf *out, struct d
     base_buf_u64(out, roe->not_before_ms);
     base_buf_u64(out, roe->not_after_ms);
     base_buf_bytes(out, roe->payload_digest, sizeof roe->payload_digest);
-    put_name(out, roe->tenant);
-    put_name(out, roe->requester);
+    pol_name_encode(out, roe->tenant);
+    pol_name_encode(out, roe->requester);
     return out->err;
-}
-
-static bool get_name(struct base_cur *c, char *ret, size_t max)
-{
-    size_t len = base_cur_u8(c);
-
-    if (len == 0 || len > max)
-        return false;
-    base_cur_copy(c, ret, len);
-    ret[len] = '\0';
-    return base_cur_ok(c) && strlen(ret) == len;
 }
 
 dbe_err pol_roe_decode(const uint8_t *body, size_t len, struct pol_roe *ret, struct dbe_diag *diag)
@@ -118,8 +99,8 @@ dbe_err pol_roe_decode(const uint8_t *body, size_t len, struct pol_roe *ret, str
     roe.not_before_ms = base_cur_u64(&c);
     roe.not_after_ms = base_cur_u64(&c);
     base_cur_copy(&c, roe.payload_digest, sizeof roe.payload_digest);
-    bool names =
-        get_name(&c, roe.tenant, DBE_TENANT_MAX_BYTES) && get_name(&c, roe.requester, sizeof roe.requester - 1);
+    bool names = pol_name_decode(&c, roe.tenant, DBE_TENANT_MAX_BYTES) &&
+                 pol_name_decode(&c, roe.requester, sizeof roe.requester - 1);
     if (!names || base_cur_end(&c) != DBE_OK)
         return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, base_cur_offset(&c), "the ROE token's lengths do not fit");
     const char *why = fault(&roe);

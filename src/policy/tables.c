@@ -72,14 +72,6 @@ const struct pol_rule *pol_rules_match(const struct pol_policy *policy, const st
 
 /* ---- canonical form ---------------------------------------------------------------------------- */
 
-static void put_name(struct base_buf *b, const char *name)
-{
-    size_t len = strlen(name);
-
-    base_buf_u8(b, (uint8_t)len);
-    base_buf_bytes(b, name, len);
-}
-
 static void put_set(struct base_buf *b, const struct pol_set *set)
 {
     for (size_t i = 0; i < BASE_ARRAY_LEN(set->bits); i++)
@@ -94,7 +86,7 @@ static void put_rate(struct base_buf *b, const struct pol_rate *rate)
 
 static void put_tenant(struct base_buf *b, const struct pol_tenant *t)
 {
-    put_name(b, t->name);
+    pol_name_encode(b, t->name);
     base_buf_u8(b, t->classification_max);
     base_buf_u8(b, t->roe_levels);
     base_buf_u32(b, t->compartments);
@@ -107,7 +99,7 @@ static void put_tenant(struct base_buf *b, const struct pol_tenant *t)
 
 static void put_rule(struct base_buf *b, const struct pol_rule *r)
 {
-    put_name(b, r->name);
+    pol_name_encode(b, r->name);
     base_buf_u8(b, r->deny);
     base_buf_u8(b, r->roe_levels);
     base_buf_u8(b, r->classification_min);
