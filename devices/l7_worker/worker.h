@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * worker.h - state of a worker, shared by its two files: worker.c (requests, status, tables) and load.c (the model).
+ * worker.h - state of a worker, shared by its files: worker.c (life, tables), load.c (the model), accept.c (requests),
+ * deliver.c (answers), report.c (status, metrics).
  */
 #ifndef L7_WORKER_WORKER_H
 #define L7_WORKER_WORKER_H
@@ -80,5 +81,33 @@ dbe_err worker_load_model(struct worker *w, struct dbe_diag *diag) DBE_MUST_CHEC
 /* Load the model that guesses tokens ahead for ours, if one is named. One that cannot is no error: then nobody guesses,
  * and the log says why. */
 dbe_err worker_load_draft(struct worker *w, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* ---- accept.c ---------------------------------------------------------------------------------------------------- */
+
+/* L7_CHAT_REQ and L7_EMBED_REQ: queued, or refused with a reason. */
+dbe_err worker_on_request(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg) DBE_MUST_CHECK;
+
+/* ---- deliver.c --------------------------------------------------------------------------------------------------- */
+
+/* Hand the next part of a request to the engine. On error those that ran before it still do. */
+dbe_err worker_begin_part(struct worker *w, struct worker_req *wr) DBE_MUST_CHECK;
+void worker_refuse(struct worker *w, struct svc_req *req, dbe_err err, const char *reason); /* reason: or NULL */
+/* The slot is free again; jobs that still run are ended. */
+void worker_req_free(struct worker_req *wr);
+void worker_wake(struct svc *svc, void *state); /* the engine has news */
+void worker_on_postponed(void *ctx);            /* the time to look again at what could not be sent */
+
+/* ---- report.c ---------------------------------------------------------------------------------------------------- */
+
+void worker_count_outcome(struct worker *w, const char *status, uint64_t total_ns);
+void worker_tell_end(struct worker *w, const struct svc_req *req, const struct engine_result *r);
+/* The load is another: those who watch hear of it soon. */
+void worker_load_changed(struct worker *w);
+void worker_on_notice(void *ctx); /* it is soon */
+/* To all who watch; `last`: nothing follows. */
+void worker_tell_status(struct worker *w, bool with_card, bool last);
+dbe_err worker_on_model_status(struct svc *svc, void *state, struct svc_req *req,
+                               const struct dbe_msg *msg) DBE_MUST_CHECK;
+void worker_tick(struct svc *svc, void *state);
 
 #endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * answer_test.c - what the worker's answers say: text, usage, vectors, calls of tools.
+ */
+#include "devices/l7_worker/test_request.h"
+
+#include "devices/l7_worker/answer.h"
+
+static Dsmil__L7ChatResponse *answer(const char *text, size_t len, const struct engine_result *result)
+{
+    struct base_buf words, out;
+    struct worker_choice choice = {.text = &words, .result = result};
+    struct worker_answer a = {
+        .choices = &choice, .count = 1, .totals = result, .model = "tiny", .fingerprint = "fp_1", .device = 47};
+
+    base_buf_init(&words, 4096);
+    base_buf_init(&out, 4096);
+    base_buf_bytes(&words, text, len);
+    assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+    Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
+    assert_non_null(r);
+    assert_int_equal(r->n_choices, 1);
+    assert_string_equal(r->model, "tiny");
+    assert_string_equal(r->fingerprint, "fp_1");
+    assert_int_equal(r->device_id, 47);
+    base_buf_free(&words);
+    base_buf_free(&out);
+    return r;
+}
+
+/* spec 19.2: usage stands where nothing follows. */
+static void test_answers(void **state)
+{
+    struct engine_result result = {.finish = LLM_FINISH_LENGTH,
+                                   .prompt_tokens = 3,
+                                   .answer_tokens = 4,
+                                   .first_token_ns = 2 * BASE_NS_PER_MS,
+                                   .total_ns = 5 * BASE_NS_PER_MS};
+    Dsmil__L7ChatResponse *r = answer("a\0b", 3, NULL);
+
+    (void)state;
+    assert_string_equal(r->choices[0]->message->content, "ab");
+    assert_string_equal(r->choices[0]->message->role, "assistant");
+    assert_string_equal(r->choices[0]->finish_reason, "");
+    assert_null(r->usage);
+    dsmil__l7_chat_response__free_unpacked(r, NULL);
+
+    r = answer("", 0, &result);
+    assert_string_equal(r->choices[0]->message->content, "");
+    assert_string_equal(r->choices[0]->finish_reason, "length");
+    assert_int_equal(r->usage->prompt_tokens, 3);
+    assert_int_equal(r->usage->total_tokens, 7);
+    assert_true(r->ttft_ms == 2.0f && r->latency_ms == 5.0f);
+    dsmil__l7_chat_response__free_unpacked(r, NULL);
+}
+
+/* spec 19.7 */
+static void test_embed(void **state)
+{
+    Dsmil__L7EmbedRequest r = DSMIL__L7_EMBED_REQUEST__INIT;
+    struct engine_chat chat = {0};
+    struct base_buf vectors, out;
+    const float values[4] = {1, 2, 3, 4};
+    struct engine_result result = {.prompt_tokens = 5};
+    struct worker_answer a = {.totals = &result, .model = "tiny", .device = 47};
+    char *inputs[] = {TEXT("a"), TEXT("b")};
+    uint8_t packed[64] = {0};
+    const char *reason;
+
+    (void)state;
+    assert_int_equal(worker_request_read_embed(packed, 0, &chat, &reason), DBE_E_RANGE);
+    r.input = inputs;
+    r.n_input = 2;
+    size_t len = dsmil__l7_embed_request__pack(&r, packed);
+    assert_int_equal(worker_request_read_embed(packed, len, &chat, &reason), DBE_OK);
+    assert_int_equal(chat.input_count, 2);
+    assert_string_equal(chat.inputs[1], "b");
+    chat.free_owned(chat.owned);
+    inputs[1] = TEXT("");
+    len = dsmil__l7_embed_request__pack(&r, packed);
+    assert_int_equal(worker_request_read_embed(packed, len, &chat, &reason), DBE_E_RANGE);
+
+    base_buf_init(&vectors, 64);
+    base_buf_init(&out, 256);
+    base_buf_bytes(&vectors, values, sizeof values);
+    assert_int_equal(worker_answer_pack_embed(&a, &vectors, 2, &out), DBE_OK);
+    Dsmil__L7EmbedResponse *back = dsmil__l7_embed_response__unpack(NULL, out.len, out.data);
+    assert_non_null(back);
+    assert_int_equal(back->n_data, 2);
+    assert_int_equal(back->data[1]->values.len, 2 * sizeof(float));
+    assert_memory_equal(back->data[1]->values.data, &values[2], 2 * sizeof(float));
+    assert_int_equal(back->usage->total_tokens, 5);
+    dsmil__l7_embed_response__free_unpacked(back, NULL);
+    base_buf_free(&vectors);
+    base_buf_free(&out);
+}
+
+/* spec 19.4 */
+static void test_call_in_answer(void **state)
+{
+    static const struct {
+        const char *call, *finish;
+    } rows[] = {
+        {"{\"name\":\"f\", \"arguments\": {\"a\": 1}}", "tool_calls"},
+        {"{\"name\":\"f\", \"argum", "length"}, /* cut: no call, and the end says why */
+        {"", "length"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct engine_result result = {.finish = LLM_FINISH_LENGTH};
+        struct base_buf text, call, out;
+        struct worker_choice choice = {.text = &text, .call = &call, .result = &result};
+        struct worker_answer a = {.choices = &choice, .count = 1, .model = "m", .fingerprint = ""};
+        base_buf_init(&text, 64);
+        base_buf_init(&call, 64);
+        base_buf_init(&out, 512);
+        base_buf_str(&call, rows[i].call);
+        assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+        Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
+        assert_non_null(r);
+        assert_string_equal(r->choices[0]->finish_reason, rows[i].finish);
+        assert_int_equal(r->choices[0]->message->n_tool_calls, i == 0);
+        if (i == 0) {
+            assert_string_equal(r->choices[0]->message->tool_calls[0]->name, "f");
+            assert_string_equal(r->choices[0]->message->tool_calls[0]->arguments, "{\"a\":1}");
+            assert_memory_equal(r->choices[0]->message->tool_calls[0]->id, "call_", 5);
+        }
+        dsmil__l7_chat_response__free_unpacked(r, NULL);
+        base_buf_free(&text);
+        base_buf_free(&call);
+        base_buf_free(&out);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_call_in_answer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * engine_says_test.c - what the engine tells beside plain text: marks, calls of tools, probabilities, vectors.
+ */
+#include "devices/l7_worker/test_engine.h"
+
+#include "devices/l7_worker/says.h"
+#include "llm/grammar.h"
+
+struct says { /* pieces in, and what may be told after each */
+    const char *piece, *text;
+    bool done, call;
+};
+
+static void say_all(const struct llm_model *model, const struct says *rows, size_t count)
+{
+    struct engine_says s;
+    bool call;
+
+    engine_says_init(&s, "<tool_call>", false);
+    for (size_t i = 0; i < count; i++) {
+        const struct llm_piece piece = {.text = rows[i].piece, .text_len = strlen(rows[i].piece), .done = rows[i].done};
+        assert_int_equal(engine_says_more(&s, model, &piece, &call), DBE_OK);
+        assert_string_equal(base_buf_cstr(&s.text), rows[i].text);
+        assert_int_equal(call, rows[i].call);
+    }
+    engine_says_free(&s);
+}
+
+/* What may begin the mark is held until it is clear; nothing of the mark is told, and nothing is lost without one. */
+static void test_mark_across_pieces(void **state)
+{
+    static const struct says found[] = {
+        {"a <to", "a ", false, false}, {"ol_cal", "", false, false}, {"l>\n{", "", false, true}};
+    static const struct says not_found[] = {{"x<tool_", "x", false, false},
+                                            {"kit> <", "<tool_kit> ", false, false},
+                                            {"<", "<", false, false},
+                                            {"", "<", true, false}};
+    static const struct says at_once[] = {{"<tool_call>", "", true, true}};
+
+    (void)state;
+    say_all(NULL, found, BASE_ARRAY_LEN(found));
+    say_all(NULL, not_found, BASE_ARRAY_LEN(not_found));
+    say_all(NULL, at_once, BASE_ARRAY_LEN(at_once));
+}
+
+/* Probabilities of every token whose text was told; a whole answer's and a stream's are the same. */
+static void test_probs_go_with_the_text(void **state)
+{
+    struct fixture f;
+    size_t lens[2] = {0};
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    for (int stream = 0; stream < 2; stream++) {
+        struct outcome o = {0};
+        struct engine_chat chat = chat_of(&f, 12, 3, stream == 1);
+        struct engine_job *job = NULL;
+        struct base_buf text, probs;
+        const struct engine_extras extras = {&probs, NULL};
+        struct llm_token_prob prob;
+        base_buf_init(&text, 4096);
+        base_buf_init(&probs, 1 << 20);
+        chat.params.logprobs = 3;
+        assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+        f.owned++;
+        while (!o.ended) {
+            while (engine_news(f.engine) == NULL)
+                wait_news(&f);
+            o.ended = engine_take(job, &text, &extras, &o.result);
+        }
+        assert_int_equal(probs.len % sizeof prob, 0);
+        for (size_t at = 0; at < probs.len; at += sizeof prob) {
+            memcpy(&prob, probs.data + at, sizeof prob);
+            assert_true(prob.logprob <= 0 && prob.top_count == 2);
+        }
+        assert_int_equal(probs.len, 12 * sizeof prob);
+        lens[stream] = probs.len;
+        base_buf_free(&text);
+        base_buf_free(&probs);
+    }
+    assert_int_equal(lens[0], lens[1]);
+    stop(&f);
+}
+
+static void test_vectors(void **state)
+{
+    static const char *const inputs[] = {"hello", "hello", "world"};
+    struct fixture f;
+    struct outcome o = {0};
+    struct engine_job *job = NULL;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    const uint32_t n = llm_model_info(f.model)->n_embd;
+    struct engine_chat chat = {.inputs = inputs, .input_count = 3, .owned = &f, .free_owned = give_back};
+    assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+    f.owned++;
+    run_until_ended(&f, &o);
+    assert_int_equal(o.result.err, DBE_OK);
+    assert_int_equal(o.len, 3 * n * sizeof(float));
+    assert_memory_equal(o.text, o.text + n * sizeof(float), n * sizeof(float));
+    assert_memory_not_equal(o.text, o.text + 2 * n * sizeof(float), n * sizeof(float));
+    assert_true(o.result.prompt_tokens >= 3 && o.result.answer_tokens == 0);
+
+    chat.inputs = inputs; /* and one that nobody waits for is freed */
+    assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+    f.owned++;
+    engine_cancel(job);
+    stop(&f);
+}
+
+/* The end of a job that calls: text, call and result. */
+static void run_call(struct fixture *f, const struct engine_chat *chat, struct outcome *o, struct base_buf *text,
+                     struct base_buf *call)
+{
+    const struct engine_extras extras = {NULL, call};
+    struct engine_job *job = NULL;
+
+    memset(o, 0, sizeof *o);
+    base_buf_init(text, 4096);
+    base_buf_init(call, 4096);
+    assert_int_equal(engine_submit(f->engine, chat, o, &job), DBE_OK);
+    f->owned++;
+    while (!o->ended) {
+        while (engine_news(f->engine) == NULL)
+            wait_news(f);
+        o->ended = engine_take(job, text, &extras, &o->result);
+    }
+}
+
+static struct llm_grammar *grammar_of(const char *schema)
+{
+    struct llm_grammar *grammar = NULL;
+    struct dbe_diag diag;
+
+    assert_int_equal(llm_grammar_schema(schema, strlen(schema), &grammar, &diag), DBE_OK);
+    return grammar;
+}
+
+/* A call keeps to its grammar and is no text: when it is asked for, and when the answer comes to it by itself (which
+ * another grammar makes this one do). What there is to say before it is said, and the mark is not. */
+static void test_calls(void **state)
+{
+    struct llm_grammar *call_grammar = grammar_of("{\"enum\":[\"a\"]}"),
+                       *says_mark = grammar_of("{\"const\":\"so <tool_call> and more\"}");
+    struct fixture f;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    for (int how = 0; how < 3; how++) { /* at once; by the mark, whole and streamed */
+        struct outcome o;
+        struct base_buf text, call;
+        struct engine_chat chat = chat_of(&f, 90, 3, how == 2);
+        chat.params.ignore_eos = false;
+        chat.params.grammar = how == 0 ? NULL : says_mark;
+        chat.call_mark = "<tool_call>";
+        chat.call_grammar = call_grammar;
+        chat.call_at_once = how == 0;
+        run_call(&f, &chat, &o, &text, &call);
+        assert_int_equal(o.result.err, DBE_OK);
+        assert_string_equal(base_buf_cstr(&text), how == 0 ? "" : "\"so ");
+        assert_string_equal(base_buf_cstr(&call), "\"a\"");
+        assert_int_equal(o.result.finish, LLM_FINISH_STOP);
+        assert_true(o.result.answer_tokens >= (how == 0 ? 3U : 12U) && o.result.prompt_tokens > 0);
+        base_buf_free(&text);
+        base_buf_free(&call);
+    }
+    stop(&f);
+    llm_grammar_free(call_grammar);
+    llm_grammar_free(says_mark);
+}
+
+/* However little room there is: no more tokens than asked for, and a call that is whole, or an end that says why. */
+static void test_call_without_room(void **state)
+{
+    struct llm_grammar *says_mark = grammar_of("{\"const\":\"<tool_call>\"}"),
+                       *call_grammar = grammar_of("{\"const\":[1,2,3,4]}");
+    struct fixture f;
+    uint32_t whole = 0, cut = 0;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    for (uint32_t room = 1; room <= 40; room++) {
+        struct outcome o;
+        struct base_buf text, call;
+        struct engine_chat chat = chat_of(&f, room, 3, false);
+        chat.params.ignore_eos = false;
+        chat.params.grammar = says_mark;
+        chat.call_mark = "<tool_call>";
+        chat.call_grammar = call_grammar;
+        run_call(&f, &chat, &o, &text, &call);
+        assert_int_equal(o.result.err, DBE_OK);
+        assert_true(o.result.answer_tokens <= room);
+        if (o.result.finish == LLM_FINISH_STOP)
+            assert_string_equal(base_buf_cstr(&call), "[1,2,3,4]");
+        whole += o.result.finish == LLM_FINISH_STOP;
+        cut += o.result.finish == LLM_FINISH_LENGTH;
+        base_buf_free(&text);
+        base_buf_free(&call);
+    }
+    assert_true(whole > 0 && cut > 0 && whole + cut == 40);
+    stop(&f);
+    llm_grammar_free(call_grammar);
+    llm_grammar_free(says_mark);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mark_across_pieces),
+        cmocka_unit_test(test_probs_go_with_the_text),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_call_without_room),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
