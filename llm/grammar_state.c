@@ -12,30 +12,72 @@
 
 #include "base/base.h"
 
-enum { SLOTS = GRAMMAR_FRAMES_MAX * 2, REACH_MAX = 4096, TODO_MAX = 1024 };
+enum { REACH_MAX = 4096, TODO_MAX = 1024 };
 
 /* ---- frames ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t slot_of(uint32_t ret, uint32_t below, uint32_t count)
+static uint32_t slots_of(const struct llm_grammar_state *s)
 {
-    uint32_t h = ret * 0x9e3779b1u ^ below * 0x85ebca6bu ^ count * 0xc2b2ae35u;
+    return s->frame_cap * 2; /* a power of two */
+}
+
+static uint32_t slot_of(const struct llm_grammar_state *s, const struct grammar_frame *f)
+{
+    uint32_t h = f->ret * 0x9e3779b1u ^ f->below * 0x85ebca6bu ^ f->count * 0xc2b2ae35u;
 
     h ^= h >> 15;
-    return (h * 0x2c1b3c6du >> 8) % SLOTS;
+    return h * 0x2c1b3c6du >> 8 & (slots_of(s) - 1);
+}
+
+/* The slot of an equal frame, or the free one for it. */
+static uint32_t find_slot(const struct llm_grammar_state *s, const struct grammar_frame *f)
+{
+    uint32_t at = slot_of(s, f);
+
+    for (; s->slots[at] != 0; at = (at + 1) & (slots_of(s) - 1)) {
+        const struct grammar_frame *there = &s->frames[s->slots[at]];
+        if (there->ret == f->ret && there->below == f->below && there->count == f->count)
+            break;
+    }
+    return at;
+}
+
+/* Room for `cap` frames, a power of two; what there is keeps its numbers. */
+static bool make_room(struct llm_grammar_state *s, uint32_t cap)
+{
+    struct grammar_frame *frames = base_realloc(s->frames, cap, sizeof *frames);
+    uint32_t *slots = base_alloc((size_t)cap * 2, sizeof *slots);
+
+    s->frames = frames ? frames : s->frames;
+    if (!frames || !slots) {
+        base_free(slots);
+        return false;
+    }
+    base_free(s->slots);
+    s->slots = slots;
+    s->frame_cap = cap;
+    for (uint32_t i = 2; i < s->frame_count; i++)
+        slots[find_slot(s, &frames[i])] = i;
+    return true;
 }
 
 uint32_t grammar_push(struct llm_grammar_state *s, uint32_t ret, uint32_t below, uint32_t count)
 {
-    uint32_t at = slot_of(ret, below, count);
+    const struct grammar_frame f = {ret, below, count, s->frames[below].depth + 1};
+    uint32_t at = find_slot(s, &f);
 
-    for (; s->slots[at] != 0; at = (at + 1) % SLOTS) {
-        const struct grammar_frame *f = &s->frames[s->slots[at]];
-        if (f->ret == ret && f->below == below && f->count == count)
-            return s->slots[at];
-    }
+    if (s->slots[at] != 0)
+        return s->slots[at];
     if (s->frame_count == GRAMMAR_FRAMES_MAX || s->frames[below].depth >= LLM_GRAMMAR_DEPTH_MAX)
         return GRAMMAR_NONE;
-    s->frames[s->frame_count] = (struct grammar_frame){ret, below, count, s->frames[below].depth + 1};
+    if (s->frame_count == s->frame_cap) {
+        if (!make_room(s, s->frame_cap * 2)) {
+            s->no_memory = true;
+            return GRAMMAR_NONE;
+        }
+        at = find_slot(s, &f);
+    }
+    s->frames[s->frame_count] = f;
     s->slots[at] = s->frame_count;
     return s->frame_count++;
 }
@@ -44,28 +86,27 @@ void grammar_forget(struct llm_grammar_state *s, uint32_t count)
 {
     while (s->frame_count > count) {
         const uint32_t last = --s->frame_count;
-        const struct grammar_frame *f = &s->frames[last];
-        uint32_t at = slot_of(f->ret, f->below, f->count);
+        uint32_t at = slot_of(s, &s->frames[last]);
         while (s->slots[at] != last)
-            at = (at + 1) % SLOTS;
+            at = (at + 1) & (slots_of(s) - 1);
         s->slots[at] = 0; /* the last that was put in: nothing stands behind it on its way */
     }
 }
 
 void grammar_collect(struct llm_grammar_state *s)
 {
-    uint32_t moved[GRAMMAR_FRAMES_MAX] = {0};
+    uint32_t moved[GRAMMAR_FRAMES_MAX]; /* of those up to `before` */
     const uint32_t before = s->frame_count;
 
-    if (before < GRAMMAR_FRAMES_MAX / 2)
+    if (before < s->collect_at)
         return;
+    memset(moved, 0, before * sizeof *moved);
     for (size_t i = 0; i < s->count; i++)
         moved[s->configs[i].stack] = 1;
     for (uint32_t i = before; i-- > 2;)
         if (moved[i])
             moved[s->frames[i].below] = 1;
-    memset(s->slots, 0, SLOTS * sizeof *s->slots);
-    s->frame_count = 2;
+    grammar_forget(s, 2); /* they stand there still */
     moved[GRAMMAR_STACK_END] = GRAMMAR_STACK_END;
     moved[GRAMMAR_STACK_OPEN] = GRAMMAR_STACK_OPEN;
     for (uint32_t i = 2; i < before; i++)
@@ -75,6 +116,8 @@ void grammar_collect(struct llm_grammar_state *s)
         }
     for (size_t i = 0; i < s->count; i++)
         s->configs[i].stack = moved[s->configs[i].stack];
+    s->collect_at =
+        BASE_MIN(BASE_MAX(s->frame_count * 2, (uint32_t)GRAMMAR_FRAMES_FIRST), (uint32_t)GRAMMAR_FRAMES_MAX / 2);
 }
 
 /* ---- ways -------------------------------------------------------------------------------------------------------- */
@@ -190,18 +233,20 @@ dbe_err llm_grammar_state_new(const struct llm_grammar *g, struct llm_grammar_st
     struct llm_grammar_state *s = base_alloc(1, sizeof *s);
     struct grammar_reach r;
 
-    if (s) {
-        s->frames = base_alloc(GRAMMAR_FRAMES_MAX, sizeof *s->frames);
-        s->slots = base_alloc(SLOTS, sizeof *s->slots);
-    }
-    if (!s || !s->frames || !s->slots) {
+    if (!s || !make_room(s, GRAMMAR_FRAMES_FIRST)) {
         llm_grammar_state_free(s);
         return DBE_E_NOMEM;
     }
     s->g = g;
+    memset(s->frames, 0, 2 * sizeof *s->frames); /* of the two stacks that are none */
     s->frame_count = 2;
+    s->collect_at = GRAMMAR_FRAMES_FIRST;
     r = (struct grammar_reach){s->configs, 0, GRAMMAR_CONFIGS_MAX, false, false};
     grammar_reach(s, g->start, GRAMMAR_STACK_END, &r);
+    if (s->no_memory) {
+        llm_grammar_state_free(s);
+        return DBE_E_NOMEM;
+    }
     s->count = r.count;
     s->ended = r.ended;
     *ret = s;
@@ -216,19 +261,28 @@ void llm_grammar_state_free(struct llm_grammar_state *s)
         base_free(s->cache[i].allowed);
         base_free(s->cache[i].exits);
     }
+    base_free(s->room.pool);
+    base_free(s->room.exits);
+    base_free(s->room.bits);
     base_free(s->frames);
     base_free(s->slots);
     base_free(s);
 }
 
-void llm_grammar_state_copy(struct llm_grammar_state *s, const struct llm_grammar_state *from)
+dbe_err llm_grammar_state_copy(struct llm_grammar_state *s, const struct llm_grammar_state *from)
 {
+    if (s->frame_cap != from->frame_cap && !make_room(s, BASE_MAX(s->frame_cap, from->frame_cap)))
+        return DBE_E_NOMEM;
     memcpy(s->configs, from->configs, from->count * sizeof *s->configs);
     s->count = from->count;
     s->ended = from->ended;
+    s->no_memory = from->no_memory;
+    grammar_forget(s, 2);
     memcpy(s->frames, from->frames, from->frame_count * sizeof *s->frames);
-    memcpy(s->slots, from->slots, SLOTS * sizeof *s->slots);
-    s->frame_count = from->frame_count;
+    for (; s->frame_count < from->frame_count; s->frame_count++)
+        s->slots[find_slot(s, &s->frames[s->frame_count])] = s->frame_count;
+    s->collect_at = from->collect_at;
+    return DBE_OK;
 }
 
 bool llm_grammar_accept(struct llm_grammar_state *s, const char *bytes, size_t len)
@@ -245,7 +299,7 @@ bool llm_grammar_accept(struct llm_grammar_state *s, const char *bytes, size_t l
         r = (struct grammar_reach){lists[i % 2], 0, GRAMMAR_CONFIGS_MAX, false, false};
         for (size_t c = 0; c < count; c++)
             grammar_step(s, from[c], (uint8_t)bytes[i], &r);
-        if (r.count == 0 && (!r.ended || i + 1 < len)) {
+        if (r.count == 0 && (!r.ended || i + 1 < len) && !s->no_memory) {
             grammar_forget(s, frames);
             return false;
         }
@@ -260,10 +314,15 @@ bool llm_grammar_accept(struct llm_grammar_state *s, const char *bytes, size_t l
 
 bool llm_grammar_can_end(const struct llm_grammar_state *s)
 {
-    return s->ended;
+    return s->ended && !s->no_memory;
 }
 
 bool llm_grammar_is_over(const struct llm_grammar_state *s)
 {
-    return s->ended && s->count == 0;
+    return s->ended && s->count == 0 && !s->no_memory;
+}
+
+dbe_err llm_grammar_state_err(const struct llm_grammar_state *s)
+{
+    return s->no_memory ? DBE_E_NOMEM : DBE_OK;
 }

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * grammar_state.h - an automaton that runs: which nodes it may be at, and above which open rules. Between
- * grammar_state.c and trie.c.
+ * grammar_state.c and mask.c.
  */
 #ifndef LLM_GRAMMAR_STATE_H
 #define LLM_GRAMMAR_STATE_H
 
 #include "grammar_build.h"
 
-enum { GRAMMAR_CONFIGS_MAX = 512, GRAMMAR_FRAMES_MAX = 8192, GRAMMAR_CACHE_MAX = 48 };
+enum {
+    GRAMMAR_CONFIGS_MAX = 512,
+    GRAMMAR_FRAMES_FIRST = 64, /* room that a state begins with; it doubles as needed */
+    GRAMMAR_FRAMES_MAX = 8192,
+    GRAMMAR_CACHE_MAX = 48
+};
 
 /* A stack is the number of its top frame. */
 enum {
@@ -38,14 +43,24 @@ struct grammar_cached {
     size_t exit_count;
 };
 
+/* Room that walks over the tree of tokens need; kept from one to the next. */
+struct grammar_room {
+    struct grammar_config *pool; /* configurations of the levels of a walk */
+    uint32_t *exits, *bits;      /* bits: a mask */
+    size_t pool_cap, exit_cap, words;
+};
+
 struct llm_grammar_state {
     const struct llm_grammar *g;
     struct grammar_config configs[GRAMMAR_CONFIGS_MAX];
     size_t count;
     bool ended;
-    struct grammar_frame *frames; /* a frame's `below` has a lower number than itself */
-    uint32_t *slots;              /* open addressing; emptied in reverse order only */
-    uint32_t frame_count;
+    bool no_memory;               /* for a frame: ways were left out, and nothing can be said any more */
+    struct grammar_frame *frames; /* [frame_cap]; a frame's `below` has a lower number than itself */
+    uint32_t *slots;              /* [2 * frame_cap] open addressing; emptied in reverse order only */
+    uint32_t frame_count, frame_cap;
+    uint32_t collect_at; /* frames at which it is time to forget those that nothing needs */
+    struct grammar_room room;
     const struct llm_trie *trie; /* that the cache is of */
     struct grammar_cached cache[GRAMMAR_CACHE_MAX];
     uint64_t cache_clock;

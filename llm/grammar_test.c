@@ -190,7 +190,7 @@ static void kept_masks_are_the_same(void **state)
         assert_int_equal(llm_trie_new(&vocab, &fresh), DBE_OK);
         assert_int_equal(llm_grammar_state_new(g[i % 2], &s), DBE_OK);
         if (llm_grammar_accept(s, text, strlen(text))) {
-            llm_grammar_state_copy(kept[i % 2], s);
+            assert_int_equal(llm_grammar_state_copy(kept[i % 2], s), DBE_OK);
             assert_int_equal(llm_grammar_mask(kept[i % 2], trie, TV_COUNT, a), DBE_OK);
         }
         mask_after(g[i % 2], trie, text, b);
@@ -349,6 +349,57 @@ static void no_memory_is_an_answer(void **state)
     assert_true(nth > 10);
 }
 
+/* A state grows with what is open, and what it held it holds: so far down, a copy of it and one that came there byte by
+ * byte go on alike, and come up again. Without memory to grow nothing is said to be whole, and the mask says why. */
+static void states_grow(void **state)
+{
+    enum { DEEP = 200 };
+    char text[2 * DEEP + 6];
+    bool grew = false;
+
+    (void)state;
+    (void)snprintf(text, sizeof text, "{\"\":");
+    memset(text + 4, '[', DEEP);
+    memset(text + 4 + DEEP, ']', DEEP);
+    text[4 + 2 * DEEP] = '}';
+    text[5 + 2 * DEEP] = '\0';
+    for (uint64_t nth = 0; !grew; nth++) {
+        struct llm_grammar_state *s, *copy;
+        uint32_t a[TV_MASK_WORDS], b[TV_MASK_WORDS];
+        assert_int_equal(llm_grammar_state_new(json, &s), DBE_OK);
+        assert_int_equal(llm_grammar_state_new(json, &copy), DBE_OK);
+        base_fail_alloc_at(nth);
+        assert_true(llm_grammar_accept(s, text, 4 + DEEP));
+        dbe_err err = llm_grammar_mask(s, trie, TV_COUNT, a);
+        if (llm_grammar_state_err(s) != DBE_OK) {
+            assert_int_equal(err, DBE_E_NOMEM);
+            assert_true(llm_grammar_accept(s, text + 4 + DEEP, DEEP + 1));
+            assert_false(llm_grammar_can_end(s) || llm_grammar_is_over(s));
+        } else {
+            if (err == DBE_OK)
+                err = llm_grammar_state_copy(copy, s);
+            assert_true(err == DBE_OK || err == DBE_E_NOMEM);
+            grew = nth > 0 && err == DBE_OK && base_alloc_count() < nth; /* it was not reached */
+        }
+        base_fail_alloc_at(0);
+        if (grew) {
+            struct llm_grammar_state *slow;
+            assert_int_equal(llm_grammar_state_new(json, &slow), DBE_OK);
+            for (size_t i = 0; i < 4 + DEEP; i++)
+                assert_true(llm_grammar_accept(slow, text + i, 1));
+            assert_int_equal(llm_grammar_mask(slow, trie, TV_COUNT, b), DBE_OK);
+            assert_memory_equal(a, b, sizeof a);
+            llm_grammar_state_free(slow);
+            assert_int_equal(llm_grammar_mask(copy, trie, TV_COUNT, b), DBE_OK);
+            assert_memory_equal(a, b, sizeof a);
+            assert_true(llm_grammar_accept(copy, text + 4 + DEEP, DEEP + 1) && llm_grammar_is_over(copy));
+            assert_true(nth > 3);
+        }
+        llm_grammar_state_free(s);
+        llm_grammar_state_free(copy);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +412,7 @@ int main(void)
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(characters_by_range),
         cmocka_unit_test(no_memory_is_an_answer),
+        cmocka_unit_test(states_grow),
     };
     int failed;
 

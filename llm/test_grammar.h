@@ -203,7 +203,7 @@ static inline void tv_masks_are_exact(const struct llm_grammar *g, const struct 
         for (size_t i = 0; i < TV_COUNT; i++) {
             const struct vocab_token *t = &tv_tokens[i];
             bool ok = i == TV_END ? llm_grammar_can_end(s) : t->type != VOCAB_CONTROL && t->text_len > 0;
-            llm_grammar_state_copy(try, s);
+            assert_int_equal(llm_grammar_state_copy(try, s), DBE_OK);
             for (size_t at = 0; ok && i != TV_END && at < t->text_len; at++)
                 ok = llm_grammar_accept(try, t->text + at, 1);
             assert_int_equal(ok, tv_allowed(allowed, i));

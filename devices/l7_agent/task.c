@@ -178,8 +178,11 @@ dbe_err agent_result_check(const char *schema, size_t schema_len, const char *te
 
     if (err == DBE_OK)
         err = llm_grammar_state_new(grammar, &state);
-    if (err == DBE_OK && !(llm_grammar_accept(state, text, len) && llm_grammar_can_end(state)))
-        err = dbe_fail(diag, DBE_E_RANGE, NULL, 0, "the result does not keep to the task's schema");
+    if (err == DBE_OK && !(llm_grammar_accept(state, text, len) && llm_grammar_can_end(state))) {
+        err = llm_grammar_state_err(state);
+        if (err == DBE_OK)
+            err = dbe_fail(diag, DBE_E_RANGE, NULL, 0, "the result does not keep to the task's schema");
+    }
     llm_grammar_state_free(state);
     llm_grammar_free(grammar);
     return err;
