@@ -43,6 +43,30 @@ static void opens_again(void **state)
     audit_log_close(log);
 }
 
+/* spec audit 3.3, 4.2 and 5.1: `prev` is the hash of the line before, byte for byte as it lies in the file */
+static void chain_by_hand(void **state)
+{
+    struct audit_log *log = fx_open(1 << 20, NULL);
+    uint8_t text[1 + AUDIT_LINE_MAX] = {0}, hash[AUDIT_HASH_BYTES] = {0};
+    char want[2 * AUDIT_HASH_BYTES + 16], hex[2 * AUDIT_HASH_BYTES + 1];
+    struct base_buf file;
+
+    (void)state;
+    fx_fill(log, 0, 4);
+    audit_log_close(log);
+    fx_read(FX_FIRST, &file);
+    for (size_t n = 0; n < 4; n++) {
+        const char *line = fx_line(&file, n);
+        size_t len = (size_t)(strchr(line, '\n') - line);
+        base_hex(hash, sizeof hash, hex);
+        snprintf(want, sizeof want, "\"prev\":\"%s\"", hex);
+        assert_non_null(memmem(line, len, want, strlen(want)));
+        memcpy(text + 1, line, len);
+        assert_int_equal(crypto_sha3_512(text, 1 + len, hash), DBE_OK);
+    }
+    base_buf_free(&file);
+}
+
 /* spec audit 4.3: small segments, each named by its first index */
 static void rotates(void **state)
 {
@@ -123,6 +147,7 @@ static void torn(void **state)
     base_buf_free(&text);
 }
 
+/* spec audit 7.5: a checkpoint cut at any byte costs that checkpoint alone */
 static void torn_checkpoint(void **state)
 {
     struct base_buf text;
@@ -290,11 +315,12 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(opens_again, fx_fresh),     cmocka_unit_test_setup(rotates, fx_fresh),
-        cmocka_unit_test_setup(follows, fx_fresh),         cmocka_unit_test_setup(torn, fx_fresh),
-        cmocka_unit_test_setup(torn_checkpoint, fx_fresh), cmocka_unit_test_setup(refuses_damage, fx_fresh),
-        cmocka_unit_test_setup(every_failure, fx_fresh),   cmocka_unit_test_setup(numbers, fx_fresh),
-        cmocka_unit_test_setup(one_writer, fx_fresh),      cmocka_unit_test_setup(no_memory, fx_fresh),
+        cmocka_unit_test_setup(chain_by_hand, fx_fresh),  cmocka_unit_test_setup(opens_again, fx_fresh),
+        cmocka_unit_test_setup(rotates, fx_fresh),        cmocka_unit_test_setup(follows, fx_fresh),
+        cmocka_unit_test_setup(torn, fx_fresh),           cmocka_unit_test_setup(torn_checkpoint, fx_fresh),
+        cmocka_unit_test_setup(refuses_damage, fx_fresh), cmocka_unit_test_setup(every_failure, fx_fresh),
+        cmocka_unit_test_setup(numbers, fx_fresh),        cmocka_unit_test_setup(one_writer, fx_fresh),
+        cmocka_unit_test_setup(no_memory, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

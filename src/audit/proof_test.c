@@ -162,6 +162,36 @@ static void consistency(void **state)
     }
 }
 
+/* spec audit 6.3: one hash more or less than the numbers ask for */
+static void lengths(void **state)
+{
+    struct audit_prover *p = NULL;
+    struct audit_proof proof;
+    uint8_t root[H], old_root[H];
+
+    (void)state;
+    for (uint64_t n = 2; n <= 20; n++) {
+        naive_root((const uint8_t(*)[H])leaves, n, root);
+        naive_root((const uint8_t(*)[H])leaves, n - 1, old_root);
+        assert_int_equal(audit_prover_inclusion(n / 2, n, &p), DBE_OK);
+        prove(p, n, &proof);
+        for (size_t count = 0; count <= proof.count + 1; count++) {
+            struct audit_proof other = proof;
+            other.count = count;
+            dbe_err want = count == proof.count ? DBE_OK : DBE_E_MALFORMED;
+            assert_int_equal(audit_verify_inclusion(n / 2, n, leaves[n / 2], &other, root), want);
+        }
+        assert_int_equal(audit_prover_consistency(n - 1, n, &p), DBE_OK);
+        prove(p, n, &proof);
+        for (size_t count = 0; count <= proof.count + 1; count++) {
+            struct audit_proof other = proof;
+            other.count = count;
+            dbe_err want = count == proof.count ? DBE_OK : DBE_E_MALFORMED;
+            assert_int_equal(audit_verify_consistency(n - 1, old_root, n, root, &other), want);
+        }
+    }
+}
+
 static void bounds(void **state)
 {
     struct audit_prover *p = NULL;
@@ -194,10 +224,8 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(roots),
-        cmocka_unit_test(inclusion),
-        cmocka_unit_test(consistency),
-        cmocka_unit_test(bounds),
+        cmocka_unit_test(roots),   cmocka_unit_test(inclusion), cmocka_unit_test(consistency),
+        cmocka_unit_test(lengths), cmocka_unit_test(bounds),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

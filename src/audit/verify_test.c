@@ -267,6 +267,28 @@ static void damaged_notes(void **state)
     base_buf_free(&notes);
 }
 
+/* spec audit 7.5: checkpoints that changed places */
+static void falling_notes(void **state)
+{
+    char path[256];
+    struct base_buf notes, other;
+
+    (void)state;
+    make(path);
+    fx_read("checkpoints", &notes);
+    struct audit_note n;
+    size_t first = 0;
+    assert_int_equal(audit_note_get((char *)notes.data, notes.len, &n, &first), DBE_OK);
+    base_buf_init(&other, notes.len);
+    base_buf_bytes(&other, notes.data + first, notes.len - first);
+    base_buf_bytes(&other, notes.data, first);
+    fx_write("checkpoints", other.data, other.len);
+    struct audit_report r = verify(NULL, 0);
+    found(&r, AUDIT_WRONG_SIGNATURE, 5, "stands behind one of 10");
+    base_buf_free(&notes);
+    base_buf_free(&other);
+}
+
 /* spec audit 4.3: a segment that is gone */
 static void segment_gone(void **state)
 {
@@ -325,6 +347,7 @@ int main(void)
         cmocka_unit_test_setup(signed_with_stolen_key, fx_fresh),
         cmocka_unit_test_setup(chain_anew, fx_fresh),
         cmocka_unit_test_setup(damaged_notes, fx_fresh),
+        cmocka_unit_test_setup(falling_notes, fx_fresh),
         cmocka_unit_test_setup(segment_gone, fx_fresh),
         cmocka_unit_test_setup(missing_records, fx_fresh),
     };

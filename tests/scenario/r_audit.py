@@ -88,6 +88,27 @@ class Audit(unittest.TestCase):
             tail = mesh.cli("audit", "tail", "--json", "-n", "1000", "--outcome", "deny")
             self.assertTrue(set(rules) <= {json.loads(line)["rule"] for line in tail.stdout.splitlines()})
 
+    def test_every_event_and_no_secret(self):
+        """spec audit 1.2 and 1.3"""
+        prompt, key = "zanzibar-quinoa-7261", "dsmil-no-such-key-4711"
+        with Mesh() as mesh:
+            self.assertEqual(mesh.chat(prompt, max_tokens=2)[0], 200)
+            body = {"model": "dsmil", "messages": [{"role": "user", "content": prompt}]}
+            refused = mesh.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
+            self.assertEqual(refused[0], 401)
+            self.assertEqual(mesh.cli("first-light", "--json").returncode, 0)
+            self.assertEqual(mesh.cli("channels", "rekey").returncode, 0)
+            self.assertEqual(mesh.cli("policy", "reload").returncode, 0)
+            wait_for("new keys", lambda: some(entries(mesh), kind="channel_switched"))
+            mesh.cli("down")
+            wait_for("the mesh is down", lambda: mesh.proc.poll() is not None)
+            kinds = {e["kind"] for e in entries(mesh)}
+            self.assertTrue(kinds >= {"start", "stop", "handshake", "handshake_refused", "channel_down",
+                                      "channel_switched", "order", "policy"}, kinds)
+            text = "".join(p.read_text() for p in (mesh.state / "audit").glob("*.log"))
+            self.assertNotIn(prompt, text)
+            self.assertNotIn(key, text)
+
     def test_a_killed_log_loses_nothing_that_it_acknowledged(self):
         with Mesh() as mesh:
             answered, stop = [], threading.Event()
