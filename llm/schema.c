@@ -84,6 +84,37 @@ dbe_err schema_refuse(struct schema *s, const char *key, const char *what)
                     what);
 }
 
+/* ---- work -------------------------------------------------------------------------------------------------------- */
+
+dbe_err schema_spend(struct schema *s, size_t steps)
+{
+    s->work = steps <= SCHEMA_WORK_MAX - s->work ? s->work + steps : SCHEMA_WORK_MAX;
+    return s->work < SCHEMA_WORK_MAX ? DBE_OK
+                                     : dbe_fail(s->diag, DBE_E_TOO_LARGE, "schema", 0,
+                                                "#%s: the schema is too much work to translate", s->pointer);
+}
+
+size_t schema_weight(const json_t *v)
+{
+    size_t steps = 3 + json_string_length(v) / 16, i;
+    const char *name;
+    json_t *part;
+
+    json_array_foreach(v, i, part)
+    {
+        steps += schema_weight(part);
+    }
+    json_object_foreach((json_t *)(uintptr_t)v, name, part)
+    {
+        steps += 3 + strlen(name) / 16 + schema_weight(part);
+    }
+    return steps;
+}
+
+enum { KEYWORD_STEPS = 5 }; /* to look one up in the table */
+
+/* ---- keywords ---------------------------------------------------------------------------------------------------- */
+
 static const struct keyword *keyword_of(const char *name)
 {
     for (size_t i = 0; i < BASE_ARRAY_LEN(keywords); i++)
@@ -234,6 +265,8 @@ bool schema_is_of(const json_t *v, unsigned types_allowed)
     return (type & types_allowed) != 0;
 }
 
+enum { REAL_STEPS = 400 }; /* to find the shortest text of a number */
+
 /* The shortest text that reads back as the same number, and everything else as it is written most tightly. */
 static char *text_of(const json_t *v)
 {
@@ -252,6 +285,7 @@ static char *text_of(const json_t *v)
 
 static dbe_err constant(struct schema *s, const json_t *v, uint32_t *ret)
 {
+    DBE_TRY(schema_spend(s, json_is_real(v) ? REAL_STEPS : schema_weight(v)));
     char *text = text_of(v);
 
     if (!text)
@@ -377,6 +411,7 @@ static dbe_err merge(struct schema *s, json_t *into, const json_t *part)
         int bad = 0;
         if (k && k->describes)
             continue;
+        DBE_TRY(schema_spend(s, schema_weight(value)));
         if (!there)
             bad = json_object_set_new(into, name, json_deep_copy(value));
         else if (strcmp(name, "required") == 0 && json_is_array(value) && json_is_array(there))
@@ -414,12 +449,14 @@ static dbe_err merge_all(struct schema *s, const json_t *schema, json_t *all)
     json_t *value;
     size_t i;
 
-    json_object_foreach((json_t *)(uintptr_t)schema, name,
-                        value) if (strcmp(name, "allOf") != 0 && json_object_set(all, name, value) !=
-                                                                     0) return dbe_fail(s->diag, DBE_E_NOMEM, "schema",
-                                                                                        0, "no memory for the schema");
+    json_object_foreach((json_t *)(uintptr_t)schema, name, value)
+    {
+        if (strcmp(name, "allOf") != 0 && json_object_set(all, name, value) != 0)
+            return dbe_fail(s->diag, DBE_E_NOMEM, "schema", 0, "no memory for the schema");
+    }
     if (json_array_size(list) == 0)
         return schema_refuse(s, "allOf", "must be a list of schemas");
+    DBE_TRY(schema_spend(s, schema_weight(all))); /* its parts are copied */
     if (json_object_get(all, "properties"))
         json_object_set_new(all, "properties", json_deep_copy(json_object_get(all, "properties")));
     if (json_object_get(all, "required"))
@@ -433,6 +470,7 @@ static dbe_err merge_all(struct schema *s, const json_t *schema, json_t *all)
             return schema_refuse(s, "allOf", "only plain schemas can be merged");
         if ((is_closed(part) || is_closed(all)) && (json_array_size(list) > 1 || json_object_get(all, "properties")))
             return schema_refuse(s, "allOf", "schemas with additionalProperties cannot be merged");
+        DBE_TRY(schema_spend(s, KEYWORD_STEPS * json_object_size(part)));
         DBE_TRY(check_keywords(s, part, NULL, NULL));
         DBE_TRY(merge(s, all, part));
     }

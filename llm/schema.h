@@ -17,7 +17,8 @@ enum {
     SCHEMA_REFS_MAX = 512,
     SCHEMA_PROPERTIES_MAX = 256, /* of one object */
     SCHEMA_PREFIX_MAX = 256,     /* items of their own schema in one array */
-    SCHEMA_POINTER_MAX = 120
+    SCHEMA_POINTER_MAX = 120,
+    SCHEMA_WORK_MAX = 1 << 22 /* steps of some 25 ns that one schema may take: a tenth of a second */
 };
 
 /* Types, as bits. */
@@ -43,6 +44,7 @@ struct schema {
     struct dbe_diag *diag;
     struct schema_ref refs[SCHEMA_REFS_MAX];
     size_t ref_count, parts;
+    size_t work; /* steps taken, see schema_spend */
     unsigned depth;
     char pointer[SCHEMA_POINTER_MAX]; /* of the schema that is being read; cut short where it is longer */
     size_t pointer_len;
@@ -50,6 +52,11 @@ struct schema {
 
 /* Fail with a sentence about `key` (NULL: the schema itself) at the pointer. */
 dbe_err schema_refuse(struct schema *s, const char *key, const char *what) DBE_MUST_CHECK;
+/* Take so many steps. E_TOO_LARGE: no more may be taken. Everything is counted that can be made to take long with few
+ * nodes: what is copied, compared, looked up again and again. */
+dbe_err schema_spend(struct schema *s, size_t steps) DBE_MUST_CHECK;
+/* Steps to copy a value, or to compare it. */
+size_t schema_weight(const json_t *v);
 /* Rule of the schema `part` that stands under `key` and `name` (may be NULL) of the present one. */
 dbe_err schema_rule(struct schema *s, const json_t *part, const char *key, const char *name,
                     uint32_t *ret) DBE_MUST_CHECK;

@@ -16,8 +16,11 @@
 #include "base/base.h"
 #include "schema.h"
 
-/* DEEP_MAX: calls below a pair. Looks: steps of comparing, of one pair and of them all. */
-enum { DEEP_MIN = 3, DEEP_MAX = 12, PAIR_LOOKS_MAX = 1 << 14, LOOKS_MAX = 1 << 20 };
+/* DEEP_MAX: calls below a pair. Looks: steps of comparing one pair. */
+enum { DEEP_MIN = 3, DEEP_MAX = 12, PAIR_LOOKS_MAX = 1 << 14 };
+/* Of the work that a schema may be: to look at another one, and at each of its keywords where it names no
+ * type. */
+enum { SCHEMA_STEPS = 12, KEYWORD_STEPS = 5 };
 
 struct apart {
     struct schema *s;
@@ -33,9 +36,14 @@ struct side {
 static bool are_apart(struct apart *a, struct side one, struct side other);
 static bool refutes(struct apart *a, struct side side, const json_t *v);
 
-static bool may_look(struct apart *a)
+static bool may_look(struct apart *a, size_t steps)
 {
-    return a->looks > 0 && a->looks-- > 0;
+    return a->looks > 0 && a->looks-- > 0 && schema_spend(a->s, steps) == DBE_OK;
+}
+
+static size_t text_steps(const char *text)
+{
+    return 1 + strlen(text) / 16;
 }
 
 /* Behind references; NULL: lost. */
@@ -44,9 +52,10 @@ static const json_t *behind(struct apart *a, const json_t *schema, bool *nullabl
     unsigned hops = 0;
 
     while (json_object_get(schema, "$ref")) {
+        const json_t *ref = json_object_get(schema, "$ref");
         *nullable = *nullable || json_is_true(json_object_get(schema, "nullable"));
-        schema = schema_target(a->s, json_string_value(json_object_get(schema, "$ref")));
-        if (++hops > SCHEMA_DEPTH_MAX)
+        schema = schema_target(a->s, json_string_value(ref));
+        if (++hops > SCHEMA_DEPTH_MAX || schema_spend(a->s, 4 + json_string_length(ref)) != DBE_OK)
             return NULL;
     }
     *nullable = *nullable || json_is_true(json_object_get(schema, "nullable"));
@@ -68,7 +77,7 @@ static bool same(struct apart *a, const json_t *one, const json_t *other)
     json_t *value;
     size_t i;
 
-    if (!may_look(a))
+    if (!may_look(a, 1 + json_string_length(one) / 16))
         return true;
     if (json_is_number(one) && json_is_number(other)) /* 1 and 1.0 are one number */
         return !(number_of(one) < number_of(other)) && !(number_of(one) > number_of(other));
@@ -151,7 +160,7 @@ static bool has_bad_part(struct apart *a, struct side side, const json_t *v)
     json_object_foreach((json_t *)(uintptr_t)v, name, value)
     {
         const json_t *property = property_of(side, name, &never);
-        if (!may_look(a))
+        if (!may_look(a, text_steps(name)))
             return false;
         if (never || (property && refutes(a, (struct side){property, side.written}, value)))
             return true;
@@ -160,7 +169,8 @@ static bool has_bad_part(struct apart *a, struct side side, const json_t *v)
         return false;
     json_array_foreach(json_object_get(side.schema, "required"), i, value)
     {
-        if (may_look(a) && json_is_string(value) && !json_object_get(v, json_string_value(value)))
+        if (json_is_string(value) && may_look(a, 1 + json_string_length(value) / 16) &&
+            !json_object_get(v, json_string_value(value)))
             return true;
     }
     return false;
@@ -189,6 +199,14 @@ static bool has_type(struct side side, bool nullable, const json_t *v)
     return schema_is_of(v, types) || (whole && types & SCHEMA_INTEGER);
 }
 
+/* To look at a schema, and at a text whose length it may be about. */
+static size_t steps_of(const json_t *schema, const json_t *v)
+{
+    const size_t keywords = json_object_get(schema, "type") ? 0 : KEYWORD_STEPS * json_object_size(schema);
+
+    return SCHEMA_STEPS + keywords + json_string_length(v) / 16;
+}
+
 /* Is the value certainly not of the schema? */
 static bool refutes(struct apart *a, struct side side, const json_t *v)
 {
@@ -197,7 +215,8 @@ static bool refutes(struct apart *a, struct side side, const json_t *v)
     size_t i;
 
     side.schema = behind(a, side.schema, &nullable);
-    if (!json_is_object(side.schema) || a->deep == 0 || !may_look(a) || (nullable && json_is_null(v)))
+    if (!json_is_object(side.schema) || a->deep == 0 || !may_look(a, steps_of(side.schema, v)) ||
+        (nullable && json_is_null(v)))
         return false;
     a->deep--;
     const json_t *value = json_object_get(side.schema, "const");
@@ -290,7 +309,7 @@ static bool demands_apart(struct apart *a, struct side one, struct side other)
     {
         bool never_one, never;
         const char *text = json_string_value(name);
-        if (!text || !may_look(a))
+        if (!text || !may_look(a, text_steps(text)))
             return false;
         const json_t *mine = property_of(one, text, &never_one), *theirs = property_of(other, text, &never);
         if (never || are_apart(a, (struct side){mine, one.written}, (struct side){theirs, other.written}))
@@ -346,7 +365,8 @@ static bool are_apart(struct apart *a, struct side one, struct side other)
 
     one.schema = behind(a, one.schema, &one_null);
     other.schema = behind(a, other.schema, &other_null);
-    if (!json_is_object(one.schema) || !json_is_object(other.schema) || a->deep == 0 || !may_look(a))
+    if (!json_is_object(one.schema) || !json_is_object(other.schema) || a->deep == 0 ||
+        !may_look(a, steps_of(one.schema, NULL) + steps_of(other.schema, NULL)))
         return false;
     a->deep--;
     yes = look(a, one, one_null, other, other_null);
@@ -355,31 +375,28 @@ static bool are_apart(struct apart *a, struct side one, struct side other)
 }
 
 /* Nothing that is written for one may be of the other. Deep looks come after shallow ones, which mostly do. */
-static bool pair_apart(struct schema *s, const json_t *one, const json_t *other, unsigned *left)
+static bool pair_apart(struct schema *s, const json_t *one, const json_t *other)
 {
     bool yes = false;
 
     for (unsigned deep = DEEP_MIN; deep <= DEEP_MAX && !yes; deep *= 2) {
-        struct apart a = {s, BASE_MIN(*left, (unsigned)PAIR_LOOKS_MAX), deep};
-        const unsigned before = a.looks;
+        struct apart a = {s, PAIR_LOOKS_MAX, deep};
         yes = are_apart(&a, (struct side){one, true}, (struct side){other, false}) &&
               are_apart(&a, (struct side){other, true}, (struct side){one, false});
-        *left -= before - a.looks;
     }
     return yes;
 }
 
 dbe_err schema_check_apart(struct schema *s, const json_t *list)
 {
-    unsigned left = LOOKS_MAX;
     char text[160];
 
     for (size_t i = 1; i < json_array_size(list); i++)
         for (size_t k = 0; k < i; k++) {
-            if (pair_apart(s, json_array_get(list, k), json_array_get(list, i), &left))
+            const bool apart = pair_apart(s, json_array_get(list, k), json_array_get(list, i));
+            DBE_TRY(schema_spend(s, 0)); /* else nothing was seen for want of steps */
+            if (apart)
                 continue;
-            if (left == 0)
-                return dbe_fail(s->diag, DBE_E_TOO_LARGE, "schema", 0, "#%s/oneOf: too much to compare", s->pointer);
             snprintf(text, sizeof text,
                      "alternatives %zu and %zu may both hold; tell them apart by type, const or a "
                      "required property, or say anyOf",

@@ -77,8 +77,11 @@ static bool is_required(const json_t *required, const char *name)
     const json_t *one;
     size_t i;
 
-    json_array_foreach(required, i,
-                       one) if (json_is_string(one) && strcmp(json_string_value(one), name) == 0) return true;
+    json_array_foreach(required, i, one)
+    {
+        if (json_is_string(one) && strcmp(json_string_value(one), name) == 0)
+            return true;
+    }
     return false;
 }
 
@@ -96,13 +99,12 @@ static dbe_err check_object(struct schema *s, const json_t *schema)
         return schema_refuse(s, "required", "must be a list of names");
     if (others && !json_is_boolean(others) && !json_is_object(others))
         return schema_refuse(s, "additionalProperties", "must be true, false or a schema");
-    json_array_foreach(
-        required, i,
-        one) if (!json_is_string(one) ||
-                 !json_object_get(
-                     properties,
-                     json_string_value(one))) return schema_refuse(s, "required",
-                                                                   "must be a list of names that properties has");
+    DBE_TRY(schema_spend(s, required ? schema_weight(required) : 0));
+    json_array_foreach(required, i, one)
+    {
+        if (!json_is_string(one) || !json_object_get(properties, json_string_value(one)))
+            return schema_refuse(s, "required", "must be a list of names that properties has");
+    }
     return DBE_OK;
 }
 
@@ -166,6 +168,7 @@ dbe_err schema_object(struct schema *s, const json_t *schema, uint32_t *ret)
     json_object_foreach((json_t *)(uintptr_t)properties, name, value) names[count++] = name;
     while (count-- > 0) {
         uint32_t one = GRAMMAR_END;
+        DBE_TRY(schema_spend(s, 1 + json_array_size(required) / 2));
         DBE_TRY(member(s, names[count], json_object_get(properties, names[count]), after, &one));
         const uint32_t another = grammar_chars(&s->b, ",", grammar_space(&s->b, one));
         const bool must = is_required(required, names[count]);

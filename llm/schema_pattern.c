@@ -15,6 +15,7 @@
 #include "vocab.h"
 
 enum { PARTS_MAX = 2048, RANGES_MAX = 4096, CLASS_MAX = 128, NESTED_MAX = 32, COUNT_MAX = 10000, CODE_MAX = 0x10ffff };
+enum { PATTERN_STEPS = 400 }; /* beside those of its text */
 
 /* ---- characters -------------------------------------------------------------------------------------------------- */
 
@@ -503,6 +504,7 @@ dbe_err schema_pattern(struct schema *s, const char *key, const char *pattern, s
 
     if (!x)
         return dbe_fail(s->diag, DBE_E_NOMEM, "schema", 0, "no memory for a pattern");
+    DBE_TRY(schema_spend(s, PATTERN_STEPS + len));
     x->s = s;
     x->key = key;
     x->at = (const uint8_t *)pattern;

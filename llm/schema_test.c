@@ -595,46 +595,6 @@ static void recursion_closes_below_the_bound(void **state)
             deep_texts_close(cases[i].schema, cases[i].down, wander);
 }
 
-/* `count` times `text` between `before` and `after`. */
-static dbe_err repeated(const char *before, const char *text, size_t count, const char *after)
-{
-    struct base_buf b;
-    struct llm_grammar *g = NULL;
-    dbe_err err;
-
-    base_buf_init(&b, 8 << 20);
-    base_buf_str(&b, before);
-    for (size_t i = 0; i < count; i++)
-        base_buf_str(&b, text);
-    base_buf_str(&b, after);
-    assert_int_equal(b.err, DBE_OK);
-    err = llm_grammar_schema((const char *)b.data, b.len, &g, NULL);
-    llm_grammar_free(g);
-    base_buf_free(&b);
-    return err;
-}
-
-static void hostile_schemas_end(void **state)
-{
-    (void)state;
-    assert_int_equal(repeated("", "[", 100000, ""), DBE_E_ARGUMENT);
-    assert_int_equal(repeated("{\"x\":\"", "a", LLM_SCHEMA_BYTES_MAX, "\"}"), DBE_E_TOO_LARGE);
-    assert_int_equal(repeated("", "{\"items\":", 100, "{}"), DBE_E_ARGUMENT); /* not closed */
-    assert_int_equal(repeated("{\"const\":\"", "a", 100000, "\"}"), DBE_E_TOO_LARGE);
-    assert_int_equal(repeated("{\"anyOf\":[{}", ",{}", 20000, "]}"), DBE_E_TOO_LARGE);
-    assert_int_equal(repeated("{\"oneOf\":[true", ",true", 9000, "]}"), DBE_E_ARGUMENT);
-    assert_int_equal(repeated("{\"oneOf\":[{\"const\":1}", ",{\"const\":[1,1]}", 5000, "]}"), DBE_E_ARGUMENT);
-    assert_int_equal(repeated("{\"$defs\":{\"a\":{\"oneOf\":[{\"items\":{\"$ref\":\"#/$defs/a\"},\"minItems\":1}",
-                              ",{\"items\":{\"$ref\":\"#/$defs/a\"},\"minItems\":1}", 50,
-                              "]}},\"$ref\":\"#/$defs/a\"}"),
-                     DBE_E_ARGUMENT);
-    assert_int_equal(repeated("{\"pattern\":\"", "(", 10000, "\"}"), DBE_E_ARGUMENT);
-    assert_int_equal(repeated("{\"pattern\":\"", "a", 10000, "\"}"), DBE_E_ARGUMENT);
-    assert_int_equal(repeated("{\"pattern\":\"^", "[^a]", 900, "$\"}"), DBE_E_TOO_LARGE);
-    assert_int_equal(repeated("{\"pattern\":\"^", "(a{1000}){1000}", 1, "$\"}"), DBE_OK); /* counted, not written out */
-    assert_int_equal(repeated("{\"pattern\":\"^", "[^ab]{9999}", 20, "$\"}"), DBE_OK);
-}
-
 static void no_memory_is_an_answer(void **state)
 {
     const char *schema = schemas[7];
@@ -663,7 +623,6 @@ int main(void)
         cmocka_unit_test(what_is_not_supported_is_refused),
         cmocka_unit_test(alternatives_exclude_each_other),
         cmocka_unit_test(recursion_closes_below_the_bound),
-        cmocka_unit_test(hostile_schemas_end),
         cmocka_unit_test(no_memory_is_an_answer),
     };
     int failed;
