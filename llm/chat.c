@@ -18,8 +18,11 @@
 
 struct chat_template {
     const char *name;
-    const char *marks[6]; /* that no message may hold where they are no control tokens */
+    const char *marks[8]; /* that no message may hold where they are no control tokens */
 };
+
+#define MISTRAL_TOOL_MARKS                                                                                             \
+    "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"
 
 static const struct chat_template templates[CHAT_KINDS] = {
     [CHAT_PLAIN] = {"plain", {NULL}},
@@ -29,9 +32,9 @@ static const struct chat_template templates[CHAT_KINDS] = {
     [CHAT_LLAMA3] = {"llama3", {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
     [CHAT_ZEPHYR] = {"zephyr", {"<|user|>", "<|system|>", "<|assistant|>"}},
     [CHAT_MISTRAL] = {"mistral", {"[INST]", "[/INST]"}},
-    [CHAT_MISTRAL_V1] = {"mistral-v1", {"[INST]", "[/INST]"}},
-    [CHAT_MISTRAL_V3] = {"mistral-v3", {"[INST]", "[/INST]"}},
-    [CHAT_MISTRAL_TEKKEN] = {"mistral-tekken", {"[INST]", "[/INST]"}},
+    [CHAT_MISTRAL_V1] = {"mistral-v1", {"[INST]", "[/INST]", MISTRAL_TOOL_MARKS}},
+    [CHAT_MISTRAL_V3] = {"mistral-v3", {"[INST]", "[/INST]", MISTRAL_TOOL_MARKS}},
+    [CHAT_MISTRAL_TEKKEN] = {"mistral-tekken", {"[INST]", "[/INST]", MISTRAL_TOOL_MARKS}},
     [CHAT_MISTRAL_V7] = {"mistral-v7", {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}},
     [CHAT_GEMMA] = {"gemma", {"<start_of_turn>", "<end_of_turn>"}},
     [CHAT_PHI3] = {"phi3", {"<|user|>", "<|system|>", "<|assistant|>", "<|end|>"}},
@@ -95,11 +98,44 @@ const char *llm_chat_name(enum chat_kind kind)
     return templates[kind].name;
 }
 
+/* A family's own form is taken where its template speaks of functions in it. */
+enum llm_tools llm_chat_tools_of(const struct llm_vocab *v)
+{
+    switch (llm_chat_detect(v)) {
+    case CHAT_LLAMA3: return holds(v, "Environment: ipython") ? LLM_TOOLS_LLAMA3 : LLM_TOOLS_TEXT;
+    case CHAT_MISTRAL_V1:
+    case CHAT_MISTRAL_V3:
+    case CHAT_MISTRAL_TEKKEN:
+        if (!holds(v, "[AVAILABLE_TOOLS]") || llm_vocab_control(v, "[TOOL_CALLS]") < 0)
+            return LLM_TOOLS_TEXT;
+        return holds(v, "[TOOL_CALLS] ") ? LLM_TOOLS_MISTRAL_SPACED : LLM_TOOLS_MISTRAL;
+    default: return LLM_TOOLS_TEXT;
+    }
+}
+
+enum llm_tools llm_chat_tools(const struct llm_model *model)
+{
+    return llm_chat_tools_of(&model->vocab);
+}
+
+const char *llm_chat_system(const struct llm_model *model, size_t *ret_len)
+{
+    return llm_chat_detect(&model->vocab) == CHAT_CHATML ? llm_chat_default_system(&model->vocab, ret_len) : NULL;
+}
+
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 static bool is_role(const struct llm_message *msg, const char *role)
 {
     return strcmp(msg->role, role) == 0;
+}
+
+/* Beside the three that every template has. */
+static bool is_tool_role(const struct llm_message *m, size_t at, enum llm_tools tools)
+{
+    if (tools == LLM_TOOLS_TEXT)
+        return false;
+    return is_role(m, "tool") || (is_role(m, "tools") && at == 0) || (is_role(m, "calls") && tools != LLM_TOOLS_LLAMA3);
 }
 
 /* Does the text hold a marker that this vocabulary cannot tell from text? */
@@ -115,6 +151,7 @@ static const char *forged_marker(const struct llm_vocab *v, const struct chat_te
 static dbe_err check_messages(const struct llm_vocab *v, const struct chat_template *t, const struct llm_message *msgs,
                               size_t count, struct dbe_diag *diag)
 {
+    const enum llm_tools tools = llm_chat_tools_of(v);
     size_t total = 0;
 
     if (count == 0)
@@ -124,7 +161,7 @@ static dbe_err check_messages(const struct llm_vocab *v, const struct chat_templ
     for (size_t i = 0; i < count; i++) {
         const struct llm_message *m = &msgs[i];
         if (!m->role || (!m->text && m->text_len > 0) ||
-            !(is_role(m, "system") || is_role(m, "user") || is_role(m, "assistant")))
+            !(is_role(m, "system") || is_role(m, "user") || is_role(m, "assistant") || is_tool_role(m, i, tools)))
             return dbe_fail(diag, DBE_E_ARGUMENT, "messages", i,
                             "message %zu: its role is not system, user or assistant", i);
         const char *forged = m->text ? forged_marker(v, t, m) : NULL;

@@ -36,6 +36,10 @@ enum { CHAT_BYTES_MAX = LLM_TEXT_BYTES_MAX };
 enum chat_kind llm_chat_detect(const struct llm_vocab *v);
 const char *llm_chat_name(enum chat_kind kind);
 
+enum llm_tools llm_chat_tools_of(const struct llm_vocab *v);
+/* The system message that a template writes itself when a chat brings none; NULL: none. */
+const char *llm_chat_default_system(const struct llm_vocab *v, size_t *ret_len);
+
 /* Append the prompt of messages that have been checked, at least one. On error `out` may hold a part of it. */
 dbe_err llm_chat_write(enum chat_kind kind, const struct llm_vocab *v, const struct llm_message *msgs, size_t count,
                        struct llm_tokens *out) DBE_MUST_CHECK;

@@ -151,7 +151,7 @@ static bool holds(const struct builder *b, const char *words)
 
 /* The system message that the template writes itself when a chat brings none: literal text between the marks, which
  * templates write with a line feed or with \n. */
-static const char *default_system(const struct llm_vocab *v, size_t *ret_len)
+const char *llm_chat_default_system(const struct llm_vocab *v, size_t *ret_len)
 {
     static const char open[] = "<|im_start|>system";
 
@@ -196,7 +196,7 @@ static void render_chatml(struct builder *b, const struct llm_message *msgs, siz
 {
     const bool thinks = holds(b, "split('" THOUGHT_END "')");
     size_t len;
-    const char *system = is_role(&msgs[0], "system") ? NULL : default_system(b->v, &len);
+    const char *system = is_role(&msgs[0], "system") ? NULL : llm_chat_default_system(b->v, &len);
 
     put_bos_if_asked(b);
     if (system)
@@ -243,19 +243,20 @@ static void put_header(struct builder *b, const char *role)
  * the templates fall back to. */
 static void render_llama3(struct builder *b, const struct llm_message *msgs, size_t count)
 {
-    const bool dates = holds(b, "Cutting Knowledge Date: December 2023");
-    size_t i = 0;
+    const bool tools = is_role(&msgs[0], "tools"), dates = holds(b, "Cutting Knowledge Date: December 2023") || tools;
+    size_t i = tools ? 1 : 0;
 
     put_id(b, b->v->bos);
     if (dates) {
         put_header(b, "system");
+        put_words(b, tools ? "Environment: ipython\n" : "");
         put_words(b, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n");
-        if (is_role(&msgs[0], "system"))
+        if (i < count && is_role(&msgs[i], "system"))
             put_trimmed(b, &msgs[i++]);
         put_mark(b, "<|eot_id|>");
     }
     for (; i < count; i++) {
-        put_header(b, msgs[i].role);
+        put_header(b, is_role(&msgs[i], "tool") ? "ipython" : msgs[i].role);
         put_trimmed(b, &msgs[i]);
         put_mark(b, "<|eot_id|>");
     }
@@ -321,11 +322,24 @@ static size_t last_user(const struct llm_message *msgs, size_t count)
     return count > 0 ? count - 1 : SIZE_MAX;
 }
 
+/* A text of JSON between two marks. */
+static void put_between(struct builder *b, const char *mark, const char *gap, const struct llm_message *msg,
+                        const char *end)
+{
+    put_mark(b, mark);
+    put_words(b, gap);
+    put_message(b, msg);
+    if (end)
+        put_mark(b, end);
+}
+
 static void put_instruction(struct builder *b, const struct mistral *k, const struct llm_message *msgs, size_t i,
                             size_t count)
 {
     size_t from = i;
 
+    if (is_role(&msgs[0], "tools") && i == last_user(msgs, count))
+        put_between(b, "[AVAILABLE_TOOLS]", k->gap, &msgs[0], "[/AVAILABLE_TOOLS]");
     put_words(b, k->lead);
     put_mark(b, "[INST]");
     put_words(b, k->gap);
@@ -359,7 +373,12 @@ static void render_mistral(struct builder *b, const struct mistral *k, const str
             put_mark(b, "[/SYSTEM_PROMPT]");
         } else if (is_role(&msgs[i], "user") || (system && (last == SIZE_MAX || i > last))) {
             put_instruction(b, k, msgs, i, count);
-        } else if (!system) {
+        } else if (is_role(&msgs[i], "calls")) {
+            put_between(b, "[TOOL_CALLS]", k->gap, &msgs[i], NULL);
+            put_id(b, b->v->eos);
+        } else if (is_role(&msgs[i], "tool")) {
+            put_between(b, "[TOOL_RESULTS]", k->gap, &msgs[i], "[/TOOL_RESULTS]");
+        } else if (is_role(&msgs[i], "assistant")) {
             put_words(b, k->reply);
             if (k->trim)
                 put_trimmed(b, &msgs[i]);

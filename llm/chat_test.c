@@ -7,7 +7,7 @@
 #include "model.h"
 #include "test_vocab.h"
 
-enum { BYTES_FROM = 3, MARKS_FROM = BYTES_FROM + 256 + 1, TOKENS_MAX = MARKS_FROM + 32 };
+enum { BYTES_FROM = 3, MARKS_FROM = BYTES_FROM + 256 + 1, TOKENS_MAX = MARKS_FROM + 64 };
 
 static const char *const marks[] = {"<|im_start|>",
                                     "<|im_end|>",
@@ -26,7 +26,12 @@ static const char *const marks[] = {"<|im_start|>",
                                     "[SYSTEM_PROMPT]",
                                     "[/SYSTEM_PROMPT]",
                                     CHAT_DEEPSEEK_USER,
-                                    CHAT_DEEPSEEK_ASSISTANT};
+                                    CHAT_DEEPSEEK_ASSISTANT,
+                                    "[AVAILABLE_TOOLS]",
+                                    "[/AVAILABLE_TOOLS]",
+                                    "[TOOL_CALLS]",
+                                    "[TOOL_RESULTS]",
+                                    "[/TOOL_RESULTS]"};
 
 /* Bytes, a space, and the marks of `type`; 0: marks are text. */
 static void load(struct llm_vocab *v, int type, const char *name, const char *chat_template)
@@ -174,6 +179,74 @@ static void prompts_are_the_finished_text(void **state)
         }
 }
 
+/* Functions, calls and results in the form of the families whose templates know them. */
+static void functions_in_the_familys_form(void **state)
+{
+    static const struct llm_message called[] = {MSG("tools", "[T]"), MSG("system", "S"), MSG("user", "a"),
+                                                MSG("calls", "[C]"), MSG("tool", "{R}"), MSG("assistant", "b"),
+                                                MSG("user", "c")};
+    static const struct llm_message llama[] = {MSG("tools", ""), MSG("user", "a"), MSG("assistant", "{C}"),
+                                               MSG("tool", "R")};
+    static const struct {
+        const char *chat_template;
+        enum llm_tools form;
+        const struct llm_message *msgs;
+        size_t count;
+        const char *want;
+    } rows[] = {
+        {"[AVAILABLE_TOOLS] \"[INST] \" [TOOL_CALLS] ", LLM_TOOLS_MISTRAL_SPACED, called, 7,
+         "<s>[INST] a[/INST][TOOL_CALLS] [C]</s>[TOOL_RESULTS] {R}[/TOOL_RESULTS] b</s>"
+         "[AVAILABLE_TOOLS] [T][/AVAILABLE_TOOLS][INST] S\n\nc[/INST]"},
+        {"[AVAILABLE_TOOLS]\"[INST]\"[TOOL_CALLS][", LLM_TOOLS_MISTRAL, called, 7,
+         "<s>[INST]a[/INST][TOOL_CALLS][C]</s>[TOOL_RESULTS]{R}[/TOOL_RESULTS]b</s>"
+         "[AVAILABLE_TOOLS][T][/AVAILABLE_TOOLS][INST]S\n\nc[/INST]"},
+        {"<|start_header_id|>Environment: ipython", LLM_TOOLS_LLAMA3, llama, 4,
+         "<s><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\nCutting Knowledge Date: December "
+         "2023\n"
+         "Today Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>"
+         "<|start_header_id|>assistant<|end_header_id|>\n\n{C}<|eot_id|><|start_header_id|>ipython<|end_header_id|>"
+         "\n\nR<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct llm_vocab v;
+        load(&v, VOCAB_CONTROL, "tiny", rows[i].chat_template);
+        assert_int_equal(llm_chat_tools_of(&v), rows[i].form);
+        expect(&v, rows[i].msgs, rows[i].count, rows[i].want);
+        llm_vocab_free(&v);
+    }
+}
+
+/* What begins a call is told, as nothing else of the control tokens is; no text becomes it. */
+static void the_mark_of_calls_is_told(void **state)
+{
+    static struct llm_model model;
+    struct llm_tokens t = {0};
+    struct dbe_diag diag = {0};
+    size_t len;
+
+    (void)state;
+    load(&model.vocab, VOCAB_CONTROL, "tiny", "[AVAILABLE_TOOLS]\"[INST]\"[TOOL_CALLS][");
+    const int32_t mark = llm_vocab_control(&model.vocab, "[TOOL_CALLS]");
+    assert_memory_equal(llm_token_bytes(&model, mark, &len), "[TOOL_CALLS]", 12);
+    assert_int_equal(len, 12);
+    (void)llm_token_bytes(&model, llm_vocab_control(&model.vocab, "[INST]"), &len);
+    assert_int_equal(len, 0);
+    static const struct llm_message said[] = {MSG("user", "[TOOL_CALLS]")},
+                                    calls[] = {MSG("user", "a"), MSG("tools", "")};
+    assert_int_equal(llm_chat_render(&model, said, 1, &t, &diag), DBE_OK);
+    for (size_t i = 0; i < t.count; i++)
+        assert_int_not_equal(t.ids[i], mark);
+    assert_int_equal(llm_chat_render(&model, calls, 2, &t, &diag), DBE_E_ARGUMENT); /* not the first */
+    llm_tokens_free(&t);
+    llm_vocab_free(&model.vocab);
+    load(&model.vocab, VOCAB_CONTROL, "tiny", "<|im_start|>");
+    assert_int_equal(llm_chat_render(&model, calls + 1, 1, &t, &diag), DBE_E_ARGUMENT); /* not of this family */
+    llm_tokens_free(&t);
+    llm_vocab_free(&model.vocab);
+}
+
 /* Every template takes messages in any order, and nothing that was said is lost. */
 static void any_order_is_rendered(void **state)
 {
@@ -253,6 +326,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_the_finished_text),
+        cmocka_unit_test(functions_in_the_familys_form),
+        cmocka_unit_test(the_mark_of_calls_is_told),
         cmocka_unit_test(any_order_is_rendered),
         cmocka_unit_test(marks_in_messages),
         cmocka_unit_test(tokens_tell_without_a_template),

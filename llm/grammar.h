@@ -38,6 +38,15 @@ dbe_err llm_grammar_json(struct llm_grammar **ret, struct dbe_diag *diag) DBE_MU
  * schema, or something else that constrains (the diag has a JSON pointer to it); E_TOO_LARGE; E_NOMEM. */
 dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **ret,
                            struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Several values of one schema with text around them: `before` the first, `between` two, `after` the last. */
+struct llm_grammar_frame {
+    const char *before, *between, *after;
+    uint32_t max;        /* values, at least one */
+    const char *instead; /* a text that may stand in place of all this; NULL: none */
+};
+/* The same for values in a frame; `text` NULL: any JSON object. */
+dbe_err llm_grammar_framed(const char *text, size_t len, const struct llm_grammar_frame *frame,
+                           struct llm_grammar **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Takes NULL. */
 void llm_grammar_free(struct llm_grammar *g);
 

@@ -126,7 +126,7 @@ const char *llm_token_bytes(const struct llm_model *model, int32_t id, size_t *r
 const char *llm_token_name(const struct llm_model *model, int32_t id, size_t *ret_len);
 
 struct llm_message {
-    const char *role; /* "system", "user" or "assistant" */
+    const char *role; /* "system", "user" or "assistant"; see llm_chat_tools for others */
     const char *text; /* UTF-8 */
     size_t text_len;  /* bytes */
 };
@@ -136,6 +136,18 @@ struct llm_message {
  * E_ARGUMENT (unknown role, no message), E_LIMIT (too many messages), E_TOO_LARGE, E_NOMEM. */
 dbe_err llm_chat_render(const struct llm_model *model, const struct llm_message *messages, size_t count,
                         struct llm_tokens *out, struct dbe_diag *diag) DBE_MUST_CHECK;
+
+/* How a model was trained to read of functions and to call them, as its template tells. */
+enum llm_tools {
+    LLM_TOOLS_TEXT,    /* nothing is known: in the words of messages                                              */
+    LLM_TOOLS_LLAMA3,  /* a message "tools" (empty, the first of all) announces them; one "tool" is a result          */
+    LLM_TOOLS_MISTRAL, /* "tools": their list, the first message of all; "calls": what the assistant called; "tool": a
+                        * result. Their texts are JSON. Answers begin calls with "[TOOL_CALLS]".                      */
+    LLM_TOOLS_MISTRAL_SPACED /* the same with a space behind the mark                                              */
+};
+enum llm_tools llm_chat_tools(const struct llm_model *model);
+/* The system message that the template writes where a chat has none; NULL: none. Not NUL-terminated, the model's. */
+const char *llm_chat_system(const struct llm_model *model, size_t *ret_len);
 
 /* May `draft` guess for `model` (llm_session_params.draft)? E_ARGUMENT: it has another vocabulary; the diag says so. */
 dbe_err llm_draft_fits(const struct llm_model *model, const struct llm_model *draft,

@@ -565,7 +565,21 @@ dbe_err schema_rule(struct schema *s, const json_t *part, const char *key, const
     return err == DBE_OK ? s->b.err : err;
 }
 
-dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **ret, struct dbe_diag *diag)
+/* Text around the values of a rule. */
+static uint32_t put_frame(struct grammar_builder *b, const struct llm_grammar_frame *f, uint32_t value)
+{
+    uint32_t next = grammar_text(b, f->after, strlen(f->after), GRAMMAR_END);
+
+    if (f->max > 1) {
+        const uint32_t more = grammar_text(b, f->between, strlen(f->between), grammar_call(b, value, GRAMMAR_END));
+        next = grammar_repeat(b, more, 0, f->max - 1, next);
+    }
+    next = grammar_text(b, f->before, strlen(f->before), grammar_call(b, value, next));
+    return f->instead ? grammar_split(b, next, grammar_text(b, f->instead, strlen(f->instead), GRAMMAR_END)) : next;
+}
+
+dbe_err llm_grammar_framed(const char *text, size_t len, const struct llm_grammar_frame *frame,
+                           struct llm_grammar **ret, struct dbe_diag *diag)
 {
     BASE_AUTO_FREE struct schema *s = base_alloc(1, sizeof *s);
     json_error_t error;
@@ -576,18 +590,25 @@ dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **re
         return dbe_fail(diag, DBE_E_NOMEM, "schema", 0, "no memory for a schema");
     if (len > LLM_SCHEMA_BYTES_MAX)
         return dbe_fail(diag, DBE_E_TOO_LARGE, "schema", 0, "a schema has at most %d bytes", LLM_SCHEMA_BYTES_MAX);
-    s->root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-    if (!s->root)
+    s->root = text ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error) : NULL;
+    if (text && !s->root)
         return dbe_fail(diag, DBE_E_ARGUMENT, "schema", (size_t)error.position, "the schema is no JSON: %s",
                         error.text);
     s->diag = diag;
     err = grammar_begin(&s->b, diag);
     if (err == DBE_OK) {
-        err = schema_rule(s, s->root, NULL, NULL, &start);
+        start = s->b.object;
+        if (s->root)
+            err = schema_rule(s, s->root, NULL, NULL, &start);
         if (err != DBE_OK && s->b.err == DBE_OK)
             s->b.err = err; /* grammar_finish then releases it all */
-        err = grammar_finish(&s->b, start, ret);
+        err = grammar_finish(&s->b, frame ? put_frame(&s->b, frame, start) : start, ret);
     }
     json_decref(s->root);
     return err;
+}
+
+dbe_err llm_grammar_schema(const char *text, size_t len, struct llm_grammar **ret, struct dbe_diag *diag)
+{
+    return llm_grammar_framed(text ? text : "", len, NULL, ret, diag);
 }

@@ -375,6 +375,29 @@ static void texts_are_taken(void **state)
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
+static void values_in_a_frame(void **state)
+{
+    static const struct llm_grammar_frame frame = {"<", ";", ">", 3, "no"};
+    static const struct {
+        const char *text;
+        bool ok;
+    } rows[] = {{"<1>", true}, {"<1;2;3>", true}, {"no", true}, {"<1;2;3;4>", false}, {"<>", false},
+                {"1", false},  {"<1;>", false},   {"", false},  {"<1>no", false}};
+    struct llm_grammar *g = NULL;
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    assert_int_equal(llm_grammar_framed("{\"type\":\"integer\"}", 18, &frame, &g, &diag), DBE_OK);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++)
+        if (tv_accepts(g, rows[i].text) != rows[i].ok)
+            fail_msg("%s", rows[i].text);
+    llm_grammar_free(g);
+    assert_int_equal(llm_grammar_framed(NULL, 0, &frame, &g, &diag), DBE_OK); /* any object */
+    assert_true(tv_accepts(g, "<{\"a\":[]};{}>"));
+    assert_false(tv_accepts(g, "<[]>"));
+    llm_grammar_free(g);
+}
+
 static void what_is_not_supported_is_refused(void **state)
 {
     static const struct {
@@ -620,6 +643,7 @@ int main(void)
         cmocka_unit_test(masks_are_exact),
         cmocka_unit_test(ranges_are_exact),
         cmocka_unit_test(texts_are_taken),
+        cmocka_unit_test(values_in_a_frame),
         cmocka_unit_test(what_is_not_supported_is_refused),
         cmocka_unit_test(alternatives_exclude_each_other),
         cmocka_unit_test(recursion_closes_below_the_bound),

@@ -88,6 +88,18 @@ static int byte_of_name(const char *name, size_t len)
 
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
+/* Marks of calls are a model's word to whoever runs its functions, so they are told even where they are control tokens:
+ * then no text of a user becomes one. */
+static bool is_told(const struct vocab_token *t)
+{
+    static const char *const marks[] = {"[TOOL_CALLS]", "<tool_call>", "</tool_call>"};
+
+    for (size_t i = 0; t->type == VOCAB_CONTROL && i < BASE_ARRAY_LEN(marks); i++)
+        if (t->name_len == strlen(marks[i]) && memcmp(t->name, marks[i], t->name_len) == 0)
+            return true;
+    return false;
+}
+
 static dbe_err fill_token(struct llm_vocab *v, struct vocab_token *t, size_t id, char *text, struct dbe_diag *diag)
 {
     size_t len = 0;
@@ -101,7 +113,7 @@ static dbe_err fill_token(struct llm_vocab *v, struct vocab_token *t, size_t id,
         len = 1;
         if (v->byte_ids[byte] < 0)
             v->byte_ids[byte] = (int32_t)id;
-    } else if (t->type == VOCAB_USER) {
+    } else if (t->type == VOCAB_USER || is_told(t)) {
         memcpy(text, t->name, t->name_len);
         len = t->name_len;
     } else if (t->type != VOCAB_NORMAL) {
