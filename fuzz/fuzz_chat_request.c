@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * fuzz_chat_request.c - what a worker reads: L7ChatRequest and L7EmbedRequest payloads, with the schemas in them, and
- * the text of a call.
+ * the text of calls.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ static void must(bool condition)
 
 static void fuzz_chat(const uint8_t *data, size_t size)
 {
-    static const struct worker_defaults defaults = {0.5f, 1.0f};
+    struct worker_defaults defaults = {.temperature = 0.5f, .top_p = 1.0f, .tools.form = size % 4};
     struct worker_request request;
     const char *reason = NULL;
 
@@ -29,8 +29,8 @@ static void fuzz_chat(const uint8_t *data, size_t size)
     must(request.n >= 1 && request.n <= WORKER_ANSWERS_MAX && request.chat.count >= 1);
     for (size_t i = 0; i < request.chat.count; i++)
         must(strlen(request.chat.messages[i].text) == request.chat.messages[i].text_len &&
-             strcmp(request.chat.messages[i].role, "tool") != 0);
-    must((request.chat.call_mark != NULL) == (request.chat.call_grammar != NULL));
+             (defaults.tools.form != LLM_TOOLS_TEXT || strcmp(request.chat.messages[i].role, "tool") != 0));
+    must((request.chat.call.mark != NULL) == (request.chat.call.grammar != NULL));
     request.chat.free_owned(request.chat.owned);
 }
 
@@ -49,12 +49,15 @@ static void fuzz_embed(const uint8_t *data, size_t size)
 
 static void fuzz_call(const uint8_t *data, size_t size)
 {
-    struct worker_call call;
+    struct worker_calls calls;
 
-    if (!worker_call_read((const char *)data, size, &call))
+    if (worker_calls_read((const char *)data, size, &calls) != DBE_OK)
         return;
-    must(call.name != NULL && call.arguments != NULL && strncmp(call.id, "call_", 5) == 0);
-    worker_call_free(&call);
+    must(calls.end <= size && calls.count <= WORKER_CALLS_MAX);
+    for (size_t i = 0; i < calls.count; i++)
+        must(calls.list[i].name != NULL && calls.list[i].arguments != NULL &&
+             strncmp(calls.list[i].id, "call_", 5) == 0);
+    worker_calls_free(&calls);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

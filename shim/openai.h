@@ -105,6 +105,7 @@ struct shim_req {
     char *schema;       /* with json_schema */
     struct shim_tool *tools;
     size_t tool_count;
+    bool single_call;        /* parallel_tool_calls: false */
     const char *tool_choice; /* static: "" auto, "none", "required", "function" */
     char tool_name[SHIM_TOOL_NAME_MAX_BYTES + 1];
     char cache_key[SHIM_CACHE_KEY_MAX_BYTES + 1];

@@ -199,13 +199,13 @@ static dbe_err read_completion_logprobs(const json_t *v, const char *param, stru
     return shim_read_count(v, param, 0, 5, &req->top_logprobs, p);
 }
 
-/* One call an answer is all that a model makes here, which is what both values allow. */
 static dbe_err read_parallel(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
-    bool parallel;
+    bool parallel = true;
 
-    (void)req;
-    return shim_read_bool(v, param, &parallel, p);
+    DBE_TRY(shim_read_bool(v, param, &parallel, p));
+    req->single_call = !parallel;
+    return DBE_OK;
 }
 
 static dbe_err read_cache_key(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
@@ -429,7 +429,6 @@ static bool has_tool(const struct shim_req *req, const char *name)
 static dbe_err check_combinations(const json_t *root, const struct shim_req *req, struct shim_problem *p)
 {
     const json_t *options = json_object_get(root, "stream_options"), *top = json_object_get(root, "top_logprobs");
-    const bool calls = req->tool_count > 0 && strcmp(req->tool_choice, "none") != 0;
 
     if (options != NULL && !json_is_null(options) && !req->stream)
         return combination(p, "stream_options",
@@ -440,9 +439,6 @@ static dbe_err check_combinations(const json_t *root, const struct shim_req *req
         return combination(p, "tool_choice", "'tool_choice' is only allowed when 'tools' are specified.");
     if (strcmp(req->tool_choice, "function") == 0 && !has_tool(req, req->tool_name))
         return combination(p, "tool_choice", "'tool_choice' names a function that is not among 'tools'.");
-    if (calls && req->format[0] != '\0')
-        return combination(p, req->kind == SHIM_CHAT ? "response_format" : "text.format",
-                           "A format other than text is not supported while tools may be called.");
     if (req->echo && req->logprobs)
         return combination(p, "echo", "'echo' with 'logprobs' is not supported: prompts have none.");
     return DBE_OK;

@@ -71,6 +71,7 @@ static void pack_tools(const struct shim_req *req, struct shim_packing *p)
     }
     p->request.tools = p->tool_list;
     p->request.n_tools = req->tool_count;
+    p->request.single_call = req->single_call;
     p->request.tool_choice = WRITABLE(req->tool_choice);
     p->request.tool_name = WRITABLE(req->tool_name);
 }

@@ -28,8 +28,8 @@ struct fake_svc {
     struct fake_call calls[FAKE_CALLS_MAX];
     int cancelled, claims, holds;
     int first_tokens, latencies; /* observed */
-    dbe_err call_err;         /* what the next gateway call answers */
-    struct pol_policy policy; /* of one tenant at most: `any` */
+    dbe_err call_err;            /* what the next gateway call answers */
+    struct pol_policy policy;    /* of one tenant at most: `any` */
 };
 
 struct svc *fake_svc_of(struct fake_svc *fake);

@@ -52,7 +52,7 @@ static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *pay
                           struct worker_private *private, struct engine_chat *ret, uint32_t *ret_count,
                           const char **reason)
 {
-    struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p};
+    struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p, worker_tool_style_of(w->model)};
     const struct pol_labels *labels = svc_req_labels(req);
     struct worker_request request;
 

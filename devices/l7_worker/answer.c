@@ -108,10 +108,25 @@ static dbe_err fill_probs(const struct llm_model *model, const struct base_buf *
 struct packing {
     Dsmil__Choice choice;
     Dsmil__ChatMessage message;
-    Dsmil__ToolCall call, *calls[1];
-    struct worker_call read;
+    Dsmil__ToolCall calls[WORKER_CALLS_MAX], *call_list[WORKER_CALLS_MAX];
+    struct worker_calls read;
     struct probs probs;
 };
+
+static dbe_err fill_calls(const struct base_buf *from, struct packing *to)
+{
+    DBE_TRY(worker_calls_read((const char *)from->data, from->len, &to->read));
+    for (size_t i = 0; i < to->read.count; i++) {
+        to->call_list[i] = &to->calls[i];
+        dsmil__tool_call__init(&to->calls[i]);
+        to->calls[i].id = to->read.list[i].id;
+        to->calls[i].name = to->read.list[i].name;
+        to->calls[i].arguments = to->read.list[i].arguments;
+    }
+    to->message.tool_calls = to->call_list;
+    to->message.n_tool_calls = to->read.count;
+    return DBE_OK;
+}
 
 static dbe_err fill_choice(const struct llm_model *model, const struct worker_choice *from, struct packing *to)
 {
@@ -126,18 +141,11 @@ static dbe_err fill_choice(const struct llm_model *model, const struct worker_ch
     to->choice.message = &to->message;
     DBE_TRY(from->text->err);
     if (from->result != NULL) {
-        to->choice.finish_reason = from->result->finish == LLM_FINISH_LENGTH ? length : stop;
-        if (from->call != NULL && from->call->len > 0 &&
-            worker_call_read((const char *)from->call->data, from->call->len, &to->read)) {
-            dsmil__tool_call__init(&to->call);
-            to->call.id = to->read.id;
-            to->call.name = to->read.name;
-            to->call.arguments = to->read.arguments;
-            to->calls[0] = &to->call;
-            to->message.tool_calls = to->calls;
-            to->message.n_tool_calls = 1;
-            to->choice.finish_reason = tool_calls;
-        }
+        if (from->call != NULL && from->call->len > 0)
+            DBE_TRY(fill_calls(from->call, to));
+        to->choice.finish_reason = from->result->finish == LLM_FINISH_LENGTH ? length
+                                   : to->read.count > 0                      ? tool_calls
+                                                                             : stop;
     }
     DBE_TRY(fill_probs(model, from->probs, &to->probs));
     to->choice.logprobs = to->probs.list;
@@ -157,10 +165,10 @@ static void fill_usage(Dsmil__Usage *usage, const struct engine_result *r)
 dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *out)
 {
     Dsmil__L7ChatResponse response = DSMIL__L7_CHAT_RESPONSE__INIT;
-    struct packing all[WORKER_ANSWERS_MAX] = {0};
+    struct packing *all = base_alloc(WORKER_ANSWERS_MAX, sizeof *all);
     Dsmil__Choice *list[WORKER_ANSWERS_MAX];
     Dsmil__Usage usage;
-    dbe_err err = answer->count <= WORKER_ANSWERS_MAX ? DBE_OK : DBE_E_ARGUMENT;
+    dbe_err err = all == NULL ? DBE_E_NOMEM : answer->count <= WORKER_ANSWERS_MAX ? DBE_OK : DBE_E_ARGUMENT;
 
     response.choices = list;
     response.model = (char *)(uintptr_t)answer->model;
@@ -184,10 +192,11 @@ dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *
         if (room != NULL)
             (void)dsmil__l7_chat_response__pack(&response, room);
     }
-    for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++) {
-        worker_call_free(&all[i].read);
+    for (size_t i = 0; all != NULL && i < WORKER_ANSWERS_MAX; i++) {
+        worker_calls_free(&all[i].read);
         probs_free(&all[i].probs);
     }
+    base_free(all);
     return err;
 }
 

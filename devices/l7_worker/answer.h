@@ -13,7 +13,7 @@ struct worker_choice { /* one answer, or a part of it */
     uint32_t index;
     struct base_buf *text;              /* consumed */
     const struct base_buf *probs;       /* struct llm_token_prob, or NULL */
-    const struct base_buf *call;        /* JSON of a call, or NULL; looked at when `result` is there */
+    const struct base_buf *call;        /* text of whole calls, or NULL; looked at when `result` is there */
     const struct engine_result *result; /* NULL: more follows of this one */
 };
 

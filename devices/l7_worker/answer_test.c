@@ -102,7 +102,7 @@ static void test_call_in_answer(void **state)
         const char *call, *finish;
     } rows[] = {
         {"{\"name\":\"f\", \"arguments\": {\"a\": 1}}", "tool_calls"},
-        {"{\"name\":\"f\", \"argum", "length"}, /* cut: no call, and the end says why */
+        {"{\"name\":\"f\", \"argum", "length"}, /* cut: text, and the end says why */
         {"", "length"},
     };
 
@@ -116,10 +116,12 @@ static void test_call_in_answer(void **state)
         base_buf_init(&call, 64);
         base_buf_init(&out, 512);
         base_buf_str(&call, rows[i].call);
+        assert_int_equal(worker_calls_settle(&text, &call, &result), DBE_OK);
         assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
         Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
         assert_non_null(r);
         assert_string_equal(r->choices[0]->finish_reason, rows[i].finish);
+        assert_string_equal(r->choices[0]->message->content, i == 1 ? rows[i].call : "");
         assert_int_equal(r->choices[0]->message->n_tool_calls, i == 0);
         if (i == 0) {
             assert_string_equal(r->choices[0]->message->tool_calls[0]->name, "f");

@@ -168,6 +168,7 @@ static dbe_err take_news(struct worker *w, struct worker_part *part)
         part->job = NULL;
         worker_tell_end(w, wr->req, &part->result);
         DBE_TRY(part->result.err);
+        DBE_TRY(worker_calls_settle(&part->text, &part->call, &part->result));
     }
     DBE_TRY(begin_others(w, wr));
     DBE_TRY(part->text.err);

@@ -78,7 +78,8 @@ dbe_err engine_submit(struct engine *e, const struct engine_chat *chat, void *us
     base_buf_init(&job->text, ENGINE_ANSWER_MAX_BYTES);
     base_buf_init(&job->probs, ENGINE_PROBS_MAX_BYTES);
     base_buf_init(&job->call, ENGINE_ANSWER_MAX_BYTES);
-    engine_says_init(&job->says, chat->call_at_once ? NULL : chat->call_mark, chat->params.logprobs > 0);
+    engine_says_init(&job->says, chat->call.mark != NULL && !chat->call.at_once ? &job->chat.call : NULL,
+                     chat->params.logprobs > 0);
     (void)pthread_mutex_lock(&e->lock);
     bool full = e->queued + e->running_count >= e->params.sessions_max + e->params.queue_max;
     if (!full) {

@@ -34,6 +34,18 @@ struct engine_params {
     void *ctx;
 };
 
+/* Calls of tools, told apart from the text of an answer and kept to their grammar. */
+struct engine_call {
+    const char *mark; /* what the answer says before a call, for us and nobody else; NULL: it calls nothing */
+    const char *lead; /* text behind the mark that is not left to the model */
+    /* With the mark "": the answer begins with a JSON object whose "name" is one of these. The grammar remakes it. */
+    const char *const *names;
+    size_t name_count;
+    bool first; /* the mark counts at the beginning of an answer alone */
+    bool at_once;
+    const struct llm_grammar *grammar; /* of what follows mark and lead */
+};
+
 struct engine_chat {
     const struct llm_message *messages; /* these, the inputs, the stops, biases and grammars belong to `owned` */
     size_t count;
@@ -41,11 +53,7 @@ struct engine_chat {
     bool raw;                  /* the text of the one message is continued as it stands, without a template */
     const char *const *inputs; /* not NULL: texts to be embedded; there is no chat */
     size_t input_count;
-    /* A call of a tool, told apart from the text and kept to its grammar. It begins where the answer says `call_mark`
-     * (NULL: never), or at once. The mark is said for the model, to nobody else. */
-    const char *call_mark;
-    const struct llm_grammar *call_grammar;
-    bool call_at_once;
+    struct engine_call call;
     bool shares;                  /* what is computed of its prompt serves others with the same salt, and vice versa */
     uint8_t salt[LLM_SALT_BYTES]; /* goes into the parameters */
     bool stream;                  /* false: the text is told at the end only */
@@ -78,7 +86,7 @@ void *engine_job_user(const struct engine_job *job);
 /* What a job says beside its text; each may be NULL when it is not wanted. */
 struct engine_extras {
     struct base_buf *probs; /* struct llm_token_prob one behind the other, of the tokens of the text */
-    struct base_buf *call;  /* the call of a tool: JSON, whole when the answer ended with LLM_FINISH_STOP */
+    struct base_buf *call;  /* calls of tools, from the first one's mark on; cut unless it ended with LLM_FINISH_STOP */
 };
 /* Move the job's text, or the vectors of its inputs (float32), to the end of `text`, and the rest to `extras` (may be
  * NULL). True: it is complete, `ret` is filled and the job is gone. */

@@ -84,10 +84,9 @@ static dbe_err render(struct engine_job *job, struct dbe_diag *diag)
         DBE_TRY(llm_tokenize(model, c->messages[0].text, c->messages[0].text_len, LLM_TOKENIZE_BOS, &job->prompt));
     else
         DBE_TRY(llm_chat_render(model, c->messages, c->count, &job->prompt, diag));
-    job->calling = c->call_at_once;
-    if (c->call_at_once) /* the model is led to the call: it goes on behind the mark */
-        DBE_TRY(engine_mark(model, c->call_mark, &job->prompt));
-    return DBE_OK;
+    job->calling = c->call.at_once;
+    /* the model is led to the call: it goes on behind the mark */
+    return c->call.at_once ? engine_mark(model, &c->call, &job->prompt) : DBE_OK;
 }
 
 /* Render and reserve. E_LIMIT is no end while other sessions hold the budget: it then waits for one of them to end. */
@@ -101,11 +100,18 @@ static dbe_err admit(struct engine_job *job, struct llm_session **ret, struct db
     if (params.max_tokens == 0)
         params.max_tokens = open_end_tokens(job->engine, job->prompt.count);
     if (job->calling) {
-        params.grammar = job->chat.call_grammar;
+        params.grammar = job->chat.call.grammar;
         params.stop_count = 0;
         params.logprobs = 0;
     }
     return llm_session_new(job->engine->params.model, job->prompt.ids, job->prompt.count, &params, ret, diag);
+}
+
+/* A call begins, with what the model did not say itself. Under the lock. */
+static void note_call(struct engine_job *job)
+{
+    base_buf_str(&job->call, job->chat.call.mark);
+    base_buf_str(&job->call, job->chat.call.lead);
 }
 
 dbe_err engine_begin_call(struct engine_job *job, struct dbe_diag *diag)
@@ -126,10 +132,11 @@ dbe_err engine_begin_call(struct engine_job *job, struct dbe_diag *diag)
         job->chat.params.max_tokens -= job->answered;
     }
     DBE_TRY(llm_tokenize(model, (const char *)job->says.whole.data, job->says.whole.len, 0, &job->prompt));
-    DBE_TRY(engine_mark(model, job->chat.call_mark, &job->prompt));
+    DBE_TRY(engine_mark(model, &job->chat.call, &job->prompt));
     job->calling = true;
     DBE_TRY(admit(job, &session, diag));
     (void)pthread_mutex_lock(&e->lock);
+    note_call(job);
     job->session = session;
     if (job->abandoned)
         llm_session_cancel(session);
@@ -163,6 +170,8 @@ void engine_admit_next(struct engine *e)
         return;
     }
     (void)pthread_mutex_lock(&e->lock);
+    if (job->calling)
+        note_call(job);
     job->session = session;
     job->state = JOB_RUNNING;
     job->result.queued_ns = base_mono_ns() - job->submitted_ns;

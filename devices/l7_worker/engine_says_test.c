@@ -12,12 +12,12 @@ struct says { /* pieces in, and what may be told after each */
     bool done, call;
 };
 
-static void say_all(const struct llm_model *model, const struct says *rows, size_t count)
+static void say_all(const struct llm_model *model, const struct engine_call *how, const struct says *rows, size_t count)
 {
     struct engine_says s;
     bool call;
 
-    engine_says_init(&s, "<tool_call>", false);
+    engine_says_init(&s, how, false);
     for (size_t i = 0; i < count; i++) {
         const struct llm_piece piece = {.text = rows[i].piece, .text_len = strlen(rows[i].piece), .done = rows[i].done};
         assert_int_equal(engine_says_more(&s, model, &piece, &call), DBE_OK);
@@ -38,10 +38,36 @@ static void test_mark_across_pieces(void **state)
                                             {"", "<", true, false}};
     static const struct says at_once[] = {{"<tool_call>", "", true, true}};
 
+    static const struct engine_call marked = {.mark = "<tool_call>"};
+
     (void)state;
-    say_all(NULL, found, BASE_ARRAY_LEN(found));
-    say_all(NULL, not_found, BASE_ARRAY_LEN(not_found));
-    say_all(NULL, at_once, BASE_ARRAY_LEN(at_once));
+    say_all(NULL, &marked, found, BASE_ARRAY_LEN(found));
+    say_all(NULL, &marked, not_found, BASE_ARRAY_LEN(not_found));
+    say_all(NULL, &marked, at_once, BASE_ARRAY_LEN(at_once));
+}
+
+/* Calls without a mark begin an answer and name a function; marks that count at the beginning alone. */
+static void test_calls_that_begin_an_answer(void **state)
+{
+    static const char *const names[] = {"f", "get_weather"};
+    static const struct engine_call named = {.mark = "", .names = names, .name_count = 2},
+                                    first = {.mark = "<tool_call>", .first = true};
+    static const struct says found[] = {
+        {" {", "", false, false}, {"\"name\" : \"get_", "", false, false}, {"weather\"", "", false, true}};
+    static const struct says typed[] = {{"{\"type\": \"function\", \"name\": \"f\",", "", false, true}};
+    static const struct says another[] = {{"{\"name\": \"Al", "{\"name\": \"Al", false, false},
+                                          {"{\"name\": \"f\"", "{\"name\": \"f\"", false, false}};
+    static const struct says short_one[] = {{"{\"na", "", false, false}, {"", "{\"na", true, false}};
+    static const struct says later[] = {{"\n", "", false, false}, {"{<tool_call>", "\n{<tool_call>", false, false}};
+    static const struct says at_first[] = {{"\n<tool_", "", false, false}, {"call>", "", false, true}};
+
+    (void)state;
+    say_all(NULL, &named, found, BASE_ARRAY_LEN(found));
+    say_all(NULL, &named, typed, BASE_ARRAY_LEN(typed));
+    say_all(NULL, &named, another, BASE_ARRAY_LEN(another));
+    say_all(NULL, &named, short_one, BASE_ARRAY_LEN(short_one));
+    say_all(NULL, &first, later, BASE_ARRAY_LEN(later));
+    say_all(NULL, &first, at_first, BASE_ARRAY_LEN(at_first));
 }
 
 /* Probabilities of every token whose text was told; a whole answer's and a stream's are the same. */
@@ -154,13 +180,12 @@ static void test_calls(void **state)
         struct engine_chat chat = chat_of(&f, 90, 3, how == 2);
         chat.params.ignore_eos = false;
         chat.params.grammar = how == 0 ? NULL : says_mark;
-        chat.call_mark = "<tool_call>";
-        chat.call_grammar = call_grammar;
-        chat.call_at_once = how == 0;
+        chat.call =
+            (struct engine_call){.mark = "<tool_call>", .lead = "\n", .grammar = call_grammar, .at_once = how == 0};
         run_call(&f, &chat, &o, &text, &call);
         assert_int_equal(o.result.err, DBE_OK);
         assert_string_equal(base_buf_cstr(&text), how == 0 ? "" : "\"so ");
-        assert_string_equal(base_buf_cstr(&call), "\"a\"");
+        assert_string_equal(base_buf_cstr(&call), "<tool_call>\n\"a\"");
         assert_int_equal(o.result.finish, LLM_FINISH_STOP);
         assert_true(o.result.answer_tokens >= (how == 0 ? 3U : 12U) && o.result.prompt_tokens > 0);
         base_buf_free(&text);
@@ -187,13 +212,12 @@ static void test_call_without_room(void **state)
         struct engine_chat chat = chat_of(&f, room, 3, false);
         chat.params.ignore_eos = false;
         chat.params.grammar = says_mark;
-        chat.call_mark = "<tool_call>";
-        chat.call_grammar = call_grammar;
+        chat.call = (struct engine_call){.mark = "<tool_call>", .lead = "\n", .grammar = call_grammar};
         run_call(&f, &chat, &o, &text, &call);
         assert_int_equal(o.result.err, DBE_OK);
         assert_true(o.result.answer_tokens <= room);
         if (o.result.finish == LLM_FINISH_STOP)
-            assert_string_equal(base_buf_cstr(&call), "[1,2,3,4]");
+            assert_string_equal(base_buf_cstr(&call), "<tool_call>\n[1,2,3,4]");
         whole += o.result.finish == LLM_FINISH_STOP;
         cut += o.result.finish == LLM_FINISH_LENGTH;
         base_buf_free(&text);
@@ -209,6 +233,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mark_across_pieces),
+        cmocka_unit_test(test_calls_that_begin_an_answer),
         cmocka_unit_test(test_probs_go_with_the_text),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_calls),

@@ -32,6 +32,14 @@ static dbe_err take_piece(struct engine_job *job, const struct llm_piece *piece,
     return err;
 }
 
+/* What was held back for a call is no call; it is not lost. */
+static void keep_held(struct engine_job *job)
+{
+    (void)pthread_mutex_lock(&job->engine->lock);
+    base_buf_bytes(&job->call, job->says.held.data, job->says.held.len);
+    (void)pthread_mutex_unlock(&job->engine->lock);
+}
+
 /* What a pass gave for one session. Called without the lock; the job may be gone afterwards. */
 static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piece *piece)
 {
@@ -47,6 +55,7 @@ static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piec
         if (err == DBE_E_CONTEXT) { /* nothing is left for a call: the answer ends for want of room */
             err = DBE_OK;
             finish = LLM_FINISH_LENGTH;
+            keep_held(job);
         }
     } else if (err == DBE_OK && piece->done) {
         finish = piece->finish;

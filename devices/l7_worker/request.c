@@ -20,7 +20,8 @@ struct owned {
     Dsmil__L7ChatRequest *request;
     Dsmil__L7EmbedRequest *embed;
     struct worker_prompt prompt;
-    struct llm_grammar *grammar, *call_grammar;
+    struct llm_grammar *grammar;
+    struct engine_call call;
     struct llm_logit_bias *biases;
     const char *stops[WORKER_STOP_MAX];
 };
@@ -53,7 +54,8 @@ static void owned_free(void *ptr)
         return;
     worker_prompt_free(&o->prompt);
     llm_grammar_free(o->grammar);
-    llm_grammar_free(o->call_grammar);
+    llm_grammar_free((struct llm_grammar *)(uintptr_t)o->call.grammar);
+    base_free((void *)(uintptr_t)o->call.names);
     base_free(o->biases);
     free_requests(o);
     base_free(o);
@@ -137,39 +139,42 @@ static dbe_err read_biases(struct owned *o, struct llm_session_params *ret, cons
     return DBE_OK;
 }
 
-/* What the answer has to look like, and whether it may call a tool. */
-static dbe_err read_form(struct owned *o, struct engine_chat *ret, const char **reason)
+/* What the answer has to look like, when it is no call. */
+static dbe_err read_format(struct owned *o, const char **reason)
 {
-    static struct dbe_diag diag;
     static char words[224];
     const Dsmil__L7ChatRequest *r = o->request;
-    const bool tools = worker_tools_offered(r);
-    dbe_err err = DBE_OK;
+    const struct llm_grammar_frame or_call = {"", "", "", 1, o->call.mark};
+    const bool schema = strcmp(r->format, "json_schema") == 0;
+    struct dbe_diag diag = {0};
 
-    diag.text[0] = '\0';
-    *reason = "response_format: text, json_object or json_schema, and not json_schema or json_object beside tools";
-    if (strcmp(r->format, "json_object") == 0)
-        err = llm_grammar_json(&o->grammar, &diag);
-    else if (strcmp(r->format, "json_schema") == 0)
-        err = llm_grammar_schema(r->schema, strlen(r->schema), &o->grammar, &diag);
-    else if (r->format[0] != '\0')
-        return DBE_E_RANGE;
-    if (err == DBE_E_ARGUMENT || err == DBE_E_TOO_LARGE) {
-        (void)snprintf(words, sizeof words, "response_format: %.180s", diag.text);
-        *reason = words;
-        return DBE_E_RANGE;
-    }
-    if (err != DBE_OK || (tools && (o->grammar != NULL || r->raw)))
-        return err != DBE_OK ? err : DBE_E_RANGE;
-    ret->params.grammar = o->grammar;
-    if (!tools)
+    *reason = "response_format: text, json_object or json_schema";
+    if (r->format[0] == '\0')
         return DBE_OK;
+    if (!schema && strcmp(r->format, "json_object") != 0)
+        return DBE_E_RANGE;
+    dbe_err err = llm_grammar_framed(schema ? r->schema : NULL, strlen(r->schema), &or_call, &o->grammar, &diag);
+    if (err != DBE_E_ARGUMENT && err != DBE_E_TOO_LARGE)
+        return err;
+    (void)snprintf(words, sizeof words, "response_format: %.180s", diag.text);
+    *reason = words;
+    return DBE_E_RANGE;
+}
+
+/* Which tools it may call instead. */
+static dbe_err read_calls(struct owned *o, enum llm_tools form, const char **reason)
+{
+    static struct dbe_diag diag;
+    const Dsmil__L7ChatRequest *r = o->request;
+
+    if (!worker_tools_offered(r))
+        return DBE_OK;
+    *reason = "tools: not where a text is continued";
+    if (r->raw)
+        return DBE_E_RANGE;
+    diag.text[0] = '\0';
     *reason = diag.text;
-    DBE_TRY(worker_tools_grammar(r, &o->call_grammar, &diag));
-    ret->call_mark = WORKER_CALL_MARK;
-    ret->call_grammar = o->call_grammar;
-    ret->call_at_once = strcmp(r->tool_choice, "required") == 0 || strcmp(r->tool_choice, "function") == 0;
-    return DBE_OK;
+    return worker_tools_call(r, worker_tools_form(r, form), &o->call, &diag);
 }
 
 static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, struct worker_request *ret,
@@ -191,11 +196,14 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     *reason = "prompt_cache_key: at most 128 bytes";
     if (strlen(r->cache_key) > WORKER_CACHE_KEY_MAX)
         return DBE_E_RANGE;
-    DBE_TRY(worker_tools_render(r, &o->prompt, reason));
+    DBE_TRY(worker_tools_render(r, &defaults->tools, &o->prompt, reason));
     DBE_TRY(read_stops(r, o->stops, reason));
     DBE_TRY(read_sampling(r, defaults, &chat->params, reason));
     DBE_TRY(read_biases(o, &chat->params, reason));
-    DBE_TRY(read_form(o, chat, reason));
+    DBE_TRY(read_calls(o, defaults->tools.form, reason));
+    DBE_TRY(read_format(o, reason));
+    chat->call = o->call;
+    chat->params.grammar = o->grammar;
     chat->messages = o->prompt.messages;
     chat->count = o->prompt.count;
     chat->params.stops = o->stops;

@@ -7,7 +7,7 @@
 #ifndef L7_WORKER_REQUEST_H
 #define L7_WORKER_REQUEST_H
 
-#include "devices/l7_worker/engine.h"
+#include "devices/l7_worker/tools.h"
 
 enum {
     WORKER_REQUEST_MAX_BYTES = 2 * 1024 * 1024,
@@ -19,6 +19,7 @@ enum {
 
 struct worker_defaults { /* for what a request leaves open */
     float temperature, top_p;
+    struct worker_tool_style tools;
 };
 
 struct worker_request {

@@ -157,19 +157,23 @@ dbe_err worker_receipt_text(struct worker_private *p, const struct base_buf *tex
 dbe_err worker_receipt_end(struct worker_private *p, struct e2e_receipt *r, const struct engine_result *result,
                            const struct base_buf *call, const struct dbe_credential *self, struct base_buf *out)
 {
-    struct worker_call read = {0};
+    struct worker_calls read = {0};
 
     if (p->answer == NULL)
         return DBE_OK;
-    const bool calls = call->len > 0 && worker_call_read((const char *)call->data, call->len, &read);
-    r->finish = calls ? E2E_FINISH_TOOL : result->finish == LLM_FINISH_LENGTH ? E2E_FINISH_LENGTH : E2E_FINISH_STOP;
+    DBE_TRY(worker_calls_read((const char *)call->data, call->len, &read));
+    r->finish = result->finish == LLM_FINISH_LENGTH ? E2E_FINISH_LENGTH
+                : read.count > 0                    ? E2E_FINISH_TOOL
+                                                    : E2E_FINISH_STOP;
     r->prompt_tokens = result->prompt_tokens;
     r->cached_tokens = result->cached_tokens;
     r->completion_tokens = result->answer_tokens;
     memcpy(r->request_digest, p->request_digest, sizeof r->request_digest);
-    dbe_err err = e2e_answer_end(p->answer, calls ? read.name : NULL, calls ? read.arguments : NULL, r->answer_digest);
+    dbe_err err = e2e_answer_end(p->answer, NULL, NULL, r->answer_digest);
+    for (size_t i = 0; i < read.count && err == DBE_OK; i++)
+        err = e2e_answer_end(p->answer, read.list[i].name, read.list[i].arguments, r->answer_digest);
     if (err == DBE_OK)
         err = e2e_receipt_issue(r, self, out);
-    worker_call_free(&read);
+    worker_calls_free(&read);
     return err;
 }

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tools.c - see tools.h.
+ * tools.c - see tools.h: requests to messages in the form of the model's family.
+ *
+ *   text     system message: functions between <tools>, calls between <tool_call>, results between <tool_response>
+ *   llama 3  the first user message has the functions; a call is {"name", "parameters"}; a result has a role of its own
+ *   mistral  lists of JSON behind control tokens
  */
 #include "devices/l7_worker/tools.h"
 
@@ -9,13 +13,277 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_MAX_BYTES = 2 * 1024 * 1024, REF_MAX_BYTES = 512, WALK_DEPTH_MAX = 64 };
-
-/* ---- messages --------------------------------------------------------------------------------------------------- */
+enum { TEXT_MAX_BYTES = 2 * 1024 * 1024, MISTRAL_ID_BYTES = 9 };
+/* As templates write JSON: spaces behind commas and colons. */
+enum { TEMPLATE_JSON = JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY };
 
 bool worker_tools_offered(const Dsmil__L7ChatRequest *r)
 {
     return r->n_tools > 0 && strcmp(r->tool_choice, "none") != 0;
+}
+
+enum llm_tools worker_tools_form(const Dsmil__L7ChatRequest *r, enum llm_tools form)
+{
+    const bool free_choice = r->tool_choice[0] == '\0' || strcmp(r->tool_choice, "auto") == 0;
+    bool user = false;
+
+    for (size_t i = 0; i < r->n_messages; i++)
+        user |= strcmp(r->messages[i]->role, "user") == 0;
+    if (worker_tools_offered(r) && !user) /* the families' own forms stand beside a user's message */
+        return LLM_TOOLS_TEXT;
+    /* Under a grammar the answer is JSON or a call: the families' own would be JSON as well, or begin with a token that
+     * no grammar makes. */
+    return r->format[0] != '\0' && worker_tools_offered(r) && free_choice ? LLM_TOOLS_TEXT : form;
+}
+
+struct worker_tool_style worker_tool_style_of(const struct llm_model *model)
+{
+    struct worker_tool_style style = {.form = llm_chat_tools(model)};
+
+    style.system = llm_chat_system(model, &style.system_len);
+    return style;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------------------------- */
+
+/* Append a value as templates write it; takes it over. */
+static void put_json(struct base_buf *out, json_t *v, size_t flags)
+{
+    char *text = v != NULL ? json_dumps(v, flags | TEMPLATE_JSON) : NULL;
+
+    if (text != NULL)
+        base_buf_str(out, text);
+    else if (out->err == DBE_OK)
+        out->err = DBE_E_NOMEM;
+    free(text); /* jansson's */
+    json_decref(v);
+}
+
+/* A text of JSON the same way; one that is none stays as it is. */
+static void put_json_text(struct base_buf *out, const char *text)
+{
+    json_t *v = json_loads(text, JSON_DECODE_ANY, NULL);
+
+    if (v != NULL)
+        put_json(out, v, 0);
+    else
+        base_buf_str(out, text);
+}
+
+static json_t *tool_json(const Dsmil__Tool *t)
+{
+    const char *text = t->parameters[0] != '\0' ? t->parameters : "{\"type\":\"object\",\"properties\":{}}";
+    json_t *parameters = json_loads(text, 0, NULL), *function = json_pack("{s:s}", "name", t->name);
+
+    if (t->description[0] != '\0')
+        (void)json_object_set_new(function, "description", json_string(t->description));
+    if (parameters != NULL) /* the grammar refuses it otherwise */
+        (void)json_object_set_new(function, "parameters", parameters);
+    return json_pack("{s:s, s:o}", "type", "function", "function", function);
+}
+
+static void put_call(struct base_buf *out, const Dsmil__ToolCall *call, const char *key)
+{
+    base_buf_str(out, "{\"name\": ");
+    base_json_str(out, call->name, strlen(call->name));
+    base_buf_fmt(out, ", \"%s\": ", key);
+    put_json_text(out, call->arguments[0] != '\0' ? call->arguments : "{}");
+}
+
+/* ---- functions -------------------------------------------------------------------------------------------------- */
+
+static void describe_text(const Dsmil__L7ChatRequest *r, struct base_buf *out)
+{
+    base_buf_str(out, "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+                      "You are provided with function signatures within <tools></tools> XML tags:\n<tools>");
+    for (size_t i = 0; i < r->n_tools; i++) {
+        base_buf_u8(out, '\n');
+        put_json(out, tool_json(r->tools[i]), 0);
+    }
+    base_buf_str(out, "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
+                      "within <tool_call></tool_call> XML tags:\n<tool_call>"
+                      "\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>");
+}
+
+static void describe_llama3(const Dsmil__L7ChatRequest *r, struct base_buf *out)
+{
+    base_buf_str(out, "Given the following functions, please respond with a JSON for a function call "
+                      "with its proper arguments that best answers the given prompt.\n\n"
+                      "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and "
+                      "its value}.Do not use variables.\n\n");
+    for (size_t i = 0; i < r->n_tools; i++) {
+        put_json(out, tool_json(r->tools[i]), JSON_INDENT(4));
+        base_buf_str(out, "\n\n");
+    }
+}
+
+static void describe_mistral(const Dsmil__L7ChatRequest *r, struct base_buf *out)
+{
+    base_buf_u8(out, '[');
+    for (size_t i = 0; i < r->n_tools; i++) {
+        base_buf_str(out, i > 0 ? ", " : "");
+        put_json(out, tool_json(r->tools[i]), 0);
+    }
+    base_buf_u8(out, ']');
+}
+
+/* ---- calls and results ------------------------------------------------------------------------------------------ */
+
+/* Mistral's templates take ids of nine letters and digits, and clients send what they like. */
+static void put_mistral_id(struct base_buf *out, const char *id)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+    if (strlen(id) == MISTRAL_ID_BYTES && strspn(id, digits) == MISTRAL_ID_BYTES) {
+        base_buf_str(out, id);
+        return;
+    }
+    for (const char *at = id; *at != '\0'; at++)
+        h = (h ^ (uint8_t)*at) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < MISTRAL_ID_BYTES; i++, h /= sizeof digits - 1)
+        base_buf_u8(out, (uint8_t)digits[h % (sizeof digits - 1)]);
+}
+
+static void write_calls(const Dsmil__ChatMessage *m, enum llm_tools form, struct base_buf *out)
+{
+    const bool mistral = form == LLM_TOOLS_MISTRAL || form == LLM_TOOLS_MISTRAL_SPACED;
+
+    base_buf_str(out, mistral ? "[" : "");
+    for (size_t c = 0; c < m->n_tool_calls; c++) {
+        if (mistral || form == LLM_TOOLS_LLAMA3)
+            base_buf_str(out, c == 0 ? "" : mistral ? ", " : "; ");
+        else
+            base_buf_str(out, out->len > 0 ? "\n<tool_call>\n" : "<tool_call>\n");
+        put_call(out, m->tool_calls[c], form == LLM_TOOLS_LLAMA3 ? "parameters" : "arguments");
+        if (mistral) {
+            base_buf_str(out, ", \"id\": \"");
+            put_mistral_id(out, m->tool_calls[c]->id);
+            base_buf_u8(out, '"');
+        }
+        base_buf_str(out, form == LLM_TOOLS_TEXT ? "}\n</tool_call>" : "}");
+    }
+    base_buf_str(out, mistral ? "]" : "");
+}
+
+static void write_result(const Dsmil__ChatMessage *m, enum llm_tools form, struct base_buf *out)
+{
+    if (form == LLM_TOOLS_TEXT) {
+        base_buf_str(out, out->len > 0 ? "\n<tool_response>\n" : "<tool_response>\n");
+        base_buf_str(out, m->content);
+        base_buf_str(out, "\n</tool_response>");
+    } else if (form == LLM_TOOLS_LLAMA3) {
+        put_json(out, json_string(m->content), 0);
+    } else {
+        json_t *v = json_loads(m->content, JSON_DECODE_ANY, NULL);
+        base_buf_str(out, "{\"content\": ");
+        put_json(out, v != NULL ? v : json_string(m->content), 0);
+        base_buf_str(out, ", \"call_id\": \"");
+        put_mistral_id(out, m->tool_call_id);
+        base_buf_str(out, "\"}");
+    }
+}
+
+/* ---- messages --------------------------------------------------------------------------------------------------- */
+
+/* What the messages of one request are made with. */
+struct render {
+    const Dsmil__L7ChatRequest *r;
+    enum llm_tools form;
+    bool told; /* the functions stand in a message */
+    struct worker_prompt p;
+    struct base_buf text;
+};
+
+/* Add a message of the text that was made. */
+static dbe_err add_made(struct render *w, const char *role)
+{
+    char *copy = w->text.err == DBE_OK ? base_strdup(base_buf_cstr(&w->text)) : NULL;
+
+    if (copy == NULL)
+        return w->text.err != DBE_OK ? w->text.err : DBE_E_NOMEM;
+    w->p.made[w->p.made_count++] = copy;
+    w->p.messages[w->p.count++] = (struct llm_message){role, copy, strlen(copy)};
+    base_buf_clear(&w->text);
+    return DBE_OK;
+}
+
+static void add_as_it_is(struct render *w, const Dsmil__ChatMessage *m)
+{
+    w->p.messages[w->p.count++] = (struct llm_message){m->role, m->content, strlen(m->content)};
+}
+
+/* Results that follow each other go to the model as one message where they have no role of their own. */
+static dbe_err add_results(struct render *w, size_t *i)
+{
+    const Dsmil__L7ChatRequest *r = w->r;
+
+    write_result(r->messages[*i], w->form, &w->text);
+    if (w->form != LLM_TOOLS_TEXT)
+        return add_made(w, "tool");
+    for (; *i + 1 < r->n_messages && strcmp(r->messages[*i + 1]->role, "tool") == 0; (*i)++)
+        write_result(r->messages[*i + 1], w->form, &w->text);
+    return add_made(w, "user");
+}
+
+static dbe_err add_calls(struct render *w, const Dsmil__ChatMessage *m)
+{
+    const bool apart = w->form == LLM_TOOLS_MISTRAL || w->form == LLM_TOOLS_MISTRAL_SPACED;
+
+    if (apart && m->content[0] != '\0')
+        add_as_it_is(w, m);
+    else if (!apart)
+        base_buf_str(&w->text, m->content);
+    if (w->form == LLM_TOOLS_LLAMA3 && m->content[0] != '\0')
+        base_buf_u8(&w->text, '\n');
+    write_calls(m, w->form, &w->text);
+    return add_made(w, apart ? "calls" : m->role);
+}
+
+static dbe_err add_message(struct render *w, size_t *i)
+{
+    const Dsmil__ChatMessage *m = w->r->messages[*i];
+
+    if (strcmp(m->role, "tool") == 0)
+        return add_results(w, i);
+    if (m->n_tool_calls > 0)
+        return add_calls(w, m);
+    if (!w->told && w->form == LLM_TOOLS_TEXT && *i == 0 && strcmp(m->role, "system") == 0) {
+        base_buf_str(&w->text, m->content);
+        base_buf_str(&w->text, "\n\n");
+        describe_text(w->r, &w->text);
+        w->told = true;
+        return add_made(w, m->role);
+    }
+    if (!w->told && w->form == LLM_TOOLS_LLAMA3 && strcmp(m->role, "user") == 0) {
+        describe_llama3(w->r, &w->text);
+        base_buf_str(&w->text, m->content);
+        w->told = true;
+        return add_made(w, m->role);
+    }
+    add_as_it_is(w, m);
+    return DBE_OK;
+}
+
+/* What tells of the functions before all messages. */
+static dbe_err announce(struct render *w, const struct worker_tool_style *style)
+{
+    if (w->form == LLM_TOOLS_LLAMA3)
+        return add_made(w, "tools");
+    if (w->form != LLM_TOOLS_TEXT) {
+        describe_mistral(w->r, &w->text);
+        w->told = true;
+        return add_made(w, "tools");
+    }
+    if (strcmp(w->r->messages[0]->role, "system") == 0)
+        return DBE_OK;
+    if (style->system != NULL) {
+        base_buf_bytes(&w->text, style->system, style->system_len);
+        base_buf_str(&w->text, "\n\n");
+    }
+    describe_text(w->r, &w->text);
+    w->told = true;
+    return add_made(w, "system");
 }
 
 static bool good_name(const char *name)
@@ -24,86 +292,6 @@ static bool good_name(const char *name)
 
     return len > 0 && len <= WORKER_TOOL_NAME_MAX &&
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == len;
-}
-
-static void describe_tools(const Dsmil__L7ChatRequest *r, struct base_buf *out)
-{
-    base_buf_str(out, "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-                      "You are provided with function signatures within <tools></tools> XML tags:\n<tools>");
-    for (size_t i = 0; i < r->n_tools; i++) {
-        const Dsmil__Tool *t = r->tools[i];
-        base_buf_str(out, "\n{\"type\": \"function\", \"function\": {\"name\": ");
-        base_json_str(out, t->name, strlen(t->name));
-        base_buf_str(out, ", \"description\": ");
-        base_json_str(out, t->description, strlen(t->description));
-        base_buf_str(out, ", \"parameters\": ");
-        base_buf_str(out, t->parameters[0] != '\0' ? t->parameters : "{\"type\": \"object\", \"properties\": {}}");
-        base_buf_str(out, "}}");
-    }
-    base_buf_str(out, "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
-                      "within <tool_call></tool_call> XML tags:\n" WORKER_CALL_MARK
-                      "\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>");
-}
-
-static void write_call(struct base_buf *out, const Dsmil__ToolCall *call)
-{
-    if (out->len > 0)
-        base_buf_u8(out, '\n');
-    base_buf_str(out, WORKER_CALL_MARK "\n{\"name\": ");
-    base_json_str(out, call->name, strlen(call->name));
-    base_buf_str(out, ", \"arguments\": ");
-    base_buf_str(out, call->arguments[0] != '\0' ? call->arguments : "{}");
-    base_buf_str(out, "}\n</tool_call>");
-}
-
-/* Add a message of text that is made here. */
-static dbe_err add_made(struct worker_prompt *p, const char *role, struct base_buf *text)
-{
-    char *copy = text->err == DBE_OK ? base_strdup(base_buf_cstr(text)) : NULL;
-
-    if (copy == NULL)
-        return text->err != DBE_OK ? text->err : DBE_E_NOMEM;
-    p->made[p->made_count++] = copy;
-    p->messages[p->count++] = (struct llm_message){role, copy, strlen(copy)};
-    return DBE_OK;
-}
-
-/* Results of tools that follow each other go to the model as one message. Returns how many there were. */
-static size_t write_results(const Dsmil__L7ChatRequest *r, size_t from, struct base_buf *out)
-{
-    size_t i = from;
-
-    for (; i < r->n_messages && strcmp(r->messages[i]->role, "tool") == 0; i++) {
-        base_buf_str(out, out->len > 0 ? "\n<tool_response>\n" : "<tool_response>\n");
-        base_buf_str(out, r->messages[i]->content);
-        base_buf_str(out, "\n</tool_response>");
-    }
-    return i - from;
-}
-
-static dbe_err add_message(struct worker_prompt *p, const Dsmil__L7ChatRequest *r, size_t *i, struct base_buf *text)
-{
-    const Dsmil__ChatMessage *m = r->messages[*i];
-
-    base_buf_clear(text);
-    if (strcmp(m->role, "tool") == 0) {
-        *i += write_results(r, *i, text) - 1;
-        return add_made(p, "user", text);
-    }
-    if (m->n_tool_calls > 0) {
-        base_buf_str(text, m->content);
-        for (size_t c = 0; c < m->n_tool_calls; c++)
-            write_call(text, m->tool_calls[c]);
-        return add_made(p, m->role, text);
-    }
-    if (*i == 0 && worker_tools_offered(r) && strcmp(m->role, "system") == 0) {
-        base_buf_str(text, m->content);
-        base_buf_str(text, "\n\n");
-        describe_tools(r, text);
-        return add_made(p, m->role, text);
-    }
-    p->messages[p->count++] = (struct llm_message){m->role, m->content, strlen(m->content)};
-    return DBE_OK;
 }
 
 static dbe_err check_messages(const Dsmil__L7ChatRequest *r, const char **reason)
@@ -148,33 +336,31 @@ static dbe_err check_tools(const Dsmil__L7ChatRequest *r, const char **reason)
     return known && named && (r->n_tools > 0 || strcmp(r->tool_choice, "required") != 0) ? DBE_OK : DBE_E_RANGE;
 }
 
-dbe_err worker_tools_render(const Dsmil__L7ChatRequest *r, struct worker_prompt *ret, const char **ret_reason)
+dbe_err worker_tools_render(const Dsmil__L7ChatRequest *r, const struct worker_tool_style *style,
+                            struct worker_prompt *ret, const char **ret_reason)
 {
-    struct worker_prompt p = {0};
-    struct base_buf text;
+    struct render w = {.r = r, .form = worker_tools_form(r, style->form), .told = !worker_tools_offered(r)};
     dbe_err err = DBE_OK;
 
     DBE_TRY(check_messages(r, ret_reason));
     DBE_TRY(check_tools(r, ret_reason));
     *ret_reason = NULL;
-    p.messages = base_alloc(r->n_messages + 1, sizeof *p.messages);
-    p.made = base_alloc(r->n_messages + 1, sizeof *p.made);
-    if (p.messages == NULL || p.made == NULL) {
-        worker_prompt_free(&p);
+    w.p.messages = base_alloc(2 * r->n_messages + 1, sizeof *w.p.messages);
+    w.p.made = base_alloc(2 * r->n_messages + 1, sizeof *w.p.made);
+    if (w.p.messages == NULL || w.p.made == NULL) {
+        worker_prompt_free(&w.p);
         return DBE_E_NOMEM;
     }
-    base_buf_init(&text, TEXT_MAX_BYTES);
-    if (worker_tools_offered(r) && strcmp(r->messages[0]->role, "system") != 0) {
-        describe_tools(r, &text);
-        err = add_made(&p, "system", &text);
-    }
+    base_buf_init(&w.text, TEXT_MAX_BYTES);
+    if (!w.told)
+        err = announce(&w, style);
     for (size_t i = 0; i < r->n_messages && err == DBE_OK; i++)
-        err = add_message(&p, r, &i, &text);
-    base_buf_free(&text);
+        err = add_message(&w, &i);
+    base_buf_free(&w.text);
     if (err != DBE_OK)
-        worker_prompt_free(&p);
+        worker_prompt_free(&w.p);
     else
-        *ret = p;
+        *ret = w.p;
     return err;
 }
 
@@ -187,119 +373,4 @@ void worker_prompt_free(struct worker_prompt *p)
     base_free(p->made);
     base_free(p->messages);
     memset(p, 0, sizeof *p);
-}
-
-/* ---- grammar ---------------------------------------------------------------------------------------------------- */
-
-/* References of a function's schema point into a larger one now. */
-static bool move_refs(json_t *v, const char *prefix, unsigned depth)
-{
-    const char *key;
-    json_t *value;
-    void *next;
-    size_t i;
-
-    if (depth == 0)
-        return false;
-    json_object_foreach_safe(v, next, key, value)
-    {
-        char moved[REF_MAX_BYTES];
-        if (strcmp(key, "$ref") != 0 || !json_is_string(value) || json_string_value(value)[0] != '#') {
-            if (!move_refs(value, prefix, depth - 1))
-                return false;
-            continue;
-        }
-        int n = snprintf(moved, sizeof moved, "%s%s", prefix, json_string_value(value) + 1);
-        if (n < 0 || (size_t)n >= sizeof moved || json_object_set_new(v, key, json_string(moved)) != 0)
-            return false;
-    }
-    json_array_foreach(v, i, value) if (!move_refs(value, prefix, depth - 1)) return false;
-    return true;
-}
-
-/* Add {"name": ..., "arguments": ...} of one tool to `list`, and the schema of its arguments to `defs`. */
-static dbe_err add_schema(const Dsmil__Tool *t, json_t *list, json_t *defs, struct dbe_diag *diag)
-{
-    const char *text = t->parameters[0] != '\0' ? t->parameters : "{\"type\":\"object\",\"properties\":{}}";
-    json_t *parameters = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    char name[16], ref[32];
-
-    (void)snprintf(name, sizeof name, "f%zu", json_array_size(list));
-    (void)snprintf(ref, sizeof ref, "#/$defs/%s", name);
-    if (parameters == NULL || !json_is_object(parameters) || !move_refs(parameters, ref, WALK_DEPTH_MAX)) {
-        json_decref(parameters);
-        return dbe_fail(diag, DBE_E_RANGE, "tools", 0, "tools: the parameters of %.64s are no JSON schema", t->name);
-    }
-    json_t *schema =
-        json_pack("{s:s, s:{s:{s:s}, s:{s:s}}, s:[s,s], s:b}", "type", "object", "properties", "name", "const", t->name,
-                  "arguments", "$ref", ref, "required", "name", "arguments", "additionalProperties", 0);
-    bool ok = json_object_set_new(defs, name, parameters) == 0; /* takes it in any case */
-    return json_array_append_new(list, schema) == 0 && ok ? DBE_OK : DBE_E_NOMEM;
-}
-
-dbe_err worker_tools_grammar(const Dsmil__L7ChatRequest *r, struct llm_grammar **ret, struct dbe_diag *diag)
-{
-    const bool one = strcmp(r->tool_choice, "function") == 0;
-    json_t *list = json_array(), *defs = json_object(), *whole = NULL;
-    char *text = NULL;
-    struct dbe_diag why = {0};
-    dbe_err err = list == NULL || defs == NULL ? DBE_E_NOMEM : DBE_OK;
-
-    for (size_t i = 0; i < r->n_tools && err == DBE_OK; i++)
-        if (!one || strcmp(r->tools[i]->name, r->tool_name) == 0)
-            err = add_schema(r->tools[i], list, defs, diag);
-    if (err == DBE_OK) {
-        whole = json_pack("{s:O, s:O}", "$defs", defs, "anyOf", list);
-        text = whole != NULL ? json_dumps(whole, JSON_COMPACT) : NULL;
-        err = text == NULL ? DBE_E_NOMEM : llm_grammar_schema(text, strlen(text), ret, &why);
-        if (err == DBE_E_ARGUMENT || err == DBE_E_TOO_LARGE)
-            err = dbe_fail(diag, DBE_E_RANGE, "tools", 0, "tools: %.160s", why.text);
-    }
-    free(text); /* jansson's */
-    json_decref(whole);
-    json_decref(list);
-    json_decref(defs);
-    return err;
-}
-
-/* ---- calls ------------------------------------------------------------------------------------------------------ */
-
-static bool name_call(struct worker_call *call)
-{
-    uint8_t random[12];
-    char hex[2 * sizeof random + 1];
-
-    if (base_random(random, sizeof random) != DBE_OK)
-        return false;
-    base_hex(random, sizeof random, hex);
-    (void)snprintf(call->id, sizeof call->id, "call_%s", hex);
-    return true;
-}
-
-bool worker_call_read(const char *text, size_t len, struct worker_call *ret)
-{
-    struct worker_call call = {0};
-    json_t *root = json_loadb(text, len, JSON_DISABLE_EOF_CHECK, NULL);
-    const char *name = json_string_value(json_object_get(root, "name"));
-    char *arguments = json_dumps(json_object_get(root, "arguments"), JSON_COMPACT);
-
-    if (name != NULL && arguments != NULL && name_call(&call)) {
-        call.name = base_strdup(name);
-        call.arguments = base_strdup(arguments);
-    }
-    free(arguments);
-    json_decref(root);
-    if (call.name == NULL || call.arguments == NULL) {
-        worker_call_free(&call);
-        return false;
-    }
-    *ret = call;
-    return true;
-}
-
-void worker_call_free(struct worker_call *call)
-{
-    base_free(call->name);
-    base_free(call->arguments);
-    memset(call, 0, sizeof *call);
 }

@@ -198,6 +198,26 @@ class OpenAi(unittest.TestCase):
         refused = self.post("chat/completions", 400, messages=after, tools=[TOOL])
         self.assertEqual(refused["error"]["param"], "messages[2].tool_call_id")
 
+    def test_several_calls_and_a_format_beside_tools(self):
+        many = self.chat(tools=[TOOL], tool_choice="required", max_tokens=400)["choices"][0]
+        calls = many["message"]["tool_calls"]
+        self.assertEqual(len({self.check_call(c) for c in calls}), len(calls))
+        one = self.chat(tools=[TOOL], tool_choice="required", max_tokens=400, parallel_tool_calls=False)["choices"][0]
+        self.assertEqual((one["finish_reason"], len(one["message"]["tool_calls"])), ("tool_calls", 1))
+        # what was cut is no call, and is not lost
+        cut = self.chat(tools=[TOOL], tool_choice="required", max_tokens=4)["choices"][0]
+        self.assertEqual(cut["finish_reason"], "length")
+        self.assertNotIn("tool_calls", cut["message"])
+        self.assertTrue(cut["message"]["content"])
+        # an answer is JSON of the schema, or calls
+        for seed in range(4):
+            choice = self.chat(tools=[TOOL], max_tokens=300, seed=seed, temperature=1.5, response_format={
+                "type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}})["choices"][0]
+            if choice["finish_reason"] == "stop":
+                self.assertEqual(set(json.loads(choice["message"]["content"])), {"severity", "count"})
+            for call in choice["message"].get("tool_calls", []):
+                self.check_call(call)
+
     def test_penalties_and_biases_bite(self):
         top = self.chat(logprobs=True, temperature=0, max_tokens=1)["choices"][0]["message"]["content"]
         # the model's first token is forbidden by its number, which is looked for among the small ones

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * calls_test.c - which calls of tools stand in an answer, and what is text of it instead.
+ */
+#include "devices/l7_worker/test_request.h"
+
+/* spec 19.4: what is a whole call is told as such, and what is none is text. */
+static void test_calls_of_an_answer(void **state)
+{
+#define F "{\"name\": \"f\", \"arguments\": {\"a\": 1}}"
+#define G "{\"name\": \"g\", \"parameters\": {}}"
+    static const struct {
+        const char *said, *text, *names;
+        enum llm_finish finish, told;
+    } rows[] = {
+        {"<tool_call>\n" F "\n</tool_call>", "", "f", LLM_FINISH_STOP, LLM_FINISH_STOP},
+        {"<tool_call>\n" F "\n</tool_call>\n<tool_call>\n" G "\n</tool_call>", "", "fg", LLM_FINISH_STOP,
+         LLM_FINISH_STOP},
+        {"<tool_call>\n" F "\n</tool_", "", "f", LLM_FINISH_LENGTH, LLM_FINISH_STOP},
+        {"<tool_call>\n{\"name\": \"f\", \"arg", "<tool_call>\n{\"name\": \"f\", \"arg", "", LLM_FINISH_LENGTH,
+         LLM_FINISH_LENGTH},
+        {"<tool_call>\n" F "\n</tool_call>\n<tool_call>\n{\"na", "{\"na", "f", LLM_FINISH_LENGTH, LLM_FINISH_LENGTH},
+        {G, "", "g", LLM_FINISH_STOP, LLM_FINISH_STOP},
+        {"[TOOL_CALLS] [" F ", " G "]", "", "fg", LLM_FINISH_STOP, LLM_FINISH_STOP},
+        {"[TOOL_CALLS] [" F ", {\"name\": 1}]", "[TOOL_CALLS] [" F ", {\"name\": 1}]", "", LLM_FINISH_STOP,
+         LLM_FINISH_STOP},
+        {"<tool_call>\n{\"name\": \"f\"}", "<tool_call>\n{\"name\": \"f\"}", "", LLM_FINISH_STOP, LLM_FINISH_STOP},
+        {"", "", "", LLM_FINISH_LENGTH, LLM_FINISH_LENGTH},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct base_buf text, call;
+        struct engine_result result = {.finish = rows[i].finish};
+        struct worker_calls calls = {0};
+        char names[WORKER_CALLS_MAX + 1] = "";
+        base_buf_init(&text, 4096);
+        base_buf_init(&call, 4096);
+        base_buf_str(&call, rows[i].said);
+        assert_int_equal(worker_calls_settle(&text, &call, &result), DBE_OK);
+        assert_int_equal(worker_calls_read(base_buf_cstr(&call), call.len, &calls), DBE_OK);
+        for (size_t c = 0; c < calls.count; c++)
+            names[c] = calls.list[c].name[0];
+        assert_string_equal(names, rows[i].names);
+        assert_string_equal(base_buf_cstr(&text), rows[i].text);
+        assert_int_equal(result.finish, rows[i].told);
+        worker_calls_free(&calls);
+        base_buf_free(&text);
+        base_buf_free(&call);
+    }
+}
+
+/* However many a model says: no more than fit are calls, and each has an id of its own. */
+static void test_many_calls(void **state)
+{
+    struct base_buf said;
+    struct worker_calls calls = {0};
+
+    (void)state;
+    base_buf_init(&said, 1 << 16);
+    for (size_t i = 0; i <= WORKER_CALLS_MAX; i++)
+        base_buf_str(&said, F "\n");
+    assert_int_equal(worker_calls_read(base_buf_cstr(&said), said.len, &calls), DBE_OK);
+    assert_int_equal(calls.count, WORKER_CALLS_MAX);
+    assert_int_equal(said.len - calls.end, strlen(F) + 1);
+    assert_string_not_equal(calls.list[0].id, calls.list[1].id);
+    worker_calls_free(&calls);
+    base_buf_free(&said);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_calls_of_an_answer),
+        cmocka_unit_test(test_many_calls),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
