@@ -55,23 +55,24 @@ void llm_grammar_free(struct llm_grammar *g);
 dbe_err llm_trie_new(const struct llm_vocab *vocab, struct llm_trie **ret) DBE_MUST_CHECK;
 void llm_trie_free(struct llm_trie *trie); /* takes NULL */
 
-/* At the beginning of a text. `g` must outlive it. */
+/* At the beginning of a text. `g` must outlive it. E_NOMEM. */
 dbe_err llm_grammar_state_new(const struct llm_grammar *g, struct llm_grammar_state **ret) DBE_MUST_CHECK;
 void llm_grammar_state_free(struct llm_grammar_state *s); /* takes NULL */
 /* Be where `from` is; both are of one grammar. E_NOMEM: nothing changed. */
 dbe_err llm_grammar_state_copy(struct llm_grammar_state *s, const struct llm_grammar_state *from) DBE_MUST_CHECK;
 
-/* Go on by these bytes; false, and nothing changed, when they may not follow. Where memory runs out they are taken as
- * they are; the text is then neither whole nor over, and the next mask says E_NOMEM. */
+/* Go on by these bytes; false, and nothing changed, when they may not follow. Where memory runs out, or the ways to
+ * follow become too many, they are taken as they are; the text is then neither whole nor over, and the next mask says
+ * why. */
 bool llm_grammar_accept(struct llm_grammar_state *s, const char *bytes, size_t len);
-bool llm_grammar_can_end(const struct llm_grammar_state *s); /* the text so far is whole */
-bool llm_grammar_is_over(const struct llm_grammar_state *s); /* and nothing may follow */
-dbe_err
-llm_grammar_state_err(const struct llm_grammar_state *s) DBE_MUST_CHECK; /* E_NOMEM: memory ran out on the way */
+bool llm_grammar_can_end(const struct llm_grammar_state *s);                     /* the text so far is whole */
+bool llm_grammar_is_over(const struct llm_grammar_state *s);                     /* and nothing may follow */
+dbe_err llm_grammar_state_err(const struct llm_grammar_state *s) DBE_MUST_CHECK; /* what the next mask says */
 
 /* Set the bit of each token that may come next (bit i % 32 of word i / 32 of (n_vocab + 31) / 32 words) and clear the
  * others. End tokens may come when the text may end, other control tokens never. When no token at all could go on, the
- * end tokens are allowed. E_NOMEM. */
+ * end tokens are allowed. E_NOMEM; E_TOO_LARGE: there are so many ways to go on that following them holds others up,
+ * which takes a grammar made for it; neither goes away. */
 dbe_err llm_grammar_mask(struct llm_grammar_state *s, const struct llm_trie *trie, uint32_t n_vocab,
                          uint32_t *allowed) DBE_MUST_CHECK;
 

@@ -72,7 +72,7 @@ uint32_t grammar_push(struct llm_grammar_state *s, uint32_t ret, uint32_t below,
         return GRAMMAR_NONE;
     if (s->frame_count == s->frame_cap) {
         if (!make_room(s, s->frame_cap * 2)) {
-            s->no_memory = true;
+            s->err = DBE_E_NOMEM;
             return GRAMMAR_NONE;
         }
         at = find_slot(s, &f);
@@ -139,9 +139,23 @@ static bool can_close(const struct llm_grammar_state *s, uint32_t node, uint32_t
     return s->frames[stack].depth + s->g->nodes[node].need <= LLM_GRAMMAR_DEPTH_MAX;
 }
 
-static void arrive(const struct llm_grammar_state *s, struct grammar_reach *r, uint32_t node, uint32_t stack)
+/* A move, and looking through `count` things. False: there was one too many. */
+static bool spend(struct llm_grammar_state *s, size_t count)
 {
-    if (!can_close(s, node, stack))
+    const uint32_t moves = 1 + (uint32_t)count / 8;
+
+    if (s->moves <= moves) {
+        s->err = s->err != DBE_OK ? s->err : DBE_E_TOO_LARGE;
+        s->moves = 0;
+        return false;
+    }
+    s->moves -= moves;
+    return true;
+}
+
+static void arrive(struct llm_grammar_state *s, struct grammar_reach *r, uint32_t node, uint32_t stack)
+{
+    if (!can_close(s, node, stack) || !spend(s, r->count))
         return;
     for (size_t i = 0; i < r->count; i++)
         if (r->out[i].node == node && r->out[i].stack == stack)
@@ -202,7 +216,7 @@ void grammar_reach(struct llm_grammar_state *s, uint32_t node, uint32_t stack, s
         return;
     }
     todo.count = 0;
-    for (unsigned budget = REACH_MAX; budget > 0; budget--) {
+    for (unsigned budget = REACH_MAX; budget > 0 && spend(s, 0); budget--) {
         node = move(s, node, &stack, r, &todo);
         if (node != GRAMMAR_NONE)
             continue;
@@ -241,11 +255,13 @@ dbe_err llm_grammar_state_new(const struct llm_grammar *g, struct llm_grammar_st
     memset(s->frames, 0, 2 * sizeof *s->frames); /* of the two stacks that are none */
     s->frame_count = 2;
     s->collect_at = GRAMMAR_FRAMES_FIRST;
+    s->moves = GRAMMAR_MOVES_SAVED;
     r = (struct grammar_reach){s->configs, 0, GRAMMAR_CONFIGS_MAX, false, false};
     grammar_reach(s, g->start, GRAMMAR_STACK_END, &r);
-    if (s->no_memory) {
+    if (s->err != DBE_OK) {
+        const dbe_err err = s->err;
         llm_grammar_state_free(s);
-        return DBE_E_NOMEM;
+        return err;
     }
     s->count = r.count;
     s->ended = r.ended;
@@ -276,7 +292,8 @@ dbe_err llm_grammar_state_copy(struct llm_grammar_state *s, const struct llm_gra
     memcpy(s->configs, from->configs, from->count * sizeof *s->configs);
     s->count = from->count;
     s->ended = from->ended;
-    s->no_memory = from->no_memory;
+    s->err = from->err;
+    s->moves = from->moves;
     grammar_forget(s, 2);
     memcpy(s->frames, from->frames, from->frame_count * sizeof *s->frames);
     for (; s->frame_count < from->frame_count; s->frame_count++)
@@ -299,7 +316,7 @@ bool llm_grammar_accept(struct llm_grammar_state *s, const char *bytes, size_t l
         r = (struct grammar_reach){lists[i % 2], 0, GRAMMAR_CONFIGS_MAX, false, false};
         for (size_t c = 0; c < count; c++)
             grammar_step(s, from[c], (uint8_t)bytes[i], &r);
-        if (r.count == 0 && (!r.ended || i + 1 < len) && !s->no_memory) {
+        if (r.count == 0 && (!r.ended || i + 1 < len) && s->err == DBE_OK) {
             grammar_forget(s, frames);
             return false;
         }
@@ -314,15 +331,15 @@ bool llm_grammar_accept(struct llm_grammar_state *s, const char *bytes, size_t l
 
 bool llm_grammar_can_end(const struct llm_grammar_state *s)
 {
-    return s->ended && !s->no_memory;
+    return s->ended && s->err == DBE_OK;
 }
 
 bool llm_grammar_is_over(const struct llm_grammar_state *s)
 {
-    return s->ended && s->count == 0 && !s->no_memory;
+    return s->ended && s->count == 0 && s->err == DBE_OK;
 }
 
 dbe_err llm_grammar_state_err(const struct llm_grammar_state *s)
 {
-    return s->no_memory ? DBE_E_NOMEM : DBE_OK;
+    return s->err;
 }

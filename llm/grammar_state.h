@@ -12,7 +12,10 @@ enum {
     GRAMMAR_CONFIGS_MAX = 512,
     GRAMMAR_FRAMES_FIRST = 64, /* room that a state begins with; it doubles as needed */
     GRAMMAR_FRAMES_MAX = 8192,
-    GRAMMAR_CACHE_MAX = 48
+    GRAMMAR_CACHE_MAX = 48,
+    /* Moves that following all ways may take, of some 5 ns each: as many as were saved up, and some for each token. */
+    GRAMMAR_MOVES_SAVED = 1 << 26,
+    GRAMMAR_MOVES_TOKEN = 1 << 21
 };
 
 /* A stack is the number of its top frame. */
@@ -55,7 +58,8 @@ struct llm_grammar_state {
     struct grammar_config configs[GRAMMAR_CONFIGS_MAX];
     size_t count;
     bool ended;
-    bool no_memory;               /* for a frame: ways were left out, and nothing can be said any more */
+    dbe_err err;                  /* memory or moves ran out: ways were left out, and nothing can be said any more */
+    uint32_t moves;               /* that are left */
     struct grammar_frame *frames; /* [frame_cap]; a frame's `below` has a lower number than itself */
     uint32_t *slots;              /* [2 * frame_cap] open addressing; emptied in reverse order only */
     uint32_t frame_count, frame_cap;

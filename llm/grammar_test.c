@@ -400,6 +400,33 @@ static void states_grow(void **state)
     }
 }
 
+/* A grammar that is made so that there are ever more ways: in the end it is not followed any further. Nothing is said
+ * to be whole then, and masks say why; until then they are what they are. */
+static void too_many_ways_are_an_error(void **state)
+{
+    static const char schema[] = "{\"pattern\":\"^(?:(?:.{1,90}){1,90}){1,90}$\"}";
+    struct llm_grammar *g = NULL;
+    struct llm_grammar_state *s;
+    uint32_t allowed[TV_MASK_WORDS];
+    dbe_err err = DBE_OK;
+
+    (void)state;
+    assert_int_equal(llm_grammar_schema(schema, sizeof schema - 1, &g, NULL), DBE_OK);
+    assert_int_equal(llm_grammar_state_new(g, &s), DBE_OK);
+    assert_true(llm_grammar_accept(s, "\"", 1));
+    for (unsigned n = 0; n < 10000 && err == DBE_OK; n++) {
+        err = llm_grammar_mask(s, trie, TV_COUNT, allowed);
+        if (err == DBE_OK)
+            assert_true(tv_allowed(allowed, 'a') && llm_grammar_accept(s, "a", 1));
+    }
+    assert_int_equal(err, DBE_E_TOO_LARGE);
+    assert_true(llm_grammar_accept(s, "\"", 1) && !llm_grammar_can_end(s) && !llm_grammar_is_over(s));
+    assert_int_equal(llm_grammar_mask(s, trie, TV_COUNT, allowed), DBE_E_TOO_LARGE);
+    assert_int_equal(llm_grammar_state_err(s), DBE_E_TOO_LARGE);
+    llm_grammar_state_free(s);
+    llm_grammar_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -413,6 +440,7 @@ int main(void)
         cmocka_unit_test(characters_by_range),
         cmocka_unit_test(no_memory_is_an_answer),
         cmocka_unit_test(states_grow),
+        cmocka_unit_test(too_many_ways_are_an_error),
     };
     int failed;
 

@@ -98,7 +98,7 @@ static void descend(struct walk *w, uint32_t at, unsigned depth, size_t begin, s
 
     if (!pool_room(w, end))
         return;
-    for (uint32_t child = at + 1; child < nodes[at].end; child = nodes[child].end) {
+    for (uint32_t child = at + 1; child < nodes[at].end && w->s->err == DBE_OK; child = nodes[child].end) {
         struct grammar_config *const pool = w->room->pool; /* levels below may have moved it */
         struct grammar_reach r = {pool + end, 0, BASE_MIN(POOL - end, (size_t)GRAMMAR_CONFIGS_MAX), false, false};
         if (depth + 1 + nodes[child].height <= w->longer)
@@ -222,7 +222,7 @@ static void mask_place(struct walk *w, struct place p)
         w->room->pool[0] = (struct grammar_config){p.node, p.base};
         descend(w, 0, 0, 0, 1);
         w->allowed = all;
-        if (shallow && w->visited >= BASE_MIN((size_t)LONG_WALK, w->t->count / 8) && !w->no_memory && !s->no_memory)
+        if (shallow && w->visited >= BASE_MIN((size_t)LONG_WALK, w->t->count / 8) && !w->no_memory && s->err == DBE_OK)
             keep_walk(w, p.key, p.common);
         for (size_t i = 0; i < w->words; i++)
             all[i] |= bits[i];
@@ -301,6 +301,7 @@ dbe_err llm_grammar_mask(struct llm_grammar_state *s, const struct llm_trie *t, 
     if (s->trie != t)
         trie_forget(s->cache, GRAMMAR_CACHE_MAX);
     s->trie = t;
+    s->moves = BASE_MIN(s->moves + GRAMMAR_MOVES_TOKEN, (uint32_t)GRAMMAR_MOVES_SAVED);
     grammar_collect(s);
     memset(allowed, 0, words * sizeof *allowed);
     for (size_t i = 0; i < s->count; i++)
@@ -312,5 +313,5 @@ dbe_err llm_grammar_mask(struct llm_grammar_state *s, const struct llm_trie *t, 
         if (id >= 0 && (uint32_t)id < n_vocab)
             allowed[id / 32] |= 1u << id % 32;
     }
-    return w.no_memory || s->no_memory ? DBE_E_NOMEM : DBE_OK;
+    return w.no_memory ? DBE_E_NOMEM : s->err;
 }

@@ -229,6 +229,32 @@ static void test_call_without_room(void **state)
     llm_grammar_free(says_mark);
 }
 
+/* A schema with ever more ways to read one text ends its own answer, with a reason, and no other. */
+static void test_too_many_ways(void **state)
+{
+    struct llm_grammar *ambiguous = grammar_of("{\"pattern\":\"^(?:(?:[^b]{1,90}){1,90}){90,99}$\"}");
+    struct fixture f;
+    struct outcome bad, good;
+    struct engine_job *job = NULL;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    struct engine_chat chat = chat_of(&f, 400, 3, false);
+    chat.params.grammar = ambiguous;
+    memset(&bad, 0, sizeof bad);
+    assert_int_equal(engine_submit(f.engine, &chat, &bad, &job), DBE_OK);
+    f.owned++;
+    (void)submit(&f, 30, 1, false, &good);
+    run_until_ended(&f, &bad);
+    run_until_ended(&f, &good);
+    assert_int_equal(bad.result.err, DBE_E_RANGE);
+    assert_non_null(strstr(bad.result.reason, "too many ways"));
+    assert_int_equal(good.result.err, DBE_OK);
+    assert_int_equal(good.result.answer_tokens, 30);
+    stop(&f);
+    llm_grammar_free(ambiguous);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_call_without_room),
+        cmocka_unit_test(test_too_many_ways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,16 @@ static void keep_held(struct engine_job *job)
     (void)pthread_mutex_unlock(&job->engine->lock);
 }
 
+/* Of a pass, that is said of a grammar alone: it leaves more ways to go on than are followed. Its sender is told so. */
+static dbe_err of_pass(dbe_err err, struct dbe_diag *diag)
+{
+    return err != DBE_E_TOO_LARGE
+               ? err
+               : dbe_fail(diag, DBE_E_RANGE, NULL, 0,
+                          "the schema of the answer or of a tool leaves too many ways to read one text; a pattern that "
+                          "repeats a repetition is a likely cause");
+}
+
 /* What a pass gave for one session. Called without the lock; the job may be gone afterwards. */
 static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piece *piece)
 {
@@ -48,6 +58,7 @@ static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piec
     enum llm_finish finish = LLM_FINISH_NONE;
     bool call = false;
 
+    err = of_pass(err, &diag);
     if (err == DBE_OK)
         err = take_piece(job, piece, &call);
     if (err == DBE_OK && call) {
