@@ -20,16 +20,22 @@ static void must(bool condition)
 
 static void fuzz_chat(const uint8_t *data, size_t size)
 {
-    struct worker_defaults defaults = {.temperature = 0.5f, .top_p = 1.0f, .tools.form = size % 4};
+    struct worker_defaults defaults = {.temperature = 0.5f, .top_p = 1.0f, .vocab = 1000, .tools.form = size % 4};
     struct worker_request request;
     const char *reason = NULL;
 
     if (worker_request_read(data, size, &defaults, &request, &reason) != DBE_OK)
         return;
-    must(request.n >= 1 && request.n <= WORKER_ANSWERS_MAX && request.chat.count >= 1);
+    must(request.n >= 1 && request.n <= request.count && request.count <= WORKER_ANSWERS_MAX);
     for (size_t i = 0; i < request.chat.count; i++)
         must(strlen(request.chat.messages[i].text) == request.chat.messages[i].text_len &&
              (defaults.tools.form != LLM_TOOLS_TEXT || strcmp(request.chat.messages[i].role, "tool") != 0));
+    must(request.chat.count >= 1 || (request.chat.raw && request.chat.tokens != NULL));
+    for (uint32_t i = 0; i < request.count; i++) {
+        struct engine_chat one = request.chat;
+        worker_request_prompt(&one, i, request.n);
+        must(one.tokens != NULL ? one.tokens->count >= 1 : one.messages->text != NULL);
+    }
     must((request.chat.call.mark != NULL) == (request.chat.call.grammar != NULL));
     request.chat.free_owned(request.chat.owned);
 }
@@ -39,11 +45,12 @@ static void fuzz_embed(const uint8_t *data, size_t size)
     struct engine_chat chat;
     const char *reason = NULL;
 
-    if (worker_request_read_embed(data, size, &chat, &reason) != DBE_OK)
+    const struct worker_defaults defaults = {.vocab = 1000};
+    if (worker_request_read_embed(data, size, &defaults, &chat, &reason) != DBE_OK)
         return;
     must(chat.input_count >= 1);
     for (size_t i = 0; i < chat.input_count; i++)
-        must(chat.inputs[i][0] != '\0');
+        must(chat.tokens != NULL ? chat.tokens[i].count >= 1 : chat.inputs[i][0] != '\0');
     chat.free_owned(chat.owned);
 }
 

@@ -165,7 +165,7 @@ static void chat_choice(struct base_buf *out, const struct shim_style *style, co
 
 static void completion_choice(struct base_buf *out, const struct shim_style *style, const struct shim_choice *c)
 {
-    const char *echo = style->echo != NULL ? style->echo : "";
+    const char *echo = shim_echo_of(style, c->index);
     struct base_buf both;
 
     base_buf_init(&both, SHIM_ANSWER_MAX_BYTES);

@@ -113,13 +113,14 @@ static void test_chat_probabilities(void **state)
  * offsets count characters, behind the prompt that is said again. */
 static void test_completion_probabilities(void **state)
 {
-    char echo[] = "\xC3\xA9-";
+    char echo[] = "\xC3\xA9-", *echoes[] = {echo};
     const struct shim_choice c = {
         .content = "A\xC3\xA9", .content_len = 3, .finish_reason = "stop", .probs = probs, .prob_count = 3};
 
     (void)state;
     for (uint32_t top = 0; top <= 1; top++) {
-        const struct shim_style style = {.kind = SHIM_COMPLETION, .logprobs = true, .top_logprobs = top, .echo = echo};
+        const struct shim_style style = {
+            .kind = SHIM_COMPLETION, .logprobs = true, .top_logprobs = top, .echoes = echoes, .echo_count = 1};
         json_t *root = answer_of(&style, &c, 1), *told = at(root, "choices.0.logprobs");
         assert_string_equal(text_at(root, "object"), "text_completion");
         assert_string_equal(text_at(root, "choices.0.text"), "\xC3\xA9-A\xC3\xA9");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * messages.c - the messages of a chat and the prompt of a completion: JSON to struct shim_message.
+ * messages.c - the messages of a chat: JSON to struct shim_message.
  *
- * In:   values of "messages" and "prompt" (hostile)
+ * In:   values of "messages" (hostile)
  * Out:  messages, or a refusal that names the place
  */
 #include <stdio.h>
@@ -219,20 +219,4 @@ dbe_err shim_read_messages(const json_t *v, const char *param, struct shim_req *
     for (size_t i = 0; i < count; i++)
         DBE_TRY(read_message(json_array_get(v, i), i, req, p));
     return shim_check_results(req, p);
-}
-
-/* ---- the prompt of a completion --------------------------------------------------------------------------------- */
-
-dbe_err shim_read_prompt(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
-{
-    struct shim_message *m = NULL;
-
-    if (json_is_array(v) && json_array_size(v) == 1)
-        v = json_array_get(v, 0);
-    if (json_is_array(v) || json_is_integer(v)) /* several, or tokens of some other vocabulary */
-        return shim_problem_set(p, 400, "unsupported_value", param, "Invalid '%s': one prompt, as text, is supported.",
-                                param);
-    DBE_TRY(shim_add_message(req, &m, p));
-    m->role = SHIM_ROLE_USER;
-    return shim_read_text(v, param, &m->content, p);
 }

@@ -25,7 +25,8 @@ enum {
     SHIM_MODEL_MAX_BYTES = 128,
     SHIM_PARAM_MAX_BYTES = 96,
     SHIM_HOPS_MAX = 8,
-    SHIM_CHOICES_MAX = 8,
+    SHIM_N_MAX = 8,        /* answers to one prompt */
+    SHIM_CHOICES_MAX = 32, /* of a request in all */
     SHIM_TOP_LOGPROBS_MAX = 20,
     SHIM_BIASES_MAX = 1024,
     SHIM_TOOLS_MAX = 64,
@@ -79,6 +80,10 @@ struct shim_message {
 struct shim_tool {
     char *name, *description, *parameters; /* the last a JSON schema; "": none */
 };
+struct shim_tokens { /* of the model's own vocabulary */
+    uint32_t *ids;
+    size_t count;
+};
 struct shim_bias {
     uint32_t token;
     float bias;
@@ -87,8 +92,10 @@ struct shim_bias {
 struct shim_req {
     enum shim_kind kind;
     char model[SHIM_MODEL_MAX_BYTES + 1]; /* "" when the client named none */
-    struct shim_message *messages;        /* of a completion: one, whose content is continued */
+    struct shim_message *messages;        /* of a completion: its prompts */
     size_t message_count;
+    struct shim_tokens *tokens; /* prompts or inputs in place of texts */
+    size_t token_count;
     bool has_temperature, has_top_p, has_max_tokens, has_seed;
     double temperature, top_p, frequency_penalty, presence_penalty;
     uint32_t max_tokens;
@@ -171,12 +178,15 @@ struct shim_style {
     enum shim_kind kind;
     bool logprobs, include_usage;
     uint32_t top_logprobs;
-    char *echo; /* owned: text that a completion begins with, or NULL */
+    char **echoes; /* owned: texts that completions begin with, one a prompt, or NULL */
+    size_t echo_count;
+    uint32_t n; /* answers to each prompt */
     char *said; /* owned: see shim_req */
 };
-/* Takes echo and said out of `req`, so that no prompt is kept that is not needed. E_NOMEM. */
+/* Takes echoes and said out of `req`, so that no prompt is kept that is not needed. E_NOMEM. */
 dbe_err shim_style_of(struct shim_req *req, struct shim_style *ret) DBE_MUST_CHECK;
 void shim_style_free(struct shim_style *style);
+const char *shim_echo_of(const struct shim_style *style, uint32_t index); /* of the answer with this index; "": none */
 
 /* Texts of an answer end with the callback that told them. Bytes of a token may be a part of a character. */
 struct shim_prob {

@@ -149,7 +149,7 @@ static dbe_err read_dsmil(const json_t *v, const char *param, struct shim_req *r
 
 static dbe_err read_n(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
-    return shim_read_count(v, param, 1, SHIM_CHOICES_MAX, &req->n, p);
+    return shim_read_count(v, param, 1, SHIM_N_MAX, &req->n, p);
 }
 
 /* {"token id": bias}; ids are those of the model's own vocabulary. */
@@ -267,6 +267,8 @@ static dbe_err read_inputs(const json_t *v, const char *param, struct shim_req *
     char where[SHIM_PARAM_MAX_BYTES];
     size_t count = json_is_array(v) ? json_array_size(v) : 1;
 
+    if (shim_is_tokens(v))
+        return shim_read_tokens(v, param, SHIM_INPUTS_MAX, req, p);
     if (count == 0 || count > SHIM_INPUTS_MAX)
         return shim_problem_set(p, 400, "invalid_value", param, "Invalid '%s': 1 to %d texts are allowed.", param,
                                 SHIM_INPUTS_MAX);
@@ -276,9 +278,6 @@ static dbe_err read_inputs(const json_t *v, const char *param, struct shim_req *
     for (size_t i = 0; i < count; i++) {
         const json_t *one = json_is_array(v) ? json_array_get(v, i) : v;
         (void)snprintf(where, sizeof where, json_is_array(v) ? "%s[%zu]" : "%s", param, i);
-        if (json_is_integer(one) || json_is_array(one)) /* of some other vocabulary */
-            return shim_problem_set(p, 400, "unsupported_value", where,
-                                    "Invalid '%s': texts are supported, tokens are not.", where);
         DBE_TRY(shim_read_text(one, where, &req->inputs[i], p));
         req->input_count = i + 1;
         if (req->inputs[i][0] == '\0')
@@ -439,6 +438,12 @@ static dbe_err check_combinations(const json_t *root, const struct shim_req *req
         return combination(p, "tool_choice", "'tool_choice' is only allowed when 'tools' are specified.");
     if (strcmp(req->tool_choice, "function") == 0 && !has_tool(req, req->tool_name))
         return combination(p, "tool_choice", "'tool_choice' names a function that is not among 'tools'.");
+    if (req->kind == SHIM_COMPLETION && req->n * (req->message_count + req->token_count) > SHIM_CHOICES_MAX)
+        return shim_problem_set(p, 400, "array_above_max_length", "prompt",
+                                "Invalid 'prompt': at most %d answers to all prompts together are allowed.",
+                                SHIM_CHOICES_MAX);
+    if (req->echo && req->token_count > 0)
+        return combination(p, "echo", "'echo' is not supported for prompts of tokens.");
     if (req->echo && req->logprobs)
         return combination(p, "echo", "'echo' with 'logprobs' is not supported: prompts have none.");
     return DBE_OK;
@@ -606,6 +611,9 @@ void shim_req_free(struct shim_req *req)
         free_text(req->inputs[i]);
     for (size_t i = 0; i < BASE_ARRAY_LEN(texts); i++)
         free_text(texts[i]);
+    for (size_t i = 0; i < req->token_count; i++)
+        base_free(req->tokens[i].ids);
+    base_free(req->tokens);
     base_free(req->messages);
     base_free(req->tools);
     base_free(req->inputs);
@@ -618,12 +626,18 @@ dbe_err shim_style_of(struct shim_req *req, struct shim_style *ret)
     struct shim_style style = {.kind = req->kind,
                                .logprobs = req->logprobs,
                                .include_usage = req->include_usage,
+                               .n = req->n,
                                .top_logprobs = req->top_logprobs};
 
-    if (req->echo) {
-        style.echo = base_strdup(req->messages[0].content);
-        if (style.echo == NULL)
+    for (size_t i = 0; req->echo && i < req->message_count; i++) {
+        if (style.echoes == NULL)
+            style.echoes = base_alloc(req->message_count, sizeof *style.echoes);
+        char *echo = style.echoes != NULL ? base_strdup(req->messages[i].content) : NULL;
+        if (echo == NULL) {
+            shim_style_free(&style);
             return DBE_E_NOMEM;
+        }
+        style.echoes[style.echo_count++] = echo;
     }
     style.said = req->said;
     req->said = NULL;
@@ -633,7 +647,16 @@ dbe_err shim_style_of(struct shim_req *req, struct shim_style *ret)
 
 void shim_style_free(struct shim_style *style)
 {
-    free_text(style->echo);
+    for (size_t i = 0; i < style->echo_count; i++)
+        free_text(style->echoes[i]);
+    base_free(style->echoes);
     free_text(style->said);
     memset(style, 0, sizeof *style);
+}
+
+const char *shim_echo_of(const struct shim_style *style, uint32_t index)
+{
+    const size_t prompt = index / BASE_MAX(style->n, 1U);
+
+    return prompt < style->echo_count ? style->echoes[prompt] : "";
 }

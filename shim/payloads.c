@@ -19,6 +19,7 @@ struct shim_packing {
     Dsmil__ToolCall *calls, **call_list;
     Dsmil__Tool tools[SHIM_TOOLS_MAX], *tool_list[SHIM_TOOLS_MAX];
     Dsmil__LogitBias *biases, **bias_list;
+    Dsmil__TokenList *tokens, **token_list;
 };
 
 static char *or_empty(char *text)
@@ -109,6 +110,17 @@ static void pack_sampling(const struct shim_req *req, struct shim_packing *p)
     r->logprobs = req->logprobs ? req->top_logprobs + 1 : 0;
 }
 
+static Dsmil__TokenList **pack_tokens(const struct shim_req *req, struct shim_packing *p)
+{
+    for (size_t i = 0; i < req->token_count; i++) {
+        p->token_list[i] = &p->tokens[i];
+        dsmil__token_list__init(&p->tokens[i]);
+        p->tokens[i].ids = req->tokens[i].ids;
+        p->tokens[i].n_ids = req->tokens[i].count;
+    }
+    return p->token_list;
+}
+
 static void pack_chat(const struct shim_req *req, struct shim_packing *p)
 {
     Dsmil__L7ChatRequest *r = &p->request;
@@ -125,6 +137,8 @@ static void pack_chat(const struct shim_req *req, struct shim_packing *p)
     r->format = WRITABLE(req->format);
     r->schema = or_empty(req->schema);
     r->raw = req->kind == SHIM_COMPLETION;
+    r->prompts = pack_tokens(req, p);
+    r->n_prompts = req->token_count;
     r->cache_key = WRITABLE(req->cache_key);
     r->receipt = req->receipt;
 }
@@ -136,8 +150,16 @@ dbe_err shim_pack(const struct shim_req *req, struct shim_packing **ret, const P
 
     if (p == NULL)
         return DBE_E_NOMEM;
+    p->tokens = base_alloc(req->token_count + 1, sizeof *p->tokens);
+    p->token_list = base_alloc(req->token_count + 1, sizeof *p->token_list);
+    if (p->tokens == NULL || p->token_list == NULL) {
+        shim_packing_free(p);
+        return DBE_E_NOMEM;
+    }
     if (req->kind == SHIM_EMBEDDING) {
         dsmil__l7_embed_request__init(&p->embed);
+        p->embed.tokens = pack_tokens(req, p);
+        p->embed.n_tokens = req->token_count;
         p->embed.model = WRITABLE(req->model);
         p->embed.input = req->inputs;
         p->embed.n_input = req->input_count;
@@ -172,6 +194,8 @@ void shim_packing_free(struct shim_packing *p)
     base_free(p->call_list);
     base_free(p->biases);
     base_free(p->bias_list);
+    base_free(p->tokens);
+    base_free(p->token_list);
     base_free(p);
 }
 

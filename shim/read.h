@@ -54,6 +54,11 @@ dbe_err shim_add_call(struct shim_message *m, struct shim_call **ret, const char
                       struct shim_problem *p) DBE_MUST_CHECK;
 /* Every result of a tool answers a call that came before. */
 dbe_err shim_check_results(const struct shim_req *req, struct shim_problem *p) DBE_MUST_CHECK;
+/* Numbers of tokens: [1, 2], or several lists of them. Nothing else is looked at. */
+bool shim_is_tokens(const json_t *v);
+/* These as lists; one alone is a list of lists. At most `max` lists. */
+dbe_err shim_read_tokens(const json_t *v, const char *param, size_t max, struct shim_req *req,
+                         struct shim_problem *p) DBE_MUST_CHECK;
 /* A schema object {"name", "schema", "strict", "description"} of a json_schema format. */
 dbe_err shim_read_schema(const json_t *v, const char *param, struct shim_req *req,
                          struct shim_problem *p) DBE_MUST_CHECK;

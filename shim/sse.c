@@ -126,12 +126,13 @@ static void frame_first(struct shim_stream *s, uint32_t index)
     s->begun |= bit;
     if (is_chat(s)) {
         frame(s, index, role, sizeof role - 1, NULL);
-    } else if (s->style.echo != NULL) {
+    } else if (shim_echo_of(&s->style, index)[0] != '\0') {
+        const char *echo = shim_echo_of(&s->style, index);
         struct base_buf text;
         base_buf_init(&text, SHIM_ANSWER_MAX_BYTES);
-        base_json_str(&text, s->style.echo, strlen(s->style.echo));
+        base_json_str(&text, echo, strlen(echo));
         frame(s, index, (const char *)text.data, text.len, NULL);
-        s->offsets[index] = (uint32_t)shim_characters(s->style.echo, strlen(s->style.echo));
+        s->offsets[index] = (uint32_t)shim_characters(echo, strlen(echo));
         if (text.err != DBE_OK)
             s->out.err = text.err;
         base_buf_free(&text);

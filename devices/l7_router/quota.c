@@ -47,6 +47,8 @@ static uint64_t chat_bound(const struct dbe_msg *msg, uint64_t context)
     if (chat->has_max_tokens_case == DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS)
         one = BASE_MIN(context, (uint64_t)msg->payload_len + chat->max_tokens);
     answers = BASE_MAX(chat->n, 1u);
+    if (chat->raw)
+        answers *= BASE_MAX(chat->n_messages + chat->n_prompts, (size_t)1);
     dsmil__l7_chat_request__free_unpacked(chat, NULL);
     return one * answers;
 }

@@ -26,10 +26,15 @@ static struct worker_req *free_slot(struct worker *w)
     return NULL;
 }
 
+struct counts { /* of answers: to all prompts, and to each */
+    uint32_t all, each;
+};
+
 /* Hand a checked request to the engine. On error what it owns is freed. */
-static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engine_chat *chat, uint32_t count)
+static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engine_chat *chat,
+                     const struct counts *counts)
 {
-    struct worker_part *parts = base_alloc(count, sizeof *parts);
+    struct worker_part *parts = base_alloc(counts->all, sizeof *parts);
 
     if (parts == NULL) {
         chat->free_owned(chat->owned);
@@ -37,9 +42,10 @@ static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engin
     }
     *wr = (struct worker_req){.worker = w,
                               .stream = chat->stream,
-                              .embed = chat->inputs != NULL,
+                              .embed = chat->input_count > 0,
                               .chat = *chat,
-                              .count = count,
+                              .count = counts->all,
+                              .n = counts->each,
                               .input_count = chat->input_count,
                               .parts = parts};
     dbe_err err = worker_begin_part(w, wr);
@@ -48,18 +54,24 @@ static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engin
     return err;
 }
 
+static struct worker_defaults defaults_of(const struct worker *w)
+{
+    return (struct worker_defaults){(float)w->temperature, (float)w->top_p, llm_model_info(w->model)->n_vocab,
+                                    worker_tool_style_of(w->model)};
+}
+
 static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *payload, size_t len,
-                          struct worker_private *private, struct engine_chat *ret, uint32_t *ret_count,
+                          struct worker_private *private, struct engine_chat *ret, struct counts *ret_counts,
                           const char **reason)
 {
-    struct worker_defaults defaults = {(float)w->temperature, (float)w->top_p, worker_tool_style_of(w->model)};
+    const struct worker_defaults defaults = defaults_of(w);
     const struct pol_labels *labels = svc_req_labels(req);
     struct worker_request request;
 
     DBE_TRY(worker_request_read(payload, len, &defaults, &request, reason));
     request.chat.params.lookup_tokens = (uint32_t)w->lookup;
     request.chat.params.draft = w->draft;
-    *ret_count = request.n;
+    *ret_counts = (struct counts){request.count, request.n};
     *reason = NULL;
     dbe_err err = worker_request_share(
         &(struct worker_share){labels->tenant, labels->compartments, labels->classification, request.cache_key},
@@ -74,18 +86,18 @@ static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *pay
 }
 
 static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
-                         struct worker_private *private, struct engine_chat *ret, uint32_t *ret_count,
+                         struct worker_private *private, struct engine_chat *ret, struct counts *ret_counts,
                          const char **reason)
 {
     struct base_buf plain;
 
     if (!worker_is_sealed(msg))
-        return read_clear(w, req, msg->payload, msg->payload_len, private, ret, ret_count, reason);
+        return read_clear(w, req, msg->payload, msg->payload_len, private, ret, ret_counts, reason);
     base_buf_init(&plain, WORKER_REQUEST_MAX_BYTES);
     dbe_err err = worker_open(&w->keys, msg, svc_req_labels(req), DEVICE, svc_req_id(req), base_wall_ms(), &plain,
                               private, reason);
     if (err == DBE_OK)
-        err = read_clear(w, req, plain.data, plain.len, private, ret, ret_count, reason);
+        err = read_clear(w, req, plain.data, plain.len, private, ret, ret_counts, reason);
     base_buf_free(&plain); /* wiped */
     return err;
 }
@@ -96,7 +108,8 @@ dbe_err worker_on_request(struct svc *svc, void *state, struct svc_req *req, con
     struct worker_req *wr = free_slot(w);
     struct engine_chat chat;
     struct worker_private private = {0};
-    uint32_t count = 1;
+    struct counts counts = {1, 1};
+    const struct worker_defaults defaults = defaults_of(w);
     const char *reason = "the queue is full; try again later";
     dbe_err err = DBE_E_LIMIT;
 
@@ -104,10 +117,10 @@ dbe_err worker_on_request(struct svc *svc, void *state, struct svc_req *req, con
     w->requests++;
     if (wr != NULL)
         err = msg->type == DBE_MSG_L7_EMBED_REQ && !worker_is_sealed(msg)
-                  ? worker_request_read_embed(msg->payload, msg->payload_len, &chat, &reason)
-                  : read_chat(w, req, msg, &private, &chat, &count, &reason);
+                  ? worker_request_read_embed(msg->payload, msg->payload_len, &defaults, &chat, &reason)
+                  : read_chat(w, req, msg, &private, &chat, &counts, &reason);
     if (err == DBE_OK) {
-        err = begin(w, wr, &chat, count);
+        err = begin(w, wr, &chat, &counts);
         reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
     }
     if (err != DBE_OK) {

@@ -68,17 +68,37 @@ static void test_embed(void **state)
     const char *reason;
 
     (void)state;
-    assert_int_equal(worker_request_read_embed(packed, 0, &chat, &reason), DBE_E_RANGE);
+    assert_int_equal(worker_request_read_embed(packed, 0, &defaults, &chat, &reason), DBE_E_RANGE);
     r.input = inputs;
     r.n_input = 2;
     size_t len = dsmil__l7_embed_request__pack(&r, packed);
-    assert_int_equal(worker_request_read_embed(packed, len, &chat, &reason), DBE_OK);
+    assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_OK);
     assert_int_equal(chat.input_count, 2);
     assert_string_equal(chat.inputs[1], "b");
     chat.free_owned(chat.owned);
+    uint32_t ids[] = {3, 4};
+    Dsmil__TokenList tokens = DSMIL__TOKEN_LIST__INIT, *list[] = {&tokens};
+    tokens.ids = ids;
+    tokens.n_ids = 2;
+    r.tokens = list;
+    r.n_tokens = 1;
+    len = dsmil__l7_embed_request__pack(&r, packed);
+    assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_E_RANGE); /* both */
+    r.n_input = 0;
+    len = dsmil__l7_embed_request__pack(&r, packed);
+    assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_OK);
+    assert_int_equal(chat.input_count, 1);
+    assert_int_equal(chat.tokens[0].ids[1], 4);
+    chat.free_owned(chat.owned);
+    ids[1] = 99;
+    len = dsmil__l7_embed_request__pack(&r, packed);
+    assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_E_RANGE);
+    assert_string_equal(reason, "input: token 99 is not in the model's vocabulary of 99");
+    r.n_input = 2;
+    r.n_tokens = 0;
     inputs[1] = TEXT("");
     len = dsmil__l7_embed_request__pack(&r, packed);
-    assert_int_equal(worker_request_read_embed(packed, len, &chat, &reason), DBE_E_RANGE);
+    assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_E_RANGE);
 
     base_buf_init(&vectors, 64);
     base_buf_init(&out, 256);

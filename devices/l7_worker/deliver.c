@@ -54,13 +54,17 @@ static bool is_over(const struct worker_req *wr)
     return true;
 }
 
-/* Prompt tokens count once, as they were computed; answers together; the time is that of the slowest. */
+/* Tokens of a prompt count once, as they were computed; answers together; the time is that of the slowest. */
 static struct engine_result totals_of(const struct worker_req *wr)
 {
     struct engine_result all = wr->parts[0].result;
 
     for (uint32_t i = 1; i < wr->count; i++) {
         const struct engine_result *r = &wr->parts[i].result;
+        if (i % wr->n == 0) { /* the first of another prompt */
+            all.prompt_tokens += r->prompt_tokens;
+            all.cached_tokens += r->cached_tokens;
+        }
         all.answer_tokens += r->answer_tokens;
         all.total_ns = BASE_MAX(all.total_ns, r->total_ns);
     }
@@ -138,7 +142,7 @@ dbe_err worker_begin_part(struct worker *w, struct worker_req *wr)
     base_buf_init(&part->text, ENGINE_ANSWER_MAX_BYTES + 1);
     base_buf_init(&part->probs, WORKER_PROBS_MAX_BYTES);
     base_buf_init(&part->call, ENGINE_ANSWER_MAX_BYTES);
-    chat.params.seed += wr->begun;                        /* each answer its own, and the first as if it were alone */
+    worker_request_prompt(&chat, wr->begun, wr->n);
     chat.stream = wr->stream || (wr->begun == 0 && more); /* its first text brings on the others */
     if (more)
         worker_request_hold(&chat);

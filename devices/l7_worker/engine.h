@@ -50,9 +50,10 @@ struct engine_chat {
     const struct llm_message *messages; /* these, the inputs, the stops, biases and grammars belong to `owned` */
     size_t count;
     struct llm_session_params params;
-    bool raw;                  /* the text of the one message is continued as it stands, without a template */
-    const char *const *inputs; /* not NULL: texts to be embedded; there is no chat */
-    size_t input_count;
+    bool raw;                        /* the text of the one message is continued as it stands, without a template */
+    const char *const *inputs;       /* texts to be embedded */
+    size_t input_count;              /* not 0: there is no chat */
+    const struct llm_tokens *tokens; /* not NULL: of each input, or of the prompt of a raw chat, in place of its text */
     struct engine_call call;
     bool shares;                  /* what is computed of its prompt serves others with the same salt, and vice versa */
     uint8_t salt[LLM_SALT_BYTES]; /* goes into the parameters */

@@ -80,7 +80,9 @@ static dbe_err render(struct engine_job *job, struct dbe_diag *diag)
     const struct engine_chat *c = &job->chat;
     const struct llm_model *model = job->engine->params.model;
 
-    if (c->raw)
+    if (c->raw && c->tokens != NULL)
+        DBE_TRY(engine_copy_tokens(c->tokens, &job->prompt));
+    else if (c->raw)
         DBE_TRY(llm_tokenize(model, c->messages[0].text, c->messages[0].text_len, LLM_TOKENIZE_BOS, &job->prompt));
     else
         DBE_TRY(llm_chat_render(model, c->messages, c->count, &job->prompt, diag));
@@ -153,7 +155,7 @@ void engine_admit_next(struct engine *e)
     engine_queue_remove(e, job);
     job->state = JOB_ADMITTED;
     (void)pthread_mutex_unlock(&e->lock);
-    dbe_err err = job->chat.inputs != NULL ? DBE_OK : admit(job, &session, &diag);
+    dbe_err err = job->chat.input_count > 0 ? DBE_OK : admit(job, &session, &diag);
     if (err == DBE_E_LIMIT && e->running_count > 0) { /* running_count changes in this thread only */
         (void)pthread_mutex_lock(&e->lock);
         e->retry = false;

@@ -98,3 +98,15 @@ bool engine_job_is_paused(const struct engine_job *job)
 {
     return job->chat.stream && !job->abandoned && job->text.len >= job->engine->params.pause_bytes;
 }
+
+dbe_err engine_copy_tokens(const struct llm_tokens *from, struct llm_tokens *to)
+{
+    int32_t *ids = base_alloc(BASE_MAX(from->count, (size_t)1), sizeof *ids);
+
+    if (ids == NULL)
+        return DBE_E_NOMEM;
+    memcpy(ids, from->ids, from->count * sizeof *ids);
+    llm_tokens_free(to);
+    *to = (struct llm_tokens){ids, from->count, BASE_MAX(from->count, (size_t)1)};
+    return DBE_OK;
+}

@@ -68,6 +68,8 @@ void engine_news_push(struct engine_job *job); /* unless it is there, or postpon
 void engine_news_remove(struct engine_job *job);
 /* Keeps the order of the others, so that turns stay fair. */
 void engine_running_remove(struct engine *e, const struct engine_job *job);
+/* Replace what `to` holds. E_NOMEM. */
+dbe_err engine_copy_tokens(const struct llm_tokens *from, struct llm_tokens *to) DBE_MUST_CHECK;
 /* Text that nobody fetches: the session waits, and costs the others nothing. */
 bool engine_job_is_paused(const struct engine_job *job);
 

@@ -89,13 +89,15 @@ static void embed_next(struct engine_job *job)
 {
     struct engine *e = job->engine;
     const struct llm_model_info *info = llm_model_info(e->params.model);
-    const char *input = job->chat.inputs[job->embedded];
+    const char *input = job->chat.inputs != NULL ? job->chat.inputs[job->embedded] : "";
     struct dbe_diag diag = {0};
     float *vector = base_alloc(info->n_embd, sizeof *vector);
 
     job->prompt.count = 0;
     dbe_err err = vector == NULL ? DBE_E_NOMEM
-                                 : llm_tokenize(e->params.model, input, strlen(input), LLM_TOKENIZE_BOS, &job->prompt);
+                  : job->chat.tokens != NULL
+                      ? engine_copy_tokens(&job->chat.tokens[job->embedded], &job->prompt)
+                      : llm_tokenize(e->params.model, input, strlen(input), LLM_TOKENIZE_BOS, &job->prompt);
     if (err == DBE_OK)
         err = llm_embed(e->params.model, job->prompt.ids, job->prompt.count, vector, &diag);
     if (err == DBE_OK) {
@@ -117,7 +119,7 @@ static void embed_all(struct engine *e)
     size_t count = 0;
 
     for (uint32_t i = 0; i < e->running_count; i++)
-        if (e->running[i]->chat.inputs != NULL)
+        if (e->running[i]->chat.input_count > 0)
             jobs[count++] = e->running[i];
     (void)pthread_mutex_unlock(&e->lock);
     for (size_t i = 0; i < count; i++)
@@ -135,7 +137,7 @@ static void step_all(struct engine *e)
     size_t count = 0;
 
     for (uint32_t i = 0; i < e->running_count; i++)
-        if (!engine_job_is_paused(e->running[i]) && e->running[i]->chat.inputs == NULL) {
+        if (!engine_job_is_paused(e->running[i]) && e->running[i]->chat.input_count == 0) {
             jobs[count] = e->running[i];
             sessions[count++] = e->running[i]->session;
         }

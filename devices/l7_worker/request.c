@@ -23,6 +23,7 @@ struct owned {
     struct llm_grammar *grammar;
     struct engine_call call;
     struct llm_logit_bias *biases;
+    struct llm_tokens *tokens; /* views into the request */
     const char *stops[WORKER_STOP_MAX];
 };
 
@@ -57,6 +58,7 @@ static void owned_free(void *ptr)
     llm_grammar_free((struct llm_grammar *)(uintptr_t)o->call.grammar);
     base_free((void *)(uintptr_t)o->call.names);
     base_free(o->biases);
+    base_free(o->tokens);
     free_requests(o);
     base_free(o);
 }
@@ -169,12 +171,57 @@ static dbe_err read_calls(struct owned *o, enum llm_tools form, const char **rea
 
     if (!worker_tools_offered(r))
         return DBE_OK;
-    *reason = "tools: not where a text is continued";
-    if (r->raw)
-        return DBE_E_RANGE;
     diag.text[0] = '\0';
     *reason = diag.text;
     return worker_tools_call(r, worker_tools_form(r, form), &o->call, &diag);
+}
+
+/* Lists of tokens in place of texts; they are the client's word, and ids of any vocabulary look alike. */
+static dbe_err read_tokens(struct owned *o, Dsmil__TokenList *const *lists, size_t count, uint32_t vocab,
+                           const char *field, const char **reason)
+{
+    static char words[128];
+
+    *reason = NULL;
+    o->tokens = base_alloc(count, sizeof *o->tokens);
+    if (o->tokens == NULL)
+        return DBE_E_NOMEM;
+    for (size_t i = 0; i < count; i++) {
+        *reason = words;
+        (void)snprintf(words, sizeof words, "%s: a list of no tokens", field);
+        if (lists[i]->n_ids == 0)
+            return DBE_E_RANGE;
+        for (size_t k = 0; k < lists[i]->n_ids; k++) {
+            if (lists[i]->ids[k] < vocab)
+                continue;
+            (void)snprintf(words, sizeof words, "%s: token %u is not in the model's vocabulary of %u", field,
+                           lists[i]->ids[k], vocab);
+            return DBE_E_RANGE;
+        }
+        o->tokens[i] = (struct llm_tokens){.ids = (int32_t *)lists[i]->ids, .count = lists[i]->n_ids};
+    }
+    return DBE_OK;
+}
+
+/* How many prompts there are, and how many answers to each. */
+static dbe_err read_counts(const Dsmil__L7ChatRequest *r, struct worker_request *ret, const char **reason)
+{
+    const size_t prompts = r->raw ? r->n_messages + r->n_prompts : 1;
+
+    *reason = r->raw ? "prompt: 1 to 32, all as text or all as tokens" : "messages: 1 to 512";
+    if (r->raw ? prompts == 0 || prompts > WORKER_ANSWERS_MAX || (r->n_messages > 0 && r->n_prompts > 0)
+               : r->n_messages == 0 || r->n_messages > WORKER_MESSAGES_MAX || r->n_prompts > 0)
+        return DBE_E_RANGE;
+    *reason = "n: at most 8, and at most 32 answers to all prompts together";
+    ret->n = BASE_MAX(r->n, 1U);
+    if (ret->n > WORKER_N_MAX || ret->n * prompts > WORKER_ANSWERS_MAX)
+        return DBE_E_RANGE;
+    ret->count = ret->n * (uint32_t)prompts;
+    *reason = "tools: not where a text is continued";
+    if (r->raw && worker_tools_offered(r))
+        return DBE_E_RANGE;
+    *reason = "receipt: for one answer alone";
+    return r->receipt && ret->count > 1 ? DBE_E_RANGE : DBE_OK;
 }
 
 static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, struct worker_request *ret,
@@ -183,19 +230,13 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     const Dsmil__L7ChatRequest *r = o->request;
     struct engine_chat *chat = &ret->chat;
 
-    *reason = "messages: 1 to 512, and a single one of a user that is continued as it stands";
-    if (r->n_messages == 0 || r->n_messages > WORKER_MESSAGES_MAX || (r->raw && r->n_messages != 1))
-        return DBE_E_RANGE;
-    *reason = "n: at most 8";
-    if (r->n > WORKER_ANSWERS_MAX)
-        return DBE_E_RANGE;
-    *reason = "receipt: for one answer alone";
-    if (r->receipt && r->n > 1)
-        return DBE_E_RANGE;
+    DBE_TRY(read_counts(r, ret, reason));
     ret->receipt = r->receipt != 0;
     *reason = "prompt_cache_key: at most 128 bytes";
     if (strlen(r->cache_key) > WORKER_CACHE_KEY_MAX)
         return DBE_E_RANGE;
+    if (r->n_prompts > 0)
+        DBE_TRY(read_tokens(o, r->prompts, r->n_prompts, defaults->vocab, "prompt", reason));
     DBE_TRY(worker_tools_render(r, &defaults->tools, &o->prompt, reason));
     DBE_TRY(read_stops(r, o->stops, reason));
     DBE_TRY(read_sampling(r, defaults, &chat->params, reason));
@@ -210,7 +251,7 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     chat->params.stop_count = r->n_stop;
     chat->stream = r->stream != 0;
     chat->raw = r->raw != 0;
-    ret->n = BASE_MAX(r->n, 1U);
+    chat->tokens = o->tokens;
     ret->cache_key = r->cache_key;
     return DBE_OK;
 }
@@ -263,33 +304,56 @@ dbe_err worker_request_read(const void *payload, size_t len, const struct worker
     return DBE_OK;
 }
 
-dbe_err worker_request_read_embed(const void *payload, size_t len, struct engine_chat *ret, const char **ret_reason)
+static dbe_err fill_embed(struct owned *o, uint32_t vocab, const char **reason)
+{
+    const Dsmil__L7EmbedRequest *r = o->embed;
+
+    *reason = "input: 1 to 2048, all as text or all as tokens";
+    if ((r->n_input == 0) == (r->n_tokens == 0))
+        return DBE_E_RANGE;
+    if (r->n_tokens > 0)
+        return read_tokens(o, r->tokens, r->n_tokens, vocab, "input", reason);
+    for (size_t i = 0; i < r->n_input; i++) {
+        *reason = "input: a text is empty or not UTF-8";
+        if (r->input[i][0] == '\0')
+            return DBE_E_RANGE;
+        if (!base_utf8_valid(r->input[i], strlen(r->input[i])))
+            return DBE_E_UTF8;
+    }
+    return DBE_OK;
+}
+
+dbe_err worker_request_read_embed(const void *payload, size_t len, const struct worker_defaults *defaults,
+                                  struct engine_chat *ret, const char **ret_reason)
 {
     DBE_TRY(check_payload(DBE_MSG_L7_EMBED_REQ, payload, len, "the payload is no L7EmbedRequest", ret_reason));
     struct owned *o = owned_new(ret_reason);
     if (o == NULL)
         return DBE_E_NOMEM;
     o->embed = dsmil__l7_embed_request__unpack(NULL, len, payload);
-    dbe_err err = o->embed == NULL ? DBE_E_MALFORMED : DBE_OK;
-    if (err == DBE_OK && o->embed->n_input == 0) {
-        *ret_reason = "input: 1 to 2048 texts";
-        err = DBE_E_RANGE;
-    }
-    for (size_t i = 0; err == DBE_OK && i < o->embed->n_input; i++) {
-        *ret_reason = "input: a text is empty or not UTF-8";
-        err = o->embed->input[i][0] == '\0'                                     ? DBE_E_RANGE
-              : base_utf8_valid(o->embed->input[i], strlen(o->embed->input[i])) ? DBE_OK
-                                                                                : DBE_E_UTF8;
-    }
+    dbe_err err = o->embed == NULL ? DBE_E_MALFORMED : fill_embed(o, defaults->vocab, ret_reason);
     if (err != DBE_OK) {
         owned_free(o);
         return err;
     }
-    *ret = (struct engine_chat){.inputs = (const char *const *)o->embed->input,
-                                .input_count = o->embed->n_input,
+    *ret = (struct engine_chat){.inputs = o->tokens == NULL ? (const char *const *)o->embed->input : NULL,
+                                .input_count = o->tokens == NULL ? o->embed->n_input : o->embed->n_tokens,
+                                .tokens = o->tokens,
                                 .owned = o,
                                 .free_owned = owned_free};
     return DBE_OK;
+}
+
+void worker_request_prompt(struct engine_chat *chat, uint32_t index, uint32_t n)
+{
+    chat->params.seed += index % n;
+    if (!chat->raw)
+        return;
+    if (chat->tokens != NULL)
+        chat->tokens += index / n;
+    else
+        chat->messages += index / n;
+    chat->count = 1;
 }
 
 dbe_err worker_request_share(const struct worker_share *share, struct engine_chat *ret)

@@ -13,18 +13,20 @@ enum {
     WORKER_REQUEST_MAX_BYTES = 2 * 1024 * 1024,
     WORKER_MESSAGES_MAX = 512,
     WORKER_STOP_MAX = 4,
-    WORKER_ANSWERS_MAX = 8,
+    WORKER_N_MAX = 8,        /* answers to one prompt */
+    WORKER_ANSWERS_MAX = 32, /* of a request in all */
     WORKER_CACHE_KEY_MAX = 128,
 };
 
 struct worker_defaults { /* for what a request leaves open */
     float temperature, top_p;
+    uint32_t vocab; /* tokens that the model has */
     struct worker_tool_style tools;
 };
 
 struct worker_request {
     struct engine_chat chat;
-    uint32_t n;            /* answers that are wanted */
+    uint32_t count, n;     /* answers that are wanted: in all, and to each prompt */
     const char *cache_key; /* "": none; belongs to chat.owned */
     bool receipt;          /* it is to be signed what was answered; there is one answer then */
 };
@@ -35,8 +37,11 @@ struct worker_request {
 dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
                             struct worker_request *ret, const char **ret_reason) DBE_MUST_CHECK;
 /* The same for an L7EmbedRequest. */
-dbe_err worker_request_read_embed(const void *payload, size_t len, struct engine_chat *ret,
-                                  const char **ret_reason) DBE_MUST_CHECK;
+dbe_err worker_request_read_embed(const void *payload, size_t len, const struct worker_defaults *defaults,
+                                  struct engine_chat *ret, const char **ret_reason) DBE_MUST_CHECK;
+/* What answer `index` of several is made of: its prompt, and a seed of its own; the first to a prompt has the
+ * request's. */
+void worker_request_prompt(struct engine_chat *chat, uint32_t index, uint32_t n);
 /* One more job will own what `chat` owns, and free it. Before the first is submitted or while one is alive. */
 void worker_request_hold(const struct engine_chat *chat);
 

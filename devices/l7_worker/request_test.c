@@ -186,7 +186,64 @@ static void test_answers_share_their_request(void **state)
     whole.chat.free_owned(whole.chat.owned);
     assert_string_equal(whole.chat.messages[0].text, "hello");
     whole.chat.free_owned(whole.chat.owned);
-    q.r.n = WORKER_ANSWERS_MAX + 1;
+    q.r.n = WORKER_N_MAX + 1;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE);
+}
+
+/* spec 19.1: answers to several prompts stand prompt by prompt. */
+static void test_several_prompts(void **state)
+{
+    struct request q;
+    struct worker_request whole = {0};
+    uint32_t ids[] = {5, 99};
+    Dsmil__TokenList lists[3], *list[3];
+    const char *reason;
+
+    (void)state;
+    request_init(&q);
+    q.r.raw = 1;
+    q.r.n_messages = 2;
+    q.r.n = 3;
+    q.r.has_seed_case = DSMIL__L7_CHAT_REQUEST__HAS_SEED_SEED;
+    q.r.seed = 7;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_OK);
+    assert_int_equal(whole.count, 6);
+    for (uint32_t i = 0; i < 6; i++) {
+        struct engine_chat one = whole.chat;
+        worker_request_prompt(&one, i, whole.n);
+        assert_int_equal(one.count, 1);
+        assert_ptr_equal(one.messages, &whole.chat.messages[i / 3]);
+        assert_int_equal(one.params.seed, 7 + i % 3);
+    }
+    whole.chat.free_owned(whole.chat.owned);
+
+    for (size_t i = 0; i < 3; i++) {
+        dsmil__token_list__init(&lists[i]);
+        lists[i].ids = ids;
+        lists[i].n_ids = 1 + i % 2;
+        list[i] = &lists[i];
+    }
+    q.r.prompts = list;
+    q.r.n_prompts = 3;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE); /* beside texts */
+    q.r.n_messages = 0;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE);
+    assert_string_equal(reason, "prompt: token 99 is not in the model's vocabulary of 99");
+    ids[1] = 98;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_OK);
+    struct engine_chat last = whole.chat;
+    worker_request_prompt(&last, 5, whole.n);
+    assert_int_equal(last.tokens->count, 2);
+    assert_int_equal(last.tokens->ids[1], 98);
+    whole.chat.free_owned(whole.chat.owned);
+    lists[1].n_ids = 0;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE);
+    q.r.raw = 0;
+    assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE);
+    request_init(&q);
+    q.r.raw = 1;
+    q.r.n_messages = 5;
+    q.r.n = 7; /* 35 answers */
     assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE);
 }
 
@@ -222,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_bytes_that_are_no_request),
         cmocka_unit_test(test_allocation_and_randomness_fail),
         cmocka_unit_test(test_answers_share_their_request),
+        cmocka_unit_test(test_several_prompts),
         cmocka_unit_test(test_who_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,7 @@
 
 #define TEXT(s) ((char *)(uintptr_t)(s))
 
-static struct worker_defaults defaults = {.temperature = 0.5f, .top_p = 0.75f};
+static struct worker_defaults defaults = {.temperature = 0.5f, .top_p = 0.75f, .vocab = 99};
 
 /* A request in the form protobuf-c wants it. */
 struct request {

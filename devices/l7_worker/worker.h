@@ -40,8 +40,8 @@ struct worker_req { /* one chat, or texts to embed, between request and last ans
     struct worker *worker;
     struct svc_req *req; /* NULL: free slot */
     bool stream, embed;
-    struct engine_chat chat; /* for the parts that begin when the first one's prompt is computed */
-    uint32_t count, begun;
+    struct engine_chat chat;  /* for the parts that begin when the first one's prompt is computed */
+    uint32_t count, n, begun; /* answers: in all, to each prompt, begun */
     size_t input_count;
     struct worker_part *parts;
     struct worker_private private;

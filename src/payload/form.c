@@ -21,6 +21,7 @@ static const struct payload_rule rules[] = {
     {"LogitBias", "bias", PAYLOAD_RULE_CLOSED, -100, 100},
     {"L7ChatRequest", "tools", PAYLOAD_RULE_COUNT, 0, 64},
     {"L7EmbedRequest", "input", PAYLOAD_RULE_COUNT, 0, 2048},
+    {"L7EmbedRequest", "tokens", PAYLOAD_RULE_COUNT, 0, 2048},
     {"L7Cancel", "request_id", PAYLOAD_RULE_BYTES, 0, 16},
     {"L3Event", "score", PAYLOAD_RULE_CLOSED, 0, 1},
     {"L5Forecast", "confidence", PAYLOAD_RULE_CLOSED, 0, 1},

@@ -60,6 +60,10 @@ class LangChain(unittest.TestCase):
         self.assertEqual(len(one), len(two))
         self.assertNotEqual(one, two)
 
+    def test_many_prompts(self):
+        made = OpenAI(base_url=URL, api_key=KEY, model="dsmil", max_tokens=3).generate(["DSMIL is", "A", "B"])
+        self.assertEqual(len(made.generations), 3)
+
     def test_completion(self):
         self.assertIsInstance(OpenAI(base_url=URL, api_key=KEY, model="dsmil", max_tokens=4).invoke("DSMIL is"), str)
 

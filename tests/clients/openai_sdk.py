@@ -116,6 +116,29 @@ class Sdk(unittest.TestCase):
         answer = self.client.completions.create(model=self.model, prompt="DSMIL is", max_tokens=4, logprobs=1)
         self.assertEqual("".join(answer.choices[0].logprobs.tokens), answer.choices[0].text)
 
+    def test_prompts_and_tokens(self):
+        answer = self.client.completions.create(model=self.model, prompt=["DSMIL is", "The router"], n=2, max_tokens=3)
+        self.assertEqual([c.index for c in answer.choices], [0, 1, 2, 3])
+        self.assertEqual(len(self.client.completions.create(model=self.model, prompt=[5, 6], max_tokens=2).choices), 1)
+        self.assertEqual(len(self.client.embeddings.create(model=self.model, input=[[5, 6], [7]]).data), 2)
+        with self.assertRaises(openai.BadRequestError) as raised:
+            self.client.embeddings.create(model=self.model, input=[[100257]])
+        self.assertEqual(raised.exception.param, "input")
+
+    def test_several_calls(self):
+        tools = [openai.pydantic_function_tool(Triage)]
+        asked = {"model": self.model, "messages": ASK, "tools": tools, "tool_choice": "required", "max_tokens": 400,
+                 "temperature": 0}
+        calls = self.client.chat.completions.create(**asked).choices[0].message.tool_calls
+        self.assertEqual(len({c.id for c in calls}), len(calls))
+        self.assertEqual(len(self.client.chat.completions.create(**asked, parallel_tool_calls=False)
+                             .choices[0].message.tool_calls), 1)
+        with self.client.chat.completions.stream(**asked) as stream:
+            for _ in stream:
+                pass
+            streamed = stream.get_final_completion().choices[0].message.tool_calls
+        self.assertEqual([c.function.arguments for c in streamed], [c.function.arguments for c in calls])
+
     def test_errors_have_their_types(self):
         wrong = openai.OpenAI(base_url=URL, api_key="wrong", max_retries=0)
         with self.assertRaises(openai.AuthenticationError):

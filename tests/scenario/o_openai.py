@@ -254,6 +254,35 @@ class OpenAi(unittest.TestCase):
         self.assertEqual("".join(c["choices"][0]["text"] for c in chunks), echoed)
         self.assertEqual(chunks[-1]["choices"][0]["finish_reason"], "length")
 
+    def test_several_prompts(self):
+        asked = {"prompt": ["DSMIL is", "The router"], "n": 2, "max_tokens": 5, "seed": 3, "echo": True}
+        answer = self.post("completions", **asked)
+        openapi.check(answer, "CreateCompletionResponse")
+        self.assertEqual([c["index"] for c in answer["choices"]], [0, 1, 2, 3])
+        for choice in answer["choices"]:
+            self.assertTrue(choice["text"].startswith(asked["prompt"][choice["index"] // 2]), choice)
+        alone = [self.post("completions", **{**asked, "prompt": p}) for p in asked["prompt"]]
+        self.assertEqual([c["text"] for a in alone for c in a["choices"]], [c["text"] for c in answer["choices"]])
+        self.assertEqual(answer["usage"]["prompt_tokens"], sum(a["usage"]["prompt_tokens"] for a in alone))
+        texts = [""] * 4
+        for _, chunk in self.stream("completions", **asked)[:-1]:
+            for choice in chunk["choices"]:
+                texts[choice["index"]] += choice["text"]
+        self.assertEqual(texts, [c["text"] for c in answer["choices"]])
+
+    def test_tokens_of_the_models_own(self):
+        answer = self.post("completions", prompt=[[5, 6, 7], [8]], max_tokens=3)
+        self.assertEqual(len(answer["choices"]), 2)
+        self.assertEqual(answer["usage"]["prompt_tokens"], 4)
+        vectors = self.post("embeddings", input=[[5, 6], [5, 6], [7]])
+        openapi.check(vectors, "CreateEmbeddingResponse")
+        self.assertEqual(vectors["data"][0]["embedding"], vectors["data"][1]["embedding"])
+        self.assertEqual(vectors["usage"]["prompt_tokens"], 5)
+        for path, name in (("completions", "prompt"), ("embeddings", "input")):
+            refused = self.post(path, 400, **{name: [100257]})["error"]  # of some larger vocabulary
+            self.assertEqual(refused["param"], name)
+            self.assertIn("100257", refused["message"])
+
     def test_embeddings(self):
         floats = self.post("embeddings", input=["one", "two", "one"])
         openapi.check(floats, "CreateEmbeddingResponse")
@@ -267,7 +296,7 @@ class OpenAi(unittest.TestCase):
         self.assertEqual(list(struct.unpack(f"<{len(raw) // 4}f", raw)), [struct.unpack("<f", struct.pack("<f", x))[0]
                                                                           for x in one])
         self.assertEqual(self.post("embeddings", 400, input="x", dimensions=8)["error"]["param"], "dimensions")
-        self.assertEqual(self.post("embeddings", 400, input=[1, 2])["error"]["param"], "input[0]")
+        self.assertEqual(self.post("embeddings", 400, input=[1, "two"])["error"]["param"], "input[1]")
 
     def test_models(self):
         _, _, models = self.mesh.request("GET", "/v1/models")
