@@ -36,6 +36,10 @@ static void fuzz_chat(const uint8_t *data, size_t size)
         worker_request_prompt(&one, i, request.n);
         must(one.tokens != NULL ? one.tokens->count >= 1 : one.messages->text != NULL);
     }
+    if (!request.formed && worker_request_form(&request, NULL) != DBE_OK) {
+        request.chat.free_owned(request.chat.owned);
+        return;
+    }
     must((request.chat.call.mark != NULL) == (request.chat.call.grammar != NULL));
     request.chat.free_owned(request.chat.owned);
 }

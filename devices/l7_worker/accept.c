@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * accept.c - a request of the router on its way to the engine: opened, checked, given a slot; and left by its caller.
+ * accept.c - a request of the router on its way to the engine: opened, checked, given a slot, its schemas translated
+ * beside the loop; and left by its caller.
  *
  * In:   L7_CHAT_REQ, L7_EMBED_REQ     Out: jobs of the engine, refusals
  */
 #include "devices/l7_worker/worker.h"
+
+#define QUEUE_FULL "the queue is full; try again later"
 
 static void on_gone(void *user, struct svc_req *req, dbe_err why)
 {
@@ -26,33 +29,87 @@ static struct worker_req *free_slot(struct worker *w)
     return NULL;
 }
 
-struct counts { /* of answers: to all prompts, and to each */
-    uint32_t all, each;
-};
-
-/* Hand a checked request to the engine. On error what it owns is freed. */
-static dbe_err begin(struct worker *w, struct worker_req *wr, const struct engine_chat *chat,
-                     const struct counts *counts)
+/* Hand a request that is ready to the engine, which owns what it owns then, also on error. */
+static dbe_err begin(struct worker *w, struct worker_req *wr, const struct worker_request *request)
 {
-    struct worker_part *parts = base_alloc(counts->all, sizeof *parts);
+    const struct engine_chat *chat = &request->chat;
 
-    if (parts == NULL) {
+    wr->parts = base_alloc(request->count, sizeof *wr->parts);
+    if (wr->parts == NULL) {
         chat->free_owned(chat->owned);
         return DBE_E_NOMEM;
     }
-    *wr = (struct worker_req){.worker = w,
-                              .stream = chat->stream,
-                              .embed = chat->input_count > 0,
-                              .chat = *chat,
-                              .count = counts->all,
-                              .n = counts->each,
-                              .input_count = chat->input_count,
-                              .parts = parts};
-    dbe_err err = worker_begin_part(w, wr);
-    if (err != DBE_OK)
-        worker_req_free(wr);
+    wr->stream = chat->stream;
+    wr->embed = chat->input_count > 0;
+    wr->chat = *chat;
+    wr->count = request->count;
+    wr->n = request->n;
+    wr->input_count = chat->input_count;
+    return worker_begin_part(w, wr);
+}
+
+/* ---- schemas, translated beside the loop ------------------------------------------------------------------------- */
+
+static dbe_err form(void *arg, struct dbe_diag *diag)
+{
+    return worker_request_form(arg, diag);
+}
+
+static void drop_request(void *arg)
+{
+    struct worker_request *request = arg;
+
+    request->chat.free_owned(request->chat.owned);
+    base_free(request);
+}
+
+/* What it owns is the job's or gone when this returns. */
+static dbe_err form_aside(struct worker *w, struct worker_req *wr, const struct worker_request *request)
+{
+    struct worker_request *copy = base_alloc(1, sizeof *copy);
+    dbe_err err = DBE_E_NOMEM;
+
+    if (copy != NULL) {
+        *copy = *request;
+        const struct aside_work work = {form, drop_request, copy, svc_req_labels(wr->req)->tenant};
+        err = aside_submit(w->aside, &work, wr, &wr->forming);
+    }
+    if (err != DBE_OK) {
+        base_free(copy);
+        request->chat.free_owned(request->chat.owned);
+    }
     return err;
 }
+
+static void formed(struct worker *w, struct aside_job *job)
+{
+    struct worker_req *wr = aside_job_user(job);
+    struct dbe_diag diag = {0};
+    void *arg = NULL;
+
+    wr->forming = NULL;
+    dbe_err err = aside_take(job, &arg, &diag);
+    struct worker_request request = *(struct worker_request *)arg;
+    base_free(arg);
+    if (err != DBE_OK)
+        request.chat.free_owned(request.chat.owned);
+    else
+        err = begin(w, wr, &request);
+    if (err == DBE_OK)
+        return;
+    worker_count_outcome(w, err == DBE_E_LIMIT ? "limited" : "error", 0);
+    worker_give_up(wr, err, err == DBE_E_LIMIT ? QUEUE_FULL : diag.text);
+}
+
+void worker_formed(struct worker *w)
+{
+    struct aside_job *job;
+
+    while (w->aside != NULL && (job = aside_news(w->aside)) != NULL)
+        formed(w, job);
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static struct worker_defaults defaults_of(const struct worker *w)
 {
@@ -61,8 +118,7 @@ static struct worker_defaults defaults_of(const struct worker *w)
 }
 
 static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *payload, size_t len,
-                          struct worker_private *private, struct engine_chat *ret, struct counts *ret_counts,
-                          const char **reason)
+                          struct worker_private *private, struct worker_request *ret, const char **reason)
 {
     const struct worker_defaults defaults = defaults_of(w);
     const struct pol_labels *labels = svc_req_labels(req);
@@ -71,7 +127,6 @@ static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *pay
     DBE_TRY(worker_request_read(payload, len, &defaults, &request, reason));
     request.chat.params.lookup_tokens = (uint32_t)w->lookup;
     request.chat.params.draft = w->draft;
-    *ret_counts = (struct counts){request.count, request.n};
     *reason = NULL;
     dbe_err err = worker_request_share(
         &(struct worker_share){labels->tenant, labels->compartments, labels->classification, request.cache_key},
@@ -81,24 +136,39 @@ static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *pay
     if (err != DBE_OK)
         request.chat.free_owned(request.chat.owned);
     else
-        *ret = request.chat;
+        *ret = request;
     return err;
 }
 
 static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
-                         struct worker_private *private, struct engine_chat *ret, struct counts *ret_counts,
-                         const char **reason)
+                         struct worker_private *private, struct worker_request *ret, const char **reason)
 {
     struct base_buf plain;
 
     if (!worker_is_sealed(msg))
-        return read_clear(w, req, msg->payload, msg->payload_len, private, ret, ret_counts, reason);
+        return read_clear(w, req, msg->payload, msg->payload_len, private, ret, reason);
     base_buf_init(&plain, WORKER_REQUEST_MAX_BYTES);
     dbe_err err = worker_open(&w->keys, msg, svc_req_labels(req), DEVICE, svc_req_id(req), base_wall_ms(), &plain,
                               private, reason);
     if (err == DBE_OK)
-        err = read_clear(w, req, plain.data, plain.len, private, ret, ret_counts, reason);
+        err = read_clear(w, req, plain.data, plain.len, private, ret, reason);
     base_buf_free(&plain); /* wiped */
+    return err;
+}
+
+/* On its way to the engine, in a slot of its own. On error the slot may still hold something. */
+static dbe_err take_request(struct worker *w, struct worker_req *wr, const struct dbe_msg *msg, const char **reason)
+{
+    const struct worker_defaults defaults = defaults_of(w);
+    struct worker_request request = {.count = 1, .n = 1, .formed = true};
+    dbe_err err = msg->type == DBE_MSG_L7_EMBED_REQ && !worker_is_sealed(msg)
+                      ? worker_request_read_embed(msg->payload, msg->payload_len, &defaults, &request.chat, reason)
+                      : read_chat(w, wr->req, msg, &wr->private, &request, reason);
+
+    if (err != DBE_OK)
+        return err;
+    err = request.formed ? begin(w, wr, &request) : form_aside(w, wr, &request);
+    *reason = err != DBE_E_LIMIT ? NULL : request.formed ? QUEUE_FULL : "too many schemas wait; try again later";
     return err;
 }
 
@@ -106,31 +176,22 @@ dbe_err worker_on_request(struct svc *svc, void *state, struct svc_req *req, con
 {
     struct worker *w = state;
     struct worker_req *wr = free_slot(w);
-    struct engine_chat chat;
-    struct worker_private private = {0};
-    struct counts counts = {1, 1};
-    const struct worker_defaults defaults = defaults_of(w);
-    const char *reason = "the queue is full; try again later";
+    const char *reason = QUEUE_FULL;
     dbe_err err = DBE_E_LIMIT;
 
     (void)svc;
     w->requests++;
-    if (wr != NULL)
-        err = msg->type == DBE_MSG_L7_EMBED_REQ && !worker_is_sealed(msg)
-                  ? worker_request_read_embed(msg->payload, msg->payload_len, &defaults, &chat, &reason)
-                  : read_chat(w, req, msg, &private, &chat, &counts, &reason);
-    if (err == DBE_OK) {
-        err = begin(w, wr, &chat, &counts);
-        reason = err == DBE_E_LIMIT ? "the queue is full; try again later" : NULL;
+    if (wr != NULL) {
+        *wr = (struct worker_req){.worker = w, .req = req};
+        err = take_request(w, wr, msg, &reason);
     }
     if (err != DBE_OK) {
-        worker_private_free(&private);
+        if (wr != NULL)
+            worker_req_free(wr);
         worker_count_outcome(w, err == DBE_E_LIMIT ? "limited" : "error", 0);
         worker_refuse(w, req, err, reason);
         return DBE_OK;
     }
-    wr->req = req;
-    wr->private = private;
     worker_load_changed(w);
     svc_req_set_user(req, wr);
     svc_req_on_gone(req, on_gone);

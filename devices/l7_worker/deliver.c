@@ -27,16 +27,19 @@ void worker_req_free(struct worker_req *wr)
         base_buf_free(&part->probs);
         base_buf_free(&part->call);
     }
+    if (wr->forming != NULL)
+        aside_cancel(wr->forming);
     if (wr->begun < wr->count)
         wr->chat.free_owned(wr->chat.owned);
     worker_private_free(&wr->private);
     base_free(wr->parts);
+    wr->forming = NULL;
     wr->parts = NULL;
-    wr->count = 0;
+    wr->count = wr->begun = 0;
     wr->req = NULL;
 }
 
-static void give_up(struct worker_req *wr, dbe_err err, const char *reason)
+void worker_give_up(struct worker_req *wr, dbe_err err, const char *reason)
 {
     struct svc_req *req = wr->req;
     struct worker *w = wr->worker;
@@ -205,7 +208,7 @@ static void deliver(struct worker *w, struct engine_job *job)
         char reason[sizeof part->result.reason] = "";
         if (part->ended && part->result.err != DBE_OK)
             memcpy(reason, part->result.reason, sizeof reason);
-        give_up(wr, err, reason);
+        worker_give_up(wr, err, reason);
     }
 }
 
@@ -215,6 +218,7 @@ void worker_wake(struct svc *svc, void *state)
     struct engine_job *job;
 
     (void)svc;
+    worker_formed(w);
     while (w->engine != NULL && (job = engine_news(w->engine)) != NULL)
         deliver(w, job);
 }

@@ -79,7 +79,7 @@ static dbe_err pack_status(struct worker *w, bool with_card)
     model.device_id = DEVICE;
     status.n_models = 1;
     status.models = models;
-    status.active_requests = load.running + load.queued;
+    status.active_requests = load.running + load.queued + aside_count(w->aside);
     status.max_requests = (uint32_t)(w->max_sessions + w->queue_max);
     status.sessions = (uint32_t)w->max_sessions;
     status.memory_used_bytes = info->weights_bytes + info->workspace_bytes + llm_model_kv_used_bytes(w->model);
@@ -146,6 +146,7 @@ void worker_tick(struct svc *svc, void *state)
 
     w->running = load.running;
     w->queued = load.queued;
+    w->forming = aside_count(w->aside);
     w->kv_used = llm_model_kv_used_bytes(w->model);
     watch_model(w);
     svc_count(svc, "dsmil_l7_memory_used_bytes", WORKER_LABEL,

@@ -142,38 +142,41 @@ static dbe_err read_biases(struct owned *o, struct llm_session_params *ret, cons
 }
 
 /* What the answer has to look like, when it is no call. */
-static dbe_err read_format(struct owned *o, const char **reason)
+static dbe_err make_format(struct owned *o, struct dbe_diag *diag)
 {
-    static char words[224];
     const Dsmil__L7ChatRequest *r = o->request;
     const struct llm_grammar_frame or_call = {"", "", "", 1, o->call.mark};
     const bool schema = strcmp(r->format, "json_schema") == 0;
-    struct dbe_diag diag = {0};
+    struct dbe_diag why = {0};
 
-    *reason = "response_format: text, json_object or json_schema";
     if (r->format[0] == '\0')
         return DBE_OK;
     if (!schema && strcmp(r->format, "json_object") != 0)
-        return DBE_E_RANGE;
-    dbe_err err = llm_grammar_framed(schema ? r->schema : NULL, strlen(r->schema), &or_call, &o->grammar, &diag);
+        return dbe_fail(diag, DBE_E_RANGE, NULL, 0, "response_format: text, json_object or json_schema");
+    dbe_err err = llm_grammar_framed(schema ? r->schema : NULL, strlen(r->schema), &or_call, &o->grammar, &why);
     if (err != DBE_E_ARGUMENT && err != DBE_E_TOO_LARGE)
         return err;
-    (void)snprintf(words, sizeof words, "response_format: %.180s", diag.text);
-    *reason = words;
-    return DBE_E_RANGE;
+    return dbe_fail(diag, DBE_E_RANGE, NULL, 0, "response_format: %.170s", why.text);
 }
 
 /* Which tools it may call instead. */
-static dbe_err read_calls(struct owned *o, enum llm_tools form, const char **reason)
+static dbe_err make_calls(struct owned *o, enum llm_tools form, struct dbe_diag *diag)
 {
-    static struct dbe_diag diag;
     const Dsmil__L7ChatRequest *r = o->request;
 
-    if (!worker_tools_offered(r))
-        return DBE_OK;
-    diag.text[0] = '\0';
-    *reason = diag.text;
-    return worker_tools_call(r, worker_tools_form(r, form), &o->call, &diag);
+    return worker_tools_offered(r) ? worker_tools_call(r, worker_tools_form(r, form), &o->call, diag) : DBE_OK;
+}
+
+dbe_err worker_request_form(struct worker_request *request, struct dbe_diag *diag)
+{
+    struct owned *o = request->chat.owned;
+
+    DBE_TRY(make_calls(o, request->tools, diag));
+    DBE_TRY(make_format(o, diag));
+    request->chat.call = o->call;
+    request->chat.params.grammar = o->grammar;
+    request->formed = true;
+    return DBE_OK;
 }
 
 /* Lists of tokens in place of texts; they are the client's word, and ids of any vocabulary look alike. */
@@ -241,10 +244,8 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     DBE_TRY(read_stops(r, o->stops, reason));
     DBE_TRY(read_sampling(r, defaults, &chat->params, reason));
     DBE_TRY(read_biases(o, &chat->params, reason));
-    DBE_TRY(read_calls(o, defaults->tools.form, reason));
-    DBE_TRY(read_format(o, reason));
-    chat->call = o->call;
-    chat->params.grammar = o->grammar;
+    ret->tools = defaults->tools.form;
+    ret->formed = r->format[0] == '\0' && !worker_tools_offered(r);
     chat->messages = o->prompt.messages;
     chat->count = o->prompt.count;
     chat->params.stops = o->stops;

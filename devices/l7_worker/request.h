@@ -29,6 +29,8 @@ struct worker_request {
     uint32_t count, n;     /* answers that are wanted: in all, and to each prompt */
     const char *cache_key; /* "": none; belongs to chat.owned */
     bool receipt;          /* it is to be signed what was answered; there is one answer then */
+    bool formed;           /* false: worker_request_form has to follow before the chat is submitted */
+    enum llm_tools tools;  /* how the model calls them */
 };
 
 /* Decode and check. `ret->chat.owned` holds the decoded request; whoever submits it hands it on. An absent seed is
@@ -36,7 +38,10 @@ struct worker_request {
  * the field. */
 dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
                             struct worker_request *ret, const char **ret_reason) DBE_MUST_CHECK;
-/* The same for an L7EmbedRequest. */
+/* Make the grammars of a request's answer and calls, which takes long where a schema is made for that: a tenth of a
+ * second each, in any one thread. E_RANGE (diag names the field, and the place in a schema), E_NOMEM. */
+dbe_err worker_request_form(struct worker_request *request, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* worker_request_read for an L7EmbedRequest. */
 dbe_err worker_request_read_embed(const void *payload, size_t len, const struct worker_defaults *defaults,
                                   struct engine_chat *ret, const char **ret_reason) DBE_MUST_CHECK;
 /* What answer `index` of several is made of: its prompt, and a seed of its own; the first to a prompt has the

@@ -51,6 +51,14 @@ static inline dbe_err read_whole(const struct request *q, struct worker_request 
     (void)dsmil__l7_chat_request__pack(&q->r, packed);
     dbe_err err = worker_request_read(packed, len, &defaults, ret, reason);
     test_free(packed);
+    if (err == DBE_OK && !ret->formed) {
+        static struct dbe_diag diag;
+        diag.text[0] = '\0';
+        *reason = diag.text;
+        err = worker_request_form(ret, &diag);
+        if (err != DBE_OK)
+            ret->chat.free_owned(ret->chat.owned);
+    }
     return err;
 }
 

@@ -39,6 +39,8 @@ static dbe_err worker_init(struct svc *svc, void *state, struct dbe_diag *diag)
                                    .queue_max = (uint32_t)w->queue_max,
                                    .wake = wake_loop,
                                    .ctx = svc};
+    const struct aside_params aside = {.queue_max = WORKER_FORMING_MAX, .wake = wake_loop, .ctx = svc};
+    DBE_TRY(aside_new(&aside, &w->aside));
     return engine_new(&params, &w->engine);
 }
 
@@ -58,8 +60,8 @@ static void worker_dump(const void *state, struct svc_dump *out)
     svc_dumpf(out, "model=%s running=%" PRIu64 " queued=%" PRIu64, w->model_name, w->running, w->queued);
     for (size_t i = 0; i < WORKER_REQS_MAX; i++)
         if (w->reqs[i].req != NULL)
-            svc_dumpf(out, "request slot=%zu stream=%d elapsed_us=%" PRIu64, i, w->reqs[i].stream,
-                      svc_req_elapsed_us(w->reqs[i].req));
+            svc_dumpf(out, "request slot=%zu stream=%d forming=%d elapsed_us=%" PRIu64, i, w->reqs[i].stream,
+                      w->reqs[i].forming != NULL, svc_req_elapsed_us(w->reqs[i].req));
 }
 
 static void worker_fini(struct svc *svc, void *state)
@@ -68,10 +70,12 @@ static void worker_fini(struct svc *svc, void *state)
 
     (void)svc;
     for (size_t i = 0; i < WORKER_REQS_MAX; i++)
-        if (w->reqs[i].parts != NULL)
+        if (w->reqs[i].req != NULL)
             worker_req_free(&w->reqs[i]);
     engine_free(w->engine);
+    aside_free(w->aside);
     w->engine = NULL;
+    w->aside = NULL;
     worker_keys_free(&w->keys);
     llm_model_free(w->model);
     llm_model_free(w->draft);
@@ -209,6 +213,7 @@ static const struct svc_counter counters[] = {
     COUNTER("dsmil_l7_prompt_tokens_total", "tokens of prompts of ended chats", SVC_COUNTER, prompt_tokens),
     COUNTER("dsmil_l7_worker_sessions", "chats being computed", SVC_GAUGE, running),
     COUNTER("dsmil_l7_worker_queued", "chats that wait", SVC_GAUGE, queued),
+    COUNTER("dsmil_l7_worker_forming", "chats whose schemas are being translated", SVC_GAUGE, forming),
     COUNTER("dsmil_l7_tokens_per_second", "speed of the last answer after its first token", SVC_GAUGE, tokens_per_s),
     COUNTER("dsmil_l7_memory_limit_bytes", "memory of the device", SVC_GAUGE, memory_limit),
     COUNTER("dsmil_l7_kv_used_bytes", "KV caches that chats hold", SVC_GAUGE, kv_used),

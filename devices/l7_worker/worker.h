@@ -7,6 +7,7 @@
 #define L7_WORKER_WORKER_H
 
 #include "devices/l7_worker/answer.h"
+#include "devices/l7_worker/aside.h"
 #include "devices/l7_worker/instance.h"
 #include "devices/l7_worker/sealed.h"
 #include "runtime/svc.h"
@@ -16,7 +17,8 @@ enum {
     WORKER_REQS_MAX = ENGINE_SESSIONS_MAX + ENGINE_QUEUE_MAX,
     WORKER_QUEUED_HIGH_BYTES = 256 * 1024, /* towards the router: above it sessions keep their text */
     WORKER_POSTPONE_MS = 5,
-    WORKER_NOTICE_MS = 20, /* changes within it are told together */
+    WORKER_FORMING_MAX = 64, /* requests whose schemas wait to be translated */
+    WORKER_NOTICE_MS = 20,   /* changes within it are told together */
     WORKER_NAME_MAX = 128,
     WORKER_PATH_MAX = 1024,
     WORKER_PROBS_MAX_BYTES = 32 * 1024 * 1024,
@@ -40,8 +42,9 @@ struct worker_req { /* one chat, or texts to embed, between request and last ans
     struct worker *worker;
     struct svc_req *req; /* NULL: free slot */
     bool stream, embed;
-    struct engine_chat chat;  /* for the parts that begin when the first one's prompt is computed */
-    uint32_t count, n, begun; /* answers: in all, to each prompt, begun */
+    struct aside_job *forming; /* its schemas are being translated; nothing has begun */
+    struct engine_chat chat;   /* for the parts that begin when the first one's prompt is computed */
+    uint32_t count, n, begun;  /* answers: in all, to each prompt, begun */
     size_t input_count;
     struct worker_part *parts;
     struct worker_private private;
@@ -57,6 +60,7 @@ struct worker {
     struct svc *svc;
     struct llm_model *model, *draft; /* draft: guesses for model; NULL mostly */
     struct engine *engine;
+    struct aside *aside; /* translates schemas */
     uint64_t created_unix;
     char fingerprint[4 + 2 * FINGERPRINT_BYTES]; /* of the model's file and how it is computed */
     struct svc_watchers watchers;                /* of our status */
@@ -69,7 +73,7 @@ struct worker {
     struct base_timer *postpone;
     struct base_buf packed; /* of the message being sent; kept to save allocations */
     /* counters and gauges, exported under the names below */
-    uint64_t requests, refused, cancelled, prompt_tokens, running, queued, tokens_per_s;
+    uint64_t requests, refused, cancelled, prompt_tokens, running, queued, forming, tokens_per_s;
     uint64_t memory_limit, kv_used, kv_limit, read_bytes_per_s, read_percent, batch_rows;
     struct llm_model_stats stats;
     uint64_t ticked_ns;
@@ -87,6 +91,9 @@ dbe_err worker_load_draft(struct worker *w, struct dbe_diag *diag) DBE_MUST_CHEC
 /* L7_CHAT_REQ and L7_EMBED_REQ: queued, or refused with a reason. */
 dbe_err worker_on_request(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg) DBE_MUST_CHECK;
 
+/* Schemas have been translated: their chats begin. */
+void worker_formed(struct worker *w);
+
 /* ---- deliver.c --------------------------------------------------------------------------------------------------- */
 
 /* Hand the next part of a request to the engine. On error those that ran before it still do. */
@@ -94,8 +101,9 @@ dbe_err worker_begin_part(struct worker *w, struct worker_req *wr) DBE_MUST_CHEC
 void worker_refuse(struct worker *w, struct svc_req *req, dbe_err err, const char *reason); /* reason: or NULL */
 /* The slot is free again; jobs that still run are ended. */
 void worker_req_free(struct worker_req *wr);
-void worker_wake(struct svc *svc, void *state); /* the engine has news */
-void worker_on_postponed(void *ctx);            /* the time to look again at what could not be sent */
+void worker_give_up(struct worker_req *wr, dbe_err err, const char *reason); /* both */
+void worker_wake(struct svc *svc, void *state);                              /* the engine has news */
+void worker_on_postponed(void *ctx); /* the time to look again at what could not be sent */
 
 /* ---- report.c ---------------------------------------------------------------------------------------------------- */
 
