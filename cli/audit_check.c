@@ -37,6 +37,8 @@ static void print_json(const struct audit_report *r, const char *outcome)
                  ",\"anchors\":%" PRIu64 ",\"missing_records\":%" PRIu64 ",\"gap_records\":%" PRIu64
                  ",\"unfinished_bytes\":%" PRIu64,
                  r->entries, r->checkpoints, r->signed_entries, r->anchors, r->missing, r->gaps, r->torn_bytes);
+    base_buf_fmt(&b, ",\"archived_entries\":%" PRIu64 ",\"archived_anchors\":%" PRIu64, r->archived,
+                 r->archived_anchors);
     put_json(&b, "root", root);
     if (r->finding.what != AUDIT_RIGHT) {
         base_buf_fmt(&b, ",\"entry\":%" PRIu64, r->finding.entry);
@@ -51,6 +53,14 @@ static void print_words(const struct audit_report *r)
 {
     printf("%" PRIu64 " entries, %" PRIu64 " checkpoints that cover %" PRIu64 " of them, %" PRIu64 " anchors\n",
            r->entries, r->checkpoints, r->signed_entries, r->anchors);
+    if (r->archived > 0)
+        printf("entries 0 to %" PRIu64 " are archived and were not read; a signed statement and the checkpoints prove "
+               "their root\n",
+               r->archived - 1);
+    if (r->archived_anchors > 0)
+        printf("%" PRIu64
+               " of the anchors are about archived entries alone: give the archive to hold them against it\n",
+               r->archived_anchors);
     if (r->missing > 0)
         printf("%" PRIu64 " records of senders never came\n", r->missing);
     if (r->gaps > 0)
@@ -73,7 +83,8 @@ static const struct {
     [AUDIT_WRONG_ANCHOR] = {AUDIT_EXIT_ANCHOR, "anchor"},
 };
 
-int audit_check_log(const char *dir, const char *keys, const char *const *anchors, size_t count, bool json)
+int audit_check_log(const struct audit_place *place, const char *keys, const char *const *anchors, size_t count,
+                    bool json)
 {
     struct audit_report r;
     struct audit_keys k;
@@ -81,15 +92,15 @@ int audit_check_log(const char *dir, const char *keys, const char *const *anchor
     dbe_err err = crypto_init(&diag);
 
     if (err == DBE_OK)
-        err = audit_keys_open(&k, dir, keys, &diag);
+        err = audit_keys_open(&k, place->dir, keys, &diag);
     if (err != DBE_OK)
         return complain(keys, err, &diag);
     const struct audit_verify what = {
-        .dir = dir, .key = audit_keys_find, .ctx = &k, .anchors = anchors, .anchor_count = count};
+        .place = *place, .key = audit_certs_find, .ctx = &k.certs, .anchors = anchors, .anchor_count = count};
     err = audit_verify(&what, &r, &diag);
     audit_keys_close(&k);
     if (err != DBE_OK)
-        return complain(dir, err, &diag);
+        return complain(place->dir, err, &diag);
     if (json)
         print_json(&r, outcomes[r.finding.what].name);
     else
@@ -132,7 +143,7 @@ int audit_check_proof(const char *dir, const char *keys, const char *path, bool 
     }
     err = audit_proof_get((const char *)text.data, text.len, &p, &diag);
     if (err == DBE_OK)
-        err = audit_proof_verify(&p, audit_keys_find, &k, &diag);
+        err = audit_proof_verify(&p, audit_certs_find, &k.certs, &diag);
     if (err == DBE_OK)
         say_proof(&p, json);
     base_buf_free(&text);

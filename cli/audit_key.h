@@ -18,19 +18,16 @@ enum {
     AUDIT_EXIT_ANCHOR = 6, /* entries that were seen are missing, or are others */
 };
 
-struct audit_keys {
-    const char *dir; /* of the log */
+struct audit_keys {           /* stays where it was opened */
+    struct audit_certs certs; /* for audit_certs_find */
     struct dbe_trust *trust;
 };
 dbe_err audit_keys_open(struct audit_keys *k, const char *dir, const char *keys, struct dbe_diag *diag) DBE_MUST_CHECK;
 void audit_keys_close(struct audit_keys *k);
-/* An audit_key_fn; `ctx` is the struct audit_keys. */
-dbe_err audit_keys_find(void *ctx, const char *origin, const uint8_t key_id[AUDIT_KEY_ID_BYTES], uint64_t time_ms,
-                        uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag) DBE_MUST_CHECK;
-
-/* Verify the log in `dir` by the CA in `keys` and say on stdout what was found, as words or one JSON object. Returns
- * the exit code. */
-int audit_check_log(const char *dir, const char *keys, const char *const *anchors, size_t count, bool json);
+/* Verify the log by the CA in `keys` and say on stdout what was found, as words or one JSON object. Returns the exit
+ * code. */
+int audit_check_log(const struct audit_place *place, const char *keys, const char *const *anchors, size_t count,
+                    bool json);
 /* The same for a file with a proof; certificates are looked up beside the log. */
 int audit_check_proof(const char *dir, const char *keys, const char *path, bool json);
 

@@ -12,23 +12,27 @@
 
 static int usage(FILE *out, int code)
 {
-    fputs("usage: dsmil-audit-verify [--json] --keys DIR [--anchor FILE]... [--proof FILE] AUDIT-DIR\n\n"
-          "  AUDIT-DIR       the log: segments, checkpoints, certs\n"
-          "  --keys DIR      where ca.crt of the mesh lies, and ca.crl if there is one\n"
-          "  --anchor FILE   what a service remembers of the log; may be given often\n"
-          "  --proof FILE    verify this proof instead of the log\n"
-          "  --json          one JSON object\n\n"
-          "Exit codes: 0 right, 1 could not be read, 2 usage, 4 an entry was changed, removed, inserted or moved,\n"
-          "5 a checkpoint or proof is not signed by Device 14 of this mesh or leads nowhere, 6 entries that a "
-          "checkpoint\n"
-          "or an anchor saw are missing or are others.\n",
-          out);
+    fputs(
+        "usage: dsmil-audit-verify [--json] --keys DIR [--archive DIR] [--anchor FILE]... [--proof FILE] AUDIT-DIR\n\n"
+        "  AUDIT-DIR       the log: segments, checkpoints, certs\n"
+        "  --keys DIR      where ca.crt of the mesh lies, and ca.crl if there is one\n"
+        "  --archive DIR   where segments lie that were put away (default: archive/ of AUDIT-DIR, if it is there)\n"
+        "  --anchor FILE   what a service remembers of the log; may be given often\n"
+        "  --proof FILE    verify this proof instead of the log\n"
+        "  --json          one JSON object\n\n"
+        "Exit codes: 0 right, 1 could not be read, 2 usage, 4 an entry was changed, removed, inserted or moved,\n"
+        "5 a checkpoint or proof is not signed by Device 14 of this mesh or leads nowhere, 6 entries that a "
+        "checkpoint\n"
+        "or an anchor saw are missing or are others.\n",
+        out);
     return code;
 }
 
 int main(int argc, char **argv)
 {
-    const char *anchors[AUDIT_ANCHORS_MAX], *keys = NULL, *dir = NULL, *proof = NULL;
+    const char *anchors[AUDIT_ANCHORS_MAX], *keys = NULL, *dir = NULL, *proof = NULL, *archive = NULL;
+    struct audit_place place;
+    char found[AUDIT_PATH_MAX];
     size_t count = 0;
     bool json = false;
 
@@ -42,6 +46,8 @@ int main(int argc, char **argv)
             dir = argv[i];
         } else if (strcmp(argv[i], "--keys") == 0 && next != NULL) {
             keys = argv[++i];
+        } else if (strcmp(argv[i], "--archive") == 0 && next != NULL) {
+            archive = argv[++i];
         } else if (strcmp(argv[i], "--proof") == 0 && next != NULL) {
             proof = argv[++i];
         } else if (strcmp(argv[i], "--anchor") == 0 && next != NULL && count < AUDIT_ANCHORS_MAX) {
@@ -52,5 +58,8 @@ int main(int argc, char **argv)
     }
     if (dir == NULL || keys == NULL)
         return usage(stderr, AUDIT_EXIT_USAGE);
-    return proof != NULL ? audit_check_proof(dir, keys, proof, json) : audit_check_log(dir, keys, anchors, count, json);
+    if (proof != NULL)
+        return audit_check_proof(dir, keys, proof, json);
+    place = (struct audit_place){dir, archive != NULL ? archive : audit_find_archive(dir, found)};
+    return audit_check_log(&place, keys, anchors, count, json);
 }

@@ -47,7 +47,7 @@ static const struct verb verbs[] = {
     {"roe", cli_roe, "request | approve | show ...", "tokens by which two persons permit one message"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
-    {"audit", cli_audit, "verify | tail [-f] | prove INDEX",
+    {"audit", cli_audit, "verify | tail [-f] | prove | anchor | archive",
      "the log of decisions and security events, and whether it is right"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},

@@ -3,230 +3,7 @@
  * audit_test.c - Device 14 on a runtime that the test plays: acknowledged is what is synced, and nothing else; whatever
  * fails, senders hear of it, and the log goes on (spec audit 2.7, 2.8 and 4).
  */
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "devices/audit/audit.h"
-#include "dsmil.pb-c.h"
-
-/* ---- the runtime --------------------------------------------------------------------------------------------- */
-
-struct svc_req {
-    const struct dbe_peer *peer;
-    void *user;
-    void (*on_gone)(void *user, struct svc_req *req, dbe_err why);
-    bool acked, refused;
-    dbe_err code;
-    uint64_t next, size;
-    size_t note_len;
-};
-
-static struct dbe_loop *loop;
-static struct dbe_identity self = {.mesh = "m", .device = 14, .spiffe_id = "spiffe://m/l0/audit/14"};
-static struct dbe_identity router = {.mesh = "m", .device = 43, .spiffe_id = "spiffe://m/l7/router/43"};
-static struct crypto_key *key;
-static const uint8_t k_log[32] = {7};
-static uint64_t clock_ns = 1;
-static unsigned events[32], own_stored, own_failed, holds, peers;
-static char dir[64];
-static int a_peer, a_credential;
-static struct audit_device *d;
-
-static const struct dbe_peer *peer(void)
-{
-    return (const struct dbe_peer *)(const void *)&a_peer; /* nobody looks into it */
-}
-
-uint64_t svc_now_ns(const struct svc *svc)
-{
-    (void)svc;
-    return clock_ns;
-}
-struct dbe_loop *svc_loop(struct svc *svc)
-{
-    (void)svc;
-    return loop;
-}
-const struct dbe_identity *svc_identity(const struct svc *svc)
-{
-    (void)svc;
-    return &self;
-}
-const struct dbe_credential *svc_credential(const struct svc *svc)
-{
-    (void)svc;
-    return (const struct dbe_credential *)(const void *)&a_credential;
-}
-dbe_err svc_public_key(const struct svc *svc, uint8_t ret[CRYPTO_MLDSA87_PK_BYTES])
-{
-    (void)svc;
-    return crypto_key_public(key, ret);
-}
-void svc_log(struct svc *svc, enum svc_level level, const struct svc_req *req, const char *fmt, ...)
-{
-    (void)svc, (void)level, (void)req, (void)fmt;
-}
-void svc_observe(struct svc *svc, const char *metric, const char *labels, double value)
-{
-    (void)svc, (void)metric, (void)labels, (void)value;
-}
-void svc_dumpf(struct svc_dump *out, const char *fmt, ...)
-{
-    (void)out, (void)fmt;
-}
-void svc_audit_event(struct svc *svc, uint8_t kind, dbe_err code, const struct dbe_peer *from, uint32_t count,
-                     const char *detail)
-{
-    (void)svc, (void)code, (void)from, (void)detail;
-    events[kind] += kind == AUDIT_MISSING || kind == AUDIT_TORN ? count : 1;
-}
-void svc_audit_set_sink(struct svc *svc, svc_audit_sink *sink, void *ctx)
-{
-    (void)svc, (void)sink, (void)ctx;
-}
-void svc_audit_stored(struct svc *svc, uint64_t next)
-{
-    (void)svc, (void)next;
-    own_stored++;
-}
-void svc_audit_failed(struct svc *svc)
-{
-    (void)svc;
-    own_failed++;
-}
-void svc_hold(struct svc *svc)
-{
-    (void)svc;
-    holds++;
-}
-void svc_release(struct svc *svc)
-{
-    (void)svc;
-    holds--;
-}
-size_t svc_peer_count(const struct svc *svc)
-{
-    (void)svc;
-    return peers;
-}
-const struct dbe_peer *svc_req_peer(const struct svc_req *req)
-{
-    return req->peer;
-}
-void svc_req_set_user(struct svc_req *req, void *user)
-{
-    req->user = user;
-}
-void svc_req_on_gone(struct svc_req *req, void (*fn)(void *user, struct svc_req *req, dbe_err why))
-{
-    req->on_gone = fn;
-}
-dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void *payload, size_t len, bool last)
-{
-    (void)svc;
-    assert_true(last && type == DBE_MSG_AUDIT_ACK && !req->acked && !req->refused);
-    Dsmil__AuditAck *ack = dsmil__audit_ack__unpack(NULL, len, payload);
-    assert_non_null(ack);
-    req->acked = true;
-    req->next = ack->next;
-    req->size = ack->size;
-    req->note_len = ack->checkpoint.len;
-    dsmil__audit_ack__free_unpacked(ack, NULL);
-    return DBE_OK;
-}
-void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason)
-{
-    (void)svc, (void)rule, (void)reason;
-    assert_true(!req->acked && !req->refused);
-    req->refused = true;
-    req->code = code;
-}
-const struct dbe_identity *dbe_peer_identity(const struct dbe_peer *p)
-{
-    (void)p;
-    return &router;
-}
-dbe_err dbe_peer_log_key(const struct dbe_peer *p, uint8_t ret[32])
-{
-    (void)p;
-    memcpy(ret, k_log, 32);
-    return DBE_OK;
-}
-dbe_err dbe_credential_sign(const struct dbe_credential *cred, const char *ctx, const void *msg, size_t len,
-                            uint8_t *sig)
-{
-    (void)cred;
-    return crypto_sign(key, ctx, msg, len, sig);
-}
-void dbe_credential_cert(const struct dbe_credential *cred, const uint8_t **ret_der, size_t *ret_len)
-{
-    (void)cred;
-    *ret_der = (const uint8_t *)"certificate";
-    *ret_len = 11;
-}
-
-/* ---- batches ------------------------------------------------------------------------------------------------- */
-
-static const uint8_t run[AUDIT_RUN_BYTES] = {1};
-
-/* Records `from` to `to` (excluded) as a message; `spoil` changes one byte behind the tag. */
-static dbe_err send(struct svc_req *req, uint64_t from, uint64_t to, bool spoil)
-{
-    Dsmil__AuditRecords p = DSMIL__AUDIT_RECORDS__INIT;
-    uint8_t tag[AUDIT_TAG_BYTES], packed[65536];
-    const uint8_t nonce[CRYPTO_AEAD_IV_BYTES] = {9};
-    struct dbe_msg msg = {.type = DBE_MSG_AUDIT_RECORDS, .payload = packed};
-    struct base_buf b;
-
-    base_buf_init(&b, 60000);
-    for (uint64_t i = from; i < to; i++)
-        assert_int_equal(audit_record_put(&(struct audit_record){.kind = AUDIT_ORDER, .seq = i}, &b), DBE_OK);
-    assert_int_equal(audit_batch_tag(k_log, run, nonce, b.data, b.len, tag), DBE_OK);
-    if (spoil)
-        b.data[b.len / 2] ^= 1;
-    p.run = (ProtobufCBinaryData){sizeof run, (uint8_t *)(uintptr_t)run};
-    p.records = (ProtobufCBinaryData){b.len, b.data};
-    p.tag = (ProtobufCBinaryData){sizeof tag, tag};
-    msg.payload_len = dsmil__audit_records__pack(&p, packed);
-    base_buf_free(&b);
-    *req = (struct svc_req){.peer = peer()};
-    return audit_device.routes[0].handler(NULL, d, req, &msg);
-}
-
-static void turn(void)
-{
-    clock_ns += 1000;
-    assert_int_equal(base_loop_turn(loop, 0), DBE_OK);
-}
-
-static uint64_t fake_mono(void *ctx)
-{
-    (void)ctx;
-    return clock_ns;
-}
-static uint64_t fake_wall(void *ctx)
-{
-    (void)ctx;
-    return 1800000000000;
-}
-
-static uint64_t stored(void)
-{
-    uint64_t size;
-    uint8_t root[AUDIT_HASH_BYTES];
-
-    audit_log_head(d->log, &size, root);
-    return size;
-}
+#include "devices/audit/runtime_fake.h"
 
 /* ---- tests --------------------------------------------------------------------------------------------------- */
 
@@ -360,6 +137,93 @@ static void checkpoints(void **state)
     assert_int_equal(d->checkpoints, 2); /* nothing new */
 }
 
+/* spec audit 10.2: what Device 14 alone can know, nobody else tells it */
+static void refuses_own_kinds(void **state)
+{
+    static const uint8_t kinds[] = {AUDIT_MISSING, AUDIT_TORN, AUDIT_ARCHIVED};
+    struct svc_req a;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds; i++)
+        assert_int_equal(send_kind(&a, kinds[i], i, i + 1, false), DBE_E_DENIED);
+    turn();
+    assert_int_equal(stored(), 0);
+    assert_int_equal(d->refused, 3);
+}
+
+static void fill(uint64_t from, uint64_t to)
+{
+    struct svc_req a;
+
+    for (uint64_t i = from; i < to; i += 500) {
+        assert_int_equal(send(&a, i, i + 500, false), DBE_OK);
+        turn();
+        assert_true(a.acked);
+    }
+}
+
+static void start_again(void)
+{
+    struct dbe_diag diag = {0};
+
+    audit_device.fini(NULL, d);
+    d->credential = NULL;
+    assert_int_equal(audit_device.init(NULL, d, &diag), DBE_OK);
+}
+
+/* spec audit 4.9: a start after a stop reads nothing again, and says so; without the state it reads all, and says so */
+static void starts_again(void **state)
+{
+    char path[128];
+
+    (void)state;
+    fill(0, 3000);
+    start_again();
+    assert_int_equal(stored(), 3000);
+    assert_non_null(strstr(said, "has 3000 entries; 0 of them were read, after the checkpoint of 3000"));
+    fill(3000, 3500);
+    snprintf(path, sizeof path, "%s/state", dir);
+    audit_device.fini(NULL, d);
+    assert_int_equal(unlink(path), 0);
+    d->credential = NULL;
+    assert_int_equal(audit_device.init(NULL, d, NULL), DBE_OK);
+    assert_non_null(strstr(said, "3500, were read and checked"));
+}
+
+/* spec audit 10.1: an order puts closed segments away, and so does a retention, each as far as it says */
+static void archives(void **state)
+{
+    struct dbe_diag diag = {0};
+    struct base_buf words;
+
+    (void)state;
+    fill(0, 8000); /* more than two segments of a MiB */
+    base_buf_init(&words, 4096);
+    assert_int_equal(audit_device.order(NULL, d, "archive", "entry:100", &words, &diag), DBE_E_NOT_FOUND);
+    assert_int_equal(audit_device.order(NULL, d, "archive", "entry:x", &words, &diag), DBE_E_ARGUMENT);
+    assert_int_equal(audit_device.order(NULL, d, "archive", "9", &words, &diag), DBE_E_ARGUMENT);
+    assert_int_equal(audit_device.order(NULL, d, "forget", "entry:9", &words, &diag), DBE_E_NOT_FOUND);
+    assert_int_equal(d->archived, 0);
+    audit_dev_checkpoint(d, false);
+    assert_int_equal(audit_device.order(NULL, d, "archive", "entry:3500", &words, &diag), DBE_OK);
+    assert_non_null(strstr(base_buf_cstr(&words), "entries 0 to"));
+    assert_true(d->archived > 1000 && d->archived <= 3500);
+    assert_int_equal(stored(), 8001);
+    base_buf_free(&words);
+    uint64_t before = d->archived;
+    d->retention_days = 30;
+    audit_device.tick(NULL, d);
+    assert_int_equal(d->archived, before); /* nothing is so old */
+    wall_ms += UINT64_C(31) * 86400 * 1000;
+    clock_ns += 3601 * BASE_NS_PER_S;
+    audit_device.tick(NULL, d);
+    assert_true(d->archived > before);
+    before = d->archived;
+    start_again();
+    assert_int_equal(d->archived, before);
+    fill(8000, 8500);
+}
+
 /* A log that stops waits for the last records of others, but not for ever. */
 static void lingers(void **state)
 {
@@ -377,70 +241,6 @@ static void lingers(void **state)
     assert_int_equal(holds, 0);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------- */
-
-static int up(void **state)
-{
-    struct dbe_diag diag = {0};
-
-    (void)state;
-    memset(events, 0, sizeof events);
-    snprintf(dir, sizeof dir, "/tmp/dsmil-device14-XXXXXX");
-    if (mkdtemp(dir) == NULL || base_loop_new(&loop) != DBE_OK)
-        return -1;
-    d = base_alloc(1, sizeof *d);
-    assert_non_null(d);
-    snprintf(d->dir, sizeof d->dir, "%s", dir);
-    d->segment_mib = 1;
-    d->checkpoint_entries = 4096;
-    d->checkpoint_s = 60;
-    audit_sys_fail_at(0, 0);
-    return audit_device.init(NULL, d, &diag) == DBE_OK ? 0 : -1;
-}
-
-static void empty(const char *path)
-{
-    char name[512];
-    struct dirent *e;
-    DIR *open = opendir(path);
-
-    while (open != NULL && (e = readdir(open)) != NULL) {
-        snprintf(name, sizeof name, "%s/%.200s", path, e->d_name);
-        if (e->d_name[0] != '.' && unlink(name) != 0)
-            empty(name);
-    }
-    if (open != NULL)
-        closedir(open);
-    rmdir(path);
-}
-
-static int down(void **state)
-{
-    (void)state;
-    audit_sys_fail_at(0, 0);
-    audit_device.fini(NULL, d);
-    base_free(d);
-    base_loop_free(loop);
-    empty(dir);
-    return 0;
-}
-
-static int group_up(void **state)
-{
-    static const struct base_clock_ops ops = {fake_mono, fake_wall, NULL};
-
-    (void)state;
-    base_clock_set(&ops);
-    return crypto_init(NULL) == DBE_OK && crypto_key_generate(&key) == DBE_OK ? 0 : -1;
-}
-
-static int group_down(void **state)
-{
-    (void)state;
-    crypto_key_free(key);
-    return 0;
-}
-
 #define DEVICE_TEST(fn) cmocka_unit_test_setup_teardown(fn, up, down)
 
 int main(void)
@@ -453,6 +253,9 @@ int main(void)
         DEVICE_TEST(missing),
         DEVICE_TEST(caller_goes),
         DEVICE_TEST(checkpoints),
+        DEVICE_TEST(refuses_own_kinds),
+        DEVICE_TEST(starts_again),
+        DEVICE_TEST(archives),
         DEVICE_TEST(lingers),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);

@@ -36,6 +36,7 @@ enum audit_kind {
 };
 const char *audit_kind_name(uint8_t kind); /* NULL: no such kind */
 bool audit_kind_security(uint8_t kind);
+bool audit_kind_own(uint8_t kind); /* what Device 14 alone can know: from another sender it is malformed */
 
 /* ---- records (record.c) ------------------------------------------------------------------------------------- */
 
@@ -93,7 +94,8 @@ struct audit_line {
 };
 /* Read the fixed front of a line strictly. E_MALFORMED; diag says at which byte. */
 dbe_err audit_line_get(const char *line, size_t len, struct audit_line *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
-/* "2026-11-28T16:00:36.123Z", 24 characters. */
+/* "2026-11-28T16:00:36.123Z". */
+enum { AUDIT_TIME_CHARS = 24 };
 void audit_time_text(uint64_t unix_ms, char out[32]);
 
 /* ---- the tree (tree.c): RFC 9162, section 2.1, with SHA3-512 -------------------------------------------------- */
@@ -125,6 +127,8 @@ struct audit_prover;
 dbe_err audit_prover_inclusion(uint64_t index, uint64_t size, struct audit_prover **ret) DBE_MUST_CHECK;
 /* That the tree of `size` leaves begins with the tree of `old` leaves. E_RANGE: old is 0 or above size. */
 dbe_err audit_prover_consistency(uint64_t old, uint64_t size, struct audit_prover **ret) DBE_MUST_CHECK;
+/* Instead of the first leaves, the tree of them: they are elsewhere. E_RANGE: what is to be proved lies among them. */
+dbe_err audit_prover_begin(struct audit_prover *p, const struct audit_tree *base) DBE_MUST_CHECK;
 dbe_err audit_prover_leaf(struct audit_prover *p, const uint8_t leaf[AUDIT_HASH_BYTES]) DBE_MUST_CHECK;
 /* E_STATE: not all leaves were fed. */
 dbe_err audit_prover_finish(const struct audit_prover *p, struct audit_proof *ret) DBE_MUST_CHECK;
@@ -145,6 +149,8 @@ enum {
 };
 /* FIPS 204 context string of a checkpoint's signature. */
 #define AUDIT_CHECKPOINT_CTX "DSMIL audit checkpoint v1"
+#define AUDIT_ARCHIVE_CTX    "DSMIL audit archive v1" /* of a statement that entries were put away */
+#define AUDIT_STATE_CTX      "DSMIL audit state v1"   /* of the writer's memory */
 
 struct audit_checkpoint {
     char origin[AUDIT_ORIGIN_MAX]; /* "dsmil.local/audit/14" */
@@ -166,6 +172,25 @@ struct audit_note {
 };
 /* Read one note from the front of hostile text, strictly. E_MALFORMED. */
 dbe_err audit_note_get(const char *text, size_t len, struct audit_note *ret, size_t *ret_len) DBE_MUST_CHECK;
+
+/* Who signs: `use` is the context string. */
+typedef dbe_err audit_sign_fn(void *ctx, const char *use, const void *msg, size_t len,
+                              uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES]);
+struct audit_signer {
+    uint8_t key_id[AUDIT_KEY_ID_BYTES];
+    audit_sign_fn *sign;
+    void *ctx;
+};
+/* The public key with this id that may sign for `origin` at `time_ms`. Any error: there is none; diag says why. */
+typedef dbe_err audit_key_fn(void *ctx, const char *origin, const uint8_t key_id[AUDIT_KEY_ID_BYTES], uint64_t time_ms,
+                             uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag);
+/* Was `text` signed by such a key? E_AUTH, or what `key` says. */
+dbe_err audit_signed(const char *use, const char *origin, uint64_t time_ms, const uint8_t key_id[AUDIT_KEY_ID_BYTES],
+                     const void *text, size_t len, const uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES], audit_key_fn *key,
+                     void *ctx, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* The same of a note. */
+dbe_err audit_note_verify(const struct audit_note *note, audit_key_fn *key, void *ctx,
+                          struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* What a peer keeps of the log, so that it can be held against it: the last head that was acknowledged to it, and the
  * last checkpoint. */

@@ -12,8 +12,6 @@
 #include "audit/audit.h"
 #include "dbe/registry.h"
 
-enum { TIME_CHARS = 24 };
-
 void audit_time_text(uint64_t unix_ms, char out[32])
 {
     static const uint64_t last_ms = UINT64_C(253402300799999); /* the year 9999 ends */
@@ -125,7 +123,7 @@ static void put_time(struct base_buf *b, const char *key, uint64_t ms)
 
     audit_time_text(ms, when);
     base_buf_str(b, key);
-    base_buf_bytes(b, when, TIME_CHARS);
+    base_buf_bytes(b, when, AUDIT_TIME_CHARS);
     base_buf_u8(b, '"');
 }
 
@@ -226,7 +224,7 @@ static void time_of(struct scan *s)
 {
     static const char form[] = "dddd-dd-ddTdd:dd:dd.dddZ";
 
-    for (size_t i = 0; i < TIME_CHARS && !s->bad; i++, s->at++) {
+    for (size_t i = 0; i < AUDIT_TIME_CHARS && !s->bad; i++, s->at++) {
         bool fits = s->at < s->end && (form[i] == 'd' ? *s->at >= '0' && *s->at <= '9' : *s->at == form[i]);
         s->bad = !fits;
     }

@@ -23,6 +23,7 @@
 #define FX_SENDER "spiffe://m/l7/router/43"
 #define FX_ORIGIN "m/audit/14"
 #define FX_FIRST "00000000000000000000.log"
+#define FX_NOTES "00000000000000000000.checkpoints"
 
 static char fx_dir[64];
 static struct crypto_key *fx_key;
@@ -37,9 +38,11 @@ static inline void fx_empty(const char *dir)
 
     assert_non_null(d);
     while ((e = readdir(d)) != NULL) {
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (e->d_name[0] != '.' && unlink(path) != 0)
-            fail();
+        snprintf(path, sizeof path, "%.250s/%.250s", dir, e->d_name);
+        if (e->d_name[0] != '.' && unlink(path) != 0) {
+            fx_empty(path); /* the archive */
+            assert_int_equal(rmdir(path), 0);
+        }
     }
     closedir(d);
 }
@@ -70,20 +73,6 @@ static inline int fx_fresh(void **state)
     return 0;
 }
 
-static inline struct audit_log *fx_open(uint64_t segment_max, struct audit_recovery *found)
-{
-    struct audit_log_config c = {.dir = fx_dir, .origin = FX_ORIGIN, .segment_max_bytes = segment_max};
-    struct audit_recovery none;
-    struct dbe_diag diag = {0};
-    struct audit_log *log = NULL;
-    dbe_err err = audit_log_open(&c, &log, found != NULL ? found : &none, &diag);
-
-    if (err != DBE_OK)
-        print_message("open: %s\n", diag.text);
-    assert_int_equal(err, DBE_OK);
-    return log;
-}
-
 static inline dbe_err fx_add(struct audit_log *log, uint64_t seq)
 {
     char words[32];
@@ -102,18 +91,27 @@ static inline void fx_fill(struct audit_log *log, uint64_t from, uint64_t to)
     assert_int_equal(audit_log_commit(log, NULL), DBE_OK);
 }
 
-static inline dbe_err fx_sign(void *ctx, const void *msg, size_t len, uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
+static inline dbe_err fx_sign(void *ctx, const char *use, const void *msg, size_t len,
+                              uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
 {
-    return crypto_sign(ctx, AUDIT_CHECKPOINT_CTX, msg, len, sig);
+    return crypto_sign(ctx, use, msg, len, sig);
+}
+
+static inline struct audit_signer fx_signer(struct crypto_key *key)
+{
+    struct audit_signer s = {.sign = fx_sign, .ctx = key};
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
+
+    assert_int_equal(crypto_key_public(key, pk), DBE_OK);
+    assert_int_equal(audit_key_id(FX_ORIGIN, pk, s.key_id), DBE_OK);
+    return s;
 }
 
 static inline dbe_err fx_checkpoint(struct audit_log *log, struct crypto_key *key)
 {
-    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], id[AUDIT_KEY_ID_BYTES];
+    struct audit_signer signer = fx_signer(key);
 
-    assert_int_equal(crypto_key_public(key, pk), DBE_OK);
-    assert_int_equal(audit_key_id(FX_ORIGIN, pk, id), DBE_OK);
-    return audit_log_checkpoint(log, id, fx_sign, key, 1800000002000, NULL);
+    return audit_log_checkpoint(log, &signer, 1800000002000, NULL);
 }
 
 static inline dbe_err fx_find_key(void *ctx, const char *origin, const uint8_t id[AUDIT_KEY_ID_BYTES], uint64_t time_ms,
@@ -127,6 +125,34 @@ static inline dbe_err fx_find_key(void *ctx, const char *origin, const uint8_t i
         return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "no certificate of this mesh has the key");
     memcpy(pk, fx_pk, sizeof fx_pk);
     return DBE_OK;
+}
+
+/* `trusting`: whoever has fx_key is believed, so that a state is. */
+static inline dbe_err fx_try(uint64_t segment_max, bool trusting, struct audit_log **ret, struct audit_recovery *found,
+                             struct dbe_diag *diag)
+{
+    struct audit_log_config c = {
+        .dir = fx_dir, .origin = FX_ORIGIN, .segment_max_bytes = segment_max, .key = trusting ? fx_find_key : NULL};
+    struct audit_recovery none;
+
+    return audit_log_open(&c, ret, found != NULL ? found : &none, diag);
+}
+
+static inline struct audit_log *fx_open_as(uint64_t segment_max, bool trusting, struct audit_recovery *found)
+{
+    struct dbe_diag diag = {0};
+    struct audit_log *log = NULL;
+    dbe_err err = fx_try(segment_max, trusting, &log, found, &diag);
+
+    if (err != DBE_OK)
+        print_message("open: %s\n", diag.text);
+    assert_int_equal(err, DBE_OK);
+    return log;
+}
+
+static inline struct audit_log *fx_open(uint64_t segment_max, struct audit_recovery *found)
+{
+    return fx_open_as(segment_max, false, found);
 }
 
 static inline void fx_path(char out[256], const char *name)

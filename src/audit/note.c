@@ -7,9 +7,8 @@
  */
 #include <string.h>
 
-#include "audit/audit.h"
+#include "audit/lines.h"
 
-static const char dash[] = "\xe2\x80\x94 "; /* an em dash and a space begin a signature line */
 static const char time_word[] = "time ";
 static const char anchor_head[] = "dsmil-audit-anchor v1\n";
 
@@ -42,108 +41,51 @@ dbe_err audit_key_id(const char *origin, const uint8_t pk[CRYPTO_MLDSA87_PK_BYTE
 dbe_err audit_note_put(const struct audit_checkpoint *c, const uint8_t key_id[AUDIT_KEY_ID_BYTES],
                        const uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES], struct base_buf *out)
 {
-    uint8_t both[AUDIT_KEY_ID_BYTES + CRYPTO_MLDSA87_SIG_BYTES];
-
-    memcpy(both, key_id, AUDIT_KEY_ID_BYTES);
-    memcpy(both + AUDIT_KEY_ID_BYTES, sig, CRYPTO_MLDSA87_SIG_BYTES);
     DBE_TRY(audit_checkpoint_put(c, out));
-    base_buf_fmt(out, "\n%s%s ", dash, c->origin);
-    base_base64(out, both, sizeof both);
-    base_buf_u8(out, '\n');
+    audit_put_signature(out, c->origin, key_id, sig);
     return out->err;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------- */
 
-struct lines {
-    const char *at, *end;
-    bool bad;
-};
-
-/* The next line, without its line feed. */
-static struct audit_text next_line(struct lines *s)
-{
-    const char *feed = s->bad || s->at == s->end ? NULL : memchr(s->at, '\n', (size_t)(s->end - s->at));
-
-    if (feed == NULL) {
-        s->bad = true;
-        return (struct audit_text){s->at, 0};
-    }
-    struct audit_text t = {s->at, (size_t)(feed - s->at)};
-    s->at = feed + 1;
-    return t;
-}
-
-static uint64_t number(struct lines *s, struct audit_text t)
-{
-    uint64_t v = 0;
-
-    if (t.len == 0 || (t.len > 1 && t.at[0] == '0'))
-        s->bad = true;
-    for (size_t i = 0; i < t.len && !s->bad; i++) {
-        unsigned d = (unsigned)(t.at[i] - '0');
-        if (d > 9 || v > (UINT64_MAX - d) / 10)
-            s->bad = true;
-        v = v * 10 + d;
-    }
-    return v;
-}
-
-static void exactly(struct lines *s, struct audit_text t, uint8_t *out, size_t len)
-{
-    size_t got = 0;
-
-    if (base_unbase64(t.at, t.len, out, len, &got) != DBE_OK || got != len)
-        s->bad = true;
-}
-
-/* What follows `word` in the line. */
-static struct audit_text after(struct lines *s, struct audit_text t, const char *word)
-{
-    size_t len = strlen(word);
-
-    if (t.len < len || memcmp(t.at, word, len) != 0) {
-        s->bad = true;
-        return (struct audit_text){t.at, 0};
-    }
-    return (struct audit_text){t.at + len, t.len - len};
-}
-
-static void get_origin(struct lines *s, struct audit_checkpoint *c)
-{
-    struct audit_text t = next_line(s);
-
-    if (t.len == 0 || t.len >= sizeof c->origin || !base_utf8_valid(t.at, t.len) || memchr(t.at, ' ', t.len) != NULL ||
-        memchr(t.at, '+', t.len) != NULL) {
-        s->bad = true;
-        return;
-    }
-    memcpy(c->origin, t.at, t.len);
-    c->origin[t.len] = '\0';
-}
-
 dbe_err audit_note_get(const char *text, size_t len, struct audit_note *ret, size_t *ret_len)
 {
-    struct lines s = {text, text + len, false};
+    struct audit_lines s = {text, text + len, false};
     struct audit_note n = {0};
-    uint8_t both[AUDIT_KEY_ID_BYTES + CRYPTO_MLDSA87_SIG_BYTES];
 
-    get_origin(&s, &n.checkpoint);
-    n.checkpoint.size = number(&s, next_line(&s));
-    exactly(&s, next_line(&s), n.checkpoint.root, sizeof n.checkpoint.root);
-    n.checkpoint.time_ms = number(&s, after(&s, next_line(&s), time_word));
+    audit_lines_origin(&s, n.checkpoint.origin);
+    n.checkpoint.size = audit_lines_number(&s, audit_lines_next(&s));
+    audit_lines_base64(&s, audit_lines_next(&s), n.checkpoint.root, sizeof n.checkpoint.root);
+    n.checkpoint.time_ms = audit_lines_number(&s, audit_lines_after(&s, audit_lines_next(&s), time_word));
     n.body = (struct audit_text){text, (size_t)(s.at - text)};
-    s.bad |= next_line(&s).len != 0;
-    struct audit_text sig = after(&s, next_line(&s), dash);
-    sig = after(&s, sig, n.checkpoint.origin);
-    exactly(&s, after(&s, sig, " "), both, sizeof both);
+    audit_lines_signature(&s, n.checkpoint.origin, n.key_id, n.sig);
     if (s.bad)
         return DBE_E_MALFORMED;
-    memcpy(n.key_id, both, sizeof n.key_id);
-    memcpy(n.sig, both + sizeof n.key_id, sizeof n.sig);
     *ret = n;
     *ret_len = (size_t)(s.at - text);
     return DBE_OK;
+}
+
+/* ---- signatures ---------------------------------------------------------------------------------------------- */
+
+dbe_err audit_signed(const char *use, const char *origin, uint64_t time_ms, const uint8_t key_id[AUDIT_KEY_ID_BYTES],
+                     const void *text, size_t len, const uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES], audit_key_fn *key,
+                     void *ctx, struct dbe_diag *diag)
+{
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
+    struct crypto_key *k = NULL;
+
+    DBE_TRY(key(ctx, origin, key_id, time_ms, pk, diag));
+    DBE_TRY(crypto_key_from_public(pk, &k));
+    dbe_err err = crypto_verify(k, use, text, len, sig, CRYPTO_MLDSA87_SIG_BYTES);
+    crypto_key_free(k);
+    return err == DBE_E_AUTH ? dbe_fail(diag, err, "audit 9", 0, "the signature is not the key's") : err;
+}
+
+dbe_err audit_note_verify(const struct audit_note *note, audit_key_fn *key, void *ctx, struct dbe_diag *diag)
+{
+    return audit_signed(AUDIT_CHECKPOINT_CTX, note->checkpoint.origin, note->checkpoint.time_ms, note->key_id,
+                        note->body.at, note->body.len, note->sig, key, ctx, diag);
 }
 
 /* ---- anchors ------------------------------------------------------------------------------------------------- */
@@ -163,15 +105,15 @@ dbe_err audit_anchor_put(const struct audit_anchor *a, struct base_buf *out)
 dbe_err audit_anchor_get(const char *text, size_t len, struct audit_anchor *ret)
 {
     size_t head = sizeof anchor_head - 1;
-    struct lines s = {text + BASE_MIN(head, len), text + len, len < head || memcmp(text, anchor_head, head) != 0};
+    struct audit_lines s = {text + BASE_MIN(head, len), text + len, len < head || memcmp(text, anchor_head, head) != 0};
     struct audit_anchor a = {0};
     struct audit_note note;
     size_t note_len;
 
-    a.size = number(&s, next_line(&s));
-    exactly(&s, next_line(&s), a.root, sizeof a.root);
+    a.size = audit_lines_number(&s, audit_lines_next(&s));
+    audit_lines_base64(&s, audit_lines_next(&s), a.root, sizeof a.root);
     if (!s.bad && s.at != s.end) {
-        s.bad |= next_line(&s).len != 0;
+        s.bad |= audit_lines_next(&s).len != 0;
         a.has_note = true;
         a.note = (struct audit_text){s.at, (size_t)(s.end - s.at)};
         if (s.bad || audit_note_get(a.note.at, a.note.len, &note, &note_len) != DBE_OK || note_len != a.note.len)

@@ -105,6 +105,32 @@ dbe_err audit_prover_consistency(uint64_t old, uint64_t size, struct audit_prove
     return DBE_OK;
 }
 
+/* The perfect subtrees of `base`, largest first, go whole into the range that they lie in. */
+dbe_err audit_prover_begin(struct audit_prover *p, const struct audit_tree *base)
+{
+    uint64_t at = 0;
+
+    if (p->next != 0 || base->size > p->size)
+        return DBE_E_STATE;
+    for (unsigned k = 64; k-- > 0;) {
+        uint64_t len = UINT64_C(1) << k;
+        if ((base->size & len) == 0)
+            continue;
+        for (size_t i = 0; i < p->count; i++) {
+            struct range *r = &p->ranges[i];
+            if (r->hi <= at || r->lo >= at + len)
+                continue;
+            if (r->lo > at || r->hi < at + len)
+                return DBE_E_RANGE;
+            memcpy(r->tree.node[k], base->node[k], AUDIT_HASH_BYTES);
+            r->tree.size += len;
+        }
+        at += len;
+    }
+    p->next = base->size;
+    return DBE_OK;
+}
+
 dbe_err audit_prover_leaf(struct audit_prover *p, const uint8_t leaf[AUDIT_HASH_BYTES])
 {
     if (p->next >= p->size)

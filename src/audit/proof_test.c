@@ -162,6 +162,45 @@ static void consistency(void **state)
     }
 }
 
+/* spec audit 10.6: the first leaves are elsewhere, and their tree's subtrees prove as much of the rest */
+static void without_the_beginning(void **state)
+{
+    struct audit_tree base = {0};
+    struct audit_proof proof, whole;
+    struct audit_prover *p = NULL;
+
+    (void)state;
+    for (uint64_t n = 1; n <= 40; n++) {
+        base = (struct audit_tree){0};
+        for (uint64_t cut = 0; cut < n; cut++) {
+            for (uint64_t i = 0; i < 2 * n; i++) { /* inclusion of i, then consistency from i - n + 1 */
+                bool inclusion = i < n;
+                uint64_t what = inclusion ? i : i - n + 1;
+                for (int from_base = 0; from_base < 2; from_base++) {
+                    assert_int_equal(inclusion ? audit_prover_inclusion(what, n, &p)
+                                               : audit_prover_consistency(what, n, &p),
+                                     DBE_OK);
+                    dbe_err err = from_base ? audit_prover_begin(p, &base) : DBE_OK;
+                    if (what >= cut)
+                        assert_int_equal(err, DBE_OK);
+                    for (uint64_t k = from_base ? cut : 0; k < n && err == DBE_OK; k++)
+                        assert_int_equal(audit_prover_leaf(p, leaves[k]), DBE_OK);
+                    if (err == DBE_OK)
+                        assert_int_equal(audit_prover_finish(p, from_base ? &proof : &whole), DBE_OK);
+                    audit_prover_free(p);
+                    if (err != DBE_OK) {
+                        assert_int_equal(err, DBE_E_RANGE);
+                        proof = whole;
+                    }
+                }
+                assert_int_equal(proof.count, whole.count);
+                assert_memory_equal(proof.hash, whole.hash, proof.count * sizeof proof.hash[0]);
+            }
+            assert_int_equal(audit_tree_add(&base, leaves[cut]), DBE_OK);
+        }
+    }
+}
+
 /* spec audit 6.3: one hash more or less than the numbers ask for */
 static void lengths(void **state)
 {
@@ -224,8 +263,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(roots),   cmocka_unit_test(inclusion), cmocka_unit_test(consistency),
-        cmocka_unit_test(lengths), cmocka_unit_test(bounds),
+        cmocka_unit_test(roots),       cmocka_unit_test(inclusion),
+        cmocka_unit_test(consistency), cmocka_unit_test(without_the_beginning),
+        cmocka_unit_test(lengths),     cmocka_unit_test(bounds),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

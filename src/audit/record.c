@@ -46,6 +46,11 @@ bool audit_kind_security(uint8_t kind)
     return row != NULL && row->security;
 }
 
+bool audit_kind_own(uint8_t kind)
+{
+    return kind == AUDIT_MISSING || kind == AUDIT_TORN || kind == AUDIT_ARCHIVED;
+}
+
 /* ---- writing ------------------------------------------------------------------------------------------------- */
 
 /* Returns how many bytes it took. */

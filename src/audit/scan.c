@@ -5,13 +5,11 @@
  * In:   a directory whose files nobody vouches for    Out: each entry in turn; where the chain breaks, and how
  * Not:  no signatures (verify.c).
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -113,77 +111,96 @@ static dbe_err read_fd(struct reader *r, int fd, const char *name)
     return DBE_OK;
 }
 
-static dbe_err read_segment(struct reader *r, const char *dir, const char *name)
+/* Open the segment and go to where reading begins. */
+static dbe_err open_segment(struct reader *r, const char *path, bool begun, int *ret)
 {
-    char path[AUDIT_PATH_MAX];
-    uint64_t first = strtoull(name, NULL, 10);
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-    int after = r->resume ? strcmp(name, r->end.segment) : 1;
+    if (fd < 0 || fstat(fd, &st) != 0 || (begun && lseek(fd, (off_t)r->end.segment_bytes, SEEK_SET) < 0)) {
+        dbe_err err = dbe_fail(r->diag, DBE_E_IO, "audit 4", 0, "%.120s: %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return err;
+    }
+    if (begun && (uint64_t)st.st_size < r->end.segment_bytes) {
+        close(fd);
+        return broken(r, r->end.entries, "the file was cut before it: %.100s", path);
+    }
+    *ret = fd;
+    return DBE_OK;
+}
 
-    if (after < 0)
+static dbe_err read_segment(struct reader *r, const struct audit_listed *file)
+{
+    char path[AUDIT_PATH_MAX], name[AUDIT_NAME_MAX];
+    bool begun = r->resume && file->first == r->end.segment;
+
+    audit_file_name(AUDIT_FILE_LOG, file->first, name);
+    if (r->resume && file->first < r->end.segment)
         return DBE_OK;
-    r->resume = false;
     if (r->end.torn_bytes > 0)
-        return broken(r, r->end.entries, "cut off at the end of %s, and %s follows", r->end.segment, name);
-    if (after > 0 && first != r->end.entries)
+        return broken(r, r->end.entries, "cut off at the end of a file, and %s follows", name);
+    if ((r->resume && !begun) || (!begun && file->first != r->end.entries))
         return broken(r, r->end.entries, "missing: the next file is %s", name);
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-        return dbe_fail(r->diag, DBE_E_ARGUMENT, "audit 4", 0, "the directory's path is too long");
-    BASE_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return dbe_fail(r->diag, DBE_E_IO, "audit 4", 0, "%.120s: %s", path, strerror(errno));
-    memcpy(r->end.segment, name, AUDIT_SEGMENT_NAME);
-    if (after > 0)
+    r->resume = false;
+    DBE_TRY(audit_file_path(file->dir, AUDIT_FILE_LOG, file->first, path));
+    BASE_AUTO_CLOSE int fd = -1;
+    DBE_TRY(open_segment(r, path, begun, &fd));
+    r->end.segment = file->first;
+    r->end.have_segment = true;
+    if (!begun)
         r->end.segment_bytes = 0;
-    else if (lseek(fd, (off_t)r->end.segment_bytes, SEEK_SET) < 0)
-        return dbe_fail(r->diag, DBE_E_IO, "audit 4", 0, "%.120s: %s", path, strerror(errno));
     return read_fd(r, fd, name);
 }
 
-static int is_segment(const struct dirent *d)
+dbe_err audit_scan_begin(const struct audit_place *place, struct audit_scan_end *ret, struct audit_base *ret_base,
+                         struct audit_finding *f, struct dbe_diag *diag)
 {
-    return strlen(d->d_name) == AUDIT_SEGMENT_NAME - 1 && strspn(d->d_name, "0123456789") == 20 &&
-           strcmp(d->d_name + 20, ".log") == 0;
+    struct audit_scan_end end = {0};
+    struct audit_base base = {0};
+    struct audit_list list;
+    struct dbe_diag why = {0};
+
+    DBE_TRY(audit_list(place, AUDIT_FILE_LOG, &list, diag));
+    const struct audit_listed first = list.count > 0 ? list.files[0] : (struct audit_listed){0};
+    audit_list_free(&list);
+    if (first.first > 0) {
+        dbe_err err = audit_base_read(first.dir, first.first, &base, &why);
+        if (err == DBE_E_NOT_FOUND || err == DBE_E_MALFORMED) {
+            audit_found(f, AUDIT_WRONG_CHAIN, 0,
+                        "entry 0: missing: the log begins with entry %" PRIu64 ", and what came before it is not known",
+                        first.first);
+            return dbe_fail(diag, DBE_E_MALFORMED, "audit 4", 0, "%s", f->text);
+        }
+        if (err != DBE_OK)
+            return dbe_fail(diag, err, why.clause, why.offset, "%s", why.text);
+    }
+    end.entries = base.tree.size;
+    memcpy(end.last, base.last, sizeof end.last);
+    *ret = end;
+    *ret_base = base;
+    return DBE_OK;
 }
 
-dbe_err audit_scan(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_scan_end *ret, struct audit_finding *f,
-                   struct dbe_diag *diag)
-{
-    *ret = (struct audit_scan_end){0};
-    return audit_scan_more(dir, fn, ctx, ret, f, diag);
-}
-
-dbe_err audit_scan_more(const char *dir, audit_scan_fn *fn, void *ctx, struct audit_scan_end *end,
+dbe_err audit_scan_more(const struct audit_place *place, audit_scan_fn *fn, void *ctx, struct audit_scan_end *end,
                         struct audit_finding *f, struct dbe_diag *diag)
 {
-    struct reader r = {.f = f, .diag = diag, .fn = fn, .ctx = ctx, .end = *end, .resume = end->segment[0] != '\0'};
-    struct dirent **names = NULL;
-    int count = scandir(dir, &names, is_segment, alphasort);
-    dbe_err err = DBE_OK;
+    struct reader r = {.f = f, .diag = diag, .fn = fn, .ctx = ctx, .end = *end, .resume = end->have_segment};
+    struct audit_list list;
 
-    if (count < 0)
-        return dbe_fail(diag, errno == ENOENT ? DBE_E_NOT_FOUND : DBE_E_IO, "audit 4", 0, "%.120s: %s", dir,
-                        strerror(errno));
+    DBE_TRY(audit_list(place, AUDIT_FILE_LOG, &list, diag));
+    dbe_err err = DBE_OK;
     r.end.torn_bytes = 0;
     r.buf = base_alloc(1, READ_BYTES + AUDIT_LINE_MAX + 1);
     if (r.buf == NULL)
         err = dbe_fail(diag, DBE_E_NOMEM, "audit 4", 0, "no memory to read the log");
-    for (int i = 0; i < count && err == DBE_OK; i++)
-        err = read_segment(&r, dir, names[i]->d_name);
-    for (int i = 0; i < count; i++)
-        free(names[i]);
-    free(names);
+    for (size_t i = 0; i < list.count && err == DBE_OK; i++)
+        err = read_segment(&r, &list.files[i]);
+    if (err == DBE_OK && r.resume)
+        err = broken(&r, r.end.entries, "missing, as the file that it stood in");
+    audit_list_free(&list);
     base_free(r.buf);
     *end = r.end; /* also on error: how far it went */
     return err;
-}
-
-dbe_err audit_read_checkpoints(const char *dir, struct base_buf *out, struct dbe_diag *diag)
-{
-    char path[AUDIT_PATH_MAX];
-
-    if (snprintf(path, sizeof path, "%s/checkpoints", dir) >= (int)sizeof path)
-        return dbe_fail(diag, DBE_E_ARGUMENT, "audit 4", 0, "the directory's path is too long");
-    dbe_err err = base_file_read(path, AUDIT_CHECKPOINTS_MAX_BYTES, out, diag);
-    return err == DBE_E_NOT_FOUND ? DBE_OK : err;
 }

@@ -30,15 +30,22 @@ struct verify {
     struct audit_finding points_finding; /* the first point that is not */
     uint64_t points_end;                 /* its size */
     struct audit_tree tree;
+    struct audit_scan_end end;
     struct audit_senders *senders;
+    struct audit_archived archived; /* size 0: nothing was put away */
+    bool archive_told;              /* its record is in the log */
+    struct audit_finding cut;       /* what the log lacks at its beginning, and nobody put away */
 };
 
 static const char clause[] = "audit 9";
 
 /* ---- points -------------------------------------------------------------------------------------------------- */
 
+/* What is known of the archived part alone cannot be held against anything here. */
 static dbe_err add_point(struct verify *v, uint64_t size, const uint8_t *root, const char *anchor)
 {
+    if (size < v->tree.size)
+        return DBE_OK;
     if (v->count == v->cap) {
         size_t cap = v->cap == 0 ? 64 : v->cap * 2;
         struct point *more = base_realloc(v->points, cap, sizeof *more);
@@ -61,18 +68,6 @@ static int by_size(const void *a, const void *b)
     return x->size != y->size ? (x->size < y->size ? -1 : 1) : (x->anchor != NULL) - (y->anchor != NULL);
 }
 
-dbe_err audit_note_verify(const struct audit_note *note, audit_key_fn *key, void *ctx, struct dbe_diag *diag)
-{
-    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
-    struct crypto_key *k = NULL;
-
-    DBE_TRY(key(ctx, note->checkpoint.origin, note->key_id, note->checkpoint.time_ms, pk, diag));
-    DBE_TRY(crypto_key_from_public(pk, &k));
-    dbe_err err = crypto_verify(k, AUDIT_CHECKPOINT_CTX, note->body.at, note->body.len, note->sig, sizeof note->sig);
-    crypto_key_free(k);
-    return err == DBE_E_AUTH ? dbe_fail(diag, err, clause, 0, "the signature is not the key's") : err;
-}
-
 /* A signature that does not hold is a finding; that there was no memory to check it is an error. */
 static dbe_err judge_note(struct verify *v, const struct audit_note *note, const char *whose)
 {
@@ -88,32 +83,42 @@ static dbe_err judge_note(struct verify *v, const struct audit_note *note, const
     return DBE_OK;
 }
 
-static dbe_err read_notes(struct verify *v, const struct base_buf *notes)
+static dbe_err take_note(struct verify *v, const struct audit_note *note)
 {
-    const char *at = (const char *)notes->data, *end = at + notes->len;
     struct audit_report *r = v->report;
-    struct audit_note note;
-    size_t len;
+    uint64_t size = note->checkpoint.size;
 
-    while (at < end) {
-        if (audit_note_get(at, (size_t)(end - at), &note, &len) != DBE_OK) {
-            if (end - at >= AUDIT_NOTE_MAX || end[-1] == '\n')
-                audit_found(&r->finding, AUDIT_WRONG_SIGNATURE, r->signed_entries,
-                            "checkpoint number %" PRIu64 ", after the one of %" PRIu64 " entries, is damaged",
-                            r->checkpoints + 1, r->signed_entries);
-            return DBE_OK;
-        }
-        if (note.checkpoint.size < r->signed_entries)
-            audit_found(&r->finding, AUDIT_WRONG_SIGNATURE, note.checkpoint.size,
-                        "checkpoint of %" PRIu64 " entries stands behind one of %" PRIu64, note.checkpoint.size,
-                        r->signed_entries);
-        DBE_TRY(judge_note(v, &note, "in the log"));
-        DBE_TRY(add_point(v, note.checkpoint.size, note.checkpoint.root, NULL));
-        r->signed_entries = note.checkpoint.size;
-        r->checkpoints++;
-        at += len;
-    }
+    if (size < r->signed_entries)
+        audit_found(&r->finding, AUDIT_WRONG_SIGNATURE, size,
+                    "checkpoint of %" PRIu64 " entries stands behind one of %" PRIu64, size, r->signed_entries);
+    DBE_TRY(judge_note(v, note, "in the log"));
+    DBE_TRY(add_point(v, size, note->checkpoint.root, NULL));
+    r->signed_entries = size;
+    r->checkpoints++;
     return DBE_OK;
+}
+
+static dbe_err read_notes(struct verify *v)
+{
+    struct audit_report *r = v->report;
+    struct audit_notes *notes = NULL;
+    struct audit_note note;
+    struct audit_text text;
+    struct dbe_diag why = {0};
+    dbe_err err = audit_notes_open(&v->what->place, 0, 0, &notes, v->diag);
+
+    while (err == DBE_OK && (err = audit_notes_next(notes, &note, &text, &why)) == DBE_OK)
+        err = take_note(v, &note);
+    audit_notes_close(notes);
+    if (err == DBE_E_MALFORMED) {
+        audit_found(&r->finding, AUDIT_WRONG_SIGNATURE, r->signed_entries,
+                    "checkpoint number %" PRIu64 ", after the one of %" PRIu64 " entries, is damaged",
+                    r->checkpoints + 1, r->signed_entries);
+        return DBE_OK;
+    }
+    if (err == DBE_E_IO)
+        return dbe_fail(v->diag, err, why.clause, why.offset, "%s", why.text);
+    return err == DBE_E_NOT_FOUND ? DBE_OK : err;
 }
 
 static dbe_err read_anchor(struct verify *v, const char *path)
@@ -136,7 +141,63 @@ static dbe_err read_anchor(struct verify *v, const char *path)
         err = add_point(v, note.checkpoint.size, note.checkpoint.root, path);
     base_buf_free(&text);
     v->report->anchors += err == DBE_OK;
+    v->report->archived_anchors += err == DBE_OK && a.size > 0 && a.size < v->report->archived;
     return err;
+}
+
+/* ---- what was put away --------------------------------------------------------------------------------------- */
+
+/* The log begins behind entry 0: Device 14 must have signed that, as far as it begins later. */
+static void judge_beginning(struct verify *v, dbe_err err, const char *why)
+{
+    uint64_t first = v->report->archived;
+
+    if (err == DBE_OK && v->archived.size >= first)
+        return;
+    if (err == DBE_OK)
+        audit_found(&v->cut, AUDIT_WRONG_ANCHOR, v->archived.size,
+                    "entry %" PRIu64 ": missing, as all from there to %" PRIu64 ": those before it were archived alone",
+                    v->archived.size, first - 1);
+    else if (err == DBE_E_NOT_FOUND)
+        audit_found(&v->cut, AUDIT_WRONG_ANCHOR, 0,
+                    "entry 0: missing, as all from there to %" PRIu64 ": Device 14 did not archive them", first - 1);
+    else
+        audit_found(&v->cut, AUDIT_WRONG_SIGNATURE, 0, "entries 0 to %" PRIu64 " are said to be archived: %.120s",
+                    first - 1, why);
+}
+
+static dbe_err read_beginning(struct verify *v)
+{
+    struct dbe_diag why = {0};
+    struct audit_base base;
+
+    DBE_TRY(audit_scan_begin(&v->what->place, &v->end, &base, &v->report->finding, v->diag));
+    v->tree = base.tree;
+    v->good = v->report->archived = base.tree.size;
+    if (base.tree.size > 0)
+        audit_senders_set_late(v->senders);
+    dbe_err err = audit_archived_read(v->what->place.dir, v->what->key, v->what->ctx, &v->archived, &why);
+    if (err == DBE_E_NOMEM || err == DBE_E_IO || err == DBE_E_CRYPTO)
+        return dbe_fail(v->diag, err, why.clause, why.offset, "%s", why.text);
+    if (base.tree.size > 0)
+        judge_beginning(v, err, why.text);
+    else if (err != DBE_OK && err != DBE_E_NOT_FOUND)
+        audit_found(&v->cut, AUDIT_WRONG_SIGNATURE, 0, "the statement of an archive: %.150s", why.text);
+    return err == DBE_OK ? add_point(v, v->archived.size, v->archived.root, "the archive") : DBE_OK;
+}
+
+/* A statement without its record in the log is half of an archive. */
+static void judge_record(struct verify *v)
+{
+    uint64_t at = v->archived.record;
+
+    if (v->archived.size > 0 && at >= v->tree.size)
+        audit_found(&v->report->finding, AUDIT_WRONG_ANCHOR, v->tree.size,
+                    "entry %" PRIu64 ": missing, as all from there to %" PRIu64 ": the archive saw them", v->tree.size,
+                    at);
+    else if (v->archived.size > 0 && !v->archive_told)
+        audit_found(&v->report->finding, AUDIT_WRONG_ANCHOR, at,
+                    "entry %" PRIu64 ": not the record of the archive of %" PRIu64 " entries", at, v->archived.size);
 }
 
 /* ---- the pass ------------------------------------------------------------------------------------------------ */
@@ -193,6 +254,8 @@ static dbe_err on_entry(void *ctx, const struct audit_line *line, const char *te
                     "entry %" PRIu64 ": number %" PRIu64 " of its sender stands twice", line->index, line->seq);
     v->report->missing += missing;
     v->report->gaps += line->kind == AUDIT_GAP ? line->count : 0;
+    v->archive_told |= line->index == v->archived.record && line->kind == AUDIT_ARCHIVED &&
+                       audit_is_own(v->archived.origin, line->sender);
     return compare(v);
 }
 
@@ -213,15 +276,14 @@ static void judge_end(struct verify *v)
 
 static dbe_err pass(struct verify *v)
 {
-    struct audit_scan_end end;
     struct dbe_diag why = {0};
 
     if (v->count > 0)
         qsort(v->points, v->count, sizeof *v->points, by_size);
-    DBE_TRY(compare(v)); /* of an empty log */
-    dbe_err err = audit_scan(v->what->dir, on_entry, v, &end, &v->report->finding, &why);
-    v->report->entries = end.entries;
-    v->report->torn_bytes = end.torn_bytes;
+    DBE_TRY(compare(v)); /* of an empty log, or of what was put away */
+    dbe_err err = audit_scan_more(&v->what->place, on_entry, v, &v->end, &v->report->finding, &why);
+    v->report->entries = v->end.entries;
+    v->report->torn_bytes = v->end.torn_bytes;
     /* A changed entry breaks the chain behind it: that names it more exactly than the checkpoint that covers it. */
     if (v->points_finding.what != AUDIT_RIGHT &&
         (v->report->finding.what == AUDIT_RIGHT || v->report->finding.entry >= v->points_end))
@@ -231,30 +293,36 @@ static dbe_err pass(struct verify *v)
     if (err != DBE_OK)
         return dbe_fail(v->diag, err, why.clause, why.offset, "%s", why.text);
     judge_end(v);
+    judge_record(v);
     return DBE_OK;
 }
 
-/* The chain names an entry most exactly, so it is asked before signatures: their finding is kept aside. */
-static dbe_err verify_all(struct verify *v, const struct base_buf *notes)
+/* The chain names an entry most exactly, so it is asked before signatures: their finding is kept aside. What is missing
+ * at the beginning comes before all of it. */
+static dbe_err verify_all(struct verify *v)
 {
-    struct audit_finding signatures;
+    struct audit_finding signatures, *f = &v->report->finding;
+    dbe_err err = read_beginning(v);
 
-    DBE_TRY(read_notes(v, notes));
+    if (err == DBE_E_MALFORMED && f->what != AUDIT_RIGHT)
+        return DBE_OK;
+    DBE_TRY(err);
+    DBE_TRY(read_notes(v));
     for (size_t i = 0; i < v->what->anchor_count; i++)
         DBE_TRY(read_anchor(v, v->what->anchors[i]));
-    signatures = v->report->finding;
-    v->report->finding = (struct audit_finding){0};
+    signatures = *f;
+    *f = (struct audit_finding){0};
     DBE_TRY(pass(v));
-    if (v->report->finding.what == AUDIT_RIGHT ||
-        (signatures.what == AUDIT_WRONG_SIGNATURE && v->report->finding.what == AUDIT_WRONG_ANCHOR))
-        v->report->finding = signatures.what != AUDIT_RIGHT ? signatures : v->report->finding;
+    if (f->what == AUDIT_RIGHT || (signatures.what == AUDIT_WRONG_SIGNATURE && f->what == AUDIT_WRONG_ANCHOR))
+        *f = signatures.what != AUDIT_RIGHT ? signatures : *f;
+    if (v->cut.what != AUDIT_RIGHT)
+        *f = v->cut;
     return audit_tree_root(&v->tree, v->report->root);
 }
 
 dbe_err audit_verify(const struct audit_verify *what, struct audit_report *ret, struct dbe_diag *diag)
 {
     struct audit_report report = {0};
-    struct base_buf notes = {0};
     struct verify *v = base_alloc(1, sizeof *v);
 
     if (v == NULL)
@@ -264,10 +332,7 @@ dbe_err audit_verify(const struct audit_verify *what, struct audit_report *ret, 
     v->diag = diag;
     dbe_err err = audit_senders_new(&v->senders);
     if (err == DBE_OK)
-        err = audit_read_checkpoints(what->dir, &notes, diag);
-    if (err == DBE_OK)
-        err = verify_all(v, &notes);
-    base_buf_free(&notes);
+        err = verify_all(v);
     audit_senders_free(v->senders);
     base_free(v->points);
     base_free(v);

@@ -11,12 +11,8 @@
 
 enum { AUDIT_ANCHORS_MAX = 256, AUDIT_ANCHOR_MAX_BYTES = 16384 };
 
-/* The public key with this id that may sign for `origin` at `time_ms`. Any error: there is none; diag says why. */
-typedef dbe_err audit_key_fn(void *ctx, const char *origin, const uint8_t key_id[AUDIT_KEY_ID_BYTES], uint64_t time_ms,
-                             uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag);
-
 struct audit_verify {
-    const char *dir;
+    struct audit_place place; /* with the archive: all is verified; without it: what is left, and that it may be so */
     audit_key_fn *key;
     void *ctx;
     const char *const *anchors; /* files that peers keep */
@@ -24,17 +20,15 @@ struct audit_verify {
 };
 struct audit_report {
     uint64_t entries, checkpoints, signed_entries, anchors, torn_bytes;
-    uint64_t missing, gaps; /* records that never came, and those of them that their sender owned up to */
+    uint64_t archived;         /* entries that are elsewhere: 0 to archived - 1 */
+    uint64_t archived_anchors; /* anchors of these alone: they were not held against anything */
+    uint64_t missing, gaps;    /* records that never came, and those of them that their sender owned up to */
     uint8_t root[AUDIT_HASH_BYTES];
     struct audit_finding finding; /* the first thing that is wrong; AUDIT_RIGHT: nothing */
 };
 /* DBE_OK: the log was read, and the report's finding says whether it is right. E_IO, E_NOT_FOUND, E_NOMEM,
  * E_TOO_LARGE: it could not be read. */
 dbe_err audit_verify(const struct audit_verify *what, struct audit_report *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
-
-/* One note by itself. E_AUTH, or what `key` says. */
-dbe_err audit_note_verify(const struct audit_note *note, audit_key_fn *key, void *ctx,
-                          struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* A proof as a file (section 6): an entry's line with the checkpoint that covers it, or two checkpoints. */
 struct audit_proof_file {

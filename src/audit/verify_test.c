@@ -7,7 +7,8 @@
 
 static struct audit_report verify(const char *const *anchors, size_t count)
 {
-    struct audit_verify what = {.dir = fx_dir, .key = fx_find_key, .anchors = anchors, .anchor_count = count};
+    struct audit_verify what = {
+        .place = {.dir = fx_dir}, .key = fx_find_key, .anchors = anchors, .anchor_count = count};
     struct audit_report r;
     struct dbe_diag diag = {0};
     dbe_err err = audit_verify(&what, &r, &diag);
@@ -166,11 +167,11 @@ static void rolled_back(void **state)
     (void)state;
     make(path);
     fx_read(FX_FIRST, &text);
-    fx_read("checkpoints", &notes);
+    fx_read(FX_NOTES, &notes);
     fx_write(FX_FIRST, text.data, (size_t)(fx_line(&text, 6) - (char *)text.data));
-    fx_write("checkpoints", notes.data, notes.len / 2); /* both notes have one length, but for a digit */
+    fx_write(FX_NOTES, notes.data, notes.len / 2); /* both notes have one length, but for a digit */
     char *end = memmem(notes.data, notes.len, FX_ORIGIN "\n10\n", strlen(FX_ORIGIN) + 4);
-    fx_write("checkpoints", notes.data, (size_t)(end - (char *)notes.data));
+    fx_write(FX_NOTES, notes.data, (size_t)(end - (char *)notes.data));
     struct audit_report r = verify(NULL, 0);
     found(&r, AUDIT_RIGHT, 0, "");
     r = verify(&anchor, 1);
@@ -185,7 +186,7 @@ static void write_anew(struct crypto_key *key)
     char first[256], notes[256];
 
     fx_path(first, FX_FIRST);
-    fx_path(notes, "checkpoints");
+    fx_path(notes, FX_NOTES);
     assert_int_equal(unlink(first), 0);
     assert_int_equal(unlink(notes), 0);
     struct audit_log *log = fx_open(1 << 20, NULL);
@@ -239,9 +240,9 @@ static void chain_anew(void **state)
 
     (void)state;
     make(path);
-    fx_read("checkpoints", &notes);
+    fx_read(FX_NOTES, &notes);
     write_anew(NULL);
-    fx_write("checkpoints", notes.data, notes.len);
+    fx_write(FX_NOTES, notes.data, notes.len);
     struct audit_report r = verify(NULL, 0);
     found(&r, AUDIT_WRONG_CHAIN, 0, "entries 0 to 4");
     base_buf_free(&notes);
@@ -255,13 +256,13 @@ static void damaged_notes(void **state)
 
     (void)state;
     make(path);
-    fx_read("checkpoints", &notes);
+    fx_read(FX_NOTES, &notes);
     notes.data[600] = notes.data[600] == 'A' ? 'B' : 'A';
-    fx_write("checkpoints", notes.data, notes.len);
+    fx_write(FX_NOTES, notes.data, notes.len);
     struct audit_report r = verify(NULL, 0);
     found(&r, AUDIT_WRONG_SIGNATURE, 5, "signature");
     notes.data[600] = '!';
-    fx_write("checkpoints", notes.data, notes.len);
+    fx_write(FX_NOTES, notes.data, notes.len);
     r = verify(NULL, 0);
     found(&r, AUDIT_WRONG_SIGNATURE, 0, "damaged");
     base_buf_free(&notes);
@@ -275,14 +276,14 @@ static void falling_notes(void **state)
 
     (void)state;
     make(path);
-    fx_read("checkpoints", &notes);
+    fx_read(FX_NOTES, &notes);
     struct audit_note n;
     size_t first = 0;
     assert_int_equal(audit_note_get((char *)notes.data, notes.len, &n, &first), DBE_OK);
     base_buf_init(&other, notes.len);
     base_buf_bytes(&other, notes.data + first, notes.len - first);
     base_buf_bytes(&other, notes.data, first);
-    fx_write("checkpoints", other.data, other.len);
+    fx_write(FX_NOTES, other.data, other.len);
     struct audit_report r = verify(NULL, 0);
     found(&r, AUDIT_WRONG_SIGNATURE, 5, "stands behind one of 10");
     base_buf_free(&notes);

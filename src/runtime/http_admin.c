@@ -2,7 +2,7 @@
  *
  * http_admin.c - GET /metrics and /healthz on a Unix socket (mode 0600), on a loopback port, or on both; on the Unix
  * socket, which is the owner's alone, also GET /channels and /policy, and POST /channels/rekey, /channels/renew,
- * /channels/suite?name=LIST, /policy/reload and /reload.
+ * /channels/suite?name=LIST, /policy/reload, /reload and, what the device knows itself, /device/WHAT?value=VALUE.
  *
  * In:   HTTP requests of whoever may open the socket
  * Out:  the pages; 404 for another path, 405 for another method, 403 for another name of this host, 409 with the
@@ -10,6 +10,7 @@
  * Not:  no request body is read, and nothing can be changed over TCP. A name check of Host keeps web pages out that
  *       resolve their own name to 127.0.0.1.
  */
+#include "audit/audit.h"
 #include "runtime/priv.h"
 
 #include <arpa/inet.h>
@@ -132,6 +133,32 @@ static enum MHD_Result reload(struct svc *svc, struct MHD_Connection *c)
     return reply_text(c, err == DBE_OK ? MHD_HTTP_OK : MHD_HTTP_CONFLICT, words);
 }
 
+/* An order that the device alone understands. */
+static enum MHD_Result order(struct svc *svc, struct MHD_Connection *c, const char *what)
+{
+    const char *value = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "value");
+    struct dbe_diag diag = {0};
+    struct base_buf said;
+    char words[160];
+
+    base_buf_init(&said, SVC_RELOAD_WORDS);
+    dbe_err err = svc->dev->order != NULL
+                      ? svc->dev->order(svc, svc->state, what, value != NULL ? value : "", &said, &diag)
+                      : DBE_E_NOT_FOUND;
+    (void)snprintf(words, sizeof words, "%.40s %.100s", what, value != NULL ? value : "");
+    svc_audit_event(svc, AUDIT_ORDER, err, NULL, 0, words);
+    if (err != DBE_OK) {
+        base_buf_clear(&said);
+        base_buf_str(&said, diag.text[0] != '\0' ? diag.text : dbe_err_text(err));
+    }
+    base_buf_str(&said, "\n");
+    enum MHD_Result ok =
+        reply_text(c, err == DBE_OK ? MHD_HTTP_OK : (err == DBE_E_NOT_FOUND ? MHD_HTTP_NOT_FOUND : MHD_HTTP_CONFLICT),
+                   base_buf_cstr(&said));
+    base_buf_free(&said);
+    return ok;
+}
+
 /* Host must be a name of the loopback interface. */
 static bool host_ok(struct MHD_Connection *c)
 {
@@ -150,7 +177,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
                                   const char *version, const char *upload, size_t *upload_size, void **connection_ctx)
 {
     static char seen; /* its address marks a request whose headers were announced already */
-    static const char orders[] = "/channels/";
+    static const char orders[] = "/channels/", device[] = "/device/";
     const struct door *door = ctx;
     const bool post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
 
@@ -166,6 +193,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
     }
     if (post && door->owner && strncmp(url, orders, sizeof orders - 1) == 0)
         return obey(door->svc, c, url + sizeof orders - 1);
+    if (post && door->owner && strncmp(url, device, sizeof device - 1) == 0)
+        return order(door->svc, c, url + sizeof device - 1);
     if (post && door->owner && strcmp(url, "/reload") == 0)
         return reload(door->svc, c);
     if (post && door->owner && strcmp(url, "/policy/reload") == 0)

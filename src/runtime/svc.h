@@ -82,6 +82,9 @@ struct svc_device {
     void    (*reloaded)(struct svc *svc, void *state); /* optional: reloadable parameters have new values (SIGHUP) */
     bool    (*ready)(const struct svc *svc, const void *state);           /* optional: device's own part of readiness */
     void    (*drain)(struct svc *svc, void *state);                       /* optional: stop taking work */
+    /* optional: an operator's order (POST /device/WHAT?value=VALUE on the Unix socket); `said`: a line for people */
+    dbe_err (*order)(struct svc *svc, void *state, const char *what, const char *value, struct base_buf *said,
+                     struct dbe_diag *diag);
     void    (*dump)(const void *state, struct svc_dump *out);             /* required: what it holds, for people */
     void    (*fini)(struct svc *svc, void *state); /* optional, idempotent; also after an init that failed half way */
 };

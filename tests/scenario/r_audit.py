@@ -98,13 +98,13 @@ class Audit(unittest.TestCase):
             self.assertEqual(refused[0], 401)
             self.assertEqual(mesh.cli("first-light", "--json").returncode, 0)
             self.assertEqual(mesh.cli("channels", "rekey").returncode, 0)
-            self.assertEqual(mesh.cli("policy", "reload").returncode, 0)
+            self.assertEqual(mesh.cli("reload").returncode, 0)
             wait_for("new keys", lambda: some(entries(mesh), kind="channel_switched"))
             mesh.cli("down")
             wait_for("the mesh is down", lambda: mesh.proc.poll() is not None)
             kinds = {e["kind"] for e in entries(mesh)}
             self.assertTrue(kinds >= {"start", "stop", "handshake", "handshake_refused", "channel_down",
-                                      "channel_switched", "order", "policy"}, kinds)
+                                      "channel_switched", "order", "config"}, kinds)
             text = "".join(p.read_text() for p in (mesh.state / "audit").glob("*.log"))
             self.assertNotIn(prompt, text)
             self.assertNotIn(key, text)
@@ -178,6 +178,55 @@ class Audit(unittest.TestCase):
             code, said = verify(kept, *anchors(kept))
             self.assertEqual(code, 6, said)
             self.assertIn("entry 4: missing", said)
+
+    def test_a_start_reads_what_is_new(self):
+        """spec audit 4.9"""
+        with Mesh() as mesh:
+            pid = mesh.service("dsmil-audit")["pid"]
+            self.assertEqual(mesh.cli("first-light", "--json").returncode, 0)
+            os.kill(pid, signal.SIGTERM)
+            wait_for("the log is back", lambda: mesh.ready() and mesh.service("dsmil-audit")["pid"] != pid)
+            wait_for("what it read", lambda: "of them were read, after the checkpoint of" in mesh.log("dsmil-audit"))
+            self.assertEqual(mesh.cli("audit", "verify").returncode, 0)
+
+    def test_archive_and_anchors(self):
+        """spec audit 10.1, 10.4 and 10.5"""
+        with Mesh(env={"DSMIL_SEGMENT_MIB": "1", "DSMIL_CHECKPOINT_SECONDS": "1"}) as mesh:
+            log = mesh.state / "audit"
+            self.assertEqual(mesh.cli("audit", "archive", "--before", "1").returncode, 1)  # nothing is closed yet
+
+            def two_segments():
+                mesh.cli("first-light", "--json")
+                return len(list(log.glob("*.log"))) > 1
+
+            wait_for("a second segment", two_segments, 240)
+            second = int(sorted(log.glob("*.log"))[1].stem)
+            put_away = ("audit", "archive", "--before", str(second))
+            wait_for("a checkpoint of it", lambda: mesh.cli(*put_away).returncode == 0)
+            self.assertEqual(len(list((log / "archive").glob("*.log"))), 1)
+            shown = json.loads(mesh.cli("audit", "anchor", "--json").stdout)
+            self.assertIn("router-43", [a["name"] for a in shown if a["anchor"] and not a["conflict"]])
+            out = mesh.state / "exported"
+            wait_for("an anchor", lambda: mesh.cli("audit", "anchor", "--out", str(out)).returncode == 0)
+            mesh.cli("down")
+            wait_for("the mesh is down", lambda: mesh.proc.poll() is not None)
+            whole = json.loads(mesh.cli("audit", "verify", "--json", "--anchor", str(out)).stdout)
+            self.assertTrue(whole["ok"], whole)
+            self.assertEqual(whole["archived_entries"], 0)
+            (log / "archive").rename(mesh.state / "elsewhere")
+            left = json.loads(mesh.cli("audit", "verify", "--json", "--anchor", str(out)).stdout)
+            self.assertTrue(left["ok"], left)
+            self.assertEqual((left["archived_entries"], left["root"]), (second, whole["root"]))
+            code, said = verify(mesh.state, "--archive", mesh.state / "elsewhere", *anchors(mesh.state))
+            self.assertEqual(code, 0, said)
+            proof = mesh.state / "proof"
+            self.assertEqual(mesh.cli("audit", "prove", str(second), "--out", str(proof)).returncode, 0)
+            self.assertEqual(verify(mesh.state, "--proof", proof)[0], 0)
+            self.assertEqual(mesh.cli("audit", "prove", "3", "--out", str(proof)).returncode, 1)
+            (log / "archived").unlink()  # an attacker's cutting looks like this
+            code, said = verify(mesh.state)
+            self.assertEqual(code, 6, said)
+            self.assertIn("entry 0: missing", said)
 
     def test_proofs(self):
         with Mesh() as mesh:
