@@ -191,11 +191,16 @@ static dbe_err bind_number(const struct bind *b, const struct conf_node *node, c
 
 static dbe_err bind_rate(const struct bind *b, const struct conf_node *node, const struct conf_key *key, uint8_t *at)
 {
+    char longest[NUMBER_SHOWN_MAX];
     struct conf_rate rate;
 
     if (node->quoted || !rate_value(node->text, &rate))
         return wrong(b, node, key);
     DBE_TRY(range(b, node, key, rate.count, key->max != 0 ? key->max : UINT64_MAX));
+    if (key->window_max_ms != 0 && rate.window_ms > key->window_max_ms)
+        return conf_fail(b->doc, node, b->diag, "%s is %.*s; expected a window of at most %s",
+                         node->key != NULL ? node->key : key->key, VALUE_SHOWN_MAX, node->text,
+                         written(CONF_DURATION, key->window_max_ms, longest));
     if (b->store)
         memcpy(at, &rate, sizeof rate);
     return DBE_OK;

@@ -104,6 +104,7 @@ struct conf_key {
     size_t offset, size; /* of the field; size 0 for sub-tables and items */
     /* In the stored unit; TEXT: bytes; RATE: the count; max 0: whatever fits. Lists: min 1 refuses an empty one. */
     uint64_t min, max;
+    uint64_t window_max_ms; /* RATE: the longest window; 0: any */
     double real_min, real_max; /* CONF_REAL */
     conf_names_fn *names;
     const char *expected;       /* NAME, FLAGS: the names for people; others: NULL or a better phrase */

@@ -51,7 +51,8 @@ static bool level_names(const char *name, uint64_t *ret)
 }
 
 static const struct conf_key limit_keys[] = {
-    {"requests", CONF_RATE, .required = true, CONF_FIELD(struct limit, requests), .min = 1, .max = 1000},
+    {"requests", CONF_RATE, .required = true, CONF_FIELD(struct limit, requests), .min = 1, .max = 1000,
+     .window_max_ms = UINT64_C(744) * 3600 * 1000},
     {"kv", CONF_BYTES, CONF_FIELD(struct limit, kv_bytes), .max = 1 << 30},
     {.kind = CONF_END},
 };
@@ -200,6 +201,8 @@ static const struct {
     {"defaults: {requests: 100/0s}\n", "expected a rate"},
     {"defaults: {requests: 100/KiB}\n", "expected a rate"},
     {"defaults: {requests: 1001/min}\n", "requests is 1001/min; expected 1 to 1000"},
+    {"defaults: {requests: 5/745h}\n", "requests is 5/745h; expected a window of at most 744h"},
+    {"defaults: {requests: 5/18446744073709551615ms}\n", "expected a window of at most 744h"},
     {"defaults: 3\n", "x.yaml:1:11: expected a map of keys and values"},
     {"tenants: [A]\n", "tenants is a list; expected a map of names"},
     {"tenants: {TOOLONGNAME: {limit: {requests: 1/s}}}\n", "the name has 11 bytes; expected 1 to 8"},

@@ -96,8 +96,10 @@ static const struct conf_key tenant_item[] = {
     }
 
 static const struct conf_key limit_keys[] = {
-    {"requests", CONF_RATE, CONF_FIELD(struct file_tenant, requests), .min = 1, .max = RATE_MAX},
-    {"tokens", CONF_RATE, CONF_FIELD(struct file_tenant, tokens), .min = 1, .max = RATE_MAX},
+    {"requests", CONF_RATE, CONF_FIELD(struct file_tenant, requests), .min = 1, .max = RATE_MAX,
+     .window_max_ms = POL_RATE_WINDOW_MAX_MS},
+    {"tokens", CONF_RATE, CONF_FIELD(struct file_tenant, tokens), .min = 1, .max = RATE_MAX,
+     .window_max_ms = POL_RATE_WINDOW_MAX_MS},
     {"parallel", CONF_UINT, CONF_FIELD(struct file_tenant, parallel), .min = 1, .max = 65536},
     {"kv", CONF_BYTES, CONF_FIELD(struct file_tenant, kv_bytes), .min = 1, .max = (uint64_t)KV_MAX_GIB << 30},
     END};

@@ -291,6 +291,11 @@ static const struct {
      "compartment KINETIC is refused everywhere, always"},
     {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], limits: {requests: 10}}}\n" RULES,
      "requests is \"10\"; expected a rate such as 5/s, 100/min or 5/5min"},
+    {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], limits: {requests: 5/745h}}}\n" RULES,
+     "requests is 5/745h; expected a window of at most 744h"},
+    {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], limits: {tokens: "
+          "5/18446744073709551615ms}}}\n" RULES,
+     "expected a window of at most 744h"},
     {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], limits: {kv: 2TiB}}}\n" RULES,
      "kv is \"2TiB\"; expected a size"},
     {HEAD "tenants: {A: {classification: TS, compartments: [], roe_levels: [], sealed: true}}\n" RULES,

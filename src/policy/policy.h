@@ -74,7 +74,9 @@ struct pol_subject {
  * YAML, or by pol_policy_default. Sizes are limits of the file. */
 enum { POL_TENANTS_MAX = 64, POL_RULES_MAX = 64, POL_NAME_MAX = 64, POL_DIGEST_BYTES = CRYPTO_HASH_BYTES };
 
-/* So many within any window of that length; count 0: no limit. */
+#define POL_RATE_WINDOW_MAX_MS (UINT64_C(744) * 3600 * 1000) /* 31 days */
+
+/* So many within any window of that length, at most POL_RATE_WINDOW_MAX_MS; count 0: no limit. */
 struct pol_rate {
     uint64_t count, window_ms;
 };

@@ -94,8 +94,9 @@ static bool holds(const struct window *w, uint64_t slot)
 }
 
 /* Take the length that the policy says now. What was granted under another counts on, as if it were new. */
-static bool fit(struct window *w, uint64_t window_ms, uint64_t time_ms)
+static bool fit(struct window *w, const struct pol_rate *rate, uint64_t time_ms)
 {
+    const uint64_t window_ms = rate->count != 0 ? BASE_MIN(rate->window_ms, POL_RATE_WINDOW_MAX_MS) : 0;
     uint64_t sum;
 
     if (w->window_ms == window_ms) {
@@ -241,12 +242,12 @@ static dbe_err check_window(const struct window *w, const struct pol_rate *rate,
 static dbe_err check_held(const struct account *a, const struct pol_limits *l, uint64_t kv_bytes,
                           struct pol_refusal *why)
 {
-    if (l->parallel != 0 && a->parallel >= l->parallel)
-        return refuse(why, "parallel", POL_RATE_UNIT_MS, "the tenant has %" PRIu32 " of %" PRIu32 " requests at once",
-                      a->parallel, l->parallel);
     if (l->kv_bytes != 0 && kv_bytes > l->kv_bytes)
         return refuse(why, "kv", 0, "%" PRIu64 " bytes of KV cache in one request; the tenant may hold %" PRIu64,
                       kv_bytes, l->kv_bytes);
+    if (l->parallel != 0 && a->parallel >= l->parallel)
+        return refuse(why, "parallel", POL_RATE_UNIT_MS, "the tenant has %" PRIu32 " of %" PRIu32 " requests at once",
+                      a->parallel, l->parallel);
     if (l->kv_bytes != 0 && a->kv_bytes > l->kv_bytes - kv_bytes)
         return refuse(why, "kv", POL_RATE_UNIT_MS, "the tenant holds %" PRIu64 " of %" PRIu64 " bytes of KV cache",
                       a->kv_bytes, l->kv_bytes);
@@ -290,8 +291,8 @@ dbe_err pol_rate_reserve(struct pol_rates *rates, const char *tenant, const stru
     }
     DBE_TRY(account(rates, tenant, &at, why));
     a = rates->accounts[at];
-    bool changed = fit(&a->requests, limits->requests.count != 0 ? limits->requests.window_ms : 0, rates->time_ms);
-    changed |= fit(&a->tokens, limits->tokens.count != 0 ? limits->tokens.window_ms : 0, rates->time_ms);
+    bool changed = fit(&a->requests, &limits->requests, rates->time_ms);
+    changed |= fit(&a->tokens, &limits->tokens, rates->time_ms);
     a->layout += changed;
     DBE_TRY(check(a, limits, tokens, kv_bytes, rates->time_ms, why));
     if (a->requests.window_ms != 0)

@@ -438,6 +438,33 @@ static void accounts_have_a_maximum_and_are_used_again(void **state)
     assert_int_equal(come(d, "and another", &l, 1, &t[7]), DBE_E_LIMIT);
 }
 
+/* Whatever its length: no policy has such a window, and none may end the service. */
+static void no_window_is_too_long(void **state)
+{
+    struct desk *d = *state;
+    const struct pol_limits l = {.requests = {1, UINT64_MAX}};
+    struct pol_ticket t;
+
+    assert_int_equal(come(d, "T", &l, 1, &t), DBE_OK);
+    assert_int_equal(come(d, "T", &l, 1, &t), DBE_E_LIMIT);
+    assert_in_range(d->why.retry_after_ms, 1, POL_RATE_WINDOW_MAX_MS + slack_ms(POL_RATE_WINDOW_MAX_MS));
+    d->now_ms += UINT64_MAX / 2;
+    assert_int_equal(come(d, "T", &l, 1, &t), DBE_OK);
+}
+
+/* A request that will never fit is told so at once, and not that it may come again when others have ended. */
+static void never_is_told_before_later(void **state)
+{
+    struct desk *d = *state;
+    const struct pol_limits l = {.parallel = 1, .kv_bytes = 100};
+    struct pol_ticket t;
+
+    assert_int_equal(pol_rate_reserve(d->r, "T", &l, 1, 50, d->now_ms, &t, &d->why), DBE_OK);
+    assert_int_equal(pol_rate_reserve(d->r, "T", &l, 1, 101, d->now_ms, &t, &d->why), DBE_E_LIMIT);
+    assert_string_equal(d->why.limit, "kv");
+    assert_int_equal(d->why.retry_after_ms, 0);
+}
+
 static void a_failed_allocation_reserves_nothing(void **state)
 {
     struct desk *d = *state;
@@ -468,6 +495,8 @@ int main(void)
         DESK(more_than_reserved_counts_as_well),
         DESK(late_tickets_touch_nothing),
         DESK(accounts_have_a_maximum_and_are_used_again),
+        DESK(no_window_is_too_long),
+        DESK(never_is_told_before_later),
         DESK(a_failed_allocation_reserves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
