@@ -72,6 +72,7 @@ dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag)
     if (err == DBE_OK) {
         svc->policy = *fresh;
         dbe_node_set_policy_epoch(svc->node, fresh->epoch);
+        svc_roe_open(svc);
     }
     base_free(fresh);
     tell(svc, err, &own);

@@ -197,7 +197,7 @@ struct svc {
     struct base_timer *tick_timer, *deadline_timer, *drain_timer;
     struct base_watch *wake_watch;
     int                wake_fd;
-    uint64_t           started_ns, drain_until_ns, holds;
+    uint64_t           started_ns, started_wall_ms, drain_until_ns, holds;
     bool               listening, begun, inited, ready, draining, closing, stopped;
     void             (*on_stopped)(void *ctx); /* a drain has ended */
     void              *on_stopped_ctx;
@@ -250,6 +250,9 @@ void svc_roe_check(struct svc *svc, const struct dbe_msg *msg, struct pol_subjec
                    struct dbe_diag *diag);
 /* The message is allowed: spend its token, durably, or turn the verdict. */
 void svc_roe_spend(struct svc *svc, const struct pol_roe *roe, struct pol_verdict *verdict);
+/* Open the memory of used tokens where the policy asks for tokens here; the log says if that fails. At the start, and
+ * when the policy has changed. */
+void svc_roe_open(struct svc *svc);
 void svc_roe_free(struct svc *svc);
 
 /* ---- messages (build.c) ---------------------------------------------------------------------- */

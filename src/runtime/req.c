@@ -304,6 +304,14 @@ static const struct svc_req *req_find(const struct svc *svc, const struct dbe_pe
     return NULL;
 }
 
+static svc_handler_fn *handler_of(const struct svc *svc, uint8_t type)
+{
+    for (const struct svc_route *r = svc->dev->routes; r != NULL && r->type != 0; r++)
+        if (r->type == type)
+            return r->handler;
+    return NULL;
+}
+
 /* What must hold beside policy. A reason for people, NULL when all is well. */
 static dbe_err admissible(const struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg,
                           const char **ret_reason)
@@ -311,6 +319,8 @@ static dbe_err admissible(const struct svc *svc, struct dbe_peer *peer, const st
     const struct dbe_tlv *id = dbe_tlv_find(msg, DBE_TLV_REQUEST_ID);
 
     *ret_reason = NULL;
+    if (handler_of(svc, msg->type) == NULL)
+        return DBE_E_UNSUPPORTED;
     if (svc->draining && msg->type != DBE_MSG_AUDIT_RECORDS) { /* the last records of others are still on their way */
         *ret_reason = "this service is stopping";
         return DBE_E_UNAVAILABLE;
@@ -350,19 +360,10 @@ static struct svc_req *req_new(struct svc *svc, struct dbe_peer *peer, const str
     return req;
 }
 
-static svc_handler_fn *handler_of(const struct svc *svc, uint8_t type)
-{
-    for (const struct svc_route *r = svc->dev->routes; r != NULL && r->type != 0; r++)
-        if (r->type == type)
-            return r->handler;
-    return NULL;
-}
-
 static void handle(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg, const struct pol_labels *labels)
 {
-    svc_handler_fn *handler = handler_of(svc, msg->type);
     const char *reason = NULL;
-    dbe_err err = handler != NULL ? admissible(svc, peer, msg, &reason) : DBE_E_UNSUPPORTED;
+    dbe_err err = admissible(svc, peer, msg, &reason);
     struct svc_req *req = err == DBE_OK ? req_new(svc, peer, msg, labels) : NULL;
 
     if (err == DBE_OK && req == NULL)
@@ -375,7 +376,7 @@ static void handle(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg 
     req_link(svc, req);
     svc_crash_note("a request began; number: its type", req->id, msg->type);
     svc->handling = req; /* svc_req_end clears it: then the handler has finished the request itself */
-    err = handler(svc, svc->state, req, msg);
+    err = handler_of(svc, msg->type)(svc, svc->state, req, msg);
     if (err != DBE_OK && svc->handling == req)
         svc_refuse(svc, req, err, NULL, NULL);
     svc->handling = NULL;
@@ -401,6 +402,18 @@ static void cancel(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg 
     arm_deadline(svc);
 }
 
+/* A message that cannot be taken in does not use its token (spec 16.6): it may come again. */
+static void spend_token(struct svc *svc, struct dbe_peer *peer, const struct dbe_msg *msg, const struct pol_roe *roe,
+                        struct pol_verdict *verdict)
+{
+    const char *reason;
+
+    if (msg->type != DBE_MSG_L7_CANCEL && admissible(svc, peer, msg, &reason) != DBE_OK)
+        return;
+    svc_roe_spend(svc, roe, verdict);
+    svc_audit_roe(svc, peer, msg, verdict->code, verdict->reason);
+}
+
 void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
 {
     struct svc *svc = ctx;
@@ -415,12 +428,10 @@ void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg)
     check_claim(sp, msg, &subject, &diag);
     svc_roe_check(svc, msg, &subject, &roe, &roe_diag);
     pol_decide(&subject, msg, &svc->policy, base_wall_ms(), &verdict);
-    if (verdict.code == DBE_OK && subject.roe_verified) {
-        svc_roe_spend(svc, &roe, &verdict);
-        svc_audit_roe(svc, peer, msg, verdict.code, verdict.reason);
-    } else if (subject.roe_err != DBE_OK) {
+    if (verdict.code == DBE_OK && subject.roe_verified)
+        spend_token(svc, peer, msg, &roe, &verdict);
+    else if (subject.roe_err != DBE_OK)
         svc_audit_roe(svc, peer, msg, subject.roe_err, subject.roe_fault);
-    }
     svc_audit_decision(svc, AUDIT_DECISION, peer, msg, &verdict);
     count_message(svc, msg->type, verdict.code == DBE_OK ? verdict.labels.tenant : "none");
     if (verdict.code != DBE_OK) {

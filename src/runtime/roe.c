@@ -4,22 +4,39 @@
  *
  * In:   messages that policy wants a token for; the key store; a file that remembers which tokens were used
  * Out:  verified or not, in the subject that pol_decide is asked about; a token spent before the handler sees a byte
- * Not:  no rule: that stands in policy/roe.c. A node that never gets such a message touches no file.
+ * Not:  no rule: that stands in policy/roe.c. A node whose policy asks for no token touches no file.
  *
  * The memory is bounded and survives a restart: records of id and end of validity, the file replaced as a whole and
  * synced before a token counts as spent. What has expired makes room; the latest end among what was forgotten is kept,
  * and no token that ends before it is taken, so that a clock that is set back brings none to life. A file that cannot
- * be read or written refuses every token.
+ * be read or written, or that is not whole, refuses every token. Where there is no file, whatever was used before this
+ * service started is unknown: tokens that begin before are not taken, so that a file which is lost brings none to life.
+ *
+ * File, network byte order: magic "DRUS", number of records (u32), the floor and the beginning (u64 each), the records
+ * (id, end as u64), SHA3-512 of all that precedes. It is locked through NAME.lock: two processes would not see what the
+ * other lets pass.
  */
 #include "runtime/priv.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "node/keystore.h"
 #include "policy/roe.h"
 
-enum { USED_MAX = 1024, ID_BYTES = 16, RECORD_BYTES = ID_BYTES + 8, FILE_MAX_BYTES = (USED_MAX + 1) * RECORD_BYTES };
+#define USED_MAGIC 0x44525553u /* "DRUS" */
+
+enum {
+    USED_MAX = 1024,
+    ID_BYTES = 16,
+    RECORD_BYTES = ID_BYTES + 8,
+    HEAD_BYTES = 24,
+    FILE_MAX_BYTES = HEAD_BYTES + USED_MAX * RECORD_BYTES + CRYPTO_HASH_BYTES,
+};
 
 struct used {
     uint8_t id[ID_BYTES];
@@ -28,45 +45,63 @@ struct used {
 
 struct svc_roe {
     char path[SVC_PATH_MAX];
+    int lock_fd;
     uint64_t floor_ms; /* tokens that end by then are not taken */
+    uint64_t since_ms; /* nor are those that begin before: nothing is known of that time */
     struct used used[USED_MAX];
     size_t count;
 };
 
 /* ---- memory ------------------------------------------------------------------------------------- */
 
-static void put(struct base_buf *b, const uint8_t id[ID_BYTES], uint64_t until_ms)
+static dbe_err put(const struct svc_roe *r, struct base_buf *b)
 {
-    base_buf_bytes(b, id, ID_BYTES);
-    base_buf_u64(b, until_ms);
+    uint8_t digest[CRYPTO_HASH_BYTES];
+
+    base_buf_u32(b, USED_MAGIC);
+    base_buf_u32(b, (uint32_t)r->count);
+    base_buf_u64(b, r->floor_ms);
+    base_buf_u64(b, r->since_ms);
+    for (size_t i = 0; i < r->count; i++) {
+        base_buf_bytes(b, r->used[i].id, ID_BYTES);
+        base_buf_u64(b, r->used[i].until_ms);
+    }
+    DBE_TRY(b->err);
+    DBE_TRY(crypto_sha3_512(b->data, b->len, digest));
+    base_buf_bytes(b, digest, sizeof digest);
+    return b->err;
 }
 
-/* The first record is the floor, under an id that no token has. */
 static dbe_err save(const struct svc_roe *r, struct dbe_diag *diag)
 {
-    static const uint8_t none[ID_BYTES];
     struct base_buf bytes;
 
     base_buf_init(&bytes, FILE_MAX_BYTES);
-    put(&bytes, none, r->floor_ms);
-    for (size_t i = 0; i < r->count; i++)
-        put(&bytes, r->used[i].id, r->used[i].until_ms);
-    dbe_err err = bytes.err != DBE_OK ? bytes.err : base_file_write(r->path, bytes.data, bytes.len, 0600, diag);
+    dbe_err err = put(r, &bytes);
+    if (err == DBE_OK)
+        err = base_file_write(r->path, bytes.data, bytes.len, 0600, diag);
     base_buf_free(&bytes);
     return err;
 }
 
 static dbe_err parse(struct svc_roe *r, const struct base_buf *bytes, struct dbe_diag *diag)
 {
-    struct base_cur c = base_cur_of(bytes->data, bytes->len);
+    const size_t len = bytes->len < CRYPTO_HASH_BYTES ? 0 : bytes->len - CRYPTO_HASH_BYTES;
+    struct base_cur c = base_cur_of(bytes->data, len);
+    uint8_t digest[CRYPTO_HASH_BYTES];
 
-    if (bytes->len == 0 || bytes->len % RECORD_BYTES != 0)
-        return dbe_fail(diag, DBE_E_MALFORMED, "roe-used", 0, "%.100s is no memory of used ROE tokens", r->path);
-    (void)base_cur_bytes(&c, ID_BYTES);
+    DBE_TRY(crypto_sha3_512(bytes->data, len, digest));
+    bool whole = len >= HEAD_BYTES && memcmp(digest, bytes->data + len, sizeof digest) == 0;
+    if (!whole || base_cur_u32(&c) != USED_MAGIC)
+        return dbe_fail(diag, DBE_E_MALFORMED, "roe-used", 0, "%.90s is no whole memory of used ROE tokens", r->path);
+    r->count = base_cur_u32(&c);
     r->floor_ms = base_cur_u64(&c);
-    while (base_cur_left(&c) > 0 && r->count < USED_MAX) {
-        base_cur_copy(&c, r->used[r->count].id, ID_BYTES);
-        r->used[r->count++].until_ms = base_cur_u64(&c);
+    r->since_ms = base_cur_u64(&c);
+    if (r->count > USED_MAX)
+        return dbe_fail(diag, DBE_E_TOO_LARGE, "roe-used", 4, "%.90s holds more than %d tokens", r->path, USED_MAX);
+    for (size_t i = 0; i < r->count; i++) {
+        base_cur_copy(&c, r->used[i].id, ID_BYTES);
+        r->used[i].until_ms = base_cur_u64(&c);
     }
     return base_cur_end(&c);
 }
@@ -80,10 +115,33 @@ static dbe_err load(struct svc_roe *r, struct dbe_diag *diag)
     if (err == DBE_OK)
         err = parse(r, &bytes, diag);
     base_buf_free(&bytes);
-    return err == DBE_E_NOT_FOUND ? save(r, diag) : err; /* the first token of this node */
+    return err == DBE_E_NOT_FOUND ? save(r, diag) : err; /* the first of this node, or what was there is lost */
 }
 
-/* Open the memory at the first use. */
+/* Ours alone, for as long as the descriptor lives. */
+static dbe_err lock(struct svc_roe *r, struct dbe_diag *diag)
+{
+    char path[SVC_PATH_MAX + sizeof ".lock"];
+
+    (void)snprintf(path, sizeof path, "%s.lock", r->path);
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (r->lock_fd < 0)
+        return dbe_fail(diag, DBE_E_IO, "roe-used", 0, "cannot make %.90s: %s", path, strerror(errno));
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        return dbe_fail(diag, DBE_E_EXISTS, "roe-used", 0, "another process keeps %.90s", r->path);
+    return DBE_OK;
+}
+
+static void memory_free(struct svc_roe *r)
+{
+    if (r == NULL)
+        return;
+    if (r->lock_fd >= 0)
+        close(r->lock_fd);
+    base_free(r);
+}
+
+/* Open the memory, once. */
 static dbe_err memory(struct svc *svc, struct dbe_diag *diag)
 {
     if (svc->roe != NULL)
@@ -91,12 +149,16 @@ static dbe_err memory(struct svc *svc, struct dbe_diag *diag)
     struct svc_roe *r = base_alloc(1, sizeof *r);
     if (r == NULL)
         return DBE_E_NOMEM;
+    r->lock_fd = -1;
+    r->since_ms = svc->started_wall_ms;
     int n = svc->cfg.roe_used[0] != '\0' ? snprintf(r->path, sizeof r->path, "%s", svc->cfg.roe_used)
                                          : snprintf(r->path, sizeof r->path, "%s/%s.roe-used", svc->cfg.keys,
                                                     svc->cfg.name[0] != '\0' ? svc->cfg.name : svc->node_name);
-    dbe_err err = n < 0 || (size_t)n >= sizeof r->path ? DBE_E_TOO_LARGE : load(r, diag);
+    dbe_err err = n < 0 || (size_t)n >= sizeof r->path ? DBE_E_TOO_LARGE : lock(r, diag);
+    if (err == DBE_OK)
+        err = load(r, diag);
     if (err != DBE_OK) {
-        base_free(r);
+        memory_free(r);
         return err;
     }
     svc->roe = r;
@@ -125,16 +187,29 @@ static void forget(struct svc_roe *r, uint64_t now_ms)
     r->count = kept;
 }
 
+/* Why it may not be used, NULL if it may. A clock that was ahead when the memory began has been set right since: what
+ * begins from now on is new in any case. */
+static const char *spent(struct svc_roe *r, const struct pol_roe *roe)
+{
+    r->since_ms = BASE_MIN(r->since_ms, base_wall_ms());
+    if (is_used(r, roe->id))
+        return "was used already";
+    if (roe->not_after_ms <= r->floor_ms)
+        return "is of a time that has passed here";
+    if (roe->not_before_ms < r->since_ms)
+        return "begins before this node's memory of used tokens; ask for a new one";
+    return NULL;
+}
+
 static dbe_err spend(struct svc *svc, const struct pol_roe *roe, struct dbe_diag *diag)
 {
     struct svc_roe *r;
 
     DBE_TRY(memory(svc, diag));
     r = svc->roe;
-    if (is_used(r, roe->id))
-        return dbe_fail(diag, DBE_E_ROE_TOKEN, "roe-used", 0, "the ROE token was used already");
-    if (roe->not_after_ms <= r->floor_ms)
-        return dbe_fail(diag, DBE_E_ROE_TOKEN, "roe-used", 0, "the ROE token is of a time that has passed here");
+    const char *why = spent(r, roe);
+    if (why != NULL)
+        return dbe_fail(diag, DBE_E_ROE_TOKEN, "roe-used", 0, "the ROE token %s", why);
     if (r->count == USED_MAX)
         forget(r, base_wall_ms());
     if (r->count == USED_MAX)
@@ -147,7 +222,25 @@ static dbe_err spend(struct svc *svc, const struct pol_roe *roe, struct dbe_diag
     return err;
 }
 
-/* ---- at a message --------------------------------------------------------------------------------- */
+/* ---- at the start, at a message -------------------------------------------------------------------- */
+
+static bool may_be_needed(const struct svc *svc)
+{
+    for (unsigned type = 1; type < 256; type++)
+        if (pol_roe_needed(&svc->policy, svc_identity(svc), (uint8_t)type))
+            return true;
+    return false;
+}
+
+void svc_roe_open(struct svc *svc)
+{
+    struct dbe_diag diag = {0};
+    dbe_err err = may_be_needed(svc) ? memory(svc, &diag) : DBE_OK;
+
+    if (err != DBE_OK)
+        svc_log(svc, SVC_ERROR, NULL, "no ROE token will be taken: %s",
+                diag.text[0] != '\0' ? diag.text : dbe_err_text(err));
+}
 
 static bool find_person(void *ctx, const uint8_t fingerprint[64], struct dbe_identity *ret_id,
                         uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES])
@@ -182,6 +275,6 @@ void svc_roe_spend(struct svc *svc, const struct pol_roe *roe, struct pol_verdic
 
 void svc_roe_free(struct svc *svc)
 {
-    base_free(svc->roe);
+    memory_free(svc->roe);
     svc->roe = NULL;
 }

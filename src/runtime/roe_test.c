@@ -281,8 +281,122 @@ static void no_memory_no_token(void **state)
     snprintf(m->router->cfg.roe_used, sizeof m->router->cfg.roe_used, "%s/broken", dir);
     assert_int_equal(base_file_write(m->router->cfg.roe_used, "not 24 bytes", 12, 0600, NULL), DBE_OK);
     send_with(m, &t, "x");
-    refused("is no memory of used ROE tokens");
+    refused("is no whole memory of used ROE tokens");
     unlink(m->router->cfg.roe_used);
+    send_with(m, &t, "x");
+    assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
+}
+
+/* A memory of which the end is missing would bring tokens to life. */
+static void a_memory_that_was_cut_lets_nothing_pass(void **state)
+{
+    struct mesh *m = *state;
+    struct base_buf bytes = {0};
+    struct token t[2], next;
+
+    want_tokens(m->router);
+    snprintf(m->router->cfg.roe_used, sizeof m->router->cfg.roe_used, "%s/cut", dir);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(t); i++) {
+        make_token(&t[i], "x", "bob", "eve");
+        send_with(m, &t[i], "x");
+        assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
+    }
+    make_token(&next, "x", "bob", "eve");
+    assert_int_equal(base_file_read(m->router->cfg.roe_used, 65536, &bytes, NULL), DBE_OK);
+    for (size_t len = 0; len < bytes.len; len += 8) { /* a record has 24 */
+        assert_int_equal(base_file_write(m->router->cfg.roe_used, bytes.data, len, 0600, NULL), DBE_OK);
+        svc_roe_free(m->router); /* a restart */
+        send_with(m, &next, "x");
+        refused("is no whole memory of used ROE tokens");
+    }
+    bytes.data[30] ^= 1; /* in the first token's id */
+    assert_int_equal(base_file_write(m->router->cfg.roe_used, bytes.data, bytes.len, 0600, NULL), DBE_OK);
+    svc_roe_free(m->router);
+    send_with(m, &next, "x");
+    refused("is no whole memory of used ROE tokens");
+    base_buf_free(&bytes);
+}
+
+/* A memory that is lost brings no token to life: after the restart, those of the time before are not taken. */
+static void a_memory_that_is_lost_brings_none_to_life(void **state)
+{
+    struct mesh *m = *state;
+    struct token t, next;
+
+    want_tokens(m->router);
+    snprintf(m->router->cfg.roe_used, sizeof m->router->cfg.roe_used, "%s/lost", dir);
+    make_token(&t, "x", "bob", "eve");
+    send_with(m, &t, "x");
+    assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
+    svc_roe_free(m->router);
+    unlink(m->router->cfg.roe_used);
+    clock_ns += BASE_NS_PER_S;
+    m->router->started_wall_ms = base_wall_ms(); /* a restart */
+    svc_roe_open(m->router);
+    send_with(m, &t, "x");
+    refused("begins before this node's memory");
+    svc_roe_free(m->router);
+    m->router->started_wall_ms = 0; /* the file remembers it */
+    send_with(m, &t, "x");
+    refused("begins before this node's memory");
+    make_token(&next, "x", "bob", "eve");
+    send_with(m, &next, "x");
+    assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
+}
+
+/* A clock that was ahead when the memory began does not refuse everything until that time comes. */
+static void a_memory_from_the_future_is_not_for_ever(void **state)
+{
+    struct mesh *m = *state;
+    struct token t, next;
+
+    want_tokens(m->router);
+    snprintf(m->router->cfg.roe_used, sizeof m->router->cfg.roe_used, "%s/ahead", dir);
+    m->router->started_wall_ms = base_wall_ms() + 3600 * 1000;
+    svc_roe_free(m->router);
+    svc_roe_open(m->router);
+    make_token(&t, "x", "bob", "eve");
+    clock_ns += BASE_NS_PER_S;
+    send_with(m, &t, "x");
+    refused("begins before this node's memory");
+    make_token(&next, "x", "bob", "eve");
+    send_with(m, &next, "x");
+    assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
+}
+
+/* Two processes with one memory would let a token pass twice. */
+static void one_process_keeps_a_memory(void **state)
+{
+    struct mesh *m = *state;
+    struct token t;
+    struct svc *other = m->front;
+    struct pol_verdict v = {.code = DBE_OK};
+    struct pol_roe roe;
+
+    want_tokens(m->router);
+    snprintf(m->router->cfg.roe_used, sizeof m->router->cfg.roe_used, "%s/shared", dir);
+    snprintf(other->cfg.roe_used, sizeof other->cfg.roe_used, "%s/shared", dir);
+    make_token(&t, "x", "bob", "eve");
+    send_with(m, &t, "x");
+    assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
+    assert_int_equal(pol_roe_decode(t.body.data, t.body.len, &roe, NULL), DBE_OK);
+    svc_roe_spend(other, &roe, &v);
+    assert_int_equal(v.code, DBE_E_ROE_TOKEN);
+    assert_non_null(strstr(v.reason, "another process keeps"));
+}
+
+/* spec 16.6: refused for another reason than the token, which stays good */
+static void a_message_that_is_not_taken_in_spends_nothing(void **state)
+{
+    struct mesh *m = *state;
+    struct token t;
+
+    want_tokens(m->router);
+    make_token(&t, "x", "bob", "eve");
+    m->router->draining = true;
+    send_with(m, &t, "x");
+    assert_int_equal(answer.code, DBE_E_UNAVAILABLE);
+    m->router->draining = false;
     send_with(m, &t, "x");
     assert_int_equal(answer.type[0], DBE_MSG_L7_CHAT_RESP);
 }
@@ -313,6 +427,11 @@ static void an_allocation_may_fail_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        MESH_TEST(a_memory_that_was_cut_lets_nothing_pass),
+        MESH_TEST(a_memory_that_is_lost_brings_none_to_life),
+        MESH_TEST(a_memory_from_the_future_is_not_for_ever),
+        MESH_TEST(one_process_keeps_a_memory),
+        MESH_TEST(a_message_that_is_not_taken_in_spends_nothing),
         MESH_TEST(a_token_permits_one_message_once),
         MESH_TEST(a_restart_does_not_forget),
         MESH_TEST(the_router_judges_persons_itself),

@@ -257,6 +257,7 @@ dbe_err svc_open(struct dbe_loop *loop, const struct svc_device *dev, const stru
     svc->loop = loop;
     svc->wake_fd = -1;
     svc->started_ns = base_mono_ns();
+    svc->started_wall_ms = base_wall_ms();
     snprintf(svc->service, sizeof svc->service, "dsmil-%s", dev->name);
     snprintf(svc->node_name, sizeof svc->node_name, "%s-%u", role != NULL ? role->path : "node", dev->device_id);
     snprintf(svc->metrics.device_id, sizeof svc->metrics.device_id, "%u", dev->device_id);
@@ -269,6 +270,7 @@ dbe_err svc_open(struct dbe_loop *loop, const struct svc_device *dev, const stru
         *ret_exit = SVC_EXIT_KEYS;
     if (err == DBE_OK) {
         log_start(svc);
+        svc_roe_open(svc);
         err = open_mesh(svc, diag);
         if (dbe_err_class(err) == DBE_CLASS_LOCAL)
             *ret_exit = err == DBE_E_CONFIG || err == DBE_E_ARGUMENT ? SVC_EXIT_USAGE : SVC_EXIT_FAILED;
