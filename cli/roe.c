@@ -6,8 +6,6 @@
  *       token is for
  * Out:  a token file: body, and up to two approvals
  * Not:  it sends nothing. Whoever receives the message verifies all of it again.
- *
- * File: "DSMIL ROE 1\n", length of the body (u16), the body, number of approvals (u8), the approvals.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,13 +19,12 @@
 #include "policy/roe.h"
 
 enum {
-    APPROVALS_MAX = 2,
+    APPROVALS_MAX = POL_ROE_APPROVALS_MAX,
     VALID_DEFAULT_MS = 600000,
     PAYLOAD_MAX_BYTES = 64 * 1024 * 1024,
     FILE_MAX_BYTES = 16 * 1024,
     TIME_BYTES = 32,
 };
-static const char magic[] = "DSMIL ROE 1\n";
 
 struct file {
     struct base_buf body;
@@ -66,7 +63,7 @@ static dbe_err save(const char *path, const struct file *f, struct dbe_diag *dia
     struct base_buf out;
 
     base_buf_init(&out, FILE_MAX_BYTES);
-    base_buf_str(&out, magic);
+    base_buf_str(&out, POL_ROE_MAGIC);
     base_buf_u16(&out, (uint16_t)f->body.len);
     base_buf_bytes(&out, f->body.data, f->body.len);
     base_buf_u8(&out, (uint8_t)f->count);
@@ -78,22 +75,15 @@ static dbe_err save(const char *path, const struct file *f, struct dbe_diag *dia
 
 static dbe_err parse(const char *path, const struct base_buf *bytes, struct file *ret, struct dbe_diag *diag)
 {
-    struct base_cur c = base_cur_of(bytes->data, bytes->len);
-    const uint8_t *head = base_cur_bytes(&c, sizeof magic - 1), *body;
-    size_t len;
+    struct pol_roe_parts parts;
+    const char *why;
 
-    if (head == NULL || memcmp(head, magic, sizeof magic - 1) != 0)
-        return dbe_fail(diag, DBE_E_MALFORMED, NULL, 0, "%.120s is no ROE token file", path);
-    len = base_cur_u16(&c);
-    body = base_cur_bytes(&c, len);
-    ret->count = base_cur_u8(&c);
-    if (body == NULL || ret->count > APPROVALS_MAX)
-        return dbe_fail(diag, DBE_E_MALFORMED, NULL, 0, "%.120s is a damaged ROE token file", path);
+    if (pol_roe_parts_read(bytes->data, bytes->len, &parts, &why) != DBE_OK)
+        return dbe_fail(diag, DBE_E_MALFORMED, NULL, 0, "%.120s %s", path, why);
+    ret->count = parts.count;
     for (size_t i = 0; i < ret->count; i++)
-        base_cur_copy(&c, ret->approvals[i], POL_ROE_APPROVAL_BYTES);
-    if (base_cur_end(&c) != DBE_OK)
-        return dbe_fail(diag, DBE_E_MALFORMED, NULL, 0, "%.120s is a damaged ROE token file", path);
-    base_buf_bytes(&ret->body, body, len);
+        memcpy(ret->approvals[i], parts.approvals[i], POL_ROE_APPROVAL_BYTES);
+    base_buf_bytes(&ret->body, parts.body, parts.body_len);
     return ret->body.err;
 }
 

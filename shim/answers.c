@@ -13,8 +13,6 @@
 
 #include "shim/openai.h"
 
-enum { BASE64_GROUP = 3 };
-
 static void text(struct base_buf *out, const char *s)
 {
     base_json_str(out, s, strlen(s));
@@ -227,22 +225,6 @@ void shim_answer_json(struct base_buf *out, const struct shim_style *style, cons
 
 /* ---- vectors ---------------------------------------------------------------------------------------------------- */
 
-static void base64(struct base_buf *out, const uint8_t *data, size_t len)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *to = base_buf_grow(out, (len + BASE64_GROUP - 1) / BASE64_GROUP * 4);
-
-    for (size_t i = 0; to != NULL && i < len; i += BASE64_GROUP) {
-        const size_t n = BASE_MIN(len - i, (size_t)BASE64_GROUP);
-        const uint32_t bits =
-            (uint32_t)data[i] << 16 | (n > 1 ? (uint32_t)data[i + 1] << 8 : 0) | (n > 2 ? (uint32_t)data[i + 2] : 0);
-        *to++ = digits[bits >> 18];
-        *to++ = digits[bits >> 12 & 63];
-        *to++ = n > 1 ? digits[bits >> 6 & 63] : '=';
-        *to++ = n > 2 ? digits[bits & 63] : '=';
-    }
-}
-
 static void floats(struct base_buf *out, const uint8_t *data, size_t len)
 {
     for (size_t i = 0; i + 4 <= len; i += 4) {
@@ -262,7 +244,7 @@ void shim_vectors_json(struct base_buf *out, const struct shim_vectors *v, bool 
         base_buf_fmt(out, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":%c", i > 0 ? "," : "", i,
                      as_base64 ? '"' : '[');
         if (as_base64)
-            base64(out, v->values[i], v->bytes[i]);
+            base_base64(out, v->values[i], v->bytes[i]);
         else
             floats(out, v->values[i], v->bytes[i]);
         base_buf_str(out, as_base64 ? "\"}" : "]}");

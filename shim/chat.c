@@ -161,6 +161,52 @@ static void log_end_user(struct shim_http *http, const struct shim_req *req)
     base_buf_free(&both);
 }
 
+/* By header, or by the body where a client cannot say one. */
+static dbe_err take_roe(struct shim_http *http, const struct shim_req *req, struct shim_roe **ret,
+                        struct shim_problem *p)
+{
+    const char *by_header = shim_http_header(http, SHIM_ROE_HEADER);
+
+    if (by_header != NULL && req->roe_token != NULL)
+        return shim_problem_set(p, 400, "invalid_parameter_combination", "dsmil.roe_token",
+                                "The ROE token stands in the header " SHIM_ROE_HEADER " or in 'dsmil', not in both.");
+    if (by_header != NULL)
+        return shim_roe_read(by_header, SHIM_ROE_HEADER, ret, p);
+    return req->roe_token != NULL ? shim_roe_read(req->roe_token, "dsmil.roe_token", ret, p) : DBE_OK;
+}
+
+/* What persons are asked to approve. */
+static dbe_err tell_payload(struct shim_http *http, const struct shim_req *req)
+{
+    struct base_buf out;
+
+    base_buf_init(&out, 4 * SHIM_ANSWER_MAX_BYTES);
+    dbe_err err = shim_chat_payload(&http->chat.tenant, req, &out);
+    if (err == DBE_OK)
+        shim_http_answer(http, 200, "application/json", &out);
+    base_buf_free(&out);
+    return err;
+}
+
+static dbe_err send_asked(struct shim_http *http, struct shim_req *req, struct shim_problem *p)
+{
+    struct shim_roe *roe = NULL;
+
+    http->wants_stream = req->stream;
+    http->base64 = req->base64;
+    log_end_user(http, req);
+    DBE_TRY(take_roe(http, req, &roe, p));
+    dbe_err err = shim_style_of(req, &http->style);
+    if (err != DBE_OK)
+        shim_problem_of_mesh(p, err, NULL, NULL, 0);
+    http->chat.roe = roe;
+    if (err == DBE_OK)
+        err = shim_chat_start(&http->shim->mesh, &http->chat, &ops, req, p);
+    http->chat.roe = NULL;
+    base_free(roe);
+    return err;
+}
+
 static dbe_err start(struct shim_http *http, enum shim_kind kind)
 {
     struct shim *shim = http->shim;
@@ -168,18 +214,16 @@ static dbe_err start(struct shim_http *http, enum shim_kind kind)
     struct shim_problem p = {0};
 
     dbe_err err = shim_req_parse(kind, (const char *)http->body.data, http->body.len, &req, &p);
+    base_buf_free(&http->body); /* the prompt is not kept while the answer is made */
+    if (err == DBE_OK && req.payload) {
+        err = tell_payload(http, &req);
+        shim_req_free(&req);
+        return err;
+    }
     if (err == DBE_OK) {
-        http->wants_stream = req.stream;
-        http->base64 = req.base64;
-        log_end_user(http, &req);
-        err = shim_style_of(&req, &http->style);
-        if (err == DBE_OK)
-            err = shim_chat_start(&shim->mesh, &http->chat, &ops, &req, &p);
-        else
-            shim_problem_of_mesh(&p, err, NULL, NULL, 0);
+        err = send_asked(http, &req, &p);
         shim_req_free(&req);
     }
-    base_buf_free(&http->body); /* the prompt is not kept while the answer is made */
     if (err != DBE_OK) {
         shim_http_refuse(http, &p);
         return DBE_OK;

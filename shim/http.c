@@ -235,7 +235,7 @@ static const struct route *find_route(const char *path)
     return NULL;
 }
 
-static const char *header(struct shim_http *http, const char *name)
+const char *shim_http_header(struct shim_http *http, const char *name)
 {
     return MHD_lookup_connection_value(http->connection, MHD_HEADER_KIND, name);
 }
@@ -243,7 +243,7 @@ static const char *header(struct shim_http *http, const char *name)
 /* What the client says its body takes; 0 if it does not. */
 static unsigned long long declared_bytes(struct shim_http *http)
 {
-    const char *length = header(http, "Content-Length");
+    const char *length = shim_http_header(http, "Content-Length");
 
     return length != NULL ? strtoull(length, NULL, 10) : 0;
 }
@@ -265,10 +265,10 @@ static bool knows_key(struct shim_http *http, const char *authorization)
 static dbe_err check_headers(struct shim_http *http, const char *path, const char *method,
                              const struct route **ret_route, struct shim_problem *p)
 {
-    if (!shim_host_is_local(header(http, "Host")))
+    if (!shim_host_is_local(shim_http_header(http, "Host")))
         return shim_problem_set(p, 403, "host_not_allowed", NULL,
                                 "This service answers to localhost and 127.0.0.1 alone.");
-    if (!shim_origin_is_local(header(http, "Origin")))
+    if (!shim_origin_is_local(shim_http_header(http, "Origin")))
         return shim_problem_set(p, 403, "origin_not_allowed", NULL, "Pages of other hosts may not use this service.");
     const struct route *route = find_route(path);
     if (route == NULL)
@@ -277,7 +277,7 @@ static dbe_err check_headers(struct shim_http *http, const char *path, const cha
     *ret_route = route;
     if (strcmp(method, route->method) != 0 && !(strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0))
         return shim_problem_set(p, 405, "method_not_allowed", NULL, "This endpoint takes %s.", route->allow);
-    if (route->needs_key && !knows_key(http, header(http, "Authorization")))
+    if (route->needs_key && !knows_key(http, shim_http_header(http, "Authorization")))
         return shim_problem_set(p, 401, "invalid_api_key", NULL,
                                 "The API key is missing or wrong: send 'Authorization: Bearer <key>'.");
     if (declared_bytes(http) > SHIM_BODY_MAX_BYTES)
@@ -331,7 +331,7 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
     }
     /* A client that waits for "100 Continue", or has far too much to say, hears the answer now. Others hear it after
      * their body: most clients read nothing before they have written all, and would see a broken pipe. */
-    if (http->refused && (declared_bytes(http) > DROPPED_MAX_BYTES || header(http, "Expect") != NULL)) {
+    if (http->refused && (declared_bytes(http) > DROPPED_MAX_BYTES || shim_http_header(http, "Expect") != NULL)) {
         shim_http_refuse(http, &http->problem);
         return queue_answer(http, route);
     }

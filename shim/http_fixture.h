@@ -143,11 +143,12 @@ static inline void client_send(struct fixture *f, struct client *c, const char *
 static inline void client_ask(struct fixture *f, struct client *c, const char *method, const char *path,
                               const char *headers, const char *body)
 {
-    char head[2048];
+    static char head[32768];
     int n = body == NULL ? snprintf(head, sizeof head, "%s %s HTTP/1.1\r\n%s\r\n", method, path, headers)
                          : snprintf(head, sizeof head, "%s %s HTTP/1.1\r\n%sContent-Length: %zu\r\n\r\n", method, path,
                                     headers, strlen(body));
 
+    assert_true(n > 0 && (size_t)n < sizeof head);
     client_send(f, c, head, (size_t)n);
     if (body != NULL)
         client_send(f, c, body, strlen(body));

@@ -18,7 +18,7 @@
 enum {
     SHIM_DEVICE = 0,
     ROUTER_DEVICE = 43,
-    REQUEST_TLV_ROOM_BYTES = 1024, /* all TLVs but the claim */
+    REQUEST_TLV_ROOM_BYTES = 1024, /* all TLVs but claim and ROE token */
     MODELS_TIMEOUT_S = 2,
     MODELS_MAX_BYTES = 256 * 1024,
 };
@@ -101,7 +101,7 @@ static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint
     size_t len = 0;
 
     DBE_TRY(claim_for(mesh, &chat->tenant, &claim));
-    const size_t cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + claim->len + payload_len;
+    const size_t cap = DBE_HEADER_BYTES + REQUEST_TLV_ROOM_BYTES + claim->len + shim_roe_room(chat->roe) + payload_len;
     uint8_t *bytes = base_alloc(1, cap);
     if (bytes == NULL)
         return DBE_E_NOMEM;
@@ -120,6 +120,8 @@ static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint
     dbe_build_u32(&b, DBE_TLV_TIMEOUT_MS, (uint32_t)mesh->timeout_ms);
     if (payload->sealed_to != 0)
         dbe_build_u8(&b, DBE_TLV_SEALED_TO, payload->sealed_to);
+    if (chat->roe != NULL)
+        shim_roe_build(&b, chat->roe);
     void *room = dbe_build_payload_room(&b, payload_len);
     if (room != NULL && payload->message != NULL)
         (void)protobuf_c_message_pack(payload->message, room);
@@ -392,6 +394,10 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
     *reason = "what is asked for cannot be sealed, and it is not sent in clear";
     if (sealed && chat->embed)
         return DBE_E_DENIED;
+    *reason =
+        "dsmil: a sealed prompt carries no ROE token: its receiver, who verifies what was approved, cannot read it";
+    if (sealed && chat->roe != NULL)
+        return DBE_E_RANGE;
     *reason = NULL;
     DBE_TRY(shim_pack(req, &p, &payload.message));
     dbe_err err = DBE_OK;
@@ -410,6 +416,39 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
         let_go(chat);
     else if (!chat->receipt)
         base_buf_free(&chat->request);
+    return err;
+}
+
+dbe_err shim_chat_payload(const struct shim_tenant *tenant, const struct shim_req *req, struct base_buf *out)
+{
+    const uint8_t type = req->kind == SHIM_EMBEDDING ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ;
+    const ProtobufCMessage *message = NULL;
+    struct shim_packing *p = NULL;
+    struct base_buf packed;
+    uint8_t digest[CRYPTO_HASH_BYTES];
+    char hex[2 * sizeof digest + 1];
+
+    DBE_TRY(shim_pack(req, &p, &message));
+    base_buf_init(&packed, DBE_PAYLOAD_MAX_BYTES);
+    void *room = base_buf_grow(&packed, protobuf_c_message_get_packed_size(message));
+    if (room != NULL)
+        (void)protobuf_c_message_pack(message, room);
+    dbe_err err = room == NULL ? packed.err : crypto_sha3_512(packed.data, packed.len, digest);
+    if (err == DBE_OK) {
+        base_hex(digest, sizeof digest, hex);
+        base_buf_fmt(out,
+                     "{\"object\":\"dsmil.payload\",\"verb\":\"%s\",\"device\":%d,\"tenant\":", dbe_reg_msg(type)->name,
+                     ROUTER_DEVICE);
+        base_json_str(out, tenant->name, strlen(tenant->name));
+        base_buf_fmt(out, ",\"classification\":\"%s\",\"compartments\":",
+                     name_or_null(dbe_reg_classification(tenant->classification)));
+        shim_compartments_json(out, tenant->compartments);
+        base_buf_fmt(out, ",\"sha3_512\":\"%s\",\"payload\":\"", hex);
+        base_base64(out, packed.data, packed.len);
+        base_buf_str(out, "\"}");
+    }
+    base_buf_free(&packed); /* wiped */
+    shim_packing_free(p);
     return err;
 }
 

@@ -10,6 +10,7 @@
 
 #include "runtime/svc.h"
 #include "shim/openai.h"
+#include "shim/roe.h"
 #include "shim/sealed.h"
 
 enum { SHIM_CLAIM_LIFETIME_MS = 15 * 60 * 1000, SHIM_MODELS_FRESH_MS = 3000, SHIM_CLAIMS_MAX = 64 };
@@ -73,13 +74,17 @@ struct shim_chat {
     bool open, embed, receipt;
     bool stream, began; /* told in pieces; the first has come */
     char profile[sizeof((struct shim_model *)0)->profile];
-    struct e2e_talk *talk;   /* of a sealed one, until its end */
-    struct base_buf request; /* its payload, where a receipt is wanted, until its end */
+    struct e2e_talk *talk;      /* of a sealed one, until its end */
+    const struct shim_roe *roe; /* the caller's, while it is sent; may be NULL */
+    struct base_buf request;    /* its payload, where a receipt is wanted, until its end */
 };
 
 /* Send. `chat->id` and `chat->tenant` are set. On error nothing is told later and `p` says what to answer. */
 dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const struct shim_chat_ops *ops,
                         const struct shim_req *req, struct shim_problem *p) DBE_MUST_CHECK;
+/* What would be sent, as JSON, in place of sending it. */
+dbe_err shim_chat_payload(const struct shim_tenant *tenant, const struct shim_req *req,
+                          struct base_buf *out) DBE_MUST_CHECK;
 void shim_chat_cancel(struct shim_chat *chat); /* nothing is told afterwards; an ended one is ignored */
 
 #endif

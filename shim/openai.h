@@ -124,6 +124,8 @@ struct shim_req {
     bool base64;
     char *said;           /* members that the answer repeats, JSON, each with a comma before it; or NULL */
     bool receipt, sealed; /* "dsmil": a receipt is wanted; the prompt has to be sealed to the worker */
+    bool payload;         /* "dsmil": nothing is asked: tell the message's payload, so that persons can approve it */
+    char *roe_token;      /* "dsmil": base64url, not looked into; or NULL */
 };
 
 /* Parse and check a whole body. On error `ret` is empty and `p` says what to answer (E_ARGUMENT, E_NOMEM). */
@@ -217,6 +219,7 @@ struct shim_answer {
 void shim_answer_json(struct base_buf *out, const struct shim_style *style, const struct shim_answer *a,
                       const struct shim_trace *trace);
 void shim_usage_json(struct base_buf *out, enum shim_kind kind, const struct shim_answer *a);
+void shim_compartments_json(struct base_buf *out, uint32_t mask); /* names in a list */
 void shim_trace_json(struct base_buf *out, const struct shim_trace *trace);
 /* Members of a "choices" element; and one token's probability as /v1/responses and chats tell it. */
 void shim_prob_json(struct base_buf *out, const struct shim_prob *prob, uint32_t top);

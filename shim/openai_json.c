@@ -183,7 +183,7 @@ void shim_usage_json(struct base_buf *out, enum shim_kind kind, const struct shi
                      a->prompt_tokens, a->completion_tokens, total, a->cached_tokens);
 }
 
-static void compartments_json(struct base_buf *out, uint32_t mask)
+void shim_compartments_json(struct base_buf *out, uint32_t mask)
 {
     bool first = true;
 
@@ -219,7 +219,7 @@ void shim_trace_json(struct base_buf *out, const struct shim_trace *trace)
                  trace->handshake_us % 1000);
     text_or_null(out, trace->classification);
     base_buf_str(out, ",\"compartments\":");
-    compartments_json(out, trace->compartments);
+    shim_compartments_json(out, trace->compartments);
     base_buf_str(out, ",\"roe_level\":");
     text_or_null(out, trace->roe_level);
     base_buf_str(out, ",\"tenant\":");

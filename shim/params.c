@@ -125,7 +125,7 @@ static dbe_err read_stream_options(const json_t *v, const char *param, struct sh
     return DBE_OK;
 }
 
-/* What OpenAI does not have: "dsmil": {"receipt": true, "sealed": true}. */
+/* What OpenAI does not have: "dsmil": {"receipt": true, "sealed": true, ...}. */
 static dbe_err read_dsmil(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
     char where[SHIM_PARAM_MAX_BYTES];
@@ -141,7 +141,11 @@ static dbe_err read_dsmil(const json_t *v, const char *param, struct shim_req *r
             DBE_TRY(shim_read_bool(value, where, &req->receipt, p));
         else if (strcmp(key, "sealed") == 0)
             DBE_TRY(shim_read_bool(value, where, &req->sealed, p));
-        else
+        else if (strcmp(key, "payload") == 0)
+            DBE_TRY(shim_read_bool(value, where, &req->payload, p));
+        else if (strcmp(key, "roe_token") == 0 && !json_is_null(value))
+            DBE_TRY(shim_read_text(value, where, &req->roe_token, p));
+        else if (!json_is_null(value))
             return shim_unknown(p, where);
     }
     return DBE_OK;
@@ -595,8 +599,8 @@ static void free_message(struct shim_message *m)
 
 void shim_req_free(struct shim_req *req)
 {
-    char *const texts[] = {req->schema,      req->user,         req->safety_identifier,
-                           req->format_note, req->instructions, req->said};
+    char *const texts[] = {req->schema,       req->user, req->safety_identifier, req->format_note,
+                           req->instructions, req->said, req->roe_token};
 
     for (size_t i = 0; i < req->message_count; i++)
         free_message(&req->messages[i]);

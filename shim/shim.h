@@ -76,6 +76,7 @@ void shim_http_answer(struct shim_http *http, unsigned status, const char *conte
 void shim_http_refuse(struct shim_http *http, const struct shim_problem *p);
 void shim_http_respond(struct shim_http *http, unsigned status, const char *content_type,
                        struct MHD_Response *response);
+const char *shim_http_header(struct shim_http *http, const char *name); /* of the request; NULL: absent */
 /* The answer comes later: park the connection and watch for the client's leaving. */
 void shim_http_wait(struct shim_http *http);
 void shim_http_continue(struct shim_http *http);

@@ -347,7 +347,7 @@ static dbe_err rule_roe_token(const struct facts *f)
 {
     const struct dbe_identity *self = f->subject->self;
 
-    if (!pol_roe_needed(f->policy, self, f->msg->type) || f->subject->roe_verified)
+    if (!pol_roe_needed(f->policy, self, f->subject->peer, f->msg->type) || f->subject->roe_verified)
         return DBE_OK;
     if (f->subject->roe_err != DBE_OK && f->subject->roe_fault != NULL)
         return refuse(f, DBE_E_ROE_TOKEN, "%s", f->subject->roe_fault);

@@ -426,6 +426,20 @@ static void test_roe_token(void **state)
     }
 }
 
+/* spec 11.11: a type that the policy names needs its token where it comes in; a forwarder's word is enough behind. */
+static void test_roe_token_of_a_type(void **state)
+{
+    (void)state;
+    struct scene s = good();
+    s.policy.claim_forwarders = 0;
+    pol_set_add(&s.policy.token_types, s.type);
+    refused(&s, DBE_E_ROE_TOKEN, "roe-token");
+    s.policy.claim_forwarders = 1u << s.peer.role;
+    allowed(&s);
+    pol_set_add(&s.policy.token_devices, s.self.device); /* this very node: whoever sends it */
+    refused(&s, DBE_E_ROE_TOKEN, "roe-token");
+}
+
 /* spec 15.6: at the gateway's hop and at the router's, and nothing else that carries what a tenant asks passes. */
 static void test_sealed(void **state)
 {
@@ -663,6 +677,7 @@ int main(void)
         cmocka_unit_test(test_compartment_ceilings),
         cmocka_unit_test(test_classification_ceilings),
         cmocka_unit_test(test_roe_token),
+        cmocka_unit_test(test_roe_token_of_a_type),
         cmocka_unit_test(test_sealed),
         cmocka_unit_test(test_labels_only_restrict),
         cmocka_unit_test(test_first_refusal_wins),

@@ -192,11 +192,14 @@ dbe_err pol_roe_check_both(const uint8_t *body, size_t len, const struct dbe_tlv
 
 /* ---- a message with a token --------------------------------------------------------------------------- */
 
-bool pol_roe_needed(const struct pol_policy *policy, const struct dbe_identity *self, uint8_t type)
+bool pol_roe_needed(const struct pol_policy *policy, const struct dbe_identity *self, const struct dbe_identity *peer,
+                    uint8_t type)
 {
+    const bool forwarded = peer != NULL && peer->role < 32 && (policy->claim_forwarders >> peer->role & 1) != 0;
+
     return self->layer == LAYER_EXECUTIVE || self->device == DBE_DEV_NC3_INTEGRATION ||
            (self->layer < 16 && (policy->token_layers >> self->layer & 1) != 0) ||
-           pol_set_has(&policy->token_devices, self->device) || pol_set_has(&policy->token_types, type);
+           pol_set_has(&policy->token_devices, self->device) || (pol_set_has(&policy->token_types, type) && !forwarded);
 }
 
 /* Everything that a comparison tells. */

@@ -67,7 +67,25 @@ dbe_err pol_roe_check_both(const uint8_t *body, size_t len, const struct dbe_tlv
 dbe_err pol_roe_verify(const struct dbe_msg *msg, uint8_t self_device, uint64_t now_ms, pol_person_fn *person,
                        void *ctx, struct pol_roe *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* Must this message carry one here? */
-bool pol_roe_needed(const struct pol_policy *policy, const struct dbe_identity *self, uint8_t type);
+/* Must this message of `peer` (NULL: of somebody) carry one here? What a forwarder sends on was checked where it came
+ * in, unless the policy names this very node. */
+bool pol_roe_needed(const struct pol_policy *policy, const struct dbe_identity *self, const struct dbe_identity *peer,
+                    uint8_t type);
+
+/* A token in one piece, as files and gateways carry it: the magic, length of the body (u16), the body, number of
+ * approvals (u8), the approvals. */
+#define POL_ROE_MAGIC "DSMIL ROE 1\n"
+enum {
+    POL_ROE_APPROVALS_MAX = 2,
+    POL_ROE_ID_BYTES = 16,
+    POL_ROE_PIECE_MAX = 12 + 2 + POL_ROE_BODY_MAX + 1 + POL_ROE_APPROVALS_MAX * POL_ROE_APPROVAL_BYTES,
+};
+struct pol_roe_parts { /* into the piece; nothing is verified */
+    const uint8_t *body, *id, *approvals[POL_ROE_APPROVALS_MAX]; /* id: POL_ROE_ID_BYTES */
+    size_t body_len, count;
+};
+/* E_MALFORMED: it is no such piece, or a damaged one; `ret_reason` says which, for behind its name. */
+dbe_err pol_roe_parts_read(const uint8_t *piece, size_t len, struct pol_roe_parts *ret,
+                           const char **ret_reason) DBE_MUST_CHECK;
 
 #endif

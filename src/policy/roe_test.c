@@ -196,6 +196,43 @@ static void nothing_but_that_message(void **state)
     s = g, s.now_ms = s.roe.not_before_ms - 1, refused(&s, "is not valid yet");
 }
 
+/* What comes in one piece is taken apart where its lengths say so, and nowhere else. */
+static void a_piece_comes_apart(void **state)
+{
+    static uint8_t piece[POL_ROE_PIECE_MAX + 1];
+    struct pol_roe_parts parts;
+    struct base_buf b;
+    const char *why;
+    struct scene s;
+
+    (void)state;
+    good(&s);
+    sign(&s);
+    base_buf_init(&b, sizeof piece);
+    base_buf_str(&b, POL_ROE_MAGIC);
+    base_buf_u16(&b, (uint16_t)s.body.len);
+    base_buf_bytes(&b, s.body.data, s.body.len);
+    base_buf_u8(&b, 2);
+    base_buf_bytes(&b, s.a, sizeof s.a);
+    base_buf_bytes(&b, s.b, sizeof s.b);
+    const size_t len = b.len;
+    memcpy(piece, b.data, len);
+    base_buf_free(&b);
+    assert_int_equal(pol_roe_parts_read(piece, len, &parts, &why), DBE_OK);
+    assert_int_equal(parts.body_len, s.body.len);
+    assert_int_equal(parts.count, 2);
+    assert_memory_equal(parts.id, s.id, sizeof s.id);
+    assert_memory_equal(parts.approvals[1], s.b, sizeof s.b);
+    for (size_t cut = 0; cut < len; cut += cut < 400 ? 1 : 97)
+        assert_int_equal(pol_roe_parts_read(piece, cut, &parts, &why), DBE_E_MALFORMED);
+    assert_int_equal(pol_roe_parts_read(piece, len + 1, &parts, &why), DBE_E_MALFORMED);
+    piece[12 + 1] = 20; /* a body without an id */
+    assert_int_equal(pol_roe_parts_read(piece, len, &parts, &why), DBE_E_MALFORMED);
+    piece[0] ^= 1;
+    assert_int_equal(pol_roe_parts_read(piece, len, &parts, &why), DBE_E_MALFORMED);
+    assert_string_equal(why, "is no ROE token file");
+}
+
 /* spec 16.3, 16.4 */
 static void who_asked_does_not_approve(void **state)
 {
@@ -335,10 +372,15 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_persons_permit_one_message), cmocka_unit_test(nothing_but_that_message),
-        cmocka_unit_test(who_asked_does_not_approve),     cmocka_unit_test(it_takes_two_persons),
-        cmocka_unit_test(only_enrolled_persons_approve),  cmocka_unit_test(every_bit_is_signed),
-        cmocka_unit_test(what_cannot_stand_is_not_made),  cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(two_persons_permit_one_message),
+        cmocka_unit_test(nothing_but_that_message),
+        cmocka_unit_test(a_piece_comes_apart),
+        cmocka_unit_test(who_asked_does_not_approve),
+        cmocka_unit_test(it_takes_two_persons),
+        cmocka_unit_test(only_enrolled_persons_approve),
+        cmocka_unit_test(every_bit_is_signed),
+        cmocka_unit_test(what_cannot_stand_is_not_made),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, make_people, free_people);
 }

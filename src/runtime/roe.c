@@ -227,7 +227,7 @@ static dbe_err spend(struct svc *svc, const struct pol_roe *roe, struct dbe_diag
 static bool may_be_needed(const struct svc *svc)
 {
     for (unsigned type = 1; type < 256; type++)
-        if (pol_roe_needed(&svc->policy, svc_identity(svc), (uint8_t)type))
+        if (pol_roe_needed(&svc->policy, svc_identity(svc), NULL, (uint8_t)type))
             return true;
     return false;
 }
@@ -253,7 +253,8 @@ static bool find_person(void *ctx, const uint8_t fingerprint[64], struct dbe_ide
 void svc_roe_check(struct svc *svc, const struct dbe_msg *msg, struct pol_subject *subject, struct pol_roe *ret,
                    struct dbe_diag *diag)
 {
-    if (!pol_roe_needed(&svc->policy, subject->self, msg->type) || dbe_tlv_find(msg, DBE_TLV_ROE_TOKEN_ID) == NULL)
+    if (!pol_roe_needed(&svc->policy, subject->self, subject->peer, msg->type) ||
+        dbe_tlv_find(msg, DBE_TLV_ROE_TOKEN_ID) == NULL)
         return; /* where one is needed and missing, the rule says so */
     subject->roe_err = pol_roe_verify(msg, subject->self->device, base_wall_ms(), find_person, svc, ret, diag);
     subject->roe_verified = subject->roe_err == DBE_OK;
