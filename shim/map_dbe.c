@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "audit/audit.h"
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 #include "shim/payloads.h"
@@ -287,6 +288,18 @@ static void tell_answer(struct shim_chat *chat, const struct dbe_msg *msg, struc
     base_buf_free(&request);
 }
 
+/* An answer that was changed, swapped or cut between the worker and here. */
+static void note_unopened(const struct shim_chat *chat, dbe_err err)
+{
+    struct shim_mesh *mesh = chat->mesh;
+    char detail[160];
+
+    mesh->unopened++;
+    (void)snprintf(detail, sizeof detail, "request %s of %.64s: the sealed answer does not open", chat->id_text,
+                   chat->tenant.name);
+    svc_audit_event(mesh->svc, AUDIT_SEALED, err, svc_link_peer(mesh->router), 0, detail);
+}
+
 static void take_answer(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
 {
     struct shim_taken *taken = NULL;
@@ -297,6 +310,8 @@ static void take_answer(struct shim_chat *chat, const struct dbe_msg *msg, bool 
     base_buf_init(&plain, DBE_PAYLOAD_MAX_BYTES);
     if (chat->talk != NULL) {
         err = shim_open(chat->talk, msg, last, &plain);
+        if (err != DBE_OK)
+            note_unopened(chat, err);
         inner.payload = plain.data;
         inner.payload_len = plain.len;
     }

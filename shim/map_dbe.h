@@ -43,6 +43,7 @@ struct shim_mesh {
     bool asking;
     const char *sealed_tenants; /* sealed whether they ask or not, beside the policy's: names with commas, or * */
     struct shim_cards cards;
+    uint64_t unopened; /* sealed answers that did not open */
 };
 
 void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, uint64_t timeout_ms);

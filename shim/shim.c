@@ -207,6 +207,7 @@ static const struct svc_counter counters[] = {
     COUNTER("dsmil_openai_chats_total", "chats sent to the router", NULL, SVC_COUNTER, chats),
     COUNTER("dsmil_openai_streams_total", "of these, streamed", NULL, SVC_COUNTER, streams),
     COUNTER("dsmil_openai_disconnects_total", "clients that left before their answer", NULL, SVC_COUNTER, disconnects),
+    COUNTER("dsmil_openai_sealed_refused_total", "sealed answers that did not open", NULL, SVC_COUNTER, mesh.unopened),
     COUNTER("dsmil_openai_connections", "HTTP connections", NULL, SVC_GAUGE, connections),
     COUNTER("dsmil_openai_in_flight", "chats without a complete answer", NULL, SVC_GAUGE, in_flight),
     {0},

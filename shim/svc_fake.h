@@ -26,7 +26,7 @@ struct fake_svc {
     bool link_up;
     uint64_t clock_ahead_ns, next_id;
     struct fake_call calls[FAKE_CALLS_MAX];
-    int cancelled, claims, holds;
+    int cancelled, claims, holds, audited;
     int first_tokens, latencies; /* observed */
     dbe_err call_err;            /* what the next gateway call answers */
     struct pol_policy policy;    /* of one tenant at most: `any` */

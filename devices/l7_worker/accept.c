@@ -7,6 +7,8 @@
  */
 #include "devices/l7_worker/worker.h"
 
+#include "audit/audit.h"
+
 #define QUEUE_FULL "the queue is full; try again later"
 
 static void on_gone(void *user, struct svc_req *req, dbe_err why)
@@ -140,18 +142,32 @@ static dbe_err read_clear(struct worker *w, struct svc_req *req, const void *pay
     return err;
 }
 
+/* A prompt that was changed on its way, or comes again, or hides that it is sealed. */
+static void note_unopened(struct worker *w, const struct svc_req *req, dbe_err err, const char *reason)
+{
+    w->unopened++;
+    svc_audit_req(w->svc, AUDIT_SEALED, req, err, "sealed", reason);
+}
+
 static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
                          struct worker_private *private, struct worker_request *ret, const char **reason)
 {
+    const bool sealed = worker_is_sealed(msg);
+    bool opened = true;
     struct base_buf plain;
+    dbe_err err = DBE_OK;
 
-    if (!worker_is_sealed(msg))
-        return read_clear(w, req, msg->payload, msg->payload_len, private, ret, reason);
     base_buf_init(&plain, WORKER_REQUEST_MAX_BYTES);
-    dbe_err err = worker_open(&w->keys, msg, svc_req_labels(req), DEVICE, svc_req_id(req), base_wall_ms(), &plain,
-                              private, reason);
+    if (sealed) {
+        err = worker_open(&w->keys, msg, svc_req_labels(req), DEVICE, svc_req_id(req), base_wall_ms(), &plain, private,
+                          reason);
+        opened = err == DBE_OK;
+    }
     if (err == DBE_OK)
-        err = read_clear(w, req, plain.data, plain.len, private, ret, reason);
+        err = read_clear(w, req, sealed ? plain.data : msg->payload, sealed ? plain.len : msg->payload_len, private,
+                         ret, reason);
+    if (!opened || err == DBE_E_AUTH)
+        note_unopened(w, req, err, *reason);
     base_buf_free(&plain); /* wiped */
     return err;
 }

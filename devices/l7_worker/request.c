@@ -233,6 +233,9 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     const Dsmil__L7ChatRequest *r = o->request;
     struct engine_chat *chat = &ret->chat;
 
+    *reason = "a sealed prompt that does not say so";
+    if (r->sealed.len > 0)
+        return DBE_E_AUTH;
     DBE_TRY(read_counts(r, ret, reason));
     ret->receipt = r->receipt != 0;
     *reason = "prompt_cache_key: at most 128 bytes";

@@ -34,8 +34,8 @@ struct worker_request {
 };
 
 /* Decode and check. `ret->chat.owned` holds the decoded request; whoever submits it hands it on. An absent seed is
- * drawn. E_TOO_LARGE, E_MALFORMED, E_RANGE, E_UTF8, E_NOMEM, E_RANDOM; `ret_reason` (valid until the next call) names
- * the field. */
+ * drawn. E_TOO_LARGE, E_MALFORMED, E_RANGE, E_UTF8, E_NOMEM, E_RANDOM; E_AUTH: it is sealed, which somebody hid;
+ * `ret_reason` (valid until the next call) names the field. */
 dbe_err worker_request_read(const void *payload, size_t len, const struct worker_defaults *defaults,
                             struct worker_request *ret, const char **ret_reason) DBE_MUST_CHECK;
 /* Make the grammars of a request's answer and calls, which takes long where a schema is made for that: a tenth of a

@@ -150,6 +150,22 @@ static void test_bytes_that_are_no_request(void **state)
     assert_int_equal(worker_request_read("", 0, &defaults, &chat, &reason), DBE_E_RANGE); /* no message in it */
 }
 
+/* spec 18: a prompt that is sealed does not come as one in clear. */
+static void test_sealed_is_not_clear(void **state)
+{
+    struct request q;
+    struct engine_chat chat = {0};
+    const char *reason = NULL;
+    uint8_t bytes[] = {1, 2, 3};
+
+    (void)state;
+    request_init(&q);
+    q.r.sealed = (ProtobufCBinaryData){sizeof bytes, bytes};
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_E_AUTH);
+    assert_non_null(strstr(reason, "sealed"));
+    assert_null(chat.owned);
+}
+
 static void test_allocation_and_randomness_fail(void **state)
 {
     struct request q;
@@ -277,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_what_is_said_counts),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_bytes_that_are_no_request),
+        cmocka_unit_test(test_sealed_is_not_clear),
         cmocka_unit_test(test_allocation_and_randomness_fail),
         cmocka_unit_test(test_answers_share_their_request),
         cmocka_unit_test(test_several_prompts),

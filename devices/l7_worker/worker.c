@@ -209,6 +209,7 @@ static const struct svc_param params[] = {
 static const struct svc_counter counters[] = {
     COUNTER("dsmil_l7_worker_chat_total", "chat requests received", SVC_COUNTER, requests),
     COUNTER("dsmil_l7_worker_refused_total", "of these, refused or failed", SVC_COUNTER, refused),
+    COUNTER("dsmil_l7_worker_sealed_refused_total", "sealed prompts that did not open", SVC_COUNTER, unopened),
     COUNTER("dsmil_l7_worker_cancelled_total", "of these, left by their caller", SVC_COUNTER, cancelled),
     COUNTER("dsmil_l7_prompt_tokens_total", "tokens of prompts of ended chats", SVC_COUNTER, prompt_tokens),
     COUNTER("dsmil_l7_worker_sessions", "chats being computed", SVC_GAUGE, running),

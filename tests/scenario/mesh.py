@@ -48,7 +48,8 @@ def unix_get(path, target):
 class Mesh:
     """`dsmil up` in a temporary state folder."""
 
-    def __init__(self, *args, env=None, files=None):
+    def __init__(self, *args, env=None, files=None, program=DSMIL):
+        self.program = program
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="dsmil-test-"))
         for name, text in (files or {}).items():
             (self.state / name).write_text(text)
@@ -60,7 +61,7 @@ class Mesh:
 
     def __enter__(self):
         with open(self.out, "wb") as out:
-            self.proc = subprocess.Popen([DSMIL, "up", "--port", "0", "--no-first-light", *MODEL, *self.args],
+            self.proc = subprocess.Popen([self.program, "up", "--port", "0", "--no-first-light", *MODEL, *self.args],
                                          env=self.env, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             wait_for("the mesh is ready", self.ready, 120)
