@@ -115,6 +115,22 @@ Q_INLINE VI q_in_order(VI v)
     return v;
 }
 
+/* A tile of many tokens computes longer on each line of weights than memory takes for the next one, but the processor
+ * looks too little ahead to fetch meanwhile: it would wait, then compute. So such tiles ask early. With fewer tokens
+ * lines are asked for fast enough, and hints were in the way. */
+enum { Q_AHEAD_TOKENS = 6, Q_AHEAD_BYTES = 4096, Q_LINE = 64 };
+
+/* Ask for what part `i` of PANEL_GROUPS of the block that lies so far ahead of `q` brings. */
+Q_INLINE void q_ahead(uint32_t type, const uint8_t *q, size_t i)
+{
+    const size_t bytes = Q_ROWS * panel_block_bytes(type);
+    const size_t from = i * bytes / PANEL_GROUPS, to = (i + 1) * bytes / PANEL_GROUPS;
+    const size_t line = (from + Q_LINE - 1) / Q_LINE * Q_LINE;
+
+    if (line < to)
+        __builtin_prefetch((const void *)((uintptr_t)q + Q_AHEAD_BYTES + line)); /* maybe behind the weights */
+}
+
 /* Add the products of block `sub` of a unit with the `n` tokens of a tile to their sums. */
 Q_INLINE void q_block(uint32_t type, const uint8_t *unit, size_t sub, const uint8_t *x, size_t n, VF sum[Q_TILE])
 {
@@ -130,6 +146,8 @@ Q_INLINE void q_block(uint32_t type, const uint8_t *unit, size_t sub, const uint
         for (size_t i = 0; i < groups; i++) {
             /* groups that share their bytes follow each other */
             const size_t g = type == GGUF_TENSOR_Q8_0 ? i : halves == 2 ? h * groups + i : i / 2 + i % 2 * 4;
+            if (n >= Q_AHEAD_TOKENS)
+                q_ahead(type, q, h * groups + i);
             const VI group = q_group(type, q, g), w = n == 1 && type == GGUF_TENSOR_Q8_0 ? q_in_order(group) : group;
             for (size_t t = 0; t < n; t++) {
                 const VI four = q_broadcast(x + (g * n + t) * 4);
