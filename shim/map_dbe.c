@@ -373,6 +373,11 @@ static uint8_t worker_of(const struct shim_models *models, const char *profile)
     return 0;
 }
 
+static uint8_t request_type(const struct shim_chat *chat)
+{
+    return chat->embed ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ;
+}
+
 /* There is no way back from here to a message in clear. */
 static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const struct base_buf *plain,
                            const char *profile, const char **reason)
@@ -384,7 +389,7 @@ static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const
                                 .compartments = chat->tenant.compartments,
                                 .classification = chat->tenant.classification,
                                 .roe_level = SHIM_ROE,
-                                .type = DBE_MSG_L7_CHAT_REQ,
+                                .type = request_type(chat),
                                 .device = worker_of(&mesh->known, profile)};
     struct base_buf sealed;
 
@@ -394,7 +399,7 @@ static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const
     const struct payload payload = {.packed = &sealed, .sealed_to = labels.device};
     dbe_err err = shim_seal(card, &labels, plain, now_ms, &sealed, &chat->talk);
     if (err == DBE_OK)
-        err = send_message(mesh, chat, DBE_MSG_L7_CHAT_REQ, profile, &payload, on_reply);
+        err = send_message(mesh, chat, labels.type, profile, &payload, on_reply);
     base_buf_free(&sealed);
     return err;
 }
@@ -406,9 +411,6 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
     struct shim_packing *p = NULL;
     struct payload payload = {0};
 
-    *reason = "what is asked for cannot be sealed, and it is not sent in clear";
-    if (sealed && chat->embed)
-        return DBE_E_DENIED;
     *reason =
         "dsmil: a sealed prompt carries no ROE token: its receiver, who verifies what was approved, cannot read it";
     if (sealed && chat->roe != NULL)
@@ -424,8 +426,7 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
     }
     if (err == DBE_OK)
         err = sealed ? send_sealed(mesh, chat, &chat->request, profile, reason)
-                     : send_message(mesh, chat, chat->embed ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ, profile,
-                                    &payload, on_reply);
+                     : send_message(mesh, chat, request_type(chat), profile, &payload, on_reply);
     shim_packing_free(p);
     if (err != DBE_OK)
         let_go(chat);

@@ -446,6 +446,8 @@ static dbe_err check_combinations(const json_t *root, const struct shim_req *req
         return shim_problem_set(p, 400, "array_above_max_length", "prompt",
                                 "Invalid 'prompt': at most %d answers to all prompts together are allowed.",
                                 SHIM_CHOICES_MAX);
+    if (req->kind == SHIM_EMBEDDING && req->receipt)
+        return combination(p, "dsmil.receipt", "Receipts are for answers, and vectors have none.");
     if (req->echo && req->token_count > 0)
         return combination(p, "echo", "'echo' is not supported for prompts of tokens.");
     if (req->echo && req->logprobs)

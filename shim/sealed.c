@@ -72,17 +72,19 @@ dbe_err shim_cards_find(const struct shim_cards *cards, uint8_t device, const st
 dbe_err shim_seal(const struct e2e_card *card, const struct e2e_labels *labels, const struct base_buf *plain,
                   uint64_t now_ms, struct base_buf *out, struct e2e_talk **ret)
 {
-    Dsmil__L7ChatRequest outer = DSMIL__L7_CHAT_REQUEST__INIT;
+    Dsmil__L7ChatRequest chat = DSMIL__L7_CHAT_REQUEST__INIT;
+    Dsmil__L7EmbedRequest embed = DSMIL__L7_EMBED_REQUEST__INIT;
+    const ProtobufCMessage *outer = labels->type == DBE_MSG_L7_EMBED_REQ ? &embed.base : &chat.base;
     struct e2e_talk *talk = NULL;
     struct base_buf sealed;
 
     base_buf_init(&sealed, DBE_PAYLOAD_MAX_BYTES);
     dbe_err err = e2e_seal_request(card, labels, plain->data, plain->len, now_ms, &sealed, &talk);
     if (err == DBE_OK) {
-        outer.sealed = (ProtobufCBinaryData){sealed.len, sealed.data};
-        void *room = base_buf_grow(out, dsmil__l7_chat_request__get_packed_size(&outer));
+        chat.sealed = embed.sealed = (ProtobufCBinaryData){sealed.len, sealed.data};
+        void *room = base_buf_grow(out, protobuf_c_message_get_packed_size(outer));
         if (room != NULL)
-            (void)dsmil__l7_chat_request__pack(&outer, room);
+            (void)protobuf_c_message_pack(outer, room);
         err = out->err;
     }
     base_buf_free(&sealed);
@@ -93,17 +95,29 @@ dbe_err shim_seal(const struct e2e_card *card, const struct e2e_labels *labels, 
     return err;
 }
 
+static dbe_err open_piece(struct e2e_talk *talk, const ProtobufCBinaryData *sealed, struct base_buf *out,
+                          bool *ret_ends)
+{
+    return sealed->len > 0 ? e2e_open_piece(talk, sealed->data, sealed->len, out, ret_ends) : DBE_E_AUTH;
+}
+
 dbe_err shim_open(struct e2e_talk *talk, const struct dbe_msg *msg, bool last, struct base_buf *out)
 {
-    Dsmil__L7ChatResponse *outer = NULL;
+    dbe_err err = DBE_E_MALFORMED;
     bool ends = false;
 
-    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        outer = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
-    if (outer == NULL)
-        return DBE_E_MALFORMED;
-    dbe_err err =
-        outer->sealed.len > 0 ? e2e_open_piece(talk, outer->sealed.data, outer->sealed.len, out, &ends) : DBE_E_AUTH;
-    dsmil__l7_chat_response__free_unpacked(outer, NULL);
+    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) != DBE_OK)
+        return err;
+    if (msg->type == DBE_MSG_L7_EMBED_RESP) {
+        Dsmil__L7EmbedResponse *embed = dsmil__l7_embed_response__unpack(NULL, msg->payload_len, msg->payload);
+        if (embed != NULL)
+            err = open_piece(talk, &embed->sealed, out, &ends);
+        dsmil__l7_embed_response__free_unpacked(embed, NULL);
+    } else {
+        Dsmil__L7ChatResponse *chat = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
+        if (chat != NULL)
+            err = open_piece(talk, &chat->sealed, out, &ends);
+        dsmil__l7_chat_response__free_unpacked(chat, NULL);
+    }
     return err == DBE_OK && ends != last ? DBE_E_AUTH : err;
 }

@@ -144,9 +144,57 @@ static void test_answers(void **state)
     e2e_key_free(key);
 }
 
+/* spec 18.9, 18.11: texts to embed and their vectors go the same way, in messages of their own types */
+static void test_vectors(void **state)
+{
+    const struct mesh *m = *state;
+    struct e2e_labels l = sample();
+    struct e2e_key *key = NULL;
+    struct shim_cards cards = {0};
+    const struct e2e_card *card = NULL;
+    const char *reason = NULL;
+    struct base_buf plain, out, opened, piece;
+    struct e2e_talk *ask = NULL, *answer = NULL;
+    Dsmil__L7EmbedResponse response = DSMIL__L7_EMBED_RESPONSE__INIT;
+    uint8_t bytes[256];
+
+    l.type = DBE_MSG_L7_EMBED_REQ;
+    assert_int_equal(e2e_key_new(m->worker, now, LIFE_MS, &key), DBE_OK);
+    assert_int_equal(take(&cards, m, key), DBE_OK);
+    assert_int_equal(shim_cards_find(&cards, 47, &l, m->trust, now, &card, &reason), DBE_OK);
+    base_buf_init(&plain, MAX);
+    base_buf_init(&out, MAX);
+    base_buf_init(&opened, MAX);
+    base_buf_init(&piece, MAX);
+    base_buf_str(&plain, "the text");
+    assert_int_equal(shim_seal(card, &l, &plain, now, &out, &ask), DBE_OK);
+    Dsmil__L7EmbedRequest *outer = dsmil__l7_embed_request__unpack(NULL, out.len, out.data);
+    assert_non_null(outer);
+    assert_int_equal(outer->n_input, 0);
+    assert_int_equal(e2e_open_request(key, &l, outer->sealed.data, outer->sealed.len, now, &opened, &answer), DBE_OK);
+    dsmil__l7_embed_request__free_unpacked(outer, NULL);
+    base_buf_clear(&opened);
+    assert_int_equal(e2e_seal_piece(answer, "vectors", 7, true, &piece), DBE_OK);
+    struct dbe_msg msg = {.type = DBE_MSG_L7_EMBED_RESP, .payload = bytes};
+    msg.payload_len = dsmil__l7_embed_response__pack(&response, bytes);
+    assert_int_equal(shim_open(ask, &msg, true, &opened), DBE_E_AUTH); /* in clear */
+    response.sealed = (ProtobufCBinaryData){piece.len, piece.data};
+    assert_true(dsmil__l7_embed_response__get_packed_size(&response) <= sizeof bytes);
+    msg.payload_len = dsmil__l7_embed_response__pack(&response, bytes);
+    assert_int_equal(shim_open(ask, &msg, true, &opened), DBE_OK);
+    assert_string_equal(base_buf_cstr(&opened), "vectors");
+    struct base_buf *const all[] = {&plain, &out, &opened, &piece};
+    for (size_t i = 0; i < BASE_ARRAY_LEN(all); i++)
+        base_buf_free(all[i]);
+    e2e_talk_free(ask);
+    e2e_talk_free(answer);
+    e2e_key_free(key);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cards), cmocka_unit_test(test_answers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cards), cmocka_unit_test(test_answers),
+                                       cmocka_unit_test(test_vectors)};
 
     return cmocka_run_group_tests_name("gateway, past the router", tests, set_up, mesh_teardown);
 }

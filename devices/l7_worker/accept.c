@@ -149,23 +149,34 @@ static void note_unopened(struct worker *w, const struct svc_req *req, dbe_err e
     svc_audit_req(w->svc, AUDIT_SEALED, req, err, "sealed", reason);
 }
 
-static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
-                         struct worker_private *private, struct worker_request *ret, const char **reason)
+static dbe_err read_by_type(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
+                            struct worker_private *private, struct worker_request *ret, const char **reason)
 {
-    const bool sealed = worker_is_sealed(msg);
+    const struct worker_defaults defaults = defaults_of(w);
+
+    return msg->type == DBE_MSG_L7_EMBED_REQ
+               ? worker_request_read_embed(msg->payload, msg->payload_len, &defaults, &ret->chat, reason)
+               : read_clear(w, req, msg->payload, msg->payload_len, private, ret, reason);
+}
+
+static dbe_err read_request(struct worker *w, struct svc_req *req, const struct dbe_msg *msg,
+                            struct worker_private *private, struct worker_request *ret, const char **reason)
+{
+    struct dbe_msg inner = *msg;
     bool opened = true;
     struct base_buf plain;
     dbe_err err = DBE_OK;
 
     base_buf_init(&plain, WORKER_REQUEST_MAX_BYTES);
-    if (sealed) {
+    if (worker_is_sealed(msg)) {
         err = worker_open(&w->keys, msg, svc_req_labels(req), DEVICE, svc_req_id(req), base_wall_ms(), &plain, private,
                           reason);
         opened = err == DBE_OK;
+        inner.payload = plain.data;
+        inner.payload_len = plain.len;
     }
     if (err == DBE_OK)
-        err = read_clear(w, req, sealed ? plain.data : msg->payload, sealed ? plain.len : msg->payload_len, private,
-                         ret, reason);
+        err = read_by_type(w, req, &inner, private, ret, reason);
     if (!opened || err == DBE_E_AUTH)
         note_unopened(w, req, err, *reason);
     base_buf_free(&plain); /* wiped */
@@ -175,11 +186,8 @@ static dbe_err read_chat(struct worker *w, struct svc_req *req, const struct dbe
 /* On its way to the engine, in a slot of its own. On error the slot may still hold something. */
 static dbe_err take_request(struct worker *w, struct worker_req *wr, const struct dbe_msg *msg, const char **reason)
 {
-    const struct worker_defaults defaults = defaults_of(w);
     struct worker_request request = {.count = 1, .n = 1, .formed = true};
-    dbe_err err = msg->type == DBE_MSG_L7_EMBED_REQ && !worker_is_sealed(msg)
-                      ? worker_request_read_embed(msg->payload, msg->payload_len, &defaults, &request.chat, reason)
-                      : read_chat(w, wr->req, msg, &wr->private, &request, reason);
+    dbe_err err = read_request(w, wr->req, msg, &wr->private, &request, reason);
 
     if (err != DBE_OK)
         return err;

@@ -94,6 +94,10 @@ static void test_embed(void **state)
     len = dsmil__l7_embed_request__pack(&r, packed);
     assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_E_RANGE);
     assert_string_equal(reason, "input: token 99 is not in the model's vocabulary of 99");
+    r.sealed = (ProtobufCBinaryData){2, (uint8_t *)ids}; /* without the mark in the header */
+    len = dsmil__l7_embed_request__pack(&r, packed);
+    assert_int_equal(worker_request_read_embed(packed, len, &defaults, &chat, &reason), DBE_E_AUTH);
+    r.sealed = (ProtobufCBinaryData){0};
     r.n_input = 2;
     r.n_tokens = 0;
     inputs[1] = TEXT("");

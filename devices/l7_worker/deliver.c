@@ -80,6 +80,7 @@ static dbe_err send_vectors(struct worker *w, struct worker_req *wr, const struc
 
     base_buf_clear(&w->packed);
     DBE_TRY(worker_answer_pack_embed(&answer, &wr->parts[0].text, wr->input_count, &w->packed));
+    DBE_TRY(worker_seal(&wr->private, DBE_MSG_L7_EMBED_RESP, totals, &w->packed));
     return svc_reply(w->svc, wr->req, DBE_MSG_L7_EMBED_RESP, w->packed.data, w->packed.len, true);
 }
 
@@ -125,7 +126,7 @@ static dbe_err send_parts(struct worker *w, struct worker_req *wr, uint32_t from
         err = worker_answer_pack(&answer, &w->packed);
     base_buf_free(&receipt);
     if (err == DBE_OK)
-        err = worker_seal(&wr->private, totals, &w->packed);
+        err = worker_seal(&wr->private, DBE_MSG_L7_CHAT_RESP, totals, &w->packed);
     DBE_TRY(err);
     for (uint32_t i = from; i < to; i++) {
         base_buf_clear(&wr->parts[i].text);

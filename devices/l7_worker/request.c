@@ -312,6 +312,9 @@ static dbe_err fill_embed(struct owned *o, uint32_t vocab, const char **reason)
 {
     const Dsmil__L7EmbedRequest *r = o->embed;
 
+    *reason = "sealed texts that do not say so";
+    if (r->sealed.len > 0)
+        return DBE_E_AUTH;
     *reason = "input: 1 to 2048, all as text or all as tokens";
     if ((r->n_input == 0) == (r->n_tokens == 0))
         return DBE_E_RANGE;

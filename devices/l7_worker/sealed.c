@@ -74,6 +74,26 @@ static dbe_err open_with(struct worker_keys *keys, const struct e2e_labels *labe
     return e2e_open_request(key, labels, sealed->data, sealed->len, now_ms, plain, &ret->talk);
 }
 
+/* From the field `sealed` and from nowhere else. */
+static dbe_err open_payload(struct worker_keys *keys, const struct e2e_labels *l, const struct dbe_msg *msg,
+                            uint64_t now_ms, struct base_buf *plain, struct worker_private *ret)
+{
+    dbe_err err = DBE_E_MALFORMED;
+
+    if (msg->type == DBE_MSG_L7_EMBED_REQ) {
+        Dsmil__L7EmbedRequest *embed = dsmil__l7_embed_request__unpack(NULL, msg->payload_len, msg->payload);
+        if (embed != NULL)
+            err = open_with(keys, l, &embed->sealed, now_ms, plain, ret);
+        dsmil__l7_embed_request__free_unpacked(embed, NULL);
+        return err;
+    }
+    Dsmil__L7ChatRequest *chat = dsmil__l7_chat_request__unpack(NULL, msg->payload_len, msg->payload);
+    if (chat != NULL)
+        err = open_with(keys, l, &chat->sealed, now_ms, plain, ret);
+    dsmil__l7_chat_request__free_unpacked(chat, NULL);
+    return err;
+}
+
 dbe_err worker_open(struct worker_keys *keys, const struct dbe_msg *msg, const struct pol_labels *labels,
                     uint8_t device, const uint8_t request_id[16], uint64_t now_ms, struct base_buf *plain,
                     struct worker_private *ret, const char **ret_reason)
@@ -87,8 +107,8 @@ dbe_err worker_open(struct worker_keys *keys, const struct dbe_msg *msg, const s
                            .type = msg->type,
                            .device = device};
 
-    *ret_reason = "only chats can be sealed";
-    if (msg->type != DBE_MSG_L7_CHAT_REQ)
+    *ret_reason = "only chats and texts to embed can be sealed";
+    if (msg->type != DBE_MSG_L7_CHAT_REQ && msg->type != DBE_MSG_L7_EMBED_REQ)
         return DBE_E_UNSUPPORTED;
     *ret_reason = reason_of(DBE_E_MALFORMED);
     if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) != DBE_OK)
@@ -97,18 +117,17 @@ dbe_err worker_open(struct worker_keys *keys, const struct dbe_msg *msg, const s
     if (err != DBE_OK && err != DBE_E_NOT_FOUND)
         return err;
     memcpy(l.request_id, request_id, sizeof l.request_id);
-    Dsmil__L7ChatRequest *outer = dsmil__l7_chat_request__unpack(NULL, msg->payload_len, msg->payload);
-    if (outer == NULL)
-        return DBE_E_MALFORMED;
-    err = open_with(keys, &l, &outer->sealed, now_ms, plain, ret);
-    dsmil__l7_chat_request__free_unpacked(outer, NULL);
+    err = open_payload(keys, &l, msg, now_ms, plain, ret);
     *ret_reason = reason_of(err);
     return err;
 }
 
-dbe_err worker_seal(struct worker_private *p, const struct engine_result *totals, struct base_buf *packed)
+dbe_err worker_seal(struct worker_private *p, uint8_t type, const struct engine_result *totals, struct base_buf *packed)
 {
-    Dsmil__L7ChatResponse outer = DSMIL__L7_CHAT_RESPONSE__INIT;
+    Dsmil__L7ChatResponse chat = DSMIL__L7_CHAT_RESPONSE__INIT;
+    Dsmil__L7EmbedResponse embed = DSMIL__L7_EMBED_RESPONSE__INIT;
+    const ProtobufCMessage *outer = type == DBE_MSG_L7_EMBED_RESP ? &embed.base : &chat.base;
+    Dsmil__Usage usage = DSMIL__USAGE__INIT;
     struct base_buf piece;
 
     if (p->talk == NULL)
@@ -117,17 +136,16 @@ dbe_err worker_seal(struct worker_private *p, const struct engine_result *totals
     dbe_err err = e2e_seal_piece(p->talk, packed->data, packed->len, totals != NULL, &piece);
     base_wipe(packed->data, packed->len);
     base_buf_clear(packed);
-    outer.sealed = (ProtobufCBinaryData){piece.len, piece.data};
-    Dsmil__Usage usage = DSMIL__USAGE__INIT;
+    chat.sealed = embed.sealed = (ProtobufCBinaryData){piece.len, piece.data};
     if (totals != NULL) {
         usage.prompt_tokens = totals->prompt_tokens;
         usage.completion_tokens = totals->answer_tokens;
         usage.total_tokens = totals->prompt_tokens + totals->answer_tokens;
-        outer.usage = &usage;
+        chat.usage = embed.usage = &usage;
     }
-    void *room = err == DBE_OK ? base_buf_grow(packed, dsmil__l7_chat_response__get_packed_size(&outer)) : NULL;
+    void *room = err == DBE_OK ? base_buf_grow(packed, protobuf_c_message_get_packed_size(outer)) : NULL;
     if (room != NULL)
-        (void)dsmil__l7_chat_response__pack(&outer, room);
+        (void)protobuf_c_message_pack(outer, room);
     else if (err == DBE_OK)
         err = packed->err;
     base_buf_free(&piece);

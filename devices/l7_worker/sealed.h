@@ -43,9 +43,9 @@ bool worker_is_sealed(const struct dbe_msg *msg);
 dbe_err worker_open(struct worker_keys *keys, const struct dbe_msg *msg, const struct pol_labels *labels,
                     uint8_t device, const uint8_t request_id[16], uint64_t now_ms, struct base_buf *plain,
                     struct worker_private *ret, const char **ret_reason) DBE_MUST_CHECK;
-/* Replace a packed L7ChatResponse by one that carries it sealed. With `totals` it is the last one, and the numbers of
+/* Replace a packed answer of `type` by one that carries it sealed. With `totals` it is the last one, and the numbers of
  * tokens stand in clear beside it: limits of tenants are settled on the way. */
-dbe_err worker_seal(struct worker_private *p, const struct engine_result *totals,
+dbe_err worker_seal(struct worker_private *p, uint8_t type, const struct engine_result *totals,
                     struct base_buf *packed) DBE_MUST_CHECK;
 
 /* A receipt is wanted for this request. */

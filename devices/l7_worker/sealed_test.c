@@ -36,7 +36,7 @@ static void seal(const struct mesh *m, const struct worker_keys *keys, uint8_t t
                            .compartments = 1,
                            .classification = 2,
                            .roe_level = 1,
-                           .type = DBE_MSG_L7_CHAT_REQ,
+                           .type = type,
                            .device = 47};
     Dsmil__L7ChatRequest outer = DSMIL__L7_CHAT_REQUEST__INIT;
     struct e2e_card card;
@@ -105,6 +105,13 @@ static void test_relabelled_and_replayed(void **state)
     worker_private_free(&p);
     e2e_talk_free(s.talk);
     seal(m, &keys, DBE_MSG_L7_EMBED_REQ, true, &s);
+    assert_int_equal(open_as(&keys, &s, &labels, now, &p), DBE_OK); /* field 41 of both types */
+    worker_private_free(&p);
+    e2e_talk_free(s.talk);
+    seal(m, &keys, DBE_MSG_L7_CHAT_REQ, true, &s);
+    s.msg.type = DBE_MSG_L7_EMBED_REQ; /* the type is a label, too */
+    assert_int_equal(open_as(&keys, &s, &labels, now, &p), DBE_E_AUTH);
+    s.msg.type = DBE_MSG_L7_AGENT_TASK;
     assert_int_equal(open_as(&keys, &s, &labels, now, &p), DBE_E_UNSUPPORTED);
     e2e_talk_free(s.talk);
     seal(m, &keys, DBE_MSG_L7_CHAT_REQ, false, &s); /* without the TLV it is a chat without messages */
@@ -160,9 +167,9 @@ static void test_answer(void **state)
     base_buf_init(&plain, MAX);
     base_buf_str(&packed, "an answer in words");
     const struct engine_result totals = {.prompt_tokens = 5, .answer_tokens = 3};
-    assert_int_equal(worker_seal(&clear, &totals, &packed), DBE_OK);
+    assert_int_equal(worker_seal(&clear, DBE_MSG_L7_CHAT_RESP, &totals, &packed), DBE_OK);
     assert_string_equal(base_buf_cstr(&packed), "an answer in words");
-    assert_int_equal(worker_seal(&p, &totals, &packed), DBE_OK);
+    assert_int_equal(worker_seal(&p, DBE_MSG_L7_CHAT_RESP, &totals, &packed), DBE_OK);
     assert_null(memmem(packed.data, packed.len, "words", 5));
     Dsmil__L7ChatResponse *outer = dsmil__l7_chat_response__unpack(NULL, packed.len, packed.data);
     assert_non_null(outer);

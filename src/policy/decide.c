@@ -358,17 +358,18 @@ static dbe_err rule_roe_token(const struct facts *f)
                   self->layer);
 }
 
-/* A chat says so by SEALED_TO, and a worker takes it from what is sealed alone (spec 18.9); the other types that carry
- * what a tenant asks cannot be sealed. */
+/* Chats and texts to embed say so by SEALED_TO, and a worker takes them from what is sealed alone (spec 18.9); an
+ * agent's task cannot be sealed. */
 static dbe_err rule_sealed(const struct facts *f)
 {
     const uint8_t type = f->msg->type;
 
     if (f->tenant == NULL || !f->tenant->sealed)
         return DBE_OK;
-    if (type == DBE_MSG_L7_EMBED_REQ || type == DBE_MSG_L7_AGENT_TASK)
+    if (type == DBE_MSG_L7_AGENT_TASK)
         return refuse(f, DBE_E_DENIED, "the tenant's prompts must be sealed, and %s cannot be", msg_name(type));
-    if (type == DBE_MSG_L7_CHAT_REQ && dbe_tlv_find(f->msg, DBE_TLV_SEALED_TO) == NULL)
+    if ((type == DBE_MSG_L7_CHAT_REQ || type == DBE_MSG_L7_EMBED_REQ) &&
+        dbe_tlv_find(f->msg, DBE_TLV_SEALED_TO) == NULL)
         return refuse(f, DBE_E_DENIED, "the tenant's prompts must be sealed, and this one is in clear");
     return DBE_OK;
 }

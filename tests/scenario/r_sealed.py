@@ -56,6 +56,14 @@ class Sealed(unittest.TestCase):
         self.assertEqual(sealed["choices"], clear["choices"])
         self.assertEqual(sealed["usage"]["completion_tokens"], clear["usage"]["completion_tokens"])
 
+    def test_vectors(self):
+        def ask(**more):
+            return self.mesh.request("POST", "/v1/embeddings", {"model": "dsmil", "input": ["one", "two"], **more})
+        clear, sealed = ask()[2], ask(dsmil={"sealed": True})[2]
+        self.assertTrue(sealed["dsmil"]["sealed"])
+        self.assertEqual(sealed["data"], clear["data"])
+        self.assertEqual(sealed["usage"], clear["usage"])
+
     def test_streams(self):
         clear = list(self.mesh.stream(**SAME))
         sealed = list(self.mesh.stream(dsmil={"sealed": True}, **SAME))
@@ -116,7 +124,8 @@ class Demanded(unittest.TestCase):
             self.assertEqual(status, 200, body)
             self.assertTrue(body["dsmil"]["sealed"])
             status, _, body = mesh.request("POST", "/v1/embeddings", {"model": body["model"], "input": "x"})
-            self.assertEqual(status, 403, body)
+            self.assertEqual(status, 200, body)
+            self.assertTrue(body["dsmil"]["sealed"])
             done = mesh.cli("agent", "summarize", "--json", input="A text in clear, which no router may see.")
             self.assertNotEqual(done.returncode, 0)
             self.assertIn("must be sealed", done.stdout + done.stderr)
