@@ -97,7 +97,7 @@ class Audit(unittest.TestCase):
             refused = mesh.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
             self.assertEqual(refused[0], 401)
             self.assertEqual(mesh.cli("first-light", "--json").returncode, 0)
-            self.assertEqual(mesh.cli("channels", "rekey").returncode, 0)
+            self.assertEqual(mesh.cli("channels", "suite", "2").returncode, 0)
             self.assertEqual(mesh.cli("reload").returncode, 0)
             wait_for("new keys", lambda: some(entries(mesh), kind="channel_switched"))
             mesh.cli("down")
