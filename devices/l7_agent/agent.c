@@ -2,62 +2,24 @@
  *
  * agent.c - device 48, the agent: bounded tasks on a given text, answered as JSON (layer 7).
  *
- *   RECV -> READ -> ASK -> CHECK -> REPLY       CHECK -> ASK again, a few times, if the result is not valid
+ *   RECV -> READ -> ASK -> CHECK -> REPLY       from ASK on a task is a job (job.c)
  *
  * In:   L7_AGENT_TASK, L7_MODEL_STATUS, from the router
- * Out:  L7_CHAT_REQ to the router, under the labels and for the tenant of the task; L7_AGENT_RESULT
+ * Out:  L7_AGENT_RESULT; what the agent is doing, for those who follow it
  * Does: keeps every task within its bounds: bytes of text, calls of the model, tokens, time
  * Not:  no tool, no file, no network, no memory from task to task; it acts on nothing. No text of a task in a log.
  *
  * Labels only rise: a task's calls carry its own labels, and what comes back is held against them by the runtime.
- * Reading order: on_task, ask, take_answer. Source: 001 section 2.2. Tests: task_test.c, tests/scenario/r_agent.py
+ * Reading order: on_task, then job.c. Source: 001 section 2.2. Tests: task_test.c, tests/scenario/r_agent.py
  */
-#include "devices/l7_agent/task.h"
-#include "policy/policy.h"
-#include "runtime/svc.h"
+#include "devices/l7_agent/agent.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "dbe/payload.h"
 
-enum {
-    DEVICE = 48,
-    ROUTER_DEVICE = 43,
-    JOBS_MAX = 32,
-    CALL_TLV_ROOM_BYTES = 1024,
-    CLAIM_LIFETIME_MS = 60 * 60 * 1000,
-    CLAIM_EARLY_MS = 1000, /* clocks of two processes of one host */
-    ANSWER_MAX_BYTES = 1024 * 1024,
-};
 #define AGENT_LABEL "device_id=\"48\""
-
-struct agent;
-
-struct agent_job { /* one task between request and result */
-    struct agent *agent;
-    struct svc_req *req; /* NULL: free slot */
-    Dsmil__L7AgentTask *request;
-    struct agent_task task; /* points into it */
-    struct base_buf prompt, schema;
-    char profile[65];
-    uint64_t deadline_ns, call_id;
-    uint32_t steps, prompt_tokens, answer_tokens;
-    bool calling;
-};
-
-struct agent {
-    struct svc *svc;
-    struct svc_link *router;
-    struct agent_job jobs[JOBS_MAX];
-    struct svc_watchers watchers;
-    bool draining;
-    /* parameters */
-    uint64_t tasks_max, text_max_bytes, steps_max, answer_tokens, tokens_max;
-    /* counters */
-    uint64_t tasks, refused, cancelled, running, calls, invalid;
-};
 
 /* ---- status ----------------------------------------------------------------------------------------------------- */
 
@@ -71,7 +33,7 @@ static size_t pack_status(const struct agent *a, uint8_t out[64])
     return dsmil__l7_model_status__pack(&status, out);
 }
 
-static void tell_status(struct agent *a, bool last)
+void agent_tell_status(struct agent *a, bool last)
 {
     uint8_t packed[64];
     size_t len = pack_status(a, packed);
@@ -88,261 +50,11 @@ static dbe_err on_model_status(struct svc *svc, void *state, struct svc_req *req
     return svc_watchers_answer(svc, &a->watchers, req, msg, packed, len);
 }
 
-/* ---- the end of a task ------------------------------------------------------------------------------------------ */
-
-static void job_free(struct agent_job *job)
-{
-    struct agent *a = job->agent;
-
-    for (size_t i = 0; i < job->request->n_parameters; i++)
-        if (job->request->parameters[i]->value != protobuf_c_empty_string)
-            base_wipe(job->request->parameters[i]->value, strlen(job->request->parameters[i]->value));
-    dsmil__l7_agent_task__free_unpacked(job->request, NULL);
-    base_buf_free(&job->prompt);
-    base_buf_free(&job->schema);
-    *job = (struct agent_job){0};
-    a->running--;
-    tell_status(a, false);
-}
-
-static void fail(struct agent_job *job, dbe_err err, const char *rule, const char *reason)
-{
-    struct agent *a = job->agent;
-
-    a->refused++;
-    svc_refuse(a->svc, job->req, err, rule, reason);
-    job_free(job);
-}
-
-static void on_gone(void *user, struct svc_req *req, dbe_err why)
-{
-    struct agent_job *job = user;
-    struct agent *a = job->agent;
-
-    a->cancelled++;
-    svc_log(a->svc, SVC_INFO, req, "task left by its caller: %s", dbe_err_name(why));
-    if (job->calling)
-        svc_call_cancel(a->svc, a->router, job->call_id);
-    job_free(job);
-}
-
-static void succeed(struct agent_job *job, const Dsmil__L7ChatResponse *r)
-{
-    struct agent *a = job->agent;
-    Dsmil__L7AgentResult result = DSMIL__L7_AGENT_RESULT__INIT;
-    Dsmil__Usage usage = DSMIL__USAGE__INIT;
-
-    result.status = (char *)(uintptr_t) "ok"; /* packing only reads */
-    result.result = r->choices[0]->message->content;
-    result.model = r->model;
-    result.steps = job->steps;
-    usage.prompt_tokens = job->prompt_tokens;
-    usage.completion_tokens = job->answer_tokens;
-    usage.total_tokens = job->prompt_tokens + job->answer_tokens;
-    result.usage = &usage;
-    size_t len = dsmil__l7_agent_result__get_packed_size(&result);
-    uint8_t *packed = base_alloc(1, len);
-    dbe_err err = packed == NULL ? DBE_E_NOMEM : DBE_OK;
-    if (err == DBE_OK) {
-        (void)dsmil__l7_agent_result__pack(&result, packed);
-        svc_log(a->svc, SVC_INFO, job->req,
-                "task %s done: steps=%" PRIu32 " prompt_tokens=%" PRIu32 " answer_tokens=%" PRIu32,
-                job->task.kind->name, job->steps, job->prompt_tokens, job->answer_tokens);
-        err = svc_reply(a->svc, job->req, DBE_MSG_L7_AGENT_RESULT, packed, len, true);
-    }
-    base_free(packed);
-    if (err != DBE_OK)
-        fail(job, err, NULL, NULL);
-    else
-        job_free(job);
-}
-
-/* ---- asking the model ------------------------------------------------------------------------------------------- */
-
-/* A claim for the tenant of the task, with its labels as ceilings: what the agent asks can be no more than the task. */
-static dbe_err make_claim(const struct agent *a, const struct svc_req *req, uint8_t *out, size_t cap, size_t *ret_len)
-{
-    const struct pol_labels *labels = svc_req_labels(req);
-    const bool exercise = labels->classification == DBE_CLSF_TS_SIM;
-    const uint64_t now_ms = base_wall_ms();
-    struct dbe_peer *peer = svc_link_peer(a->router);
-    struct pol_claim claim = {.client = "agent-48",
-                              .roe_levels = (uint8_t)(1u << labels->roe_level),
-                              .classification_max = exercise ? DBE_CLSF_UNCLAS : labels->classification,
-                              .exercise = exercise,
-                              .compartments = labels->compartments,
-                              .not_before_ms = now_ms - CLAIM_EARLY_MS,
-                              .not_after_ms = now_ms - CLAIM_EARLY_MS + CLAIM_LIFETIME_MS};
-
-    if (peer == NULL)
-        return DBE_E_UNAVAILABLE;
-    (void)snprintf(claim.tenant, sizeof claim.tenant, "%s", labels->tenant);
-    DBE_TRY(dbe_peer_channel_binding(peer, claim.channel_binding));
-    return pol_claim_issue(&claim, svc_credential(a->svc), out, cap, ret_len);
-}
-
-static void put_labels(struct dbe_builder *b, const struct pol_labels *labels)
-{
-    dbe_build_text(b, DBE_TLV_TENANT_ID, labels->tenant);
-    dbe_build_u32(b, DBE_TLV_COMPARTMENT_MASK, labels->compartments);
-    dbe_build_u8(b, DBE_TLV_CLASSIFICATION, labels->classification);
-    dbe_build_u8(b, DBE_TLV_ROE_LEVEL, labels->roe_level);
-}
-
-static dbe_err build_call(const struct agent_job *job, const Dsmil__L7ChatRequest *chat, uint8_t *out, size_t cap,
-                          size_t *ret_len)
-{
-    const uint64_t now_ns = svc_now_ns(job->agent->svc);
-    uint8_t id[16], claim[DBE_CLAIM_MAX_BYTES];
-    struct dbe_builder b;
-    size_t claim_len;
-
-    if (job->deadline_ns <= now_ns)
-        return DBE_E_TIMEOUT;
-    DBE_TRY(base_uuid(id));
-    DBE_TRY(make_claim(job->agent, job->req, claim, sizeof claim, &claim_len));
-    dbe_build_begin(&b, out, cap, DBE_MSG_L7_CHAT_REQ, DBE_FLAG_REPLAY_PROTECTED, dbe_correlation_of(id));
-    put_labels(&b, svc_req_labels(job->req));
-    dbe_build_layer_path(&b, NULL, DBE_LAYER_EXTENDED);
-    dbe_build_u8(&b, DBE_TLV_DEVICE_ID_SRC, DEVICE);
-    dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, ROUTER_DEVICE);
-    dbe_build_timestamp_ms(&b, base_wall_ms());
-    dbe_build_bytes(&b, DBE_TLV_L7_CLAIM_TOKEN, claim, claim_len);
-    if (job->profile[0] != '\0')
-        dbe_build_text(&b, DBE_TLV_L7_PROFILE, job->profile);
-    dbe_build_bytes(&b, DBE_TLV_REQUEST_ID, id, sizeof id);
-    dbe_build_u32(&b, DBE_TLV_TIMEOUT_MS, (uint32_t)((job->deadline_ns - now_ns) / BASE_NS_PER_MS));
-    void *room = dbe_build_payload_room(&b, dsmil__l7_chat_request__get_packed_size(chat));
-    if (room != NULL)
-        (void)dsmil__l7_chat_request__pack(chat, room);
-    return dbe_build_end(&b, ret_len);
-}
-
-static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err);
-
-/* One call of the model. The first time it says what it finds likeliest; later ones must differ, so they are drawn. */
-static dbe_err ask(struct agent_job *job)
-{
-    struct agent *a = job->agent;
-    Dsmil__ChatMessage system = DSMIL__CHAT_MESSAGE__INIT, user = DSMIL__CHAT_MESSAGE__INIT;
-    Dsmil__ChatMessage *messages[] = {&system, &user};
-    Dsmil__L7ChatRequest chat = DSMIL__L7_CHAT_REQUEST__INIT;
-    size_t len = 0;
-
-    system.role = (char *)(uintptr_t) "system"; /* packing only reads */
-    system.content = (char *)(uintptr_t)base_buf_cstr(&job->prompt);
-    user.role = (char *)(uintptr_t) "user";
-    user.content = (char *)(uintptr_t)job->task.text;
-    chat.n_messages = BASE_ARRAY_LEN(messages);
-    chat.messages = messages;
-    chat.format = (char *)(uintptr_t) "json_schema";
-    chat.schema = (char *)(uintptr_t)base_buf_cstr(&job->schema);
-    chat.has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
-    chat.max_tokens = (uint32_t)a->answer_tokens;
-    chat.has_temperature_case = DSMIL__L7_CHAT_REQUEST__HAS_TEMPERATURE_TEMPERATURE;
-    chat.temperature = job->steps == 0 ? 0.0f : 0.7f;
-    chat.has_seed_case = DSMIL__L7_CHAT_REQUEST__HAS_SEED_SEED;
-    chat.seed = job->steps;
-    const size_t cap =
-        DBE_HEADER_BYTES + CALL_TLV_ROOM_BYTES + DBE_CLAIM_MAX_BYTES + dsmil__l7_chat_request__get_packed_size(&chat);
-    uint8_t *bytes = base_alloc(1, cap);
-    if (bytes == NULL)
-        return DBE_E_NOMEM;
-    dbe_err err = build_call(job, &chat, bytes, cap, &len);
-    if (err == DBE_OK)
-        err = svc_call_message(a->svc, a->router, bytes, len, job->deadline_ns, on_answer, job, &job->call_id);
-    base_wipe(bytes, cap);
-    base_free(bytes);
-    job->calling = err == DBE_OK;
-    job->steps += err == DBE_OK;
-    a->calls += err == DBE_OK;
-    return err;
-}
-
-/* The result was not valid: the model ran out of tokens in the middle of it, or worse. */
-static void try_again(struct agent_job *job, const char *why)
-{
-    struct agent *a = job->agent;
-
-    a->invalid++;
-    if (job->steps >= a->steps_max || job->prompt_tokens + job->answer_tokens >= a->tokens_max) {
-        fail(job, DBE_E_LIMIT, NULL, "the model gave no valid result within the task's steps and tokens");
-        return;
-    }
-    svc_log(a->svc, SVC_INFO, job->req, "step %" PRIu32 " gave no valid result: %s", job->steps, why);
-    dbe_err err = ask(job);
-    if (err != DBE_OK)
-        fail(job, err, NULL, NULL);
-}
-
-static void take_answer(struct agent_job *job, const struct dbe_msg *msg)
-{
-    Dsmil__L7ChatResponse *r = NULL;
-    struct dbe_diag diag = {0};
-
-    if (msg->type == DBE_MSG_L7_CHAT_RESP && msg->payload_len <= ANSWER_MAX_BYTES &&
-        dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        r = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
-    if (r == NULL || r->n_choices != 1 || r->choices[0]->message == NULL) {
-        fail(job, DBE_E_MALFORMED, NULL, "the router's answer cannot be read");
-    } else {
-        const char *text = r->choices[0]->message->content;
-        if (r->usage != NULL) {
-            job->prompt_tokens += r->usage->prompt_tokens;
-            job->answer_tokens += r->usage->completion_tokens;
-        }
-        dbe_err err = agent_result_check(base_buf_cstr(&job->schema), job->schema.len, text, strlen(text), &diag);
-        if (err == DBE_OK)
-            succeed(job, r);
-        else
-            try_again(job, diag.text);
-    }
-    if (r != NULL)
-        dsmil__l7_chat_response__free_unpacked(r, NULL);
-}
-
-/* A refusal of our call is the task's: same code, same rule. */
-static void take_refusal(struct agent_job *job, const struct dbe_msg *msg)
-{
-    Dsmil__ErrorReply *e = NULL;
-
-    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
-    const struct dbe_err_row *row = e != NULL && e->code <= INT32_MAX ? dbe_reg_err((int)e->code) : NULL;
-    const bool utf8 =
-        e != NULL && base_utf8_valid(e->reason, strlen(e->reason)) && base_utf8_valid(e->rule, strlen(e->rule));
-    fail(job, row != NULL && row->err != DBE_OK ? (dbe_err)row->err : DBE_E_UNAVAILABLE,
-         utf8 && e->rule[0] != '\0' ? e->rule : NULL, utf8 && e->reason[0] != '\0' ? e->reason : NULL);
-    if (e != NULL)
-        dsmil__error_reply__free_unpacked(e, NULL);
-}
-
-static void on_answer(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
-{
-    struct agent_job *job = ctx;
-    struct agent *a = job->agent;
-
-    if (msg != NULL && !last) { /* nobody asked for a stream */
-        svc_call_cancel(a->svc, a->router, job->call_id);
-        job->calling = false;
-        fail(job, DBE_E_PROTOCOL, NULL, "the router streams what was asked for whole");
-        return;
-    }
-    job->calling = false;
-    if (msg == NULL)
-        fail(job, err == DBE_E_TIMEOUT ? err : DBE_E_UNAVAILABLE, NULL,
-             err == DBE_E_TIMEOUT ? NULL : "the router went away");
-    else if (msg->type == DBE_MSG_ERROR)
-        take_refusal(job, msg);
-    else
-        take_answer(job, msg);
-}
-
 /* ---- tasks ------------------------------------------------------------------------------------------------------ */
 
 static struct agent_job *free_slot(struct agent *a)
 {
-    for (size_t i = 0; i < JOBS_MAX && a->running < a->tasks_max; i++)
+    for (size_t i = 0; i < AGENT_JOBS_MAX && a->running < a->tasks_max; i++)
         if (a->jobs[i].req == NULL)
             return &a->jobs[i];
     return NULL;
@@ -400,12 +112,12 @@ static dbe_err on_task(struct svc *svc, void *state, struct svc_req *req, const 
     }
     a->running++;
     svc_req_set_user(req, job);
-    svc_req_on_gone(req, on_gone);
-    err = ask(job);
+    svc_req_on_gone(req, agent_job_gone);
+    err = agent_job_ask(job);
     if (err != DBE_OK)
-        fail(job, err, NULL, err == DBE_E_UNAVAILABLE ? svc_link_problem(a->router) : NULL);
+        agent_job_fail(job, err, NULL, err == DBE_E_UNAVAILABLE ? svc_link_problem(a->router) : NULL);
     else
-        tell_status(a, false);
+        agent_tell_status(a, false);
     return DBE_OK;
 }
 
@@ -424,14 +136,14 @@ static dbe_err agent_init(struct svc *svc, void *state, struct dbe_diag *diag)
 static void agent_tick(struct svc *svc, void *state)
 {
     (void)svc;
-    tell_status(state, false);
+    agent_tell_status(state, false);
 }
 
 static void agent_link(struct svc *svc, void *state, struct svc_link *link)
 {
     (void)svc;
     (void)link;
-    tell_status(state, false);
+    agent_tell_status(state, false);
 }
 
 static void agent_drain(struct svc *svc, void *state)
@@ -440,7 +152,7 @@ static void agent_drain(struct svc *svc, void *state)
 
     (void)svc;
     a->draining = true;
-    tell_status(a, true);
+    agent_tell_status(a, true);
 }
 
 static void agent_dump(const void *state, struct svc_dump *out)
@@ -448,7 +160,7 @@ static void agent_dump(const void *state, struct svc_dump *out)
     const struct agent *a = state;
 
     svc_dumpf(out, "tasks running=%" PRIu64 "/%" PRIu64, a->running, a->tasks_max);
-    for (size_t i = 0; i < JOBS_MAX; i++)
+    for (size_t i = 0; i < AGENT_JOBS_MAX; i++)
         if (a->jobs[i].req != NULL)
             svc_dumpf(out, "task %zu kind=%s steps=%" PRIu32 " calling=%d", i, a->jobs[i].task.kind->name,
                       a->jobs[i].steps, a->jobs[i].calling);
@@ -462,7 +174,7 @@ static const struct svc_route routes[] = {
     {0, NULL},
 };
 static const struct svc_neighbour neighbours[] = {
-    {.name = "router", .role = DBE_ROLE_ROUTER, .device = ROUTER_DEVICE, .required = true},
+    {.name = "router", .role = DBE_ROLE_ROUTER, .device = AGENT_ROUTER_DEVICE, .required = true},
     {0},
 };
 
@@ -472,7 +184,7 @@ static const struct svc_neighbour neighbours[] = {
         .offset = offsetof(struct agent, f), .size = sizeof(uint64_t), .doc = words                                    \
     }
 static const struct svc_param params[] = {
-    UINT("max-tasks", "tasks", 4, 1, JOBS_MAX, tasks_max, "tasks at once; further ones are refused with E_LIMIT"),
+    UINT("max-tasks", "tasks", 4, 1, AGENT_JOBS_MAX, tasks_max, "tasks at once; further ones are refused with E_LIMIT"),
     UINT("text-max", "bytes", 16384, 1, AGENT_TEXT_MAX_BYTES, text_max_bytes, "longest text of a task"),
     UINT("steps-max", "calls", 3, 1, 16, steps_max, "calls of the model a task, all of them for one valid result"),
     UINT("answer-tokens", "tokens", 400, 16, 8192, answer_tokens, "longest answer of one call"),
@@ -496,7 +208,7 @@ static const struct svc_counter counters[] = {
 
 extern const struct svc_device l7_agent_device;
 const struct svc_device l7_agent_device = {
-    .device_id = DEVICE,
+    .device_id = AGENT_DEVICE,
     .layer = 7,
     .role = DBE_ROLE_AGENT,
     .name = "l7-agent",
