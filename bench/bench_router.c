@@ -4,12 +4,13 @@
  *
  * Three processes over Unix sockets: this one asks as a gateway would, with one claim token for all requests; the
  * router is the program itself; the worker answers at once. Beside it, in the same run, the same requests go over a
- * direct channel from gateway to worker.
+ * direct channel from gateway to worker; and, where the audit log's program is named, through a second router that
+ * tells that log of every decision, in turns with the first: what the audit costs is the ratio of both.
  *
  * Out: latencies of single requests both ways and the difference, requests a second with many in flight, the router's
  *      CPU time for one; `--json FILE` writes the same as JSON.
  *
- * usage: bench_router ROUTER_PROGRAM [--json FILE]
+ * usage: bench_router ROUTER_PROGRAM [--audit AUDIT_PROGRAM] [--json FILE]
  */
 #include <ftw.h>
 #include <inttypes.h>
@@ -29,12 +30,16 @@
 enum {
     ROUTER = 43,
     WORKER = 47,
+    AUDIT = 14,
     PAYLOAD = 64,
     SINGLES = 4000, /* requests one after the other, each way, in turns */
     TURN = 200,     /* of one way before it is the other's turn */
     WINDOW = 256,   /* requests in flight */
     BURST_S = 3,
     SLICES = 3,
+    PACED_EACH_MS = 40, /* requests; slower than the log writes, so that it is not its loss that is measured */
+    PACED_MS = 1000,
+    PACED_SLICES = 9,
     DEADLINE_S = 30,
 };
 
@@ -121,15 +126,29 @@ static _Noreturn void be_worker(void)
     _exit(0);
 }
 
-static _Noreturn void be_router(const char *program)
+static _Noreturn void be_router(const char *program, const char *name, bool audited)
 {
-    char listen_at[160], link_to[160];
+    char listen_at[160], link_to[160], log_at[160];
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)snprintf(listen_at, sizeof listen_at, "%s", address("router"));
+    (void)snprintf(listen_at, sizeof listen_at, "%s", address(name));
+    (void)snprintf(log_at, sizeof log_at, "%s", address("log"));
     (void)snprintf(link_to, sizeof link_to, "%s", address("worker"));
     MUST(freopen("/dev/null", "w", stderr) != NULL);
-    execl(program, program, "--keys", dir, "--listen", listen_at, "--link-worker-47", link_to, (char *)NULL);
+    execl(program, program, "--keys", dir, "--listen", listen_at, "--link-worker-47", link_to,
+          audited ? "--audit" : (char *)NULL, log_at, (char *)NULL);
+    _exit(127);
+}
+
+static _Noreturn void be_log(const char *program)
+{
+    char listen_at[160], log_in[160];
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)snprintf(listen_at, sizeof listen_at, "%s", address("log"));
+    (void)snprintf(log_in, sizeof log_in, "%s/log", dir);
+    MUST(freopen("/dev/null", "w", stderr) != NULL);
+    execl(program, program, "--keys", dir, "--listen", listen_at, "--audit-dir", log_in, (char *)NULL);
     _exit(127);
 }
 
@@ -137,13 +156,13 @@ static _Noreturn void be_router(const char *program)
 
 struct gateway {
     struct node node;
-    struct way { /* to the router, and straight to the worker */
+    struct way { /* to the router, straight to the worker, and to the router that is audited */
         struct gateway *gateway;
         struct dbe_link *link;
         struct dbe_peer *peer;
         uint8_t device, claim[DBE_CLAIM_MAX_BYTES];
         size_t claim_len;
-    } ways[2];
+    } ways[3];
     uint64_t sent, answered, failed, next_id;
     bool refill;
 };
@@ -151,7 +170,7 @@ struct gateway {
 static void on_gateway_up(void *ctx, struct dbe_peer *peer)
 {
     struct gateway *g = ctx;
-    struct way *w = &g->ways[dbe_peer_identity(peer)->device == ROUTER ? 0 : 1];
+    struct way *w = &g->ways[dbe_peer_identity(peer)->device == WORKER ? 1 : (g->ways[0].peer == NULL ? 0 : 2)];
     uint64_t now = base_wall_ms();
     struct pol_claim claim = {.tenant = "bench",
                               .client = "bench",
@@ -225,26 +244,41 @@ static void turn_until(struct gateway *g, uint64_t answered)
     }
 }
 
-static void open_gateway(struct gateway *g)
+/* Ask until the router knows its worker. */
+static void until_it_answers(struct gateway *g, size_t way)
 {
-    static const struct dbe_node_ops ops = {.on_message = on_gateway_message, .on_up = on_gateway_up};
-
-    open_node(&g->node, "shim-0", &ops, g);
-    g->ways[0].gateway = g->ways[1].gateway = g;
-    MUST(dbe_node_link(g->node.node, address("router"), DBE_ROLE_ROUTER, ROUTER, &g->ways[0].link) == DBE_OK);
-    MUST(dbe_node_link(g->node.node, address("worker"), DBE_ROLE_WORKER, WORKER, &g->ways[1].link) == DBE_OK);
-    for (int i = 0; i < 200 && (g->ways[0].peer == NULL || g->ways[1].peer == NULL); i++)
-        MUST(base_loop_turn(g->node.loop, 100) == DBE_OK);
-    MUST(g->ways[0].peer != NULL && g->ways[1].peer != NULL);
-    for (int i = 0; i < 100; i++) { /* until the router knows its worker */
+    for (int i = 0; i < 100; i++) {
         g->failed = 0;
-        ask(&g->ways[0]);
+        ask(&g->ways[way]);
         turn_until(g, g->sent);
         if (g->failed == 0)
             return;
         usleep(100000);
     }
     die("the router never answered", __LINE__);
+}
+
+static void open_way(struct gateway *g, size_t way, const char *name, uint8_t role, int device)
+{
+    g->ways[way].gateway = g;
+    MUST(dbe_node_link(g->node.node, address(name), role, device, &g->ways[way].link) == DBE_OK);
+    for (int i = 0; i < 200 && g->ways[way].peer == NULL; i++)
+        MUST(base_loop_turn(g->node.loop, 100) == DBE_OK);
+    MUST(g->ways[way].peer != NULL);
+}
+
+static void open_gateway(struct gateway *g, bool audited)
+{
+    static const struct dbe_node_ops ops = {.on_message = on_gateway_message, .on_up = on_gateway_up};
+
+    open_node(&g->node, "shim-0", &ops, g);
+    open_way(g, 0, "router", DBE_ROLE_ROUTER, ROUTER);
+    open_way(g, 1, "worker", DBE_ROLE_WORKER, WORKER);
+    until_it_answers(g, 0);
+    if (!audited)
+        return;
+    open_way(g, 2, "audited", DBE_ROLE_ROUTER, ROUTER);
+    until_it_answers(g, 2);
 }
 
 /* ---- measuring ------------------------------------------------------------------------------------------------- */
@@ -263,6 +297,10 @@ static void singles(struct gateway *g, double *us[2])
         qsort(us[way], SINGLES, sizeof(double), median_by_value);
 }
 
+struct burst {
+    double per_s, cpu_us;
+};
+
 static double cpu_s(pid_t pid)
 {
     char path[64];
@@ -274,10 +312,6 @@ static double cpu_s(pid_t pid)
     (void)fclose(file);
     return (double)ns / 1e9;
 }
-
-struct burst {
-    double per_s, cpu_us;
-};
 
 static struct burst burst(struct gateway *g, size_t way, pid_t router)
 {
@@ -298,8 +332,42 @@ static struct burst burst(struct gateway *g, size_t way, pid_t router)
     return (struct burst){count / took_s, cpu * 1e6 / count};
 }
 
+/* A steady 40,000 requests a second; the router's CPU time for one, in microseconds. */
+static double paced(struct gateway *g, size_t way, pid_t router)
+{
+    const uint64_t begin = g->answered, start = base_mono_ns();
+    double cpu = cpu_s(router);
+
+    for (uint64_t ms = 0; ms < PACED_MS; ms++) {
+        dbe_node_cork(g->node.node);
+        for (size_t i = 0; i < PACED_EACH_MS; i++)
+            ask(&g->ways[way]);
+        dbe_node_uncork(g->node.node);
+        do
+            MUST(base_loop_turn(g->node.loop, 1) == DBE_OK);
+        while (base_mono_ns() < start + (ms + 1) * BASE_NS_PER_MS);
+    }
+    turn_until(g, g->sent);
+    return (cpu_s(router) - cpu) * 1e6 / (double)(g->answered - begin);
+}
+
+/* In turns; medians of both, and of the ratio of two slices that stand side by side. */
+static void audit_costs(struct gateway *g, const pid_t pids[3], double ret_us[2], double *ret_ratio)
+{
+    double plain[PACED_SLICES], audited[PACED_SLICES], ratio[PACED_SLICES];
+
+    for (size_t i = 0; i < PACED_SLICES; i++) {
+        plain[i] = paced(g, 0, pids[0]);
+        audited[i] = paced(g, 2, pids[2]);
+        ratio[i] = audited[i] / plain[i];
+    }
+    ret_us[0] = median(plain, PACED_SLICES);
+    ret_us[1] = median(audited, PACED_SLICES);
+    *ret_ratio = median(ratio, PACED_SLICES);
+}
+
 static void report(const double *via, const double *direct, const struct burst *routed, const struct burst *straight,
-                   const char *json)
+                   const double audit_us[2], double audit_ratio, const char *json)
 {
     const size_t p50 = SINGLES / 2, p99 = SINGLES * 99 / 100;
     const double on_core = 1e6 / routed->cpu_us;
@@ -314,6 +382,11 @@ static void report(const double *via, const double *direct, const struct burst *
            routed->per_s, routed->per_s / straight->per_s);
     printf("  the router's CPU time            %8.2f us a request: %.0f requests, %.0f messages a second on one core\n",
            routed->cpu_us, on_core, 2 * on_core);
+    if (audit_ratio > 0)
+        printf("%d requests a second, the router's CPU time\n"
+               "  without an audit log             %8.2f us a request\n"
+               "  with one                         %8.2f us a request: %.3f of it\n",
+               PACED_EACH_MS * 1000, audit_us[0], audit_us[1], audit_ratio);
     if (json == NULL)
         return;
     FILE *out = fopen(json, "w");
@@ -322,9 +395,10 @@ static void report(const double *via, const double *direct, const struct burst *
         out,
         "{\"bench\": \"router\", \"direct_us\": {\"p50\": %.1f, \"p99\": %.1f}, \"router_us\": {\"p50\": %.1f, "
         "\"p99\": %.1f}, \"added_us\": {\"p50\": %.1f, \"p99\": %.1f}, \"direct_per_s\": %.0f, "
-        "\"router_per_s\": %.0f, \"router_cpu_us\": %.2f, \"messages_per_s_one_core\": %.0f}\n",
+        "\"router_per_s\": %.0f, \"router_cpu_us\": %.2f, \"messages_per_s_one_core\": %.0f, "
+        "\"audit_ratio\": %.3f}\n",
         direct[p50], direct[p99], via[p50], via[p99], via[p50] - direct[p50], via[p99] - direct[p99], straight->per_s,
-        routed->per_s, routed->cpu_us, 2 * on_core);
+        routed->per_s, routed->cpu_us, 2 * on_core, audit_ratio);
     MUST(fclose(out) == 0);
 }
 
@@ -340,7 +414,8 @@ static void make_keys(void)
 {
     static const struct dbe_issue nodes[] = {{.device = 0, .role = DBE_ROLE_SHIM},
                                              {.device = ROUTER, .role = DBE_ROLE_ROUTER},
-                                             {.device = WORKER, .role = DBE_ROLE_WORKER}};
+                                             {.device = WORKER, .role = DBE_ROLE_WORKER},
+                                             {.device = AUDIT, .role = DBE_ROLE_AUDIT}};
 
     MUST(mkdtemp(dir) != NULL);
     MUST(dbe_keys_init(dir, "bench", 1, NULL) == DBE_OK);
@@ -348,36 +423,61 @@ static void make_keys(void)
         MUST(dbe_keys_issue(dir, &nodes[i], NULL) == DBE_OK);
 }
 
+/* Slices in turns, so that what disturbs one way disturbs the others as well; medians. `pids`: of the routers. */
+static void bursts(struct gateway *g, const pid_t pids[3], struct burst ret[2])
+{
+    double rates[2][SLICES], cpus[2][SLICES];
+
+    for (size_t i = 0; i < SLICES; i++)
+        for (size_t way = 0; way < 2; way++) {
+            struct burst one = burst(g, way, pids[way]);
+            rates[way][i] = one.per_s;
+            cpus[way][i] = one.cpu_us;
+        }
+    for (size_t way = 0; way < 2; way++)
+        ret[way] = (struct burst){median(rates[way], SLICES), median(cpus[way], SLICES)};
+}
+
 int main(int argc, char *argv[])
 {
     static double us[2][SINGLES];
     static struct gateway g;
-    double *both[2] = {us[0], us[1]}, rates[2][SLICES], cpus[SLICES];
-    const char *json = argc == 4 && strcmp(argv[2], "--json") == 0 ? argv[3] : NULL;
-    pid_t worker, router;
+    double *both[2] = {us[0], us[1]};
+    const char *json = NULL, *log_program = NULL;
+    struct burst found[2];
+    double audit_us[2] = {0}, audit_ratio = 0;
+    pid_t worker, routers[3], log = 0;
 
     MUST(argc >= 2);
+    for (int i = 2; i + 1 < argc; i += 2)
+        *(strcmp(argv[i], "--json") == 0 ? &json : &log_program) = argv[i + 1];
     make_keys();
     if ((worker = fork()) == 0)
         be_worker();
-    if ((router = fork()) == 0)
-        be_router(argv[1]);
-    MUST(worker > 0 && router > 0);
-    open_gateway(&g);
+    if (log_program != NULL && (log = fork()) == 0)
+        be_log(log_program);
+    if ((routers[0] = fork()) == 0)
+        be_router(argv[1], "router", false);
+    if ((routers[2] = log_program != NULL ? fork() : routers[0]) == 0)
+        be_router(argv[1], "audited", true);
+    routers[1] = routers[0]; /* nobody's time */
+    MUST(worker > 0 && routers[0] > 0 && routers[2] > 0);
+    open_gateway(&g, log_program != NULL);
     singles(&g, both);
-    for (size_t i = 0; i < SLICES; i++) {
-        struct burst routed = burst(&g, 0, router);
-        rates[0][i] = routed.per_s;
-        cpus[i] = routed.cpu_us;
-        rates[1][i] = burst(&g, 1, router).per_s;
-    }
-    const struct burst routed = {median(rates[0], SLICES), median(cpus, SLICES)},
-                       straight = {median(rates[1], SLICES), 0};
-    report(us[0], us[1], &routed, &straight, json);
+    bursts(&g, routers, found);
+    if (log_program != NULL)
+        audit_costs(&g, routers, audit_us, &audit_ratio);
+    report(us[0], us[1], &found[0], &found[1], audit_us, audit_ratio, json);
     MUST(g.failed == 0);
-    kill(router, SIGTERM);
     kill(worker, SIGKILL);
-    (void)waitpid(router, NULL, 0);
+    kill(routers[0], SIGTERM);
+    kill(routers[2], SIGTERM);
     (void)waitpid(worker, NULL, 0);
+    (void)waitpid(routers[0], NULL, 0);
+    if (log > 0) {
+        (void)waitpid(routers[2], NULL, 0); /* its last records */
+        kill(log, SIGTERM);
+        (void)waitpid(log, NULL, 0);
+    }
     return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 ? 0 : 1;
 }

@@ -59,8 +59,10 @@ struct audit_record {
     uint8_t request_id[16], channel[AUDIT_CHANNEL_BYTES];
     struct audit_text rule, tenant, peer, detail;
 };
-/* Append the record's bytes to `out`. Texts that are too long are cut at a character's border, and what is not UTF-8
- * is left out: a record is never lost for its words. The error is that of the buffer. */
+/* Write the record's bytes and return how many. Texts that are too long are cut at a character's border, and what is
+ * not UTF-8 is left out: a record is never lost for its words. */
+size_t audit_record_write(const struct audit_record *r, uint8_t out[AUDIT_RECORD_MAX]);
+/* The same, appended to `out`. The error is that of the buffer. */
 dbe_err audit_record_put(const struct audit_record *r, struct base_buf *out) DBE_MUST_CHECK;
 /* Read one record from the front of hostile bytes; its texts point into them. E_MALFORMED, E_UNSUPPORTED (version),
  * E_RANGE (kind), E_UTF8. */

@@ -68,12 +68,12 @@ static size_t put_text(uint8_t *out, struct audit_text t, size_t max)
     return 1 + len;
 }
 
-/* A busy service makes a record with each message: it is put together in place, and copied once. */
-dbe_err audit_record_put(const struct audit_record *r, struct base_buf *out)
+/* A busy service makes a record with each message: it is put together where it stays. */
+size_t audit_record_write(const struct audit_record *r, uint8_t b[AUDIT_RECORD_MAX])
 {
-    uint8_t b[AUDIT_RECORD_MAX] = {0};
     size_t at = AUDIT_RECORD_FIXED;
 
+    memset(b, 0, AUDIT_RECORD_FIXED);
     b[0] = AUDIT_VERSION;
     b[1] = r->kind;
     b[2] = (uint8_t)((r->labelled ? HAS_LABELS : 0) | (r->has_request ? HAS_REQUEST : 0) |
@@ -96,7 +96,14 @@ dbe_err audit_record_put(const struct audit_record *r, struct base_buf *out)
     at += put_text(b + at, r->tenant, AUDIT_TENANT_MAX);
     at += put_text(b + at, r->peer, AUDIT_PEER_MAX);
     at += put_text(b + at, r->detail, AUDIT_DETAIL_MAX);
-    base_buf_bytes(out, b, at);
+    return at;
+}
+
+dbe_err audit_record_put(const struct audit_record *r, struct base_buf *out)
+{
+    uint8_t b[AUDIT_RECORD_MAX];
+
+    base_buf_bytes(out, b, audit_record_write(r, b));
     return out->err;
 }
 

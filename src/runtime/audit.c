@@ -27,37 +27,49 @@ static size_t record_len(const uint8_t *p)
     return at;
 }
 
+/* The queue is a ring of whole records: `wrap` is where the first part ends while the second, from 0 on, is in use. */
 static size_t queued(const struct svc_audit *a)
 {
-    return a->end - a->begin;
+    return a->wrapped ? a->wrap - a->begin + a->end : a->end - a->begin;
 }
 
-/* Move what waits to the front when the end is reached. */
-static bool make_room(struct svc_audit *a, size_t len, size_t limit)
+/* Where the next record can stand in one piece; NULL: nowhere. Nothing is moved. */
+static uint8_t *place(struct svc_audit *a)
 {
-    if (queued(a) + len > limit)
-        return false;
-    if (a->begin == a->end)
+    if (a->begin == a->end && !a->wrapped)
         a->begin = a->end = 0;
-    if (a->end + len > SVC_AUDIT_QUEUE_BYTES) {
-        memmove(a->queue, a->queue + a->begin, queued(a));
-        a->end -= a->begin;
-        a->begin = 0;
+    if (!a->wrapped && a->end + AUDIT_RECORD_MAX > SVC_AUDIT_RING_BYTES && a->begin > AUDIT_RECORD_MAX) {
+        a->wrapped = true;
+        a->wrap = a->end;
+        a->end = 0;
     }
-    return true;
+    size_t limit = a->wrapped ? a->begin - 1 : SVC_AUDIT_RING_BYTES; /* a full ring does not look empty */
+    return a->end + AUDIT_RECORD_MAX <= limit ? a->queue + a->end : NULL;
 }
 
 static bool append(struct svc_audit *a, const struct audit_record *r, size_t limit)
 {
-    uint8_t bytes[AUDIT_RECORD_MAX];
-    struct base_buf b;
+    uint8_t *to = queued(a) + AUDIT_RECORD_MAX <= limit ? place(a) : NULL;
 
-    base_buf_init_fixed(&b, bytes, sizeof bytes);
-    if (audit_record_put(r, &b) != DBE_OK || !make_room(a, b.len, limit))
+    if (to == NULL)
         return false;
-    memcpy(a->queue + a->end, bytes, b.len);
-    a->end += b.len;
+    a->end += audit_record_write(r, to);
     return true;
+}
+
+/* The front, as far as it lies in one piece. */
+static size_t front_len(const struct svc_audit *a)
+{
+    return (a->wrapped ? a->wrap : a->end) - a->begin;
+}
+
+static void drop_front(struct svc_audit *a, size_t len)
+{
+    a->begin += len;
+    if (a->wrapped && a->begin == a->wrap) {
+        a->wrapped = false;
+        a->begin = 0;
+    }
 }
 
 /* One record for all that was lost since the last that was kept: its number is that of the last of them. */
@@ -106,8 +118,11 @@ void svc_audit_put(struct svc *svc, struct audit_record *r)
         return;
     }
     a->records++;
-    if (!a->in_flight)
-        flush_in(a, queued(a) >= SVC_AUDIT_FLUSH_BYTES ? 0 : SVC_AUDIT_DELAY_MS);
+    bool much = queued(a) >= SVC_AUDIT_FLUSH_BYTES;
+    if (!a->in_flight && (a->flush_at == 0 || (much && !a->urgent && a->backoff_ms == 0))) { /* no clock for each */
+        flush_in(a, much ? 0 : SVC_AUDIT_DELAY_MS);
+        a->urgent = much;
+    }
 }
 
 /* ---- acknowledgements ---------------------------------------------------------------------------------------- */
@@ -116,9 +131,12 @@ void svc_audit_stored(struct svc *svc, uint64_t next)
 {
     struct svc_audit *a = svc->audit;
 
-    while (a->begin < a->end && base_get_u64(a->queue + a->begin + SVC_AUDIT_SEQ_AT) < next)
-        a->begin += record_len(a->queue + a->begin);
+    if (a->in_flight && a->flight_len <= front_len(a) && a->flight_next == next)
+        drop_front(a, a->flight_len); /* all of it, as a rule: it is not looked at again */
+    while (queued(a) > 0 && base_get_u64(a->queue + a->begin + SVC_AUDIT_SEQ_AT) < next)
+        drop_front(a, record_len(a->queue + a->begin));
     a->in_flight = false;
+    a->flight_len = 0;
     a->backoff_ms = 0;
     if (queued(a) > 0)
         flush_in(a, 0);
@@ -167,15 +185,20 @@ static void on_ack(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
 
 /* ---- sending ------------------------------------------------------------------------------------------------- */
 
-/* As many whole records from the front as one message takes. */
-static size_t batch_len(const struct svc_audit *a)
+/* As many whole records from the front as one message takes; and the number behind the last of them. */
+static size_t batch_len(const struct svc_audit *a, uint64_t *ret_next)
 {
-    size_t len = 0, next;
+    size_t len = 0, last = 0, one, all = front_len(a);
 
-    if (queued(a) <= AUDIT_BATCH_MAX_BYTES)
-        return queued(a);
-    while ((next = record_len(a->queue + a->begin + len)) + len <= AUDIT_BATCH_MAX_BYTES)
-        len += next;
+    if (!a->wrapped && a->gap == 0 && all <= AUDIT_BATCH_MAX_BYTES) { /* all there is: nobody has to look */
+        *ret_next = a->next;
+        return all;
+    }
+    while (len < all && (one = record_len(a->queue + a->begin + len)) + len <= AUDIT_BATCH_MAX_BYTES) {
+        last = len;
+        len += one;
+    }
+    *ret_next = base_get_u64(a->queue + a->begin + last + SVC_AUDIT_SEQ_AT) + 1;
     return len;
 }
 
@@ -209,13 +232,15 @@ static void flush(void *ctx)
     dbe_err err;
 
     a->flush_at = 0;
+    a->urgent = false;
     if (a->in_flight || (a->sink == NULL && (a->link == NULL || a->link->peer == NULL)))
         return; /* an acknowledgement, or the link coming up, calls again */
     (void)append_gap(a, base_wall_ms());
     if (queued(a) == 0)
         return;
-    size_t len = batch_len(a);
+    size_t len = batch_len(a, &a->flight_next);
     a->in_flight = true;
+    a->flight_len = len;
     if (a->sink != NULL)
         err = a->sink(a->sink_ctx, a->run, a->queue + a->begin, len);
     else
@@ -240,7 +265,7 @@ bool svc_audit_idle(const struct svc *svc)
 
     if (a == NULL || (a->link != NULL && a->link->peer == NULL))
         return true; /* nobody would take it */
-    return a->begin == a->end && a->gap == 0;
+    return queued(a) == 0 && a->gap == 0;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */
@@ -253,7 +278,7 @@ dbe_err svc_audit_open(struct svc *svc)
         return DBE_E_NOMEM;
     svc->audit = a;
     a->link = svc_link_named(svc, SVC_AUDIT_LINK);
-    a->queue = base_alloc(1, SVC_AUDIT_QUEUE_BYTES);
+    a->queue = base_alloc(1, SVC_AUDIT_RING_BYTES);
     if (a->queue == NULL)
         return DBE_E_NOMEM;
     DBE_TRY(base_random(a->run, sizeof a->run));

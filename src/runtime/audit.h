@@ -16,9 +16,10 @@
 
 enum {
     SVC_AUDIT_QUEUE_BYTES = 4 * 1024 * 1024,
-    SVC_AUDIT_RESERVED_BYTES = 1024 * 1024, /* of it, for refusals and events alone */
-    SVC_AUDIT_FLUSH_BYTES = 64 * 1024,      /* so much does not wait */
-    SVC_AUDIT_DELAY_MS = 10,                /* records gather so long */
+    SVC_AUDIT_RING_BYTES = SVC_AUDIT_QUEUE_BYTES + 8 * AUDIT_RECORD_MAX, /* and what stays empty where it wraps */
+    SVC_AUDIT_RESERVED_BYTES = 1024 * 1024,                              /* of it, for refusals and events alone */
+    SVC_AUDIT_FLUSH_BYTES = 64 * 1024,                                   /* so much does not wait */
+    SVC_AUDIT_DELAY_MS = 10,                                             /* records gather so long */
     SVC_AUDIT_RETRY_MIN_MS = 100,
     SVC_AUDIT_RETRY_MAX_MS = 2000,
     SVC_AUDIT_TIMEOUT_MS = 15000, /* a disk may take its time */
@@ -51,8 +52,12 @@ struct svc_audit {
     uint64_t gap;  /* records lost since the last that was kept */
     uint64_t records, lost, failures;
     uint8_t *queue;
-    size_t begin, end; /* what waits, in the queue */
-    bool in_flight;    /* a batch from the front is not yet acknowledged */
+    size_t begin, end, wrap; /* what waits, in the queue */
+    bool wrapped;
+    bool in_flight;       /* a batch from the front is not yet acknowledged: */
+    size_t flight_len;    /* its bytes, */
+    uint64_t flight_next; /* and the number behind its last record */
+    bool urgent;          /* the timer is set for at once */
     uint64_t backoff_ms, flush_at;
     struct base_timer *timer;
     uint8_t packed[AUDIT_BATCH_MAX_BYTES + 256];

@@ -157,6 +157,45 @@ static void overflow(void **state)
     assert_int_equal(seen_of(AUDIT_DECISION, DBE_E_DENIED, NULL), 100);
 }
 
+/* A queue that never empties goes round and round: every record comes once, in order, however much of a batch is
+ * acknowledged. */
+static void goes_round(void **state)
+{
+    struct mesh *m = *state;
+    char words[200];
+    uint64_t put = 0, next = 0;
+
+    listen_in(m);
+    for (unsigned round = 0; round < 90; round++) {
+        for (unsigned i = 0; i < 1500 && m->router->audit->lost == 0 && round < 70; i++, put++) {
+            memset(words, 'x', sizeof words);
+            struct audit_record r = {.kind = AUDIT_ORDER, .detail = {words, (put * 7) % sizeof words}};
+            svc_audit_put(m->router, &r);
+        }
+        if (next == put)
+            break;
+        size_t before = taken.batches;
+        taken.count = 0;
+        PUMP_UNTIL(m, taken.batches > before);
+        assert_int_equal(taken.seen[0].seq, next);
+        for (size_t i = 0; i < taken.count; i++)
+            assert_int_equal(taken.seen[i].seq, next + i);
+        next += round % 3 == 2 ? taken.count / 2 : taken.count; /* a part of it, at times */
+        svc_audit_stored(m->router, next);
+    }
+    while (next < put) {
+        size_t before = taken.batches;
+        taken.count = 0;
+        PUMP_UNTIL(m, taken.batches > before);
+        assert_int_equal(taken.seen[0].seq, next);
+        next = taken.next;
+        acknowledge();
+    }
+    assert_int_equal(m->router->audit->lost, 0);
+    assert_true(put * 150 > 2 * SVC_AUDIT_RING_BYTES);
+    assert_true(svc_audit_idle(m->router));
+}
+
 /* Even the reserved share ends: that is counted, and a gap record waits for the first room. */
 static void overflow_of_refusals(void **state)
 {
@@ -228,8 +267,8 @@ static void anchors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        MESH_TEST(decisions), MESH_TEST(comes_again), MESH_TEST(overflow), MESH_TEST(overflow_of_refusals),
-        MESH_TEST(anchors),
+        MESH_TEST(decisions),  MESH_TEST(comes_again),          MESH_TEST(overflow),
+        MESH_TEST(goes_round), MESH_TEST(overflow_of_refusals), MESH_TEST(anchors),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);
 }
