@@ -4,8 +4,9 @@
  *
  * In:   the key store with the credential of who speaks and the certificates of who is enrolled; the payload that the
  *       token is for
- * Out:  a token file: body, and up to two approvals
- * Not:  it sends nothing. Whoever receives the message verifies all of it again.
+ * Out:  a token file: body, up to two approvals, and until both are there that who is named asked
+ * Not:  it sends nothing. Whoever receives the message verifies body and approvals again; the request is verified here
+ *       alone, by who approves.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ enum {
 
 struct file {
     struct base_buf body;
+    uint8_t asked[POL_ROE_APPROVAL_BYTES];
     uint8_t approvals[APPROVALS_MAX][POL_ROE_APPROVAL_BYTES];
     size_t count;
 };
@@ -47,7 +49,7 @@ struct store { /* of keys, and what is asked of it */
 static int usage(FILE *out, int code)
 {
     fputs("usage: dsmil roe request --as NAME --verb TYPE --device N --tenant T --payload FILE [--classification C]\n"
-          "                         [--compartments A,B] [--valid 10min] TOKEN\n"
+          "                         [--compartments A,B] [--roe-level L] [--valid 10min] TOKEN\n"
           "       dsmil roe approve --as NAME --payload FILE TOKEN     after having read both; not who asked\n"
           "       dsmil roe show [--json] TOKEN                       what it permits, who asked, who approved\n"
           "All take --json. Persons are enrolled with `dsmil keys issue --role person --device N --name NAME`.\n"
@@ -68,6 +70,8 @@ static dbe_err save(const char *path, const struct file *f, struct dbe_diag *dia
     base_buf_bytes(&out, f->body.data, f->body.len);
     base_buf_u8(&out, (uint8_t)f->count);
     base_buf_bytes(&out, f->approvals, f->count * POL_ROE_APPROVAL_BYTES);
+    if (f->count < APPROVALS_MAX)
+        base_buf_bytes(&out, f->asked, sizeof f->asked);
     dbe_err err = out.err != DBE_OK ? out.err : base_file_write(path, out.data, out.len, 0600, diag);
     base_buf_free(&out);
     return err;
@@ -83,6 +87,8 @@ static dbe_err parse(const char *path, const struct base_buf *bytes, struct file
     ret->count = parts.count;
     for (size_t i = 0; i < ret->count; i++)
         memcpy(ret->approvals[i], parts.approvals[i], POL_ROE_APPROVAL_BYTES);
+    if (parts.asked != NULL)
+        memcpy(ret->asked, parts.asked, sizeof ret->asked);
     base_buf_bytes(&ret->body, parts.body, parts.body_len);
     return ret->body.err;
 }
@@ -145,22 +151,25 @@ static const char *state_words(const struct pol_roe *roe, size_t good)
     return now_ms < roe->not_before_ms ? "complete, not valid yet" : "complete";
 }
 
-/* Who approved, those whose signature holds and who differ. */
-static size_t approvers(struct store *s, const struct file *f, struct dbe_identity who[APPROVALS_MAX])
+/* Who approved, those whose signature holds and who differ. Others leave the file, and make room for one that holds. */
+static size_t approvers(struct store *s, struct file *f, struct dbe_identity who[APPROVALS_MAX])
 {
     size_t good = 0;
 
     for (size_t i = 0; i < f->count; i++) {
         struct dbe_identity id;
         if (pol_roe_check_approval(f->body.data, f->body.len, f->approvals[i], POL_ROE_APPROVAL_BYTES, find_person, s,
-                                   &id, NULL) == DBE_OK &&
-            (good == 0 || strcmp(who[0].spiffe_id, id.spiffe_id) != 0))
-            who[good++] = id;
+                                   &id, NULL) != DBE_OK ||
+            (good > 0 && strcmp(who[0].spiffe_id, id.spiffe_id) == 0))
+            continue;
+        memmove(f->approvals[good], f->approvals[i], POL_ROE_APPROVAL_BYTES);
+        who[good++] = id;
     }
+    f->count = good;
     return good;
 }
 
-static void print_roe(const struct pol_roe *roe, const struct dbe_identity *who, size_t good)
+static void print_roe(const struct pol_roe *roe, bool asked, const struct dbe_identity *who, size_t good)
 {
     char from[TIME_BYTES], to[TIME_BYTES], id[33], digest[129];
 
@@ -171,14 +180,15 @@ static void print_roe(const struct pol_roe *roe, const struct dbe_identity *who,
     printf("token      %s: %s\n", id, state_words(roe, good));
     printf("permits    %s to device %u (%s), once\n", dbe_reg_msg(roe->verb)->name, roe->device,
            roe->category == POL_ROE_NC3 ? "NC3" : "advisory");
-    printf("labels     tenant %s, up to %s, compartments 0x%02x\n", roe->tenant,
-           dbe_reg_classification(roe->classification_max)->name, roe->compartments);
-    printf("payload    sha3-512 %s\nfrom       %s\nuntil      %s\nasked by   %s\n", digest, from, to, roe->requester);
+    printf("labels     tenant %s, up to %s, compartments 0x%02x, %s\n", roe->tenant,
+           dbe_reg_classification(roe->classification_max)->name, roe->compartments, dbe_reg_roe(roe->roe_level)->name);
+    printf("payload    sha3-512 %s\nfrom       %s\nuntil      %s\nasked by   %s%s\n", digest, from, to, roe->requester,
+           asked ? "" : ", which NOTHING HERE PROVES");
     for (size_t i = 0; i < good; i++)
         printf("approved   %s\n", who[i].spiffe_id);
 }
 
-static json_t *roe_json(const struct pol_roe *roe, const struct dbe_identity *who, size_t good)
+static json_t *roe_json(const struct pol_roe *roe, bool asked, const struct dbe_identity *who, size_t good)
 {
     char id[33], digest[129];
     json_t *names = json_array();
@@ -187,33 +197,48 @@ static json_t *roe_json(const struct pol_roe *roe, const struct dbe_identity *wh
     base_hex(roe->payload_digest, sizeof roe->payload_digest, digest);
     for (size_t i = 0; i < good; i++)
         json_array_append_new(names, json_string(who[i].spiffe_id));
-    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:o}", "id", id, "state",
+    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:s, s:b, s:o}", "id", id, "state",
                      state_words(roe, good), "verb", dbe_reg_msg(roe->verb)->name, "device", (int)roe->device, "tenant",
                      roe->tenant, "classification", dbe_reg_classification(roe->classification_max)->name,
-                     "compartments", (int)roe->compartments, "payload_sha3_512", digest, "not_before_ms",
-                     (json_int_t)roe->not_before_ms, "not_after_ms", (json_int_t)roe->not_after_ms, "requester",
-                     roe->requester, "approvers", names);
+                     "compartments", (int)roe->compartments, "roe_level", dbe_reg_roe(roe->roe_level)->name,
+                     "payload_sha3_512", digest, "not_before_ms", (json_int_t)roe->not_before_ms, "not_after_ms",
+                     (json_int_t)roe->not_after_ms, "requester", roe->requester, "requester_proven", (int)asked,
+                     "approvers", names);
 }
 
-static dbe_err tell(const struct args *a, const struct pol_roe *roe, const struct dbe_identity *who, size_t good)
+static dbe_err tell(const struct args *a, struct store *s, struct file *f, const struct pol_roe *roe)
 {
+    struct dbe_identity who[APPROVALS_MAX];
+    const size_t good = approvers(s, f, who);
+    /* Who approved has seen that it was asked for: a complete token says so by that. */
+    const bool asked = good == APPROVALS_MAX ||
+                       pol_roe_check_asked(f->body.data, f->body.len, f->asked, find_person, s, NULL) == DBE_OK;
+
     if (a->json)
-        return cli_print_json(roe_json(roe, who, good)) == CLI_OK ? DBE_OK : DBE_E_NOMEM;
-    print_roe(roe, who, good);
+        return cli_print_json(roe_json(roe, asked, who, good)) == CLI_OK ? DBE_OK : DBE_E_NOMEM;
+    print_roe(roe, asked, who, good);
     return DBE_OK;
 }
 
 static dbe_err show(const struct args *a, struct store *s, struct file *f, struct dbe_diag *diag)
 {
-    struct dbe_identity who[APPROVALS_MAX];
     struct pol_roe roe;
 
     DBE_TRY(load(a->file, f, &roe, diag));
-    size_t good = approvers(s, f, who);
-    return tell(a, &roe, who, good);
+    return tell(a, s, f, &roe);
 }
 
 /* ---- request, approve ---------------------------------------------------------------------------------------- */
+
+/* The body, and that `cred` asked for it. */
+static dbe_err ask(struct pol_roe *roe, const struct dbe_credential *cred, struct file *f, struct dbe_diag *diag)
+{
+    const struct dbe_identity *who = dbe_credential_identity(cred);
+
+    snprintf(roe->requester, sizeof roe->requester, "%s", who->spiffe_id);
+    DBE_TRY(pol_roe_encode(roe, &f->body, diag));
+    return pol_roe_ask(f->body.data, f->body.len, who, cred, f->asked, diag);
+}
 
 static dbe_err request(const struct args *a, struct store *s, struct file *f, struct dbe_diag *diag)
 {
@@ -222,17 +247,17 @@ static dbe_err request(const struct args *a, struct store *s, struct file *f, st
 
     if (a->as == NULL || a->payload == NULL)
         return dbe_fail(diag, DBE_E_ARGUMENT, NULL, 0, "request needs --as and --payload");
-    DBE_TRY(dbe_credential_load(s->paths.keys, a->as, &cred, diag));
-    snprintf(roe.requester, sizeof roe.requester, "%s", dbe_credential_identity(cred)->spiffe_id);
-    dbe_credential_free(cred);
     DBE_TRY(base_uuid(roe.id));
     DBE_TRY(payload_digest(a->payload, roe.payload_digest, diag));
     roe.not_before_ms = base_wall_ms();
     roe.not_after_ms = roe.not_before_ms + a->valid_ms;
     roe.category = roe.device == DBE_DEV_NC3_INTEGRATION ? POL_ROE_NC3 : POL_ROE_ADVISORY;
-    DBE_TRY(pol_roe_encode(&roe, &f->body, diag));
+    DBE_TRY(dbe_credential_load(s->paths.keys, a->as, &cred, diag));
+    dbe_err err = ask(&roe, cred, f, diag);
+    dbe_credential_free(cred);
+    DBE_TRY(err);
     DBE_TRY(save(a->file, f, diag));
-    return tell(a, &roe, NULL, 0);
+    return tell(a, s, f, &roe);
 }
 
 static dbe_err add_approval(const struct args *a, struct store *s, struct file *f, struct dbe_diag *diag)
@@ -256,7 +281,6 @@ static dbe_err add_approval(const struct args *a, struct store *s, struct file *
 
 static dbe_err approve(const struct args *a, struct store *s, struct file *f, struct dbe_diag *diag)
 {
-    struct dbe_identity who[APPROVALS_MAX];
     uint8_t digest[64];
     struct pol_roe roe;
 
@@ -266,9 +290,10 @@ static dbe_err approve(const struct args *a, struct store *s, struct file *f, st
     DBE_TRY(payload_digest(a->payload, digest, diag));
     if (memcmp(digest, roe.payload_digest, sizeof digest) != 0)
         return dbe_fail(diag, DBE_E_ROE_TOKEN, NULL, 0, "%.100s is not the payload that was asked for", a->payload);
+    DBE_TRY(pol_roe_check_asked(f->body.data, f->body.len, f->asked, find_person, s, diag));
     DBE_TRY(add_approval(a, s, f, diag));
     DBE_TRY(save(a->file, f, diag));
-    return tell(a, &roe, who, approvers(s, f, who));
+    return tell(a, s, f, &roe);
 }
 
 /* ---- words ------------------------------------------------------------------------------------------------------ */
@@ -342,6 +367,8 @@ static bool parse_option(int argc, char **argv, int *i, struct args *a)
         return parse_byte(pol_name_classification, v, &a->roe.classification_max);
     if ((v = cli_opt(argc, argv, i, "--compartments")) != NULL)
         return parse_compartments(v, &a->roe.compartments);
+    if ((v = cli_opt(argc, argv, i, "--roe-level")) != NULL)
+        return parse_byte(pol_name_roe, v, &a->roe.roe_level);
     if ((v = cli_opt(argc, argv, i, "--valid")) != NULL)
         return parse_valid(v, &a->valid_ms);
     if (argv[*i][0] == '-' || a->file != NULL)
@@ -374,7 +401,7 @@ int cli_roe(int argc, char **argv)
         const char *name;
         dbe_err (*run)(const struct args *, struct store *, struct file *, struct dbe_diag *);
     } verbs[] = {{"request", request}, {"approve", approve}, {"show", show}};
-    struct args a = {.valid_ms = VALID_DEFAULT_MS};
+    struct args a = {.valid_ms = VALID_DEFAULT_MS, .roe.roe_level = DBE_ROE_ANALYSIS_ONLY};
 
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         return usage(stdout, CLI_OK);

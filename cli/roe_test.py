@@ -71,6 +71,7 @@ class Roe(unittest.TestCase):
         self.assertEqual(len(said["approvers"]), 2)
         self.assertTrue(said["requester"].endswith("/person/1"))
         self.assertEqual((said["classification"], said["compartments"]), ("SECRET", 3))
+        self.assertEqual((said["roe_level"], said["requester_proven"]), ("ANALYSIS_ONLY", True))
         self.assertEqual(self.approve("eve", token, payload)[0], 1)  # it has its two
 
     def test_who_may_not(self):
@@ -102,6 +103,25 @@ class Roe(unittest.TestCase):
         self.request(token, payload)
         self.assertEqual(self.approve("zoe", token, payload)[0], 0)
         self.dsmil("keys", "revoke", "zoe")
+        self.assertEqual(self.state(token)["approvers"], [])
+        for who in ("bob", "eve"):  # nor does it take the place of one that counts
+            self.assertEqual(self.approve(who, token, payload)[0], 0)
+        self.assertEqual(self.state(token)["state"], "complete")
+
+    def test_who_asked_cannot_name_another(self):
+        token, payload = self.path("i.roe"), self.path("i.txt", "x")
+        self.request(token, payload, "--roe-level", "SOC_ASSIST")
+        with open(token, "rb") as file:
+            data = file.read()
+        with open(token, "wb") as file:
+            file.write(data.replace(b"/person/1", b"/person/3", 1))
+        said = self.state(token)
+        self.assertEqual((said["requester_proven"], said["roe_level"]), (False, "SOC_ASSIST"))
+        self.assertIn("NOTHING HERE PROVES", self.dsmil("roe", "show", token)[1])
+        for who in ("ann", "bob"):
+            code, _, err = self.approve(who, token, payload)
+            self.assertEqual(code, 1)
+            self.assertIn("nothing here proves that", err)
         self.assertEqual(self.state(token)["approvers"], [])
 
     def test_bad_files_and_options(self):

@@ -17,7 +17,7 @@ static void put_piece(struct base_buf *piece, const char *what)
     for (int i = 0; i < BODY_BYTES; i++)
         base_buf_u8(piece, (uint8_t)(0xF8 + i));
     base_buf_u8(piece, (uint8_t)approvals);
-    for (int i = 0; i < approvals * POL_ROE_APPROVAL_BYTES; i++)
+    for (int i = 0; i < 2 * POL_ROE_APPROVAL_BYTES; i++) /* of one approval, who asked follows */
         base_buf_u8(piece, i < POL_ROE_APPROVAL_BYTES ? 0xAA : 0xBB);
     if (strcmp(what, "cut") == 0)
         piece->len -= 5;
@@ -131,6 +131,7 @@ static void test_payload_to_approve(void **state)
     assert_string_equal(json_string_value(json_object_get(root, "verb")), "L7_CHAT_REQ");
     assert_int_equal(json_integer_value(json_object_get(root, "device")), 43);
     assert_string_equal(json_string_value(json_object_get(root, "tenant")), "LOCAL_TOOL_USER");
+    assert_string_equal(json_string_value(json_object_get(root, "roe_level")), "SOC_ASSIST");
     const char *text = json_string_value(json_object_get(root, "payload"));
     assert_int_equal(base_unbase64(text, strlen(text), payload, sizeof payload, &len), DBE_OK);
     assert_null(fake_call_of(&f->fake, DBE_MSG_L7_CHAT_REQ));

@@ -459,7 +459,7 @@ dbe_err shim_chat_payload(const struct shim_tenant *tenant, const struct shim_re
         base_buf_fmt(out, ",\"classification\":\"%s\",\"compartments\":",
                      name_or_null(dbe_reg_classification(tenant->classification)));
         shim_compartments_json(out, tenant->compartments);
-        base_buf_fmt(out, ",\"sha3_512\":\"%s\",\"payload\":\"", hex);
+        base_buf_fmt(out, ",\"roe_level\":\"%s\",\"sha3_512\":\"%s\",\"payload\":\"", dbe_reg_roe(SHIM_ROE)->name, hex);
         base_base64(out, packed.data, packed.len);
         base_buf_str(out, "\"}");
     }

@@ -3,12 +3,12 @@
  * roe.c - ROE tokens: see roe.h.
  *
  * Form of a body, network byte order; there is one encoding of each:
- *   0   4  magic "DROE"     24   1  classification max      109  1  tenant length t (1 to 64), then t bytes
- *   4   1  version 1        25   4  compartments          110+t  1  requester length r, then r bytes
- *   5  16  id               29   8  not before, ms
- *  21   1  verb             37   8  not after, ms
- *  22   1  device           45  64  SHA3-512 of the payload
- *  23   1  category
+ *   0   4  magic "DROE"     24   1  classification max      110  1  tenant length t (1 to 64), then t bytes
+ *   4   1  version 2        25   1  ROE level             111+t  1  requester length r, then r bytes
+ *   5  16  id               26   4  compartments
+ *  21   1  verb             30   8  not before, ms
+ *  22   1  device           38   8  not after, ms
+ *  23   1  category         46  64  SHA3-512 of the payload
  */
 #include "policy/roe.h"
 
@@ -19,16 +19,23 @@
 
 #define ROE_MAGIC 0x44524F45u /* "DROE" */
 #define ROE_CONTEXT "DSMIL-DBE roe v1"
+#define ROE_ASK_CONTEXT "DSMIL-DBE roe request v1"
 
 enum { FINGERPRINT_BYTES = 64, LAYER_EXECUTIVE = 9 };
 static const char clause[] = "section 16";
 
 /* ---- form --------------------------------------------------------------------------------------- */
 
+/* A person reads it before signing: nothing in it may move a cursor or end a line. */
 static bool name_ok(const char *text, size_t max)
 {
     size_t len = strnlen(text, max + 1);
 
+    for (size_t i = 0; i < len; i++) {
+        const uint8_t c = (uint8_t)text[i];
+        if (c < ' ' || c == 0x7F || (c == 0xC2 && (uint8_t)text[i + 1] < 0xA0)) /* U+0080 to U+009F */
+            return false;
+    }
     return len > 0 && len <= max && base_utf8_valid(text, len);
 }
 
@@ -50,14 +57,16 @@ static const char *fault(const struct pol_roe *r)
         return "category NC3 is for device 61, and device 61 for nothing else";
     if (dbe_reg_classification(r->classification_max) == NULL)
         return "its classification is unknown";
+    if (dbe_reg_roe(r->roe_level) == NULL)
+        return "its ROE level is unknown";
     if ((r->compartments & DBE_COMPARTMENT_KINETIC) != 0 || (r->compartments & ~(uint32_t)DBE_COMPARTMENT_ALL) != 0)
         return "its compartments name KINETIC or an unknown bit";
     if (r->not_before_ms >= r->not_after_ms || r->not_after_ms - r->not_before_ms > POL_ROE_LIFETIME_MAX_MS)
         return "its window is empty or longer than 24 hours";
     if (!name_ok(r->tenant, DBE_TENANT_MAX_BYTES))
-        return "its tenant is empty, too long or not UTF-8";
+        return "its tenant is empty, too long or no printable UTF-8";
     if (!name_ok(r->requester, sizeof r->requester - 1))
-        return "its requester is empty, too long or not UTF-8";
+        return "its requester is empty, too long or no printable UTF-8";
     return NULL;
 }
 
@@ -74,6 +83,7 @@ dbe_err pol_roe_encode(const struct pol_roe *roe, struct base_buf *out, struct d
     base_buf_u8(out, roe->device);
     base_buf_u8(out, roe->category);
     base_buf_u8(out, roe->classification_max);
+    base_buf_u8(out, roe->roe_level);
     base_buf_u32(out, roe->compartments);
     base_buf_u64(out, roe->not_before_ms);
     base_buf_u64(out, roe->not_after_ms);
@@ -95,6 +105,7 @@ dbe_err pol_roe_decode(const uint8_t *body, size_t len, struct pol_roe *ret, str
     roe.device = base_cur_u8(&c);
     roe.category = base_cur_u8(&c);
     roe.classification_max = base_cur_u8(&c);
+    roe.roe_level = base_cur_u8(&c);
     roe.compartments = base_cur_u32(&c);
     roe.not_before_ms = base_cur_u64(&c);
     roe.not_after_ms = base_cur_u64(&c);
@@ -139,16 +150,45 @@ dbe_err pol_roe_approve(const uint8_t *body, size_t len, const struct dbe_identi
     return DBE_OK;
 }
 
-static dbe_err check_signature(const uint8_t *body, size_t len, const uint8_t pk[CRYPTO_MLDSA87_PK_BYTES],
-                               const uint8_t *sig, const char *who, struct dbe_diag *diag)
+static dbe_err check_signature(const char *context, const uint8_t *body, size_t len,
+                               const uint8_t pk[CRYPTO_MLDSA87_PK_BYTES], const uint8_t *sig)
 {
     struct crypto_key *key = NULL;
 
     DBE_TRY(crypto_key_from_public(pk, &key));
-    dbe_err err = crypto_verify(key, ROE_CONTEXT, body, len, sig, CRYPTO_MLDSA87_SIG_BYTES);
+    dbe_err err = crypto_verify(key, context, body, len, sig, CRYPTO_MLDSA87_SIG_BYTES);
     crypto_key_free(key);
-    if (err == DBE_E_AUTH || err == DBE_E_MALFORMED)
-        return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "the approval's signature is not that of %.100s", who);
+    return err == DBE_E_MALFORMED ? DBE_E_AUTH : err;
+}
+
+dbe_err pol_roe_ask(const uint8_t *body, size_t len, const struct dbe_identity *who, const struct dbe_credential *cred,
+                    uint8_t ret[POL_ROE_APPROVAL_BYTES], struct dbe_diag *diag)
+{
+    uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES];
+    struct pol_roe roe;
+
+    DBE_TRY(pol_roe_decode(body, len, &roe, diag));
+    if (strcmp(who->spiffe_id, roe.requester) != 0)
+        return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "the token names %.100s as who asked", roe.requester);
+    DBE_TRY(dbe_credential_sign(cred, ROE_ASK_CONTEXT, body, len, sig));
+    memcpy(ret, who->fingerprint, FINGERPRINT_BYTES);
+    memcpy(ret + FINGERPRINT_BYTES, sig, sizeof sig);
+    return DBE_OK;
+}
+
+dbe_err pol_roe_check_asked(const uint8_t *body, size_t len, const uint8_t proof[POL_ROE_APPROVAL_BYTES],
+                            pol_person_fn *person, void *ctx, struct dbe_diag *diag)
+{
+    uint8_t pk[CRYPTO_MLDSA87_PK_BYTES];
+    struct dbe_identity who = {0};
+    struct pol_roe roe;
+
+    DBE_TRY(pol_roe_decode(body, len, &roe, diag));
+    bool known = person(ctx, proof, &who, pk) && strcmp(who.spiffe_id, roe.requester) == 0;
+    dbe_err err = known ? check_signature(ROE_ASK_CONTEXT, body, len, pk, proof + FINGERPRINT_BYTES) : DBE_E_AUTH;
+    if (err == DBE_E_AUTH)
+        return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "nothing here proves that %.100s asked for it",
+                        roe.requester);
     return err;
 }
 
@@ -168,7 +208,11 @@ dbe_err pol_roe_check_approval(const uint8_t *body, size_t len, const uint8_t *a
     if (why != NULL)
         return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "%.100s may not approve this token: it %s", who.spiffe_id,
                         why);
-    DBE_TRY(check_signature(body, len, pk, approval + FINGERPRINT_BYTES, who.spiffe_id, diag));
+    dbe_err err = check_signature(ROE_CONTEXT, body, len, pk, approval + FINGERPRINT_BYTES);
+    if (err == DBE_E_AUTH)
+        return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "the approval's signature is not that of %.100s",
+                        who.spiffe_id);
+    DBE_TRY(err);
     *ret_who = who;
     return DBE_OK;
 }
@@ -223,6 +267,8 @@ static const char *mismatch(const struct pol_roe *roe, const struct dbe_msg *msg
     if ((labels.classification == DBE_CLSF_TS_SIM) != (roe->classification_max == DBE_CLSF_TS_SIM) ||
         labels.classification > roe->classification_max)
         return "does not cover the message's classification";
+    if (labels.roe_level != roe->roe_level)
+        return "is for another ROE level";
     return NULL;
 }
 

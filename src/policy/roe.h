@@ -8,7 +8,8 @@
  *
  * A token says who asked, for which verb to which device, with which labels and which payload, and when. The message
  * that it travels with must be that message: the receiver holds the body against it, and both signatures against the
- * certificates of enrolled persons (role person), who are two and neither of whom asked.
+ * certificates of enrolled persons (role person), who are two and neither of whom asked. That who is named did ask is
+ * for the approvers to see, by a signature beside the token: one of them who is honest is enough.
  */
 #ifndef POLICY_ROE_H
 #define POLICY_ROE_H
@@ -16,7 +17,7 @@
 #include "policy/policy.h"
 
 enum {
-    POL_ROE_VERSION = 1,
+    POL_ROE_VERSION = 2,
     POL_ROE_LIFETIME_MAX_MS = 24 * 3600 * 1000,
     POL_ROE_BODY_MAX = 512,
     POL_ROE_APPROVAL_BYTES = 64 + CRYPTO_MLDSA87_SIG_BYTES, /* fingerprint of the certificate, signature */
@@ -30,6 +31,7 @@ struct pol_roe {
     uint8_t  verb;   /* message type */
     uint8_t  device; /* that receives it */
     uint8_t  category, classification_max;
+    uint8_t  roe_level; /* the message has this one */
     uint32_t compartments;
     uint64_t not_before_ms, not_after_ms; /* Unix */
     uint8_t  payload_digest[64];          /* SHA3-512 */
@@ -42,6 +44,10 @@ dbe_err pol_roe_encode(const struct pol_roe *roe, struct base_buf *out, struct d
 /* E_ROE_TOKEN with words. */
 dbe_err pol_roe_decode(const uint8_t *body, size_t len, struct pol_roe *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
+/* Sign a body as who asked for it. E_ROE_TOKEN: the body names somebody else, or is none. */
+dbe_err pol_roe_ask(const uint8_t *body, size_t len, const struct dbe_identity *who, const struct dbe_credential *cred,
+                    uint8_t ret[POL_ROE_APPROVAL_BYTES], struct dbe_diag *diag) DBE_MUST_CHECK;
+
 /* Sign a body as `who`, whose key `cred` holds. E_ROE_TOKEN: who asked may not approve, only a person may, or the body
  * is none. */
 dbe_err pol_roe_approve(const uint8_t *body, size_t len, const struct dbe_identity *who,
@@ -51,6 +57,10 @@ dbe_err pol_roe_approve(const uint8_t *body, size_t len, const struct dbe_identi
 /* Find the certificate with this fingerprint among those of the mesh: valid now, not revoked. False: there is none. */
 typedef bool pol_person_fn(void *ctx, const uint8_t fingerprint[64], struct dbe_identity *ret_id,
                            uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES]);
+
+/* Did whoever the body names ask for it? E_ROE_TOKEN with words. */
+dbe_err pol_roe_check_asked(const uint8_t *body, size_t len, const uint8_t proof[POL_ROE_APPROVAL_BYTES],
+                            pol_person_fn *person, void *ctx, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 /* Is this approval one of an enrolled person over this body? E_ROE_TOKEN with words. */
 dbe_err pol_roe_check_approval(const uint8_t *body, size_t len, const uint8_t *approval, size_t approval_len,
@@ -73,7 +83,7 @@ bool pol_roe_needed(const struct pol_policy *policy, const struct dbe_identity *
                     uint8_t type);
 
 /* A token in one piece, as files and gateways carry it: the magic, length of the body (u16), the body, number of
- * approvals (u8), the approvals. */
+ * approvals (u8), the approvals; and while one is missing, what proves who asked (pol_roe_ask). */
 #define POL_ROE_MAGIC "DSMIL ROE 1\n"
 enum {
     POL_ROE_APPROVALS_MAX = 2,
@@ -82,6 +92,7 @@ enum {
 };
 struct pol_roe_parts { /* into the piece; nothing is verified */
     const uint8_t *body, *id, *approvals[POL_ROE_APPROVALS_MAX]; /* id: POL_ROE_ID_BYTES */
+    const uint8_t *asked;                                        /* NULL: both approvals are there */
     size_t body_len, count;
 };
 /* E_MALFORMED: it is no such piece, or a damaged one; `ret_reason` says which, for behind its name. */

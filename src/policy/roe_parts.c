@@ -28,6 +28,8 @@ dbe_err pol_roe_parts_read(const uint8_t *piece, size_t len, struct pol_roe_part
     parts.id = parts.body + ID_AT;
     for (size_t i = 0; i < parts.count; i++)
         parts.approvals[i] = base_cur_bytes(&c, POL_ROE_APPROVAL_BYTES);
+    if (parts.count < POL_ROE_APPROVALS_MAX)
+        parts.asked = base_cur_bytes(&c, POL_ROE_APPROVAL_BYTES);
     if (base_cur_end(&c) != DBE_OK)
         return DBE_E_MALFORMED;
     *ret = parts;

@@ -69,7 +69,7 @@ struct scene {
     uint8_t mem[POL_ROE_BODY_MAX];
     uint8_t a[POL_ROE_APPROVAL_BYTES], b[POL_ROE_APPROVAL_BYTES];
     /* the message */
-    uint8_t type, id[16], classification;
+    uint8_t type, id[16], classification, roe_level;
     uint32_t compartments;
     const char *tenant, *payload;
     bool without_body, without_id, without_a, without_b, without_labels;
@@ -86,6 +86,7 @@ static void good(struct scene *s)
                 .device = 59,
                 .category = POL_ROE_ADVISORY,
                 .classification_max = DBE_CLSF_SECRET,
+                .roe_level = DBE_ROE_SOC_ASSIST,
                 .compartments = DBE_COMPARTMENT_SOC | DBE_COMPARTMENT_DEV,
                 .not_before_ms = NOW - 1000,
                 .not_after_ms = NOW + 1000,
@@ -93,6 +94,7 @@ static void good(struct scene *s)
         .type = DBE_MSG_L7_AGENT_TASK,
         .id = {1, 2, 3},
         .classification = DBE_CLSF_SECRET,
+        .roe_level = DBE_ROE_SOC_ASSIST,
         .compartments = DBE_COMPARTMENT_SOC,
         .tenant = "ALPHA",
         .payload = "do this",
@@ -129,7 +131,7 @@ static dbe_err verify(const struct scene *s, struct dbe_diag *diag)
     if (!s->without_labels) {
         dbe_build_u32(&b, DBE_TLV_COMPARTMENT_MASK, s->compartments);
         dbe_build_u8(&b, DBE_TLV_CLASSIFICATION, s->classification);
-        dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, DBE_ROE_TRAINING);
+        dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, s->roe_level);
     }
     if (!s->without_body)
         dbe_build_bytes(&b, DBE_TLV_ROE_TOKEN, s->body.data, s->body.len);
@@ -189,6 +191,7 @@ static void nothing_but_that_message(void **state)
     s = g, s.compartments |= DBE_COMPARTMENT_LAB, refused(&s, "does not cover the message's compartments");
     s = g, s.classification = DBE_CLSF_TS, refused(&s, "does not cover the message's classification");
     s = g, s.classification = DBE_CLSF_TS_SIM, refused(&s, "does not cover the message's classification");
+    s = g, s.roe_level = DBE_ROE_TRAINING, refused(&s, "is for another ROE level");
     s = g, s.without_labels = true, refused(&s, "permits no message without labels");
     s = g, s.payload = "do thiS", refused(&s, "was approved for another payload");
     s = g, s.payload = "", refused(&s, "was approved for another payload");
@@ -223,6 +226,12 @@ static void a_piece_comes_apart(void **state)
     assert_int_equal(parts.count, 2);
     assert_memory_equal(parts.id, s.id, sizeof s.id);
     assert_memory_equal(parts.approvals[1], s.b, sizeof s.b);
+    assert_null(parts.asked);
+    piece[12 + 2 + s.body.len] = 1; /* one approval, and what proves the request */
+    assert_int_equal(pol_roe_parts_read(piece, len, &parts, &why), DBE_OK);
+    assert_int_equal(parts.count, 1);
+    assert_memory_equal(parts.asked, s.b, sizeof s.b);
+    piece[12 + 2 + s.body.len] = 2;
     for (size_t cut = 0; cut < len; cut += cut < 400 ? 1 : 97)
         assert_int_equal(pol_roe_parts_read(piece, cut, &parts, &why), DBE_E_MALFORMED);
     assert_int_equal(pol_roe_parts_read(piece, len + 1, &parts, &why), DBE_E_MALFORMED);
@@ -248,6 +257,37 @@ static void who_asked_does_not_approve(void **state)
     memcpy(s.a, people[0].id.fingerprint, 64);
     assert_int_equal(crypto_sign(people[0].cred.key, "DSMIL-DBE roe v1", s.body.data, s.body.len, s.a + 64), DBE_OK);
     refused(&s, "person/1 may not approve this token: it asked for it");
+}
+
+/* spec 16.7: another name in the place of who asked would let who asked approve */
+static void who_is_named_has_asked(void **state)
+{
+    uint8_t proof[POL_ROE_APPROVAL_BYTES];
+    struct scene s;
+    struct dbe_diag diag = {0};
+
+    (void)state;
+    good(&s);
+    sign(&s);
+    assert_int_equal(pol_roe_ask(s.body.data, s.body.len, &people[0].id, &people[0].cred, proof, NULL), DBE_OK);
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_OK);
+    assert_int_equal(pol_roe_ask(s.body.data, s.body.len, &people[1].id, &people[1].cred, proof, &diag),
+                     DBE_E_ROE_TOKEN);
+    assert_non_null(strstr(diag.text, "names spiffe://m/l9/person/1 as who asked"));
+    /* the signature of another over it; an approval in the place of a request; a name that nobody has; another body */
+    const char *words = "nothing here proves that spiffe://m/l9/person/1 asked";
+    assert_int_equal(crypto_sign(people[1].cred.key, "DSMIL-DBE roe request v1", s.body.data, s.body.len, proof + 64),
+                     DBE_OK);
+    memcpy(proof, people[1].id.fingerprint, 64);
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, &diag), DBE_E_ROE_TOKEN);
+    assert_non_null(strstr(diag.text, words));
+    memcpy(proof, people[0].id.fingerprint, 64);
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_E_ROE_TOKEN);
+    assert_int_equal(crypto_sign(people[0].cred.key, "DSMIL-DBE roe v1", s.body.data, s.body.len, proof + 64), DBE_OK);
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_E_ROE_TOKEN);
+    assert_int_equal(pol_roe_ask(s.body.data, s.body.len, &people[0].id, &people[0].cred, proof, NULL), DBE_OK);
+    s.mem[9] ^= 1;
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_E_ROE_TOKEN);
 }
 
 /* spec 16.4 */
@@ -348,6 +388,11 @@ static void what_cannot_stand_is_not_made(void **state)
     CANNOT(s.roe.not_after_ms = s.roe.not_before_ms + POL_ROE_LIFETIME_MAX_MS + 1, "window");
     CANNOT(s.roe.tenant[0] = '\0', "tenant");
     CANNOT(s.roe.requester[0] = '\0', "requester");
+    CANNOT(s.roe.roe_level = 9, "ROE level");
+    CANNOT(s.roe.tenant[1] = '\n', "tenant"); /* what an approver reads would not be what stands there */
+    CANNOT(memcpy(s.roe.tenant, "A\xC2\x9B", 3), "tenant");
+    CANNOT(s.roe.requester[3] = '\033', "requester");
+    CANNOT(s.roe.requester[3] = '\177', "requester");
 #undef CANNOT
 }
 
@@ -381,6 +426,7 @@ int main(void)
         cmocka_unit_test(every_bit_is_signed),
         cmocka_unit_test(what_cannot_stand_is_not_made),
         cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(who_is_named_has_asked),
     };
     return cmocka_run_group_tests(tests, make_people, free_people);
 }

@@ -39,7 +39,7 @@ class TwoPersons(unittest.TestCase):
             out.write(base64.b64decode(told["payload"]))
         self.roe("request", "--as", "ann", "--verb", told["verb"], "--device", str(told["device"]), "--tenant",
                  told["tenant"], "--classification", told["classification"], "--compartments",
-                 ",".join(told["compartments"]), "--payload", payload, str(token))
+                 ",".join(told["compartments"]), "--roe-level", told["roe_level"], "--payload", payload, str(token))
         for name in ("bob", "eve"):
             self.roe("approve", "--as", name, "--payload", payload, str(token))
         return base64.urlsafe_b64encode(token.read_bytes()).decode().rstrip("=")
