@@ -1,47 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * http.c - the gateway's HTTP front: loopback listener, connections and their limits, routes, answers.
+ * http.c - the gateway's HTTP front: requests, their routes, answers.
  *
  * In:   HTTP/1.1 of local programs (libmicrohttpd parses it, inside the service's event loop)
  * Out:  JSON, event streams, /metrics and /healthz; every error in OpenAI's shape
- * Does: refuses foreign Host and Origin (DNS rebinding), wrong keys, bodies above 1 MiB, requests that arrive too
- *       slowly; parks a connection while the mesh computes and notices when its client leaves
- * Not:  no TLS and no other address than 127.0.0.1
+ * Does: refuses foreign Host and Origin (DNS rebinding), wrong keys, bodies above 1 MiB; parks a connection while the
+ *       mesh computes and notices when its client leaves
+ * Not:  no sockets of its own (listen.c)
  *
- * Reading order: routes, on_request, then up.
+ * Reading order: routes, shim_http_on_request, then up.
  */
-#include "shim/shim.h"
+#include "shim/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "shim/headers.h"
 
-enum { DROPPED_MAX_BYTES = 16 * 1024 * 1024, PAGE_MAX_BYTES = 65536, OTHER_DESCRIPTORS = 64 };
-
-struct shim_socket { /* one connection */
-    int fd;
-    bool receiving; /* between requests or inside one */
-    uint64_t since_ns;
-    struct shim_http *http; /* the request on it, or NULL */
-    struct shim_socket *next, **prev;
-};
-
-struct shim_server {
-    struct MHD_Daemon *daemon;
-    struct svc_mhd *attached;
-    int listener; /* ours again after quiesce, else -1 */
-    struct shim_socket *sockets;
-};
+enum { DROPPED_MAX_BYTES = 16 * 1024 * 1024 };
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
@@ -95,7 +76,7 @@ void shim_http_refuse(struct shim_http *http, const struct shim_problem *p)
     struct base_buf out;
 
     http->problem = *p;
-    base_buf_init(&out, PAGE_MAX_BYTES);
+    base_buf_init(&out, SHIM_PAGE_MAX_BYTES);
     shim_problem_json(&out, p, http->chat.id_text);
     shim_http_answer(http, (unsigned)p->status, "application/json", &out);
     base_buf_free(&out);
@@ -152,60 +133,6 @@ void shim_http_continue(struct shim_http *http)
     resume(http);
 }
 
-/* ---- pages ------------------------------------------------------------------------------------------------------ */
-
-static dbe_err handle_models(struct shim_http *http)
-{
-    const struct shim_models *models = NULL;
-    const struct shim_model *one = NULL;
-    struct shim_problem p;
-    struct base_buf out;
-
-    if (shim_mesh_models(&http->shim->mesh, &models, &p) != DBE_OK) {
-        shim_http_refuse(http, &p);
-        return DBE_OK;
-    }
-    base_buf_init(&out, PAGE_MAX_BYTES);
-    if (http->model_id == NULL) {
-        shim_models_json(&out, models);
-        shim_http_answer(http, 200, "application/json", &out);
-    } else if ((one = shim_models_find(models, http->model_id)) != NULL) {
-        shim_model_json(&out, one);
-        shim_http_answer(http, 200, "application/json", &out);
-    } else {
-        (void)shim_problem_set(&p, 404, "model_not_found", "model", "The model '%.128s' does not exist.",
-                               http->model_id);
-        shim_http_refuse(http, &p);
-    }
-    base_buf_free(&out);
-    return DBE_OK;
-}
-
-static dbe_err handle_metrics(struct shim_http *http)
-{
-    struct base_buf out;
-
-    base_buf_init(&out, SVC_METRICS_MAX_BYTES);
-    dbe_err err = svc_metrics_render(http->shim->svc, &out);
-    if (err == DBE_OK)
-        shim_http_answer(http, 200, SVC_METRICS_CONTENT_TYPE, &out);
-    base_buf_free(&out);
-    return err;
-}
-
-static dbe_err handle_health(struct shim_http *http)
-{
-    struct base_buf out;
-    unsigned status = 503;
-
-    base_buf_init(&out, SVC_HEALTH_MAX_BYTES);
-    dbe_err err = svc_health_render(http->shim->svc, &out, &status);
-    if (err == DBE_OK)
-        shim_http_answer(http, status, SVC_HEALTH_CONTENT_TYPE, &out);
-    base_buf_free(&out);
-    return err;
-}
-
 /* ---- routes ----------------------------------------------------------------------------------------------------- */
 
 static const struct route {
@@ -218,10 +145,10 @@ static const struct route {
     {"/v1/completions", "POST", "POST", true, shim_completion_handle},
     {"/v1/embeddings", "POST", "POST", true, shim_embedding_handle},
     {"/v1/responses", "POST", "POST", true, shim_response_handle},
-    {"/v1/models", "GET", "GET, HEAD", true, handle_models},
-    {"/v1/models/", "GET", "GET, HEAD", true, handle_models},
-    {"/metrics", "GET", "GET, HEAD", false, handle_metrics},
-    {"/healthz", "GET", "GET, HEAD", false, handle_health},
+    {"/v1/models", "GET", "GET, HEAD", true, shim_models_handle},
+    {"/v1/models/", "GET", "GET, HEAD", true, shim_models_handle},
+    {"/metrics", "GET", "GET, HEAD", false, shim_metrics_handle},
+    {"/healthz", "GET", "GET, HEAD", false, shim_health_handle},
 };
 
 static const struct route *find_route(const char *path)
@@ -359,8 +286,8 @@ static enum MHD_Result take_body(struct shim_http *http, const char *data, size_
     return http->dropped_bytes <= DROPPED_MAX_BYTES ? MHD_YES : MHD_NO;
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
-                                  const char *version, const char *data, size_t *len, void **con_cls)
+enum MHD_Result shim_http_on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
+                                     const char *version, const char *data, size_t *len, void **con_cls)
 {
     struct shim_http *http = *con_cls;
 
@@ -392,7 +319,8 @@ static void count_answer(struct shim_http *http)
     shim->answers_2xx += http->status >= 200 && http->status < 300;
     shim->answers_4xx += http->status >= 400 && http->status < 500;
     shim->answers_5xx += http->status >= 500;
-    bool probe = http->handler == handle_health || http->handler == handle_metrics; /* every few seconds, all day */
+    bool probe =
+        http->handler == shim_health_handle || http->handler == shim_metrics_handle; /* every few seconds, all day */
     svc_log(shim->svc,
             probe                 ? SVC_DEBUG
             : http->status >= 500 ? SVC_WARN
@@ -402,9 +330,8 @@ static void count_answer(struct shim_http *http)
             http->chat.id_text, http->gone ? " client_gone=1" : "");
 }
 
-/* The answer has left, or the connection is gone. */
-static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
-                         enum MHD_RequestTerminationCode why)
+void shim_http_on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                            enum MHD_RequestTerminationCode why)
 {
     struct shim_http *http = *con_cls;
 
@@ -429,150 +356,4 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     http->socket->since_ns = svc_now_ns(http->shim->svc);
     svc_release(http->shim->svc);
     base_free(http);
-}
-
-/* ---- connections ------------------------------------------------------------------------------------------------ */
-
-static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
-                          enum MHD_ConnectionNotificationCode what)
-{
-    struct shim *shim = cls;
-    struct shim_socket *s = *socket_context;
-
-    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        if (s == NULL)
-            return;
-        *s->prev = s->next;
-        if (s->next != NULL)
-            s->next->prev = s->prev;
-        base_free(s);
-        *socket_context = NULL;
-        shim->connections--;
-        return;
-    }
-    s = base_alloc(1, sizeof *s);
-    if (s == NULL)
-        return; /* its requests find no context and are closed */
-    s->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    s->receiving = true;
-    s->since_ns = svc_now_ns(shim->svc);
-    s->next = shim->server->sockets;
-    s->prev = &shim->server->sockets;
-    if (s->next != NULL)
-        s->next->prev = &s->next;
-    shim->server->sockets = s;
-    *socket_context = s;
-    shim->connections++;
-}
-
-/* One byte a second keeps a connection busy for ever; it does not keep it open for ever. */
-void shim_http_tick(struct shim *shim)
-{
-    uint64_t now_ns = svc_now_ns(shim->svc);
-
-    for (struct shim_socket *s = shim->server->sockets; s != NULL; s = s->next)
-        if (s->receiving && now_ns - s->since_ns > SHIM_RECEIVE_TIMEOUT_S * BASE_NS_PER_S)
-            (void)shutdown(s->fd, SHUT_RDWR);
-}
-
-/* ---- the listener ----------------------------------------------------------------------------------------------- */
-
-static dbe_err open_listener(struct shim *shim, int *ret_fd, struct dbe_diag *diag)
-{
-    struct sockaddr_in at = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)shim->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof at;
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return dbe_fail(diag, DBE_E_IO, "port", 0, "cannot make a socket: %s", strerror(errno));
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, SHIM_LISTEN_BACKLOG) != 0 ||
-        getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
-        int why = errno;
-        (void)close(fd);
-        return dbe_fail(diag, why == EADDRINUSE ? DBE_E_CONFIG : DBE_E_IO, "port", 0,
-                        "cannot listen on 127.0.0.1:%" PRIu64 ": %s; choose another port with --port", shim->port,
-                        strerror(why));
-    }
-    shim->port = ntohs(at.sin_port);
-    *ret_fd = fd;
-    return DBE_OK;
-}
-
-/* A descriptor a connection, and some for everything else. */
-static dbe_err allow_descriptors(const struct shim *shim, struct dbe_diag *diag)
-{
-    const rlim_t need = (rlim_t)shim->max_connections + OTHER_DESCRIPTORS;
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
-        return DBE_OK;
-    if (limit.rlim_max < need)
-        return dbe_fail(diag, DBE_E_CONFIG, "max-connections", 0,
-                        "%" PRIu64 " connections need %llu descriptors, and the limit is %llu (ulimit -Hn)",
-                        shim->max_connections, (unsigned long long)need, (unsigned long long)limit.rlim_max);
-    limit.rlim_cur = need;
-    return setrlimit(RLIMIT_NOFILE, &limit) == 0
-               ? DBE_OK
-               : dbe_fail(diag, DBE_E_CONFIG, "max-connections", 0, "cannot raise the limit of descriptors: %s",
-                          strerror(errno));
-}
-
-dbe_err shim_http_start(struct shim *shim, struct dbe_diag *diag)
-{
-    int fd = -1;
-
-    DBE_TRY(allow_descriptors(shim, diag));
-    DBE_TRY(open_listener(shim, &fd, diag));
-    struct shim_server *server = base_alloc(1, sizeof *server);
-    if (server == NULL) {
-        (void)close(fd);
-        return DBE_E_NOMEM;
-    }
-    server->listener = -1;
-    shim->server = server;
-    server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, shim, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)shim->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)SHIM_CONNECTION_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SHIM_IDLE_TIMEOUT_S,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, shim, MHD_OPTION_END);
-    if (server->daemon == NULL) {
-        (void)close(fd);
-        shim_http_stop(shim);
-        return dbe_fail(diag, DBE_E_IO, "port", 0, "the HTTP library refused to start");
-    }
-    dbe_err err = svc_mhd_attach(svc_loop(shim->svc), server->daemon, &server->attached);
-    if (err != DBE_OK)
-        shim_http_stop(shim);
-    return err;
-}
-
-void shim_http_quiesce(struct shim *shim)
-{
-    if (shim->server == NULL || shim->server->daemon == NULL || shim->server->listener >= 0)
-        return;
-    shim->server->listener = MHD_quiesce_daemon(shim->server->daemon);
-}
-
-void shim_http_stop(struct shim *shim)
-{
-    struct shim_server *server = shim->server;
-
-    if (server == NULL)
-        return;
-    for (struct shim_socket *s = server->sockets; s != NULL; s = s->next) {
-        if (s->http == NULL || !s->http->suspended)
-            continue;
-        s->http->gone = true; /* the library stops no daemon with parked connections */
-        resume(s->http);
-    }
-    svc_mhd_free(server->attached);
-    if (server->daemon != NULL)
-        MHD_stop_daemon(server->daemon); /* tells every request that it is over */
-    if (server->listener >= 0)
-        (void)close(server->listener);
-    base_free(server);
-    shim->server = NULL;
 }

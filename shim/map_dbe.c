@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * map_dbe.c - requests out, answers and ERROR in; the claim tokens that speak for tenants; the models.
+ * map_dbe.c - requests out; the claim tokens that speak for tenants; the models. Answers come in by map_answers.c.
  *
- * In:   struct shim_req; messages of the router
- * Out:  messages to the router; callbacks with answers in OpenAI's terms
+ * In:   struct shim_req
+ * Out:  messages to the router
  * Not:  no HTTP, no JSON; of the policy only which tenants' prompts must be sealed
  */
 #include "shim/map_dbe.h"
@@ -11,20 +11,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "audit/audit.h"
 #include "dbe/payload.h"
 #include "dsmil.pb-c.h"
 #include "shim/payloads.h"
 
 enum {
-    SHIM_DEVICE = 0,
     ROUTER_DEVICE = 43,
     REQUEST_TLV_ROOM_BYTES = 1024, /* all TLVs but claim and ROE token */
     MODELS_TIMEOUT_S = 2,
     MODELS_MAX_BYTES = 256 * 1024,
 };
 
-enum { SHIM_ROE = DBE_ROE_SOC_ASSIST }; /* 001 section 3.3: what the shim says on behalf of local tools */
 #define SHIM_CLIENT "openai_shim"
 
 /* ---- claim ------------------------------------------------------------------------------------------------------ */
@@ -62,7 +59,7 @@ static dbe_err claim_for(struct shim_mesh *mesh, const struct shim_tenant *tenan
         return DBE_E_UNAVAILABLE;
     (void)snprintf(claim.tenant, sizeof claim.tenant, "%s", tenant->name);
     (void)snprintf(claim.client, sizeof claim.client, "%s", SHIM_CLIENT);
-    claim.roe_levels = 1u << SHIM_ROE;
+    claim.roe_levels = 1u << SHIM_ROE_LEVEL;
     claim.classification_max = tenant->classification;
     claim.compartments = tenant->compartments;
     claim.not_before_ms = now_ms;
@@ -110,7 +107,7 @@ static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint
     dbe_build_text(&b, DBE_TLV_TENANT_ID, chat->tenant.name);
     dbe_build_u32(&b, DBE_TLV_COMPARTMENT_MASK, chat->tenant.compartments);
     dbe_build_u8(&b, DBE_TLV_CLASSIFICATION, chat->tenant.classification);
-    dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, SHIM_ROE);
+    dbe_build_u8(&b, DBE_TLV_ROE_LEVEL, SHIM_ROE_LEVEL);
     dbe_build_layer_path(&b, NULL, DBE_LAYER_EXTENDED);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_SRC, SHIM_DEVICE);
     dbe_build_u8(&b, DBE_TLV_DEVICE_ID_DST, ROUTER_DEVICE);
@@ -136,211 +133,6 @@ static dbe_err send_message(struct shim_mesh *mesh, struct shim_chat *chat, uint
     base_wipe(bytes, cap);
     base_free(bytes);
     return err;
-}
-
-/* ---- answers ---------------------------------------------------------------------------------------------------- */
-
-/* Names of the devices on a chat's way; others are called by their row of the registry. */
-static const char *device_name(uint8_t device)
-{
-    static const struct {
-        uint8_t device;
-        const char *name;
-    } names[] = {{0, "openai-shim"}, {43, "l7-router"}, {44, "l7-llm-worker-npu"}, {47, "l7-llm-worker-47"}};
-    const struct dbe_device_row *row = dbe_reg_device(device);
-
-    for (size_t i = 0; i < BASE_ARRAY_LEN(names); i++)
-        if (names[i].device == device)
-            return names[i].name;
-    return row != NULL ? row->title : "unknown";
-}
-
-static const char *name_or_null(const struct dbe_num_row *row)
-{
-    return row != NULL ? row->name : NULL;
-}
-
-/* Hops come answering side first; the trace tells them in the order the request took. */
-static void make_trace(const struct shim_chat *chat, const struct dbe_msg *msg, struct shim_trace *ret)
-{
-    const struct shim_mesh *mesh = chat->mesh;
-    struct dbe_peer *peer = svc_link_peer(mesh->router);
-    struct dbe_hop hops[DBE_HOPS_MAX];
-    size_t count = dbe_msg_hops(msg, hops);
-    uint8_t classification = chat->tenant.classification, roe = SHIM_ROE;
-    uint64_t elapsed_us = (svc_now_ns(mesh->svc) - chat->begin_ns) / BASE_NS_PER_US;
-
-    memset(ret, 0, sizeof *ret);
-    memcpy(ret->request_id, chat->id_text, sizeof ret->request_id);
-    ret->hops[ret->hop_count++] = (struct shim_hop){SHIM_DEVICE, device_name(SHIM_DEVICE), (uint32_t)elapsed_us, NULL};
-    for (size_t i = count; i > 0 && ret->hop_count < SHIM_HOPS_MAX; i--)
-        ret->hops[ret->hop_count++] = (struct shim_hop){hops[i - 1].device, device_name(hops[i - 1].device),
-                                                        hops[i - 1].elapsed_us, dbe_suite_name(hops[i - 1].suite)};
-    ret->suite = peer != NULL ? dbe_peer_suite(peer) : NULL;
-    ret->handshake_us = peer != NULL ? dbe_peer_handshake_us(peer) : 0;
-    if (dbe_tlv_u32(msg, DBE_TLV_COMPARTMENT_MASK, &ret->compartments) != DBE_OK)
-        ret->compartments = chat->tenant.compartments;
-    if (dbe_tlv_u8(msg, DBE_TLV_CLASSIFICATION, &classification) == DBE_OK)
-        ret->classification = name_or_null(dbe_reg_classification(classification));
-    if (dbe_tlv_u8(msg, DBE_TLV_ROE_LEVEL, &roe) == DBE_OK)
-        ret->roe_level = name_or_null(dbe_reg_roe(roe));
-    ret->tenant = chat->tenant.name;
-}
-
-/* What a chat keeps until its end. */
-static void let_go(struct shim_chat *chat)
-{
-    e2e_talk_free(chat->talk);
-    chat->talk = NULL;
-    base_buf_free(&chat->request);
-}
-
-/* Tell that it failed; the chat may be gone afterwards. */
-static void fail(struct shim_chat *chat, dbe_err err, const char *reason, const char *rule, uint32_t retry_after_ms)
-{
-    struct shim_problem p;
-
-    shim_problem_of_mesh(&p, err, reason, rule, retry_after_ms);
-    chat->open = false;
-    let_go(chat);
-    chat->ops->failed(chat, &p);
-}
-
-static void take_error(struct shim_chat *chat, const struct dbe_msg *msg)
-{
-    Dsmil__ErrorReply *e = NULL;
-
-    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        e = dsmil__error_reply__unpack(NULL, msg->payload_len, msg->payload);
-    if (e == NULL) {
-        fail(chat, DBE_E_MALFORMED, "the router sent an error that cannot be read", NULL, 0);
-        return;
-    }
-    bool utf8 = base_utf8_valid(e->reason, strlen(e->reason)) && base_utf8_valid(e->rule, strlen(e->rule));
-    fail(chat, e->code != 0 && e->code < 256 ? (dbe_err)e->code : DBE_E_STATE, utf8 ? e->reason : NULL,
-         utf8 ? e->rule : NULL, e->retry_after_ms);
-    dsmil__error_reply__free_unpacked(e, NULL);
-}
-
-/* It failed while more may come. */
-static void fail_open(struct shim_chat *chat, bool last, dbe_err err, const char *reason)
-{
-    if (!last)
-        svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
-    fail(chat, err, reason, NULL, 0);
-}
-
-/* The trace's part of receipts, out of what the chat keeps. */
-static void add_receipt(const struct shim_chat *chat, const struct shim_taken *taken, struct shim_trace *trace)
-{
-    trace->sealed = chat->talk != NULL;
-    if (!chat->receipt || taken->response == NULL || taken->response->receipt.len == 0)
-        return;
-    trace->receipt = taken->response->receipt.data;
-    trace->receipt_len = taken->response->receipt.len;
-    trace->receipt_request = chat->request.data;
-    trace->receipt_request_len = chat->request.len;
-}
-
-/* How long the client waited: to the first piece where it is told in pieces, and to the end. The profile's name is the
- * router's word: what could end a label is left out of it. */
-static void observe(struct shim_chat *chat, bool last)
-{
-    struct svc *svc = chat->mesh->svc;
-    const double seconds = (double)(svc_now_ns(svc) - chat->begin_ns) / (double)BASE_NS_PER_S;
-    char profile[sizeof chat->profile], labels[sizeof profile + 32];
-    size_t len = 0;
-
-    if (chat->embed)
-        return;
-    if (chat->stream && !chat->began)
-        svc_observe(svc, "dsmil_l7_first_token_seconds", "device_id=\"0\"", seconds);
-    chat->began = true;
-    if (!last)
-        return;
-    for (const char *at = chat->profile; *at != '\0'; at++)
-        if (*at >= ' ' && *at != '"' && *at != '\\')
-            profile[len++] = *at;
-    (void)snprintf(labels, sizeof labels, "device_id=\"0\",profile=\"%.*s\"", (int)len, profile);
-    svc_observe(svc, "dsmil_l7_latency_seconds", labels, seconds);
-}
-
-static void tell_answer(struct shim_chat *chat, const struct dbe_msg *msg, struct shim_taken *taken, bool last)
-{
-    struct shim_trace trace;
-
-    observe(chat, last);
-    taken->answer.created_unix = chat->created_unix;
-    if (!last) {
-        chat->ops->delta(chat, &taken->answer);
-        return;
-    }
-    make_trace(chat, msg, &trace);
-    add_receipt(chat, taken, &trace);
-    struct base_buf request = chat->request; /* the chat may be gone when it was told */
-    chat->request = (struct base_buf){0};
-    let_go(chat);
-    chat->open = false;
-    if (chat->embed)
-        chat->ops->vectors(chat, &taken->vectors, &trace);
-    else
-        chat->ops->done(chat, &taken->answer, &trace);
-    base_buf_free(&request);
-}
-
-/* An answer that was changed, swapped or cut between the worker and here. */
-static void note_unopened(const struct shim_chat *chat, dbe_err err)
-{
-    struct shim_mesh *mesh = chat->mesh;
-    char detail[160];
-
-    mesh->unopened++;
-    (void)snprintf(detail, sizeof detail, "request %s of %.64s: the sealed answer does not open", chat->id_text,
-                   chat->tenant.name);
-    svc_audit_event(mesh->svc, AUDIT_SEALED, err, svc_link_peer(mesh->router), 0, detail);
-}
-
-static void take_answer(struct shim_chat *chat, const struct dbe_msg *msg, bool last)
-{
-    struct shim_taken *taken = NULL;
-    struct dbe_msg inner = *msg;
-    struct base_buf plain;
-    dbe_err err = DBE_OK;
-
-    base_buf_init(&plain, DBE_PAYLOAD_MAX_BYTES);
-    if (chat->talk != NULL) {
-        err = shim_open(chat->talk, msg, last, &plain);
-        if (err != DBE_OK)
-            note_unopened(chat, err);
-        inner.payload = plain.data;
-        inner.payload_len = plain.len;
-    }
-    if (err == DBE_OK)
-        err = shim_take(&inner, &taken);
-    if (err == DBE_OK && chat->embed && !last)
-        err = DBE_E_PROTOCOL;
-    if (err != DBE_OK)
-        fail_open(chat, last, err,
-                  chat->talk != NULL ? "the sealed answer does not open" : "the answer cannot be read");
-    else
-        tell_answer(chat, msg, taken, last);
-    shim_taken_free(taken);
-    base_buf_free(&plain);
-}
-
-static void on_reply(void *ctx, const struct dbe_msg *msg, bool last, dbe_err err)
-{
-    struct shim_chat *chat = ctx;
-
-    if (msg == NULL)
-        fail(chat, err == DBE_E_TIMEOUT ? err : DBE_E_UNAVAILABLE, err == DBE_E_TIMEOUT ? NULL : "the router went away",
-             NULL, 0);
-    else if (msg->type == DBE_MSG_ERROR)
-        take_error(chat, msg);
-    else if (msg->type == (chat->embed ? DBE_MSG_L7_EMBED_RESP : DBE_MSG_L7_CHAT_RESP))
-        take_answer(chat, msg, last);
-    else
-        fail_open(chat, last, DBE_E_PROTOCOL, "the router sent something else than an answer");
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
@@ -388,7 +180,7 @@ static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const
                                 .profile = profile,
                                 .compartments = chat->tenant.compartments,
                                 .classification = chat->tenant.classification,
-                                .roe_level = SHIM_ROE,
+                                .roe_level = SHIM_ROE_LEVEL,
                                 .type = request_type(chat),
                                 .device = worker_of(&mesh->known, profile)};
     struct base_buf sealed;
@@ -399,7 +191,7 @@ static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const
     const struct payload payload = {.packed = &sealed, .sealed_to = labels.device};
     dbe_err err = shim_seal(card, &labels, plain, now_ms, &sealed, &chat->talk);
     if (err == DBE_OK)
-        err = send_message(mesh, chat, labels.type, profile, &payload, on_reply);
+        err = send_message(mesh, chat, labels.type, profile, &payload, shim_chat_on_reply);
     base_buf_free(&sealed);
     return err;
 }
@@ -426,10 +218,10 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
     }
     if (err == DBE_OK)
         err = sealed ? send_sealed(mesh, chat, &chat->request, profile, reason)
-                     : send_message(mesh, chat, request_type(chat), profile, &payload, on_reply);
+                     : send_message(mesh, chat, request_type(chat), profile, &payload, shim_chat_on_reply);
     shim_packing_free(p);
     if (err != DBE_OK)
-        let_go(chat);
+        shim_chat_let_go(chat);
     else if (!chat->receipt)
         base_buf_free(&chat->request);
     return err;
@@ -438,6 +230,7 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
 dbe_err shim_chat_payload(const struct shim_tenant *tenant, const struct shim_req *req, struct base_buf *out)
 {
     const uint8_t type = req->kind == SHIM_EMBEDDING ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ;
+    const struct dbe_num_row *level = dbe_reg_classification(tenant->classification);
     const ProtobufCMessage *message = NULL;
     struct shim_packing *p = NULL;
     struct base_buf packed;
@@ -456,10 +249,10 @@ dbe_err shim_chat_payload(const struct shim_tenant *tenant, const struct shim_re
                      "{\"object\":\"dsmil.payload\",\"verb\":\"%s\",\"device\":%d,\"tenant\":", dbe_reg_msg(type)->name,
                      ROUTER_DEVICE);
         base_json_str(out, tenant->name, strlen(tenant->name));
-        base_buf_fmt(out, ",\"classification\":\"%s\",\"compartments\":",
-                     name_or_null(dbe_reg_classification(tenant->classification)));
+        base_buf_fmt(out, ",\"classification\":\"%s\",\"compartments\":", level != NULL ? level->name : "");
         shim_compartments_json(out, tenant->compartments);
-        base_buf_fmt(out, ",\"roe_level\":\"%s\",\"sha3_512\":\"%s\",\"payload\":\"", dbe_reg_roe(SHIM_ROE)->name, hex);
+        base_buf_fmt(out, ",\"roe_level\":\"%s\",\"sha3_512\":\"%s\",\"payload\":\"", dbe_reg_roe(SHIM_ROE_LEVEL)->name,
+                     hex);
         base_base64(out, packed.data, packed.len);
         base_buf_str(out, "\"}");
     }
@@ -506,7 +299,7 @@ void shim_chat_cancel(struct shim_chat *chat)
     if (!chat->open)
         return;
     chat->open = false;
-    let_go(chat);
+    shim_chat_let_go(chat);
     svc_call_cancel(chat->mesh->svc, chat->mesh->router, chat->call_id);
 }
 

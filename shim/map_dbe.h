@@ -13,6 +13,10 @@
 #include "shim/roe.h"
 #include "shim/sealed.h"
 
+enum {
+    SHIM_DEVICE = 0,
+    SHIM_ROE_LEVEL = DBE_ROE_SOC_ASSIST, /* 001 section 3.3: what the shim says on behalf of local tools */
+};
 enum { SHIM_CLAIM_LIFETIME_MS = 15 * 60 * 1000, SHIM_MODELS_FRESH_MS = 3000, SHIM_CLAIMS_MAX = 64 };
 
 /* For whom a request is made: what its claim says. */
@@ -87,5 +91,11 @@ dbe_err shim_chat_start(struct shim_mesh *mesh, struct shim_chat *chat, const st
 dbe_err shim_chat_payload(const struct shim_tenant *tenant, const struct shim_req *req,
                           struct base_buf *out) DBE_MUST_CHECK;
 void shim_chat_cancel(struct shim_chat *chat); /* nothing is told afterwards; an ended one is ignored */
+
+/* ---- map_answers.c ----------------------------------------------------------------------------------------------- */
+
+/* A dbe_reply_fn of a chat. */
+void shim_chat_on_reply(void *chat, const struct dbe_msg *msg, bool last, dbe_err err);
+void shim_chat_let_go(struct shim_chat *chat); /* of what it keeps until its end */
 
 #endif

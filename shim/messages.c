@@ -21,28 +21,13 @@ const char *shim_role_name(enum shim_role role)
 
 dbe_err shim_add_message(struct shim_req *req, struct shim_message **ret, struct shim_problem *p)
 {
-    if (req->messages == NULL)
-        req->messages = base_alloc(SHIM_MESSAGES_MAX, sizeof *req->messages);
-    if (req->messages == NULL)
-        return shim_no_memory(p);
-    if (req->message_count == SHIM_MESSAGES_MAX)
-        return shim_problem_set(p, 400, "array_above_max_length", "messages", "At most %d messages are allowed.",
-                                SHIM_MESSAGES_MAX);
-    *ret = &req->messages[req->message_count++];
-    return DBE_OK;
+    return shim_add(&req->messages, &req->message_count, SHIM_MESSAGES_MAX, sizeof **ret, "messages", "messages", ret,
+                    p);
 }
 
 dbe_err shim_add_call(struct shim_message *m, struct shim_call **ret, const char *param, struct shim_problem *p)
 {
-    if (m->calls == NULL)
-        m->calls = base_alloc(SHIM_CALLS_MAX, sizeof *m->calls);
-    if (m->calls == NULL)
-        return shim_no_memory(p);
-    if (m->call_count == SHIM_CALLS_MAX)
-        return shim_problem_set(p, 400, "array_above_max_length", param, "At most %d calls are allowed.",
-                                SHIM_CALLS_MAX);
-    *ret = &m->calls[m->call_count++];
-    return DBE_OK;
+    return shim_add(&m->calls, &m->call_count, SHIM_CALLS_MAX, sizeof **ret, param, "calls", ret, p);
 }
 
 static dbe_err read_role(const json_t *v, const char *param, enum shim_role *ret, struct shim_problem *p)

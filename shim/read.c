@@ -214,3 +214,21 @@ bool shim_is_one_of(const char *key, const char *const *names, size_t count)
             return true;
     return false;
 }
+
+dbe_err shim_add(void *list, size_t *count, size_t max, size_t size, const char *param, const char *what, void *ret,
+                 struct shim_problem *p)
+{
+    char *all;
+
+    memcpy(&all, list, sizeof all); /* a pointer to whatever the list is of */
+    if (all == NULL)
+        all = base_alloc(max, size);
+    if (all == NULL)
+        return shim_no_memory(p);
+    memcpy(list, &all, sizeof all);
+    if (*count == max)
+        return shim_problem_set(p, 400, "array_above_max_length", param, "At most %zu %s are allowed.", max, what);
+    all += (*count)++ * size;
+    memcpy(ret, &all, sizeof all);
+    return DBE_OK;
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * read.h - readers of single JSON values of a request, each with the refusal that names the parameter. Internal to the
- * request side of the shim (params.c, messages.c, tools.c, responses_in.c).
+ * request side of the shim.
  *
  * `param` is the parameter's name for the client. Outputs stay as they are on error; `p` is filled then.
  */
@@ -43,11 +43,21 @@ bool shim_is_text(const json_t *v, const char *text);
 /* The key is one of these. */
 bool shim_is_one_of(const char *key, const char *const *names, size_t count);
 
-/* ---- messages.c, tools.c, responses_in.c: rows of params.def name these ------------------------------------------ */
+/* ---- values.c, messages.c, prompts.c, tools.c, responses_in.c: rows of params.def name these --------------------- */
+
+shim_read_fn shim_read_model, shim_read_temperature, shim_read_top_p, shim_read_frequency_penalty,
+    shim_read_presence_penalty, shim_read_max_tokens, shim_read_seed, shim_read_stop, shim_read_stream,
+    shim_read_stream_options, shim_read_dsmil, shim_read_n, shim_read_logit_bias, shim_read_logprobs,
+    shim_read_top_logprobs, shim_read_completion_logprobs, shim_read_parallel, shim_read_cache_key, shim_read_user,
+    shim_read_safety_identifier, shim_read_metadata, shim_read_echo, shim_read_include, shim_read_inputs,
+    shim_read_encoding;
 
 shim_read_fn shim_read_messages, shim_read_prompt, shim_read_response_format, shim_read_tools, shim_read_tool_choice,
     shim_read_input, shim_read_instructions, shim_read_text_form, shim_read_response_tools,
     shim_read_response_tool_choice;
+/* Room for one more of `what` in a list that grows to `max`, zeroed. `list` points to the list's pointer. */
+dbe_err shim_add(void *list, size_t *count, size_t max, size_t size, const char *param, const char *what, void *ret,
+                 struct shim_problem *p) DBE_MUST_CHECK;
 /* Room for one more message, zeroed. */
 dbe_err shim_add_message(struct shim_req *req, struct shim_message **ret, struct shim_problem *p) DBE_MUST_CHECK;
 dbe_err shim_add_call(struct shim_message *m, struct shim_call **ret, const char *param,

@@ -67,19 +67,6 @@ dbe_err shim_read_response_format(const json_t *v, const char *param, struct shi
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
 
-static dbe_err add_tool(struct shim_req *req, const char *param, struct shim_tool **ret, struct shim_problem *p)
-{
-    if (req->tools == NULL)
-        req->tools = base_alloc(SHIM_TOOLS_MAX, sizeof *req->tools);
-    if (req->tools == NULL)
-        return shim_no_memory(p);
-    if (req->tool_count == SHIM_TOOLS_MAX)
-        return shim_problem_set(p, 400, "array_above_max_length", param, "At most %d tools are allowed.",
-                                SHIM_TOOLS_MAX);
-    *ret = &req->tools[req->tool_count++];
-    return DBE_OK;
-}
-
 static dbe_err read_tool_name(const json_t *v, const char *where, char **ret, struct shim_problem *p)
 {
     char name[SHIM_TOOL_NAME_MAX_BYTES + 1];
@@ -103,7 +90,7 @@ dbe_err shim_read_function(const json_t *v, const char *param, const char *const
 
     if (!json_is_object(v))
         return shim_wrong_type(p, param, "an object", v);
-    DBE_TRY(add_tool(req, "tools", &tool, p));
+    DBE_TRY(shim_add(&req->tools, &req->tool_count, SHIM_TOOLS_MAX, sizeof *tool, "tools", "tools", &tool, p));
     json_object_foreach((json_t *)(uintptr_t)v, key, value)
     {
         (void)snprintf(where, sizeof where, "%.50s.%.40s", param, key);
