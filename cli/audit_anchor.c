@@ -136,6 +136,7 @@ int cli_audit_anchor(struct audit_options *o)
 /* "4096", "2026-11-30", "2026-11-30T12:00:00Z" or "30d" as the order's words. */
 static bool before_words(const char *text, char out[64])
 {
+    const uint64_t now_ms = base_wall_ms();
     const char *end;
     char *rest;
     struct tm tm = {0};
@@ -148,7 +149,7 @@ static bool before_words(const char *text, char out[64])
     errno = 0;
     unsigned long long days = strtoull(text, &rest, 10);
     if (text[0] >= '0' && text[0] <= '9' && errno == 0 && strcmp(rest, "d") == 0 && days <= 36500) {
-        (void)snprintf(out, 64, "time:%" PRIu64, base_wall_ms() - (uint64_t)days * 86400000);
+        (void)snprintf(out, 64, "time:%" PRIu64, now_ms - BASE_MIN((uint64_t)days * 86400000, now_ms));
         return true;
     }
     end = strptime(text, "%Y-%m-%d", &tm);

@@ -105,14 +105,15 @@ int cli_audit_tail(struct audit_options *o)
 {
     struct tail t = {.o = o, .ring = base_alloc((size_t)o->lines, sizeof(char *))};
     const struct timespec pause = {.tv_nsec = FOLLOW_MS * BASE_NS_PER_MS};
+    const struct audit_place place = {o->dir, o->archive}; /* the archive only if it is asked for */
     struct audit_scan_end end = {0};
     struct audit_base base;
     struct audit_finding f = {0};
     struct dbe_diag diag = {0};
-    dbe_err err = t.ring != NULL ? audit_scan_begin(&o->place, &end, &base, &f, &diag) : DBE_E_NOMEM;
+    dbe_err err = t.ring != NULL ? audit_scan_begin(&place, &end, &base, &f, &diag) : DBE_E_NOMEM;
 
     while (err == DBE_OK) {
-        err = audit_scan_more(&o->place, on_entry, &t, &end, &f, &diag);
+        err = audit_scan_more(&place, on_entry, &t, &end, &f, &diag);
         if (!t.printing)
             print_ring(&t);
         fflush(stdout);

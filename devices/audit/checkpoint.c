@@ -58,6 +58,8 @@ dbe_err audit_dev_adopt(struct audit_device *d, struct dbe_diag *diag)
     dbe_credential_cert(cred, &der, &len);
     if (access(path, F_OK) != 0)
         DBE_TRY(base_file_write(path, der, len, 0600, diag));
+    if (d->log != NULL)
+        DBE_TRY(audit_log_restate(d->log, &d->signer, base_wall_ms(), diag));
     d->credential = cred;
     return DBE_OK;
 }

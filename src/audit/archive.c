@@ -135,37 +135,50 @@ static dbe_err add_record(struct audit_log *log, const char *sender, uint64_t up
     return audit_log_commit(log, diag);
 }
 
-static dbe_err write_statement(struct audit_log *log, uint64_t upto, const uint8_t *root,
-                               const struct audit_signer *signer, uint64_t time_ms, struct dbe_diag *diag)
+static dbe_err write_statement(struct audit_log *log, const struct audit_archived *a, const struct audit_signer *signer,
+                               struct dbe_diag *diag)
 {
-    struct audit_archived a = {.size = upto, .record = log->durable.tree.size - 1, .time_ms = time_ms};
     struct base_buf text;
 
-    (void)snprintf(a.origin, sizeof a.origin, "%s", log->origin);
-    memcpy(a.root, root, sizeof a.root);
     base_buf_init(&text, AUDIT_NOTE_MAX);
-    dbe_err err = audit_archived_put(&a, signer, &text);
+    dbe_err err = audit_archived_put(a, signer, &text);
     if (err == DBE_OK)
         err = audit_sys_replace(log->dir, "archived", text.data, text.len, diag);
     base_buf_free(&text);
-    return err;
+    DBE_TRY(err);
+    log->archived = *a;
+    memcpy(log->archived.key_id, signer->key_id, sizeof log->archived.key_id);
+    return DBE_OK;
+}
+
+dbe_err audit_log_restate(struct audit_log *log, const struct audit_signer *signer, uint64_t time_ms,
+                          struct dbe_diag *diag)
+{
+    struct audit_archived a = log->archived;
+
+    if (a.size == 0 || memcmp(a.key_id, signer->key_id, sizeof a.key_id) == 0)
+        return DBE_OK;
+    a.time_ms = time_ms;
+    return write_statement(log, &a, signer, diag);
 }
 
 dbe_err audit_log_archive(struct audit_log *log, uint64_t upto, const char *sender, const struct audit_signer *signer,
                           uint64_t time_ms, struct dbe_diag *diag)
 {
+    struct audit_archived a = {.size = upto, .time_ms = time_ms};
     struct audit_base base;
-    uint8_t root[AUDIT_HASH_BYTES];
 
     if (upto <= log->first || upto > log->note_size)
         return dbe_fail(diag, DBE_E_RANGE, clause, 0, "entries before %" PRIu64 " cannot be put away", upto);
     if (log->pending.len > 0)
         return dbe_fail(diag, DBE_E_STATE, clause, 0, "records wait to be written");
     DBE_TRY(audit_base_read(log->dir, upto, &base, diag));
-    DBE_TRY(audit_tree_root(&base.tree, root));
-    DBE_TRY(add_record(log, sender, upto, root, time_ms, diag));
+    DBE_TRY(audit_tree_root(&base.tree, a.root));
+    DBE_TRY(add_record(log, sender, upto, a.root, time_ms, diag));
+    a.record = log->durable.tree.size - 1;
+    (void)snprintf(a.origin, sizeof a.origin, "%s", log->origin);
     DBE_TRY(audit_log_checkpoint(log, signer, time_ms, diag));
     DBE_TRY(audit_log_save(log, signer, time_ms, diag)); /* an older one may lie in what goes */
-    DBE_TRY(write_statement(log, upto, root, signer, time_ms, diag));
+    DBE_TRY(write_statement(log, &a, signer, diag));
     return audit_log_move(log, upto, diag);
 }

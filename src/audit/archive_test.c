@@ -175,6 +175,38 @@ static void needs_its_record(void **state)
     found(&r, AUDIT_WRONG_ANCHOR, 21, "the archive saw them");
 }
 
+/* spec audit 10.3: the statement can be signed again by a newer key, and is what it was */
+static void signed_again(void **state)
+{
+    struct audit_log *log = make();
+    struct crypto_key *old = fx_key;
+    struct audit_signer signer = fx_signer(fx_key);
+    struct base_buf before, after;
+    uint64_t upto;
+
+    (void)state;
+    assert_int_equal(audit_log_restate(log, &signer, 1, NULL), DBE_OK); /* nothing was put away */
+    assert_int_equal(put_away(log, 9, &upto), DBE_OK);
+    fx_read("archived", &before);
+    assert_int_equal(audit_log_restate(log, &signer, 1, NULL), DBE_OK); /* the same key */
+    fx_read("archived", &after);
+    assert_int_equal(before.len, after.len);
+    assert_memory_equal(before.data, after.data, before.len);
+    base_buf_free(&before);
+    base_buf_free(&after);
+    assert_int_equal(crypto_key_generate(&fx_key), DBE_OK);
+    signer = fx_signer(fx_key);
+    assert_int_equal(audit_log_restate(log, &signer, 1800000004000, NULL), DBE_OK);
+    audit_log_close(log);
+    assert_int_equal(crypto_key_public(fx_key, fx_pk), DBE_OK); /* from now on the new one alone counts */
+    log = fx_open_as(SEGMENT, true, NULL);
+    assert_int_equal(audit_log_first(log), upto);
+    audit_log_close(log);
+    crypto_key_free(fx_key);
+    fx_key = old;
+    assert_int_equal(crypto_key_public(fx_key, fx_pk), DBE_OK);
+}
+
 /* Only Device 14 itself puts away; a sender that says so changes nothing. */
 static void whose_record(void **state)
 {
@@ -293,6 +325,7 @@ int main(void)
         cmocka_unit_test_setup(cuts_are_no_archives, fresh),
         cmocka_unit_test_setup(needs_its_record, fresh),
         cmocka_unit_test_setup(whose_record, fresh),
+        cmocka_unit_test_setup(signed_again, fresh),
         cmocka_unit_test_setup(attacks, fresh),
         cmocka_unit_test_setup(anchors, fresh),
     };

@@ -215,6 +215,10 @@ dbe_err audit_log_archivable(const struct audit_log *log, const struct audit_bef
  * Nothing may wait for a commit. After an error the same call may be made again. */
 dbe_err audit_log_archive(struct audit_log *log, uint64_t upto, const char *sender, const struct audit_signer *signer,
                           uint64_t time_ms, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Sign the statement of what was put away again if another key did: whoever renews a key and revokes the old one still
+ * has an archive. */
+dbe_err audit_log_restate(struct audit_log *log, const struct audit_signer *signer, uint64_t time_ms,
+                          struct dbe_diag *diag) DBE_MUST_CHECK;
 uint64_t audit_log_first(const struct audit_log *log); /* the first entry that is here */
 
 /* ---- the operating system, with failures on demand (sys.c) ------------------------------------------------------- */

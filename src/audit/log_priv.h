@@ -25,6 +25,7 @@ struct audit_log {
     uint8_t root[AUDIT_HASH_BYTES]; /* of durable */
     struct audit_senders *senders;
     struct base_buf pending, note;
+    struct audit_archived archived; /* what was put away, as it is signed for; size 0: nothing */
     bool failed;
 };
 

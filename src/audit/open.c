@@ -105,18 +105,23 @@ static dbe_err on_entry(void *ctx, const struct audit_line *line, const char *te
 /* Entries before the first segment are elsewhere only if Device 14 signed that it put them there. */
 static dbe_err check_beginning(struct opening *o, uint64_t first)
 {
-    struct audit_archived a;
+    struct audit_archived a = {0};
+    struct dbe_diag why = {0};
+    dbe_err err = DBE_E_NOT_FOUND;
 
-    if (first == 0)
+    if (o->config->key != NULL)
+        err = audit_archived_read(o->log->dir, o->config->key, o->config->key_ctx, &a, &why);
+    if (err == DBE_OK && strcmp(a.origin, o->log->origin) != 0)
+        err = dbe_fail(&why, DBE_E_MALFORMED, clause, 0, "the statement of the archive is another log's");
+    if (err == DBE_OK)
+        o->log->archived = a;
+    if (first == 0 && err != DBE_E_NOMEM) /* nothing is missing, whatever is said of it */
         return DBE_OK;
-    if (o->config->key == NULL)
-        return dbe_fail(o->diag, DBE_E_MALFORMED, clause, 0, "the log begins with entry %" PRIu64, first);
-    DBE_TRY(audit_archived_read(o->log->dir, o->config->key, o->config->key_ctx, &a, o->diag));
-    if (a.size < first || strcmp(a.origin, o->log->origin) != 0)
+    if (err == DBE_E_NOT_FOUND || (err == DBE_OK && a.size < first))
         return dbe_fail(o->diag, DBE_E_MALFORMED, clause, 0,
                         "entries %" PRIu64 " to %" PRIu64 " are missing, and were not archived: verify the log", a.size,
                         first - 1);
-    return DBE_OK;
+    return err == DBE_OK ? DBE_OK : dbe_fail(o->diag, err, why.clause, why.offset, "%s", why.text);
 }
 
 static dbe_err begin_with_state(struct opening *o, const struct audit_state *st)
@@ -251,18 +256,6 @@ static dbe_err open_end(struct opening *o)
     return DBE_OK;
 }
 
-/* An archive that was interrupted is finished. */
-static dbe_err finish_archive(struct opening *o)
-{
-    struct audit_archived a;
-
-    if (o->config->key == NULL ||
-        audit_archived_read(o->log->dir, o->config->key, o->config->key_ctx, &a, NULL) != DBE_OK ||
-        strcmp(a.origin, o->log->origin) != 0)
-        return DBE_OK;
-    return audit_log_move(o->log, a.size, o->diag);
-}
-
 static dbe_err measure(struct audit_log *log, struct dbe_diag *diag)
 {
     const struct audit_place place = {.dir = log->dir};
@@ -293,7 +286,8 @@ static dbe_err open_all(struct opening *o)
     audit_senders_commit(log->senders);
     log->durable = log->now;
     DBE_TRY(audit_tree_root(&log->durable.tree, log->root));
-    DBE_TRY(finish_archive(o));
+    if (log->archived.size > 0) /* one that was interrupted is finished */
+        DBE_TRY(audit_log_move(log, log->archived.size, o->diag));
     DBE_TRY(measure(log, o->diag));
     return audit_sys_sync_dir(log->dir) == DBE_OK ? DBE_OK : audit_log_sys_fail(o->diag, "sync", log->dir);
 }
