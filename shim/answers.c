@@ -125,21 +125,31 @@ void shim_completion_probs_json(struct base_buf *out, const struct shim_prob *pr
 
 /* ---- calls ------------------------------------------------------------------------------------------------------ */
 
-void shim_calls_json(struct base_buf *out, const struct shim_call *calls, size_t count, bool indexed)
+static void call_json(struct base_buf *out, const struct shim_call *call)
+{
+    base_buf_str(out, "\"id\":");
+    text(out, call->id);
+    base_buf_str(out, ",\"type\":\"function\",\"function\":{\"name\":");
+    text(out, call->name);
+    base_buf_str(out, ",\"arguments\":");
+    text(out, call->arguments);
+    base_buf_str(out, "}}");
+}
+
+static void calls_json(struct base_buf *out, const struct shim_call *calls, size_t count)
 {
     base_buf_u8(out, '[');
     for (size_t i = 0; i < count; i++) {
         base_buf_str(out, i > 0 ? ",{" : "{");
-        if (indexed)
-            base_buf_fmt(out, "\"index\":%zu,", i);
-        base_buf_str(out, "\"id\":");
-        text(out, calls[i].id);
-        base_buf_str(out, ",\"type\":\"function\",\"function\":{\"name\":");
-        text(out, calls[i].name);
-        base_buf_str(out, ",\"arguments\":");
-        text(out, calls[i].arguments);
-        base_buf_str(out, "}}");
+        call_json(out, &calls[i]);
     }
+    base_buf_u8(out, ']');
+}
+
+void shim_call_delta_json(struct base_buf *out, const struct shim_call *call, size_t index)
+{
+    base_buf_fmt(out, "[{\"index\":%zu,", index);
+    call_json(out, call);
     base_buf_u8(out, ']');
 }
 
@@ -155,7 +165,7 @@ static void chat_choice(struct base_buf *out, const struct shim_style *style, co
     base_buf_str(out, ",\"refusal\":null");
     if (c->call_count > 0) {
         base_buf_str(out, ",\"tool_calls\":");
-        shim_calls_json(out, c->calls, c->call_count, false);
+        calls_json(out, c->calls, c->call_count);
     }
     base_buf_str(out, "},\"logprobs\":");
     chat_probs_json(out, style, c);

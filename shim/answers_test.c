@@ -30,6 +30,11 @@ static const struct shim_prob probs[] = {
 static const struct shim_call call = {(char *)(uintptr_t) "call_1", (char *)(uintptr_t) "f",
                                       (char *)(uintptr_t) "{\"a\":\"\\n\"}"};
 
+static const struct shim_call two_calls[] = {
+    {(char *)(uintptr_t) "call_1", (char *)(uintptr_t) "f", (char *)(uintptr_t) "{}"},
+    {(char *)(uintptr_t) "call_2", (char *)(uintptr_t) "g", (char *)(uintptr_t) "{\"b\":2}"},
+};
+
 static json_t *parse(const char *json)
 {
     json_error_t e;
@@ -289,6 +294,49 @@ static void test_stream_of_choices(void **state)
     base_buf_free(&e.text);
 }
 
+/* Each call comes in a chunk of its own, under its number in the answer; of a response they are items of their own. */
+static void test_several_calls(void **state)
+{
+    static const struct shim_choice part = {
+        .content = "", .finish_reason = "tool_calls", .calls = two_calls, .call_count = 2};
+    const struct shim_style chat = {.kind = SHIM_CHAT}, response = {.kind = SHIM_RESPONSE};
+    struct events e;
+    json_t *event;
+    size_t seen = 0, items = 0;
+
+    (void)state;
+    run_stream(&e, &chat, &part, 1);
+    while ((event = next_event(&e)) != NULL) {
+        json_t *calls = at(event, "choices.0.delta.tool_calls");
+        if (calls != NULL) {
+            assert_int_equal(json_array_size(calls), 1);
+            assert_int_equal(json_integer_value(at(calls, "0.index")), seen);
+            assert_string_equal(text_at(calls, "0.id"), two_calls[seen].id);
+            assert_string_equal(text_at(calls, "0.function.arguments"), two_calls[seen].arguments);
+            seen++;
+        }
+        json_decref(event);
+    }
+    assert_int_equal(seen, 2);
+    base_buf_free(&e.text);
+    run_stream(&e, &response, &part, 1);
+    while ((event = next_event(&e)) != NULL) {
+        if (strcmp(text_at(event, "type"), "response.output_item.done") == 0) {
+            assert_int_equal(json_integer_value(at(event, "output_index")), items);
+            assert_string_equal(text_at(event, "item.call_id"), two_calls[items++].id);
+        }
+        if (strcmp(text_at(event, "type"), "response.completed") == 0) {
+            assert_int_equal(json_array_size(at(event, "response.output")), 2);
+            assert_string_equal(text_at(event, "response.output.0.name"), "f");
+            assert_string_equal(text_at(event, "response.output.1.name"), "g");
+            assert_string_not_equal(text_at(event, "response.output.0.id"), text_at(event, "response.output.1.id"));
+        }
+        json_decref(event);
+    }
+    assert_int_equal(items, 2);
+    base_buf_free(&e.text);
+}
+
 /* Numbered from 0 without a gap; deltas, done and the final object say the same. */
 static void test_events_of_a_response(void **state)
 {
@@ -363,10 +411,15 @@ static void test_response_that_breaks_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_probabilities),   cmocka_unit_test(test_completion_probabilities),
-        cmocka_unit_test(test_calls_and_choices),    cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_response_object),      cmocka_unit_test(test_stream_of_choices),
-        cmocka_unit_test(test_events_of_a_response), cmocka_unit_test(test_response_that_breaks_off),
+        cmocka_unit_test(test_chat_probabilities),
+        cmocka_unit_test(test_completion_probabilities),
+        cmocka_unit_test(test_calls_and_choices),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_response_object),
+        cmocka_unit_test(test_stream_of_choices),
+        cmocka_unit_test(test_several_calls),
+        cmocka_unit_test(test_events_of_a_response),
+        cmocka_unit_test(test_response_that_breaks_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,7 +223,8 @@ void shim_compartments_json(struct base_buf *out, uint32_t mask); /* names in a 
 void shim_trace_json(struct base_buf *out, const struct shim_trace *trace);
 /* Members of a "choices" element; and one token's probability as /v1/responses and chats tell it. */
 void shim_prob_json(struct base_buf *out, const struct shim_prob *prob, uint32_t top);
-void shim_calls_json(struct base_buf *out, const struct shim_call *calls, size_t count, bool indexed);
+/* The list of a chunk with one call, the answer's `index`th. */
+void shim_call_delta_json(struct base_buf *out, const struct shim_call *call, size_t index);
 /* Characters of UTF-8, as clients count them; also of a text that begins or ends within one. */
 size_t shim_characters(const char *bytes, size_t len);
 /* {"tokens":...} of a completion; `offset`: where its text begins, in characters. */

@@ -195,19 +195,21 @@ static void take_text(struct shim_stream *s, const struct shim_choice *c)
         frame_text(s);
 }
 
+/* A chunk each: there are clients that look at the first call of a chunk alone. */
 static void frame_calls(struct shim_stream *s, const struct shim_choice *c)
 {
     struct base_buf delta;
 
-    if (c->call_count > 0) {
-        base_buf_init(&delta, SHIM_ANSWER_MAX_BYTES);
+    base_buf_init(&delta, SHIM_ANSWER_MAX_BYTES);
+    for (size_t i = 0; i < c->call_count; i++) {
+        base_buf_clear(&delta);
         base_buf_str(&delta, "\"tool_calls\":");
-        shim_calls_json(&delta, c->calls, c->call_count, true);
+        shim_call_delta_json(&delta, &c->calls[i], i);
         frame(s, c->index, (const char *)delta.data, delta.len, NULL);
-        if (delta.err != DBE_OK)
-            s->out.err = delta.err;
-        base_buf_free(&delta);
     }
+    if (delta.err != DBE_OK)
+        s->out.err = delta.err;
+    base_buf_free(&delta);
 }
 
 static const char *finish_word(const char *finish_reason)
