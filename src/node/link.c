@@ -4,7 +4,8 @@
  *
  * In:   an address and whom to expect there    Out: peers (peer.c)
  * Does: waits longer after each failure, up to a limit; only a channel that lived for a while resets the wait, so
- *       that a peer that accepts and refuses at once is not hammered.
+ *       that a peer that accepts and refuses at once is not hammered. Where nobody listens an attempt costs one system
+ *       call and nobody else anything: there the wait stays short, and who begins to listen is found at once.
  */
 #include "node_impl.h"
 
@@ -86,12 +87,17 @@ static dbe_err attempt(struct dbe_link *link, struct dbe_diag *diag)
 static void connect_now(struct dbe_link *link)
 {
     struct dbe_diag diag = {0};
+    const uint64_t delay_ms = link->delay_ms;
     dbe_err err = attempt(link, &diag);
 
     if (err == DBE_OK)
         return;
     failed(link, err, &diag);
+    if (err == DBE_E_UNAVAILABLE)
+        link->delay_ms = NODE_LINK_ABSENT_MS;
     try_later(link);
+    if (err == DBE_E_UNAVAILABLE)
+        link->delay_ms = delay_ms; /* one that refused, went and came back is no better for it */
 }
 
 static void on_due(struct node_due *due)

@@ -28,6 +28,7 @@ enum {
     NODE_SEAL_EXTRA_BYTES = 256,         /* a rekey notice may go before a record, its tag goes behind it     */
     NODE_LINK_FIRST_MS = 50,
     NODE_LINK_LAST_MS = 2000,
+    NODE_LINK_ABSENT_MS = 100,           /* where nobody listens                                               */
     NODE_LINK_STABLE_MS = 2000,          /* a channel that lived this long resets the back-off                 */
     NODE_CALL_BUCKETS_FIRST = 16,
     NODE_CALLS_KEEP = 4096,              /* ended calls whose memory is kept for the next                      */

@@ -206,27 +206,54 @@ static void link_comes_back_when_the_listener_does(void **state)
     assert_int_equal(call.answers, 1);
 }
 
+struct tries {
+    unsigned count;
+    uint64_t shortest_late_ms, longest_ms; /* late: after the eighth */
+};
+
+/* Attempts of the link over 20 s of virtual time, in steps of 5 ms. */
+static struct tries tries_of(struct fx *f)
+{
+    struct tries t = {.shortest_late_ms = UINT64_MAX};
+    uint64_t last = fx_now_ns, due = f->link->due.at_ns;
+
+    for (int i = 0; i < 4000; i++) {
+        fx_pass_ms(5);
+        fx_turn(f, 3);
+        if (f->link->due.at_ns == due || f->link->due.at_ns <= fx_now_ns)
+            continue; /* an attempt has no due time while it runs */
+        const uint64_t took_ms = (fx_now_ns - last) / BASE_NS_PER_MS;
+        if (++t.count > 8)
+            t.shortest_late_ms = BASE_MIN(t.shortest_late_ms, took_ms);
+        t.longest_ms = BASE_MAX(t.longest_ms, took_ms);
+        last = fx_now_ns;
+        due = f->link->due.at_ns;
+    }
+    return t;
+}
+
 static void back_off_doubles_and_stays_below_its_limit(void **state)
 {
     struct fx *f = *state;
-    unsigned tries = 0;
-    uint64_t shortest_late = UINT64_MAX, last = fx_now_ns;
 
-    /* Nobody listens at all. Count attempts over 20 s of virtual time, in steps of 5 ms. */
+    /* Somebody listens, and is never who is expected. */
+    assert_int_equal(dbe_node_listen(f->server.node, f->address, NULL), DBE_OK);
+    assert_int_equal(dbe_node_link(f->client.node, f->address, DBE_ROLE_AUDIT, -1, &f->link), DBE_OK);
+    const struct tries t = tries_of(f);
+    assert_int_equal(dbe_link_last_error(f->link, NULL), DBE_E_CERT);
+    assert_in_range(t.count, 12, 40);
+    assert_in_range(t.shortest_late_ms, NODE_LINK_LAST_MS / 2 - 5, NODE_LINK_LAST_MS + 5);
+}
+
+static void who_begins_to_listen_is_found_soon(void **state)
+{
+    struct fx *f = *state;
+
     assert_int_equal(dbe_node_link(f->client.node, f->address, 0, -1, &f->link), DBE_OK);
-    uint64_t due = f->link->due.at_ns;
-    for (int i = 0; i < 4000; i++) {
-        fx_pass_ms(5);
-        fx_turn(f, 1);
-        if (f->link->due.at_ns != due) {
-            if (++tries > 8)
-                shortest_late = BASE_MIN(shortest_late, fx_now_ns - last);
-            last = fx_now_ns;
-            due = f->link->due.at_ns;
-        }
-    }
-    assert_in_range(tries, 12, 40);
-    assert_in_range(shortest_late / BASE_NS_PER_MS, NODE_LINK_LAST_MS / 2 - 5, NODE_LINK_LAST_MS + 5);
+    const struct tries t = tries_of(f);
+    assert_int_equal(dbe_link_last_error(f->link, NULL), DBE_E_UNAVAILABLE);
+    assert_in_range(t.longest_ms, 1, NODE_LINK_ABSENT_MS + 5);
+    assert_in_range(t.shortest_late_ms, NODE_LINK_ABSENT_MS / 2 - 5, NODE_LINK_ABSENT_MS);
 }
 
 static void closing_ends_both_sides(void **state)
@@ -408,6 +435,7 @@ int main(void)
         FX_BOTH(peers_have_a_maximum),
         FX_BOTH(link_comes_back_when_the_listener_does),
         FX_BOTH(back_off_doubles_and_stays_below_its_limit),
+        FX_BOTH(who_begins_to_listen_is_found_soon),
         FX_BOTH(closing_ends_both_sides),
         FX_BOTH(close_inside_callbacks),
         FX_UDS(half_open_flood_is_bounded),
