@@ -39,6 +39,8 @@ const struct svc_param svc_config_common[] = {
      "the same on 127.0.0.1; 0: off", false},
     {"ready-fd", "descriptor", SVC_PARAM_UINT, 0, 0, 65535, NULL, offsetof(struct svc_config, ready_fd), 8,
      "where READY and a line feed are written once ready; 0: nowhere", false},
+    {"start-wait", "ms", SVC_PARAM_UINT, 10000, 0, 900000, NULL, offsetof(struct svc_config, start_wait_ms), 8,
+     "longest time from the start until ready that neighbours without a channel are waited for", false},
     {"log-level", "LEVEL", SVC_PARAM_TEXT, 0, 0, 0, "info", offsetof(struct svc_config, log_level),
      sizeof((struct svc_config *)0)->log_level, "least level that is written: debug, info, warn or error", true},
     {"sandbox", "on|off", SVC_PARAM_TEXT, 0, 0, 0, "on", offsetof(struct svc_config, sandbox_text),

@@ -4,6 +4,10 @@
  *
  * unhealthy: not ready, or draining (503: send it no work). degraded: ready, but a neighbour is down. healthy:
  * all is up.
+ *
+ * Ready for the first time: each configured neighbour was up once, or was met and is not who it should be, or did not
+ * come within --start-wait. So whoever starts a mesh and waits for its services finds all of it, and one member that
+ * is missing for good keeps nobody waiting for ever. Later nothing but the device's own word counts.
  */
 #include "runtime/audit.h"
 #include "runtime/priv.h"
@@ -20,6 +24,24 @@ bool svc_links_up_once(const struct svc *svc)
     return true;
 }
 
+/* The neighbour was met, and something is wrong that does not pass by waiting. */
+static bool hopeless(const struct svc_link *link)
+{
+    const dbe_err last = link->link != NULL ? dbe_link_last_error(link->link, NULL) : DBE_OK;
+
+    return dbe_err_class(last) == DBE_CLASS_PEER && last != DBE_E_CLOSED;
+}
+
+bool svc_links_settled(const struct svc *svc)
+{
+    if (svc->ready || base_mono_ns() - svc->started_ns >= svc->cfg.start_wait_ms * BASE_NS_PER_MS)
+        return true;
+    for (size_t i = 0; i < svc->link_count; i++)
+        if (!svc->links[i].up_once && !hopeless(&svc->links[i]))
+            return false;
+    return true;
+}
+
 static bool device_ready(const struct svc *svc)
 {
     return svc->dev->ready == NULL || svc->dev->ready(svc, svc->state);
@@ -27,7 +49,8 @@ static bool device_ready(const struct svc *svc)
 
 static bool serving(const struct svc *svc)
 {
-    return svc->listening && svc->inited && !svc->draining && svc_links_up_once(svc) && device_ready(svc);
+    return svc->listening && svc->inited && !svc->draining && svc_links_up_once(svc) && svc_links_settled(svc) &&
+           device_ready(svc);
 }
 
 void svc_check_ready(struct svc *svc)

@@ -47,6 +47,7 @@ struct svc_config {
     char     suites[SVC_SUITES_TEXT_MAX], policy[SVC_PATH_MAX], roe_used[SVC_PATH_MAX];
     char     config_file[SVC_PATH_MAX], log_level[16];
     uint64_t metrics_port, ready_fd; /* ready_fd 0: none, as descriptor 0 is standard input */
+    uint64_t start_wait_ms;          /* how long readiness waits for neighbours that are not there */
     char     audit[SVC_ADDRESS_MAX], audit_anchor[SVC_PATH_MAX];
     char     links[SVC_LINKS_MAX][SVC_ADDRESS_MAX]; /* in the order of dev->neighbours; "": not configured */
     enum svc_level level;

@@ -172,6 +172,9 @@ void            *svc_link_user(const struct svc_link *link);
 void             svc_link_set_user(struct svc_link *link, void *user);
 /* The neighbour's channel, NULL while it is down: its binding for claim tokens, its suite, its handshake's time. */
 struct dbe_peer *svc_link_peer(const struct svc_link *link);
+/* Has every configured neighbour come up once, or turned out to be one that cannot, or been waited for long enough
+ * (--start-wait)? It stays so. A service is not ready before. */
+bool             svc_links_settled(const struct svc *svc);
 /* Why the neighbour is not reachable, for the answer that says so; "" when it is up. Valid until the next call. */
 const char      *svc_link_problem(const struct svc_link *link);
 

@@ -106,6 +106,46 @@ static void test_health(void **state)
     expect_health(m->router, 503, "unhealthy");
 }
 
+static void expect_settled(struct mesh *m, const struct svc_config *cfg, bool settled)
+{
+    svc_close(m->router);
+    m->router = start(m, &router_device, cfg);
+    for (int i = 0; i < 10; i++) { /* some ticks */
+        clock_ns += SVC_TICK_STARTING_MS * BASE_NS_PER_MS;
+        settle(m);
+    }
+    assert_int_equal(m->router->ready, settled);
+    expect_health(m->router, settled ? 200 : 503, settled ? "degraded" : "unhealthy");
+}
+
+/* At the start a neighbour that is not there yet is waited for, but neither for ever nor where it would be in vain. */
+static void test_start_waits_for_neighbours(void **state)
+{
+    struct mesh *m = *state;
+    struct svc_config cfg = config_for(m, "router-43", "inproc:router");
+
+    svc_close(m->worker);
+    m->worker = NULL;
+    snprintf(cfg.links[0], sizeof cfg.links[0], "inproc:worker");
+    expect_settled(m, &cfg, true); /* with no patience at all */
+    cfg.start_wait_ms = 60000;
+    expect_settled(m, &cfg, false);
+    clock_ns += 60 * BASE_NS_PER_S;
+    PUMP_UNTIL(m, m->router->ready); /* it did not come */
+
+    expect_settled(m, &cfg, false);
+    start_worker(m);
+    PUMP_UNTIL(m, m->router->ready);
+    expect_health(m->router, 200, "healthy");
+    svc_close(m->worker);
+    m->worker = NULL;
+    PUMP_UNTIL(m, router->link_downs == 1);
+    expect_health(m->router, 200, "degraded"); /* it was there once */
+
+    snprintf(cfg.links[0], sizeof cfg.links[0], "inproc:router"); /* where no worker answers, but a router */
+    expect_settled(m, &cfg, true);
+}
+
 /* READY is written once the required link has been up and the device says so, and only then. */
 static void test_ready(void **state)
 {
@@ -351,11 +391,12 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        MESH_TEST(test_drain),         MESH_TEST(test_drain_has_an_end),
-        MESH_TEST(test_health),        MESH_TEST(test_ready),
-        MESH_TEST(test_wake),          MESH_TEST(test_admin_pages),
-        MESH_TEST(test_foreign_mesh),  MESH_TEST(test_dump),
-        MESH_TEST(test_open_failures), MESH_TEST(test_no_memory),
+        MESH_TEST(test_drain),       MESH_TEST(test_drain_has_an_end),
+        MESH_TEST(test_health),      MESH_TEST(test_start_waits_for_neighbours),
+        MESH_TEST(test_ready),       MESH_TEST(test_wake),
+        MESH_TEST(test_admin_pages), MESH_TEST(test_foreign_mesh),
+        MESH_TEST(test_dump),        MESH_TEST(test_open_failures),
+        MESH_TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);
 }
