@@ -55,6 +55,7 @@ static inline void tell_models(struct fixture *f, bool none)
     info.device_id = 47;
     status.models = list;
     status.n_models = none ? 0 : 1;
+    status.ready = !none;
     size_t len = dsmil__l7_model_status__pack(&status, packed);
     openai_shim_device.tick(f->shim.svc, &f->shim);
     call = fake_call_of(&f->fake, DBE_MSG_L7_MODEL_STATUS);

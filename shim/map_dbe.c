@@ -18,7 +18,7 @@
 enum {
     ROUTER_DEVICE = 43,
     REQUEST_TLV_ROOM_BYTES = 1024, /* all TLVs but claim and ROE token */
-    MODELS_TIMEOUT_S = 2,
+    MODELS_WATCH_S = 600,
     MODELS_MAX_BYTES = 256 * 1024,
 };
 
@@ -75,9 +75,9 @@ static dbe_err claim_for(struct shim_mesh *mesh, const struct shim_tenant *tenan
 void shim_mesh_link_changed(struct shim_mesh *mesh)
 {
     base_wipe(mesh->claims, sizeof mesh->claims);
-    mesh->asking = false;
+    mesh->asking = false; /* the question ended with its channel */
     if (svc_link_is_up(mesh->router))
-        shim_mesh_ask_models(mesh);
+        shim_mesh_follow_models(mesh);
 }
 
 /* ---- request ---------------------------------------------------------------------------------------------------- */
@@ -332,9 +332,9 @@ static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     struct shim_mesh *mesh = ctx;
     Dsmil__L7ModelStatus *status = NULL;
 
-    (void)last;
     (void)err;
-    mesh->asking = false;
+    if (last)
+        mesh->asking = false;
     if (msg != NULL && msg->type == DBE_MSG_L7_MODEL_STATUS && msg->payload_len <= MODELS_MAX_BYTES &&
         dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
         status = dsmil__l7_model_status__unpack(NULL, msg->payload_len, msg->payload);
@@ -353,21 +353,47 @@ static void on_models(void *ctx, const struct dbe_msg *msg, bool last, dbe_err e
     }
     if (mesh->serving.count > 0)
         mesh->known = mesh->serving;
+    mesh->settled |= status->ready != 0;
     take_cards(mesh, status);
     mesh->told_ns = svc_now_ns(mesh->svc);
     dsmil__l7_model_status__free_unpacked(status, NULL);
 }
 
-void shim_mesh_ask_models(struct shim_mesh *mesh)
+/* A router tells once a second. One that has stopped doing so may have lost the question. */
+static bool is_silent(const struct shim_mesh *mesh)
 {
-    uint64_t call_id, deadline_ns = svc_now_ns(mesh->svc) + MODELS_TIMEOUT_S * BASE_NS_PER_S;
+    const uint64_t since_ns = svc_now_ns(mesh->svc) - BASE_MAX(mesh->told_ns, mesh->asked_ns);
 
-    if (mesh->asking || !svc_link_is_up(mesh->router))
+    return since_ns > SHIM_MODELS_FRESH_MS * (uint64_t)BASE_NS_PER_MS;
+}
+
+void shim_mesh_follow_models(struct shim_mesh *mesh)
+{
+    const uint64_t now_ns = svc_now_ns(mesh->svc);
+    Dsmil__L7ModelStatus question = DSMIL__L7_MODEL_STATUS__INIT;
+    uint8_t packed[16];
+
+    if (!svc_link_is_up(mesh->router))
         return;
+    if (mesh->asking && is_silent(mesh))
+        shim_mesh_forget_models(mesh);
+    if (mesh->asking)
+        return;
+    question.watch = true;
+    size_t len = dsmil__l7_model_status__pack(&question, packed); /* two bytes */
     mesh->asking = true;
-    if (svc_call(mesh->svc, mesh->router, DBE_MSG_L7_MODEL_STATUS, "", 0, deadline_ns, on_models, mesh, &call_id) !=
-        DBE_OK)
+    mesh->asked_ns = now_ns;
+    if (svc_call(mesh->svc, mesh->router, DBE_MSG_L7_MODEL_STATUS, packed, len, now_ns + MODELS_WATCH_S * BASE_NS_PER_S,
+                 on_models, mesh, &mesh->models_call) != DBE_OK)
         mesh->asking = false;
+}
+
+void shim_mesh_forget_models(struct shim_mesh *mesh)
+{
+    if (!mesh->asking)
+        return;
+    mesh->asking = false;
+    svc_call_cancel(mesh->svc, mesh->router, mesh->models_call);
 }
 
 dbe_err shim_mesh_models(const struct shim_mesh *mesh, const struct shim_models **ret, struct shim_problem *p)
@@ -388,7 +414,7 @@ dbe_err shim_mesh_models(const struct shim_mesh *mesh, const struct shim_models 
 
 bool shim_mesh_is_ready(const struct shim_mesh *mesh)
 {
-    return mesh->known.count > 0 && svc_link_is_up(mesh->router);
+    return mesh->settled && mesh->known.count > 0 && svc_link_is_up(mesh->router);
 }
 
 void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, uint64_t timeout_ms)

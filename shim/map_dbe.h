@@ -43,8 +43,8 @@ struct shim_mesh {
     uint64_t clock;                            /* of their use */
     /* models: as told last, and the last list that was not empty (a name is not unknown because its worker stopped) */
     struct shim_models serving, known;
-    uint64_t told_ns;
-    bool asking;
+    uint64_t told_ns, asked_ns, models_call;
+    bool asking, settled; /* settled: the router said once that it is ready */
     const char *sealed_tenants; /* sealed whether they ask or not, beside the policy's: names with commas, or * */
     struct shim_cards cards;
     uint64_t unopened; /* sealed answers that did not open */
@@ -52,7 +52,9 @@ struct shim_mesh {
 
 void shim_mesh_init(struct shim_mesh *mesh, struct svc *svc, uint64_t timeout_ms);
 void shim_mesh_link_changed(struct shim_mesh *mesh); /* up or down */
-void shim_mesh_ask_models(struct shim_mesh *mesh);
+/* Follow what the router says that it serves, unless that is done already: one question, answered as a stream. */
+void shim_mesh_follow_models(struct shim_mesh *mesh);
+void shim_mesh_forget_models(struct shim_mesh *mesh); /* ask no more: a drain does not wait for the answer */
 /* Models served now. E_UNAVAILABLE (`p` filled) when the router did not tell lately. */
 dbe_err shim_mesh_models(const struct shim_mesh *mesh, const struct shim_models **ret,
                          struct shim_problem *p) DBE_MUST_CHECK;

@@ -81,7 +81,8 @@ static void shim_tick(struct svc *svc, void *state)
 {
     struct shim *shim = state;
 
-    shim_mesh_ask_models(&shim->mesh);
+    if (!shim->draining)
+        shim_mesh_follow_models(&shim->mesh);
     shim_keys_watch(&shim->keys, svc);
     shim_http_tick(shim);
 }
@@ -105,8 +106,12 @@ static bool shim_ready(const struct svc *svc, const void *state)
 
 static void shim_drain(struct svc *svc, void *state)
 {
+    struct shim *shim = state;
+
     (void)svc;
-    shim_http_quiesce(state);
+    shim->draining = true;
+    shim_mesh_forget_models(&shim->mesh);
+    shim_http_quiesce(shim);
 }
 
 static void shim_dump(const void *state, struct svc_dump *out)

@@ -34,6 +34,7 @@ struct shim {
     struct shim_keys keys;
     struct svc *svc;
     struct shim_mesh mesh;
+    bool draining;
     struct shim_server *server;
     /* counters */
     uint64_t requests, answers_2xx, answers_4xx, answers_5xx, chats, streams, disconnects, connections, in_flight;

@@ -14,7 +14,7 @@ enum { FAKE_CALLS_MAX = 16 };
 struct fake_call { /* one call to the router that waits for its answer */
     bool open;
     uint8_t type;
-    uint8_t *bytes; /* the whole message, for gateway calls; test_malloc'd */
+    uint8_t *bytes; /* the whole message for gateway calls, else the payload; on the heap */
     size_t len;
     uint64_t id;
     dbe_reply_fn *fn;

@@ -147,6 +147,7 @@ static dbe_err router_init(struct svc *svc, void *state, struct dbe_diag *diag)
         return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "say where a worker is, such as --link-worker-47 ADDRESS");
     r->file.optional = path[0] == '\0';
     (void)snprintf(r->file.path, sizeof r->file.path, "%s", path[0] != '\0' ? path : ROUTER_CONFIG_PATH);
+    base_buf_init(&r->packed, ROUTER_STATUS_MAX_BYTES);
     router_config_default(&r->config);
     expect_profiles(r);
     DBE_TRY(load_config(r, diag));
@@ -201,10 +202,7 @@ static bool router_ready(const struct svc *svc, const void *state)
     const struct router *r = state;
 
     (void)svc;
-    for (size_t i = 0; i < r->worker_count; i++)
-        if (r->workers[i].ready && !r->workers[i].tasks)
-            return true;
-    return false;
+    return router_status_ready(r);
 }
 
 static void router_drain(struct svc *svc, void *state)

@@ -15,6 +15,7 @@
 
 enum {
     ROUTER_JOBS_MAX = 4096,                   /* requests between ADMIT and DONE */
+    ROUTER_STATUS_MAX_BYTES = 256 * 1024,     /* of what we say that we serve, with all cards */
     ROUTER_KEPT_MAX_BYTES = 64 * 1024 * 1024, /* messages kept to wait, or to be sent again */
 };
 
@@ -72,7 +73,7 @@ struct router_job {
 struct router_watch {
     struct svc *svc;
     struct router *router;
-    bool open, stalled;
+    bool open, stalled, told; /* told: it has said once how it is */
     uint64_t call_id, heard_ns;
 };
 
@@ -81,6 +82,10 @@ struct router {
     struct svc_link *links[ROUTER_WORKERS_MAX]; /* NULL: no address configured */
     struct router_watch watches[ROUTER_WORKERS_MAX];
     size_t worker_count;
+    bool settled; /* all workers that are there have said how they are; stays so */
+    bool changed; /* what we serve, since we said it last */
+    struct svc_watchers watchers; /* of it */
+    struct base_buf packed;       /* as it is told; kept for its memory */
     struct router_profile profiles[ROUTER_PROFILES_MAX];
     size_t profile_count;
     struct pol_rates *rates;             /* what tenants use */
@@ -115,9 +120,11 @@ const char *router_step_name(enum router_step step);
 
 void router_status_tick(struct svc *svc, struct router *r);
 void router_status_link(struct svc *svc, struct router *r, const struct svc_link *link, bool up);
+/* One that answers chats is ready, and at the start nobody is waited for any more. */
+bool router_status_ready(const struct router *r);
 void router_status_drain(struct svc *svc, struct router *r);
 void router_status_free(struct router *r);
-/* Handler of L7_MODEL_STATUS: models of all workers that are up. */
+/* Handler of L7_MODEL_STATUS: models of all workers that are up; as a stream to who wants to watch. */
 dbe_err router_on_model_status(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
 
 #endif

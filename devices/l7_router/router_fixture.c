@@ -29,6 +29,12 @@ const char *svc_config_path(const struct svc *svc)
     return "";
 }
 
+bool svc_links_settled(const struct svc *svc)
+{
+    (void)svc;
+    return !rt.starting;
+}
+
 const struct pol_policy *svc_policy(const struct svc *svc)
 {
     (void)svc;
@@ -121,6 +127,11 @@ void svc_refuse_for(struct svc *svc, struct svc_req *req, dbe_err code, const ch
     (void)snprintf(req->reason, sizeof req->reason, "%s", reason != NULL ? reason : "");
 }
 
+void svc_refuse(struct svc *svc, struct svc_req *req, dbe_err code, const char *rule, const char *reason)
+{
+    svc_refuse_for(svc, req, code, rule, reason, 0);
+}
+
 void svc_audit_req(struct svc *svc, uint8_t kind, const struct svc_req *req, dbe_err code, const char *rule,
                    const char *reason)
 {
@@ -148,10 +159,11 @@ dbe_err svc_reply(struct svc *svc, struct svc_req *req, uint8_t type, const void
 {
     (void)svc;
     assert_true(type == DBE_MSG_L7_MODEL_STATUS || type == DBE_MSG_L7_POLICY_CHECK);
-    assert_true(last && len <= sizeof rt.reply);
+    assert_true(len <= sizeof rt.reply);
     memcpy(rt.reply, payload, len);
     rt.reply_len = len;
-    req->ended++;
+    req->replied++;
+    req->ended += last;
     return DBE_OK;
 }
 

@@ -37,6 +37,7 @@ struct svc_req { /* a request, and what became of it */
     void *user;
     void (*on_gone)(void *user, struct svc_req *req, dbe_err why);
     int forwarded, relayed, ended; /* times it was sent; answers passed on; times it was finished */
+    int replied;                   /* answers of the router's own */
     dbe_err refused;
     char reason[128];
     dbe_reply_fn *fn; /* of the forwarded call */
@@ -50,6 +51,7 @@ struct played { /* what the runtime holds, and is told to do */
     size_t link_count; /* configured */
     struct svc_req reqs[REQS];
     const char *tenant; /* of the next request */
+    bool starting;      /* the runtime waits for neighbours */
     uint8_t sealed_to;  /* of the next requests; 0: in clear */
     const char *card;   /* bytes of it in the next status; NULL: none */
     dbe_err forward_err, relay_err;

@@ -148,15 +148,137 @@ static void test_jobs_are_bounded(void **state)
         answer(&rt.reqs[i], DBE_MSG_L7_CHAT_RESP, true);
 }
 
+/* What the router said last. */
+static Dsmil__L7ModelStatus *said(void)
+{
+    Dsmil__L7ModelStatus *status = dsmil__l7_model_status__unpack(NULL, rt.reply_len, rt.reply);
+
+    assert_non_null(status);
+    return status;
+}
+
 static Dsmil__L7ModelStatus *ask_router(void)
 {
     uint8_t bytes[256];
     struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, "", 0);
 
     assert_int_equal(router_on_model_status(NULL, router, &rt.reqs[0], &msg), DBE_OK);
-    Dsmil__L7ModelStatus *status = dsmil__l7_model_status__unpack(NULL, rt.reply_len, rt.reply);
-    assert_non_null(status);
-    return status;
+    assert_true(rt.reqs[0].ended > 0);
+    return said();
+}
+
+/* A request that stays open in slot 0. */
+static struct svc_req *watch_router(void)
+{
+    Dsmil__L7ModelStatus question = DSMIL__L7_MODEL_STATUS__INIT;
+    uint8_t bytes[256], packed[16];
+    struct svc_req *req = &rt.reqs[0];
+
+    question.watch = true;
+    size_t len = dsmil__l7_model_status__pack(&question, packed);
+    struct dbe_msg msg = message(bytes, sizeof bytes, DBE_MSG_L7_MODEL_STATUS, NULL, packed, len);
+    memset(req, 0, sizeof *req);
+    req->deadline_ns = rt.now_ns + 60 * BASE_NS_PER_S;
+    assert_int_equal(router_on_model_status(NULL, router, req, &msg), DBE_OK);
+    assert_true(req->replied == 1 && req->ended == 0);
+    return req;
+}
+
+/* Who watches is told at once what is there and what no longer is, and once a second that all is as it was. */
+static void test_watching(void **state)
+{
+    struct svc_req *req = watch_router();
+    Dsmil__L7ModelStatus *status;
+
+    (void)state;
+    tell_status(true, 4, 1);
+    assert_int_equal(req->replied, 1); /* nothing new */
+    tick_after(1000);
+    assert_int_equal(req->replied, 2);
+    tell_status(true, 4, 0);
+    assert_int_equal(req->replied, 3);
+    status = said();
+    assert_true(!status->ready && status->n_models == 0);
+    dsmil__l7_model_status__free_unpacked(status, NULL);
+    tell_status(true, 4, 1);
+    rt.card = "a card";
+    tell_status(true, 4, 1);
+    assert_int_equal(req->replied, 5);
+    status = said();
+    assert_true(status->ready && status->n_models == 1 && status->n_cards == 1);
+    dsmil__l7_model_status__free_unpacked(status, NULL);
+    down(FIRST);
+    assert_int_equal(req->replied, 6);
+    assert_int_equal(req->ended, 0);
+    l7_router_device.drain(NULL, router);
+    assert_true(req->replied == 7 && req->ended == 1);
+    tick_after(1000);
+    assert_int_equal(req->replied, 7);
+}
+
+/* A watch ends with an answer before its deadline would end it with an error; one whose caller left is forgotten. */
+static void test_watches_end(void **state)
+{
+    struct svc_req *req = watch_router();
+
+    (void)state;
+    req->deadline_ns = rt.now_ns + 2500 * (uint64_t)BASE_NS_PER_MS;
+    tell_status(true, 4, 1);
+    tick_after(1000);
+    assert_true(req->replied == 2 && req->ended == 1);
+    req = watch_router();
+    req->on_gone(req->user, req, DBE_E_CLOSED);
+    tick_after(1000);
+    assert_int_equal(req->replied, 1);
+}
+
+/* At the start the router is ready when every worker that is there has said how it is, and nobody is waited for. */
+static void test_start(void **state)
+{
+    Dsmil__L7ModelStatus *status;
+
+    (void)state;
+    router->settled = false;
+    rt.starting = true;
+    tell_status(true, 4, 1);
+    assert_false(l7_router_device.ready(NULL, router));
+    status = ask_router();
+    assert_true(!status->ready && status->n_models == 1); /* one that asks may have an answer nevertheless */
+    dsmil__l7_model_status__free_unpacked(status, NULL);
+    up(SECOND);
+    rt.starting = false;
+    tick_after(100);
+    assert_false(l7_router_device.ready(NULL, router)); /* the second has not said anything */
+    struct svc_req *req = watch_router();
+    tell(SECOND, &(struct says){true, 4, 0, 0, 1, "llm-1b-npu"});
+    assert_true(l7_router_device.ready(NULL, router));
+    assert_int_equal(req->replied, 2);
+    status = said();
+    assert_true(status->ready && status->n_models == 2);
+    dsmil__l7_model_status__free_unpacked(status, NULL);
+    down(SECOND); /* one is enough from now on, and one that comes back is not waited for */
+    assert_true(l7_router_device.ready(NULL, router));
+    up(SECOND);
+    assert_true(l7_router_device.ready(NULL, router));
+    down(FIRST);
+    assert_false(l7_router_device.ready(NULL, router));
+    router_status_drain(NULL, router);
+}
+
+/* A worker whose channel stands and which says nothing is not waited for longer than for a sign of life. */
+static void test_start_with_a_mute_worker(void **state)
+{
+    (void)state;
+    router->settled = false;
+    up(SECOND);
+    tick_after(100);
+    tell_status(true, 4, 1);
+    assert_false(l7_router_device.ready(NULL, router));
+    for (int i = 0; i < 3; i++) {
+        tick_after(1000);
+        tell_status(true, 4, 1);
+    }
+    assert_true(l7_router_device.ready(NULL, router));
 }
 
 static void test_models(void **state)
@@ -299,6 +421,10 @@ int main(void)
         WITH_ROUTER(test_forwarding_fails),
         WITH_ROUTER(test_jobs_are_bounded),
         WITH_ROUTER(test_models),
+        WITH_ROUTER(test_watching),
+        WITH_ROUTER(test_watches_end),
+        WITH_ROUTER(test_start),
+        WITH_ROUTER(test_start_with_a_mute_worker),
         WITH_ROUTER(test_questions_to_workers),
         WITH_ROUTER(test_worker_that_stalls),
         WITH_ROUTER(test_tasks),
