@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "cli/cli.h"
@@ -18,7 +19,8 @@ enum { RECEIPT_FILE_MAX = 2 * E2E_RECEIPT_MAX_BYTES, TEXT_FILE_MAX = 64 * 1024 *
 
 struct receipt_opts {
     bool json, verify;
-    const char *file, *keys, *request, *answer, *worker, *model, *quantisation, *model_digest, *policy_digest;
+    const char *file, *keys, *request, *answer, *worker, *model, *quantisation, *model_digest, *policy_digest,
+        *request_id;
 };
 
 static int usage(FILE *out, int code)
@@ -26,6 +28,7 @@ static int usage(FILE *out, int code)
     fputs(
         "usage: dsmil receipt verify [OPTIONS] FILE      dsmil receipt show [--json] FILE\n\n"
         "  --request FILE        the request's payload, as the gateway gave it back with the receipt\n"
+        "  --request-id UUID     the request, as the answer's dsmil object names it\n"
         "  --answer FILE         the answer's text, without the line feed that a terminal adds\n"
         "  --worker ID           SPIFFE id of the worker that must have answered\n"
         "  --model NAME          model that must have answered\n"
@@ -44,6 +47,7 @@ static int parse(int argc, char **argv, struct receipt_opts *o)
     const struct {
         const char *name, **to;
     } texts[] = {{"--request", &o->request},
+                 {"--request-id", &o->request_id},
                  {"--answer", &o->answer},
                  {"--worker", &o->worker},
                  {"--model", &o->model},
@@ -122,8 +126,28 @@ static dbe_err digest_hex(const char *hex, const char *what, uint8_t ret[CRYPTO_
 }
 
 struct digests {
-    uint8_t request[CRYPTO_HASH_BYTES], answer[CRYPTO_HASH_BYTES], model[CRYPTO_HASH_BYTES], policy[CRYPTO_HASH_BYTES];
+    uint8_t request_id[16], request[CRYPTO_HASH_BYTES], answer[CRYPTO_HASH_BYTES], model[CRYPTO_HASH_BYTES],
+        policy[CRYPTO_HASH_BYTES];
 };
+
+/* 8-4-4-4-12 hexadecimal digits. */
+static dbe_err read_uuid(const char *text, uint8_t ret[16], struct dbe_diag *diag)
+{
+    uint8_t id[16];
+    char hex[33] = "", again[37];
+    size_t n = 0;
+
+    for (const char *at = text; *at != '\0' && n < sizeof hex - 1; at++)
+        if (*at != '-')
+            hex[n++] = *at;
+    if (n != sizeof hex - 1 || base_unhex(hex, id, sizeof id) != DBE_OK)
+        return dbe_fail(diag, DBE_E_ARGUMENT, NULL, 0, "--request-id: a UUID");
+    base_uuid_text(id, again);
+    if (strcasecmp(again, text) != 0)
+        return dbe_fail(diag, DBE_E_ARGUMENT, NULL, 0, "--request-id: a UUID");
+    memcpy(ret, id, sizeof id);
+    return DBE_OK;
+}
 
 static dbe_err expect(const struct receipt_opts *o, struct digests *d, struct e2e_receipt_expect *ret,
                       struct dbe_diag *diag)
@@ -136,6 +160,10 @@ static dbe_err expect(const struct receipt_opts *o, struct digests *d, struct e2
     if (o->answer != NULL) {
         DBE_TRY(digest_file(o->answer, d->answer, diag));
         ret->answer_digest = d->answer;
+    }
+    if (o->request_id != NULL) {
+        DBE_TRY(read_uuid(o->request_id, d->request_id, diag));
+        ret->request_id = d->request_id;
     }
     if (o->model_digest != NULL) {
         DBE_TRY(digest_hex(o->model_digest, "--model-digest", d->model, diag));
@@ -183,10 +211,38 @@ static void time_text(uint64_t ms, char *ret, size_t cap)
         (void)snprintf(ret, cap, "%s.%03uZ", day, (unsigned)(ms % 1000));
 }
 
+/* Whoever made the file chose these words: nothing in them moves a cursor or ends a line. */
+static void print_field(const char *name, const char *text, const char *rest)
+{
+    struct base_buf safe;
+
+    base_buf_init(&safe, E2E_RECEIPT_MAX_BYTES);
+    cli_safe_text(&safe, text, strlen(text), false);
+    printf("%-16s %s%s\n", name, base_buf_cstr(&safe), rest);
+    base_buf_free(&safe);
+}
+
+static void show_text(const struct e2e_receipt *r, const char *model, const char *id, const char *request,
+                      const char *answer, const char *policy)
+{
+    char time[48], device[32];
+
+    time_text(r->time_ms, time, sizeof time);
+    (void)snprintf(device, sizeof device, " (device %u)", r->device);
+    print_field("worker", r->worker, device);
+    print_field("model", r->model, "");
+    print_field("quantisation", r->quantisation, "");
+    printf("model digest     %s\nrequest          %s\nrequest digest   %s\nanswer digest    %s\n", model, id, request,
+           answer);
+    printf("tokens           %" PRIu32 " prompt (%" PRIu32 " cached), %" PRIu32 " answer, ended by %s\n",
+           r->prompt_tokens, r->cached_tokens, r->completion_tokens, finish_name(r->finish));
+    printf("policy           %s\ntime             %s\n", policy, time);
+}
+
 static int show(const struct e2e_receipt *r, bool verified, bool json)
 {
     char id[37], model[2 * CRYPTO_HASH_BYTES + 1], policy[sizeof model], request[sizeof model], answer[sizeof model];
-    char time[48];
+    char time[48], epoch[17];
 
     base_uuid_text(r->request_id, id);
     base_hex(r->model_digest, CRYPTO_HASH_BYTES, model);
@@ -194,19 +250,16 @@ static int show(const struct e2e_receipt *r, bool verified, bool json)
     base_hex(r->request_digest, CRYPTO_HASH_BYTES, request);
     base_hex(r->answer_digest, CRYPTO_HASH_BYTES, answer);
     time_text(r->time_ms, time, sizeof time);
+    (void)snprintf(epoch, sizeof epoch, "%016" PRIx64, r->policy_epoch);
     if (json)
         return cli_print_json(
-            json_pack("{s:b,s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:I}", "verified", verified,
+            json_pack("{s:b,s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:s}", "verified", verified,
                       "worker", r->worker, "device", r->device, "model", r->model, "quantisation", r->quantisation,
                       "model_digest", model, "request_id", id, "time", time, "finish_reason", finish_name(r->finish),
                       "prompt_tokens", (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
                       "completion_tokens", (json_int_t)r->completion_tokens, "request_digest", request, "answer_digest",
-                      answer, "policy_digest", policy, "policy_epoch", (json_int_t)r->policy_epoch));
-    printf("worker           %s (device %u)\nmodel            %s, %s\nmodel digest     %s\nrequest          %s\n"
-           "request digest   %s\nanswer digest    %s\ntokens           %" PRIu32 " prompt (%" PRIu32
-           " cached), %" PRIu32 " answer, ended by %s\npolicy           %s\ntime             %s\n",
-           r->worker, r->device, r->model, r->quantisation, model, id, request, answer, r->prompt_tokens,
-           r->cached_tokens, r->completion_tokens, finish_name(r->finish), policy, time);
+                      answer, "policy_digest", policy, "policy_epoch", epoch));
+    show_text(r, model, id, request, answer, policy);
     puts(verified ? "verified: this worker of the mesh signed it" : "NOT verified: this is only what it says");
     return CLI_OK;
 }

@@ -24,6 +24,8 @@ int main(int argc, char **argv)
                             .completion_tokens = 2,
                             .model = "tiny",
                             .quantisation = "Q8_0",
+                            .request_id = {1, 2, 3},
+                            .policy_epoch = UINT64_C(0xFEDCBA9876543210),
                             .model_digest = {1},
                             .policy_digest = {2}};
     struct dbe_credential *worker = NULL;

@@ -74,9 +74,28 @@ class Receipt(unittest.TestCase):
                                      ("--model", "huge", "model"), ("--quantisation", "Q4_0", "quantisation"),
                                      ("--worker", "spiffe://x/l7/worker/47", "worker"),
                                      ("--model-digest", "00" * 64, "model_digest"),
-                                     ("--policy-digest", "00" * 64, "policy_digest")):
+                                     ("--policy-digest", "00" * 64, "policy_digest"),
+                                     ("--request-id", "00000000-0000-4000-8000-000000000001", "request_id")):
             code, said = self.verify(self.good, option, value)
             self.assertEqual((code, said.get("field")), (1, field))
+
+    def test_the_request_it_was_for(self):
+        said = self.verify(self.good)[1]
+        self.assertEqual(self.verify(self.good, "--request-id", said["request_id"])[0], 0)
+        for wrong in ("", "0", said["request_id"][:-1], said["request_id"] + "0", "g" + said["request_id"][1:]):
+            done = subprocess.run([DSMIL, "receipt", "verify", "--request-id=" + wrong, self.dir / "receipt"],
+                                  capture_output=True, check=False, timeout=60)
+            self.assertEqual(done.returncode, 2, wrong)
+        self.assertEqual(said["policy_epoch"], "fedcba9876543210")  # no number of JSON holds 64 bits for everybody
+
+    def test_text_moves_no_cursor(self):
+        path = self.dir / "hostile"
+        for text in (b"\x1b[2J", b"x\nve", b"\xc2\x9b2J"):
+            path.write_bytes(self.good.replace(b"tiny", text, 1))
+            done = subprocess.run([DSMIL, "receipt", "show", path], capture_output=True, check=True, timeout=60)
+            self.assertNotIn(b"\x1b", done.stdout)
+            self.assertNotIn(b"\xc2\x9b", done.stdout)
+            self.assertNotIn(b"\nve", done.stdout)
 
     def test_other_mesh(self):
         keys = self.dir / "foreign"
