@@ -170,9 +170,17 @@ static uint8_t request_type(const struct shim_chat *chat)
     return chat->embed ? DBE_MSG_L7_EMBED_REQ : DBE_MSG_L7_CHAT_REQ;
 }
 
+/* Answers to all prompts together. */
+static uint32_t answers_of(const struct shim_req *req)
+{
+    const size_t prompts = req->kind == SHIM_COMPLETION ? req->message_count + req->token_count : 1;
+
+    return req->n * (uint32_t)BASE_MAX(prompts, (size_t)1);
+}
+
 /* There is no way back from here to a message in clear. */
-static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const struct base_buf *plain,
-                           const char *profile, const char **reason)
+static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, uint32_t answers,
+                           const struct base_buf *plain, const char *profile, const char **reason)
 {
     const struct e2e_card *card = NULL;
     const uint64_t now_ms = base_wall_ms();
@@ -189,7 +197,7 @@ static dbe_err send_sealed(struct shim_mesh *mesh, struct shim_chat *chat, const
     DBE_TRY(shim_cards_find(&mesh->cards, labels.device, &labels, svc_trust(mesh->svc), now_ms, &card, reason));
     base_buf_init(&sealed, DBE_PAYLOAD_MAX_BYTES);
     const struct payload payload = {.packed = &sealed, .sealed_to = labels.device};
-    dbe_err err = shim_seal(card, &labels, plain, now_ms, &sealed, &chat->talk);
+    dbe_err err = shim_seal(card, &labels, answers, plain, now_ms, &sealed, &chat->talk);
     if (err == DBE_OK)
         err = send_message(mesh, chat, labels.type, profile, &payload, shim_chat_on_reply);
     base_buf_free(&sealed);
@@ -217,7 +225,7 @@ static dbe_err send_request(struct shim_mesh *mesh, struct shim_chat *chat, cons
         err = chat->request.err;
     }
     if (err == DBE_OK)
-        err = sealed ? send_sealed(mesh, chat, &chat->request, profile, reason)
+        err = sealed ? send_sealed(mesh, chat, answers_of(req), &chat->request, profile, reason)
                      : send_message(mesh, chat, request_type(chat), profile, &payload, shim_chat_on_reply);
     shim_packing_free(p);
     if (err != DBE_OK)

@@ -69,8 +69,8 @@ dbe_err shim_cards_find(const struct shim_cards *cards, uint8_t device, const st
 
 /* ---- request and answer ----------------------------------------------------------------------------------------- */
 
-dbe_err shim_seal(const struct e2e_card *card, const struct e2e_labels *labels, const struct base_buf *plain,
-                  uint64_t now_ms, struct base_buf *out, struct e2e_talk **ret)
+dbe_err shim_seal(const struct e2e_card *card, const struct e2e_labels *labels, uint32_t answers,
+                  const struct base_buf *plain, uint64_t now_ms, struct base_buf *out, struct e2e_talk **ret)
 {
     Dsmil__L7ChatRequest chat = DSMIL__L7_CHAT_REQUEST__INIT;
     Dsmil__L7EmbedRequest embed = DSMIL__L7_EMBED_REQUEST__INIT;
@@ -81,6 +81,7 @@ dbe_err shim_seal(const struct e2e_card *card, const struct e2e_labels *labels, 
     base_buf_init(&sealed, DBE_PAYLOAD_MAX_BYTES);
     dbe_err err = e2e_seal_request(card, labels, plain->data, plain->len, now_ms, &sealed, &talk);
     if (err == DBE_OK) {
+        chat.answers = answers > 1 ? answers : 0;
         chat.sealed = embed.sealed = (ProtobufCBinaryData){sealed.len, sealed.data};
         void *room = base_buf_grow(out, protobuf_c_message_get_packed_size(outer));
         if (room != NULL)

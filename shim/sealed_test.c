@@ -121,11 +121,12 @@ static void test_answers(void **state)
         struct e2e_talk *ask = NULL, *answer = NULL;
         base_buf_init(&out, MAX);
         base_buf_init(&opened, MAX);
-        assert_int_equal(shim_seal(card, &l, &plain, now, &out, &ask), DBE_OK);
+        assert_int_equal(shim_seal(card, &l, 3, &plain, now, &out, &ask), DBE_OK);
         assert_null(memmem(out.data, out.len, "question", 8));
         Dsmil__L7ChatRequest *outer = dsmil__l7_chat_request__unpack(NULL, out.len, out.data);
         assert_non_null(outer);
         assert_int_equal(outer->n_messages, 0);
+        assert_int_equal(outer->answers, 3);
         assert_int_equal(e2e_open_request(key, &l, outer->sealed.data, outer->sealed.len, now, &opened, &answer),
                          DBE_OK);
         assert_string_equal(base_buf_cstr(&opened), "the question");
@@ -167,7 +168,7 @@ static void test_vectors(void **state)
     base_buf_init(&opened, MAX);
     base_buf_init(&piece, MAX);
     base_buf_str(&plain, "the text");
-    assert_int_equal(shim_seal(card, &l, &plain, now, &out, &ask), DBE_OK);
+    assert_int_equal(shim_seal(card, &l, 3, &plain, now, &out, &ask), DBE_OK);
     Dsmil__L7EmbedRequest *outer = dsmil__l7_embed_request__unpack(NULL, out.len, out.data);
     assert_non_null(outer);
     assert_int_equal(outer->n_input, 0);

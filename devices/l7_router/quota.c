@@ -14,7 +14,7 @@
 #include "devices/l7_router/router.h"
 #include "dsmil.pb-c.h"
 
-enum { CONTEXT_UNKNOWN = 131072 }; /* no worker has said; it will be refused or wait anyway */
+enum { ANSWERS_MAX = 32, CONTEXT_UNKNOWN = 131072 }; /* no worker has said; it will be refused or wait anyway */
 
 /* Of the models that serve the profile, the largest. */
 static void model_bounds(const struct router_job *job, uint64_t *ret_context, uint64_t *ret_kv_per_token)
@@ -47,7 +47,10 @@ static uint64_t chat_bound(const struct dbe_msg *msg, uint64_t context)
     if (chat->has_max_tokens_case == DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS)
         one = BASE_MIN(context, (uint64_t)msg->payload_len + chat->max_tokens);
     answers = BASE_MAX(chat->n, 1u);
-    if (chat->raw)
+    if (chat->sealed.len > 0) { /* what it asks for cannot be read, but for this */
+        one = context;
+        answers = BASE_MAX(BASE_MIN(chat->answers, (uint32_t)ANSWERS_MAX), 1u);
+    } else if (chat->raw)
         answers *= BASE_MAX(chat->n_messages + chat->n_prompts, (size_t)1);
     dsmil__l7_chat_request__free_unpacked(chat, NULL);
     return one * answers;

@@ -68,6 +68,32 @@ static void requests_within_a_minute(void **state)
     answer(&rt.reqs[4], DBE_MSG_L7_CHAT_RESP, true);
 }
 
+/* A sealed prompt that asks for several answers takes as many contexts; nothing else of it counts. */
+static void sealed_answers_count(void **state)
+{
+    const uint32_t said[] = {0, 1, 3, 32, 4000000000U}, counted[] = {1, 1, 3, 32, 32};
+    Dsmil__L7ChatRequest c = DSMIL__L7_CHAT_REQUEST__INIT;
+    uint8_t packed[128], sealed[16] = {1};
+    uint64_t context = 0;
+
+    (void)state;
+    limit((struct pol_limits){.tokens = {1000000000, 60000}});
+    c.sealed = (ProtobufCBinaryData){sizeof sealed, sealed};
+    c.n = 8; /* what stands in clear beside it binds nobody */
+    c.has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
+    c.max_tokens = 1;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(said); i++) {
+        const uint64_t before = usage().tokens;
+        c.answers = said[i];
+        (void)request_with(i, DBE_MSG_L7_CHAT_REQ, NULL, packed, dsmil__l7_chat_request__pack(&c, packed));
+        context = i == 0 ? usage().tokens : context;
+        assert_int_equal(usage().tokens - before, context * counted[i]);
+        rt.reqs[i].on_gone(rt.reqs[i].user, &rt.reqs[i], DBE_E_CANCELLED);
+        tell_status(true, 4, 1);
+    }
+    assert_true(context > 100);
+}
+
 static void requests_at_once(void **state)
 {
     (void)state;
@@ -135,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ROUTER_TEST(requests_within_a_minute),
         ROUTER_TEST(requests_at_once),
+        ROUTER_TEST(sealed_answers_count),
         ROUTER_TEST(tokens_are_reserved_and_settled),
         ROUTER_TEST(what_was_never_served_comes_back),
         ROUTER_TEST(a_changed_policy_binds_the_next_request),

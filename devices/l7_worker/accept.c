@@ -177,6 +177,11 @@ static dbe_err read_request(struct worker *w, struct svc_req *req, const struct 
     }
     if (err == DBE_OK)
         err = read_by_type(w, req, &inner, private, ret, reason);
+    if (err == DBE_OK && private->talk != NULL && ret->count > private->answers) {
+        ret->chat.free_owned(ret->chat.owned);
+        *reason = "n: more answers than the sealed request says in clear";
+        err = DBE_E_AUTH;
+    }
     if (!opened || err == DBE_E_AUTH)
         note_unopened(w, req, err, *reason);
     base_buf_free(&plain); /* wiped */

@@ -20,7 +20,9 @@ dbe_err worker_keys_tick(struct worker_keys *keys, const struct dbe_credential *
         e2e_key_free(keys->before);
         keys->before = NULL;
     }
-    const bool back = now_ms < keys->made_ms; /* the clock was set back: the card would be refused as of the future */
+    /* The clock was set back: the card would be refused as of the future, or the key take what it has seen for old. */
+    const bool back = now_ms < keys->made_ms || now_ms + E2E_WINDOW_MS / 2 < keys->last_ms;
+    keys->last_ms = now_ms;
     if (keys->current != NULL && !back && now_ms - keys->made_ms < WORKER_KEY_ROTATE_MS)
         return DBE_OK;
     DBE_TRY(e2e_key_new(self, now_ms, WORKER_KEY_ROTATE_MS + WORKER_KEY_OVERLAP_MS, &next));
@@ -80,6 +82,7 @@ static dbe_err open_payload(struct worker_keys *keys, const struct e2e_labels *l
 {
     dbe_err err = DBE_E_MALFORMED;
 
+    ret->answers = 1;
     if (msg->type == DBE_MSG_L7_EMBED_REQ) {
         Dsmil__L7EmbedRequest *embed = dsmil__l7_embed_request__unpack(NULL, msg->payload_len, msg->payload);
         if (embed != NULL)
@@ -88,8 +91,10 @@ static dbe_err open_payload(struct worker_keys *keys, const struct e2e_labels *l
         return err;
     }
     Dsmil__L7ChatRequest *chat = dsmil__l7_chat_request__unpack(NULL, msg->payload_len, msg->payload);
-    if (chat != NULL)
+    if (chat != NULL) {
+        ret->answers = BASE_MAX(chat->answers, 1U);
         err = open_with(keys, l, &chat->sealed, now_ms, plain, ret);
+    }
     dsmil__l7_chat_request__free_unpacked(chat, NULL);
     return err;
 }

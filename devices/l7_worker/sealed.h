@@ -22,7 +22,7 @@ enum {
 
 struct worker_keys { /* zeroed to begin with */
     struct e2e_key *current, *before;
-    uint64_t made_ms;
+    uint64_t made_ms, last_ms; /* last: of the tick before */
 };
 /* Make the first key, or the next one if it is time. On error the keys are as before. */
 dbe_err worker_keys_tick(struct worker_keys *keys, const struct dbe_credential *self, uint64_t now_ms) DBE_MUST_CHECK;
@@ -31,6 +31,7 @@ void worker_keys_free(struct worker_keys *keys);
 /* One request's own. Zeroed; worker_private_free at its end. */
 struct worker_private {
     struct e2e_talk *talk;                     /* NULL: it came in clear */
+    uint32_t answers;                          /* with `talk`: no more may be asked for, as limits on the way went by it */
     struct crypto_hash *answer;                /* NULL: no receipt is wanted */
     uint8_t request_digest[CRYPTO_HASH_BYTES]; /* with `answer` */
 };

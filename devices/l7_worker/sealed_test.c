@@ -51,6 +51,7 @@ static void seal(const struct mesh *m, const struct worker_keys *keys, uint8_t t
     base_buf_init(&sealed, MAX);
     assert_int_equal(e2e_seal_request(&card, &l, prompt, sizeof prompt, now, &sealed, &ret->talk), DBE_OK);
     outer.sealed = (ProtobufCBinaryData){sealed.len, sealed.data};
+    outer.answers = 4;
     dbe_build_begin(&b, ret->bytes, sizeof ret->bytes, type, 0, 1);
     dbe_build_text(&b, DBE_TLV_L7_PROFILE, "big");
     if (carry)
@@ -101,6 +102,7 @@ static void test_relabelled_and_replayed(void **state)
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(open_as(&keys, &s, &other[i], now, &p), DBE_E_AUTH);
     assert_int_equal(open_as(&keys, &s, &labels, now, &p), DBE_OK);
+    assert_int_equal(p.answers, 4);
     assert_int_equal(open_as(&keys, &s, &labels, now, &again), DBE_E_REPLAY);
     worker_private_free(&p);
     e2e_talk_free(s.talk);
@@ -146,6 +148,12 @@ static void test_rotation(void **state)
     assert_int_equal(worker_keys_tick(&keys, m->worker, begin - 1),
                      DBE_OK); /* the clock went back: a card that holds */
     assert_int_equal(keys.made_ms, begin - 1);
+    assert_int_equal(worker_keys_tick(&keys, m->worker, begin + 600000), DBE_OK);
+    assert_int_equal(keys.made_ms, begin - 1);
+    assert_int_equal(worker_keys_tick(&keys, m->worker, begin + 599000), DBE_OK); /* a second is nothing */
+    assert_int_equal(keys.made_ms, begin - 1);
+    assert_int_equal(worker_keys_tick(&keys, m->worker, begin + 300000), DBE_OK); /* what was seen by then is old */
+    assert_int_equal(keys.made_ms, begin + 300000);
     worker_keys_free(&keys);
     now = begin;
 }

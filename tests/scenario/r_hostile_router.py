@@ -109,6 +109,14 @@ class HostileRouter(unittest.TestCase):
                 self.undisturbed()
         self.assertGreaterEqual(self.count("dsmil-l7-llm-worker-47", "dsmil_l7_worker_sealed_refused_total"), 5)
 
+    def test_fewer_answers_in_clear(self):
+        """What limits count on the way is the last field of the payload: 3 becomes 2, and the worker sees it."""
+        self.attack("flip")
+        status, _, body = self.mesh.chat(n=3, **SEALED)
+        self.assertGreaterEqual(status, 400, body)
+        self.assertIn("more answers than the sealed request says in clear", body["error"]["message"])
+        self.undisturbed()
+
     def test_answers_that_were_changed(self):
         for what in ANSWERS:
             with self.subTest(what):

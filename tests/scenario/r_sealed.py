@@ -62,6 +62,11 @@ class Sealed(unittest.TestCase):
         self.assertEqual(sealed["data"], clear["data"])
         self.assertEqual(sealed["usage"], clear["usage"])
 
+    def test_several_answers(self):
+        answers = [self.mesh.chat(n=3, **SAME, **extra)[2]["choices"] for extra in ({}, {"dsmil": {"sealed": True}})]
+        self.assertEqual(len(answers[1]), 3)
+        self.assertEqual(*[[c["message"]["content"] for c in each] for each in answers])
+
     def test_streams(self):
         clear = list(self.mesh.stream(**SAME))
         sealed = list(self.mesh.stream(dsmil={"sealed": True}, **SAME))
