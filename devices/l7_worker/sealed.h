@@ -31,7 +31,7 @@ void worker_keys_free(struct worker_keys *keys);
 /* One request's own. Zeroed; worker_private_free at its end. */
 struct worker_private {
     struct e2e_talk *talk;                     /* NULL: it came in clear */
-    uint32_t answers;                          /* with `talk`: no more may be asked for, as limits on the way went by it */
+    uint32_t answers;                          /* with `talk`: the most that may be asked for */
     struct crypto_hash *answer;                /* NULL: no receipt is wanted */
     uint8_t request_digest[CRYPTO_HASH_BYTES]; /* with `answer` */
 };

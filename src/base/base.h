@@ -109,6 +109,9 @@ uint64_t        base_cur_u48(struct base_cur *c);
 uint64_t        base_cur_u64(struct base_cur *c);
 const uint8_t  *base_cur_bytes(struct base_cur *c, size_t len); /* into the input; NULL when short */
 void            base_cur_copy(struct base_cur *c, void *dst, size_t len);
+/* A name with its length (u8) in front, of at most `max` bytes, into `ret`, which has room for max + 1. False: too
+ * long, cut off, or with a NUL, so that it would end earlier than its length says. Empty is for the caller to judge. */
+bool            base_cur_name(struct base_cur *c, char *ret, size_t max);
 size_t          base_cur_left(const struct base_cur *c);
 size_t          base_cur_offset(const struct base_cur *c);
 bool            base_cur_ok(const struct base_cur *c);
@@ -136,6 +139,8 @@ void    base_buf_u48(struct base_buf *b, uint64_t v);
 void    base_buf_u64(struct base_buf *b, uint64_t v);
 void    base_buf_bytes(struct base_buf *b, const void *data, size_t len);
 void    base_buf_str(struct base_buf *b, const char *text);
+/* A name with its length (u8) in front; E_TOO_LARGE above 255 bytes. */
+void    base_buf_name(struct base_buf *b, const char *name);
 void    base_buf_fmt(struct base_buf *b, const char *fmt, ...) DBE_PRINTF(2, 3);
 /* Room for `len` more bytes, already counted into b->len; NULL on error. */
 void   *base_buf_grow(struct base_buf *b, size_t len);

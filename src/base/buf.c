@@ -147,6 +147,16 @@ void base_buf_str(struct base_buf *b, const char *text)
     base_buf_bytes(b, text, strlen(text));
 }
 
+void base_buf_name(struct base_buf *b, const char *name)
+{
+    const size_t len = strlen(name);
+
+    if (len > UINT8_MAX && b->err == DBE_OK)
+        b->err = DBE_E_TOO_LARGE;
+    base_buf_u8(b, (uint8_t)len);
+    base_buf_bytes(b, name, len);
+}
+
 /* Text longer than the stack buffer takes one allocation of its own: vsnprintf needs room for a NUL that the
  * buffer's maximum may not have. */
 __attribute__((format(printf, 3, 0))) static void buf_fmt_long(struct base_buf *b, size_t len, const char *fmt,

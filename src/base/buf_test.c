@@ -54,6 +54,30 @@ static void the_maximum_holds(void **state)
     base_buf_free(&b);
 }
 
+static void a_name_has_its_length_in_front(void **state)
+{
+    char name[257];
+    struct base_buf b;
+
+    (void)state;
+    base_buf_init(&b, 1000);
+    base_buf_name(&b, "ab");
+    base_buf_name(&b, "");
+    assert_int_equal(b.len, 4);
+    assert_memory_equal(b.data, "\002ab\0", 4);
+    memset(name, 'n', sizeof name);
+    name[256] = '\0'; /* one more than a length can say */
+    base_buf_name(&b, name);
+    assert_int_equal(b.err, DBE_E_TOO_LARGE);
+    assert_int_equal(b.len, 4);
+    base_buf_clear(&b);
+    name[255] = '\0';
+    base_buf_name(&b, name);
+    assert_int_equal(b.err, DBE_OK);
+    assert_int_equal(b.len, 256);
+    base_buf_free(&b);
+}
+
 static void fixed_memory_is_not_left(void **state)
 {
     char mem[8] = "zzzzzzz";
@@ -128,11 +152,9 @@ static void every_failed_allocation_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_are_big_endian),
-        cmocka_unit_test(the_maximum_holds),
-        cmocka_unit_test(fixed_memory_is_not_left),
-        cmocka_unit_test(long_formats_are_whole),
-        cmocka_unit_test(every_failed_allocation_is_reported),
+        cmocka_unit_test(writes_are_big_endian),  cmocka_unit_test(a_name_has_its_length_in_front),
+        cmocka_unit_test(the_maximum_holds),      cmocka_unit_test(fixed_memory_is_not_left),
+        cmocka_unit_test(long_formats_are_whole), cmocka_unit_test(every_failed_allocation_is_reported),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

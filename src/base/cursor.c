@@ -107,6 +107,18 @@ void base_cur_copy(struct base_cur *c, void *dst, size_t len)
         memset(dst, 0, len);
 }
 
+bool base_cur_name(struct base_cur *c, char *ret, size_t max)
+{
+    const size_t len = base_cur_u8(c);
+
+    ret[0] = '\0';
+    if (len > max)
+        return false;
+    base_cur_copy(c, ret, len);
+    ret[len] = '\0';
+    return base_cur_ok(c) && strlen(ret) == len;
+}
+
 size_t base_cur_left(const struct base_cur *c)
 {
     return (size_t)(c->end - c->at);

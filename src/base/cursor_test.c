@@ -44,6 +44,24 @@ static void a_short_read_sticks(void **state)
     }
 }
 
+static void a_name_ends_where_its_length_says(void **state)
+{
+    static const char good[] = "\003abc", nul[] = "\003a\0c", cut[] = "\004abc", empty[] = "\0";
+    struct base_cur c = base_cur_of(good, 4);
+    char name[4] = "zzz";
+
+    (void)state;
+    assert_true(base_cur_name(&c, name, 3));
+    assert_string_equal(name, "abc");
+    assert_int_equal(base_cur_end(&c), DBE_OK);
+    c = base_cur_of(good, 4), assert_false(base_cur_name(&c, name, 2));
+    c = base_cur_of(nul, 4), assert_false(base_cur_name(&c, name, 3));
+    c = base_cur_of(cut, 4), assert_false(base_cur_name(&c, name, 3));
+    c = base_cur_of(cut, 0), assert_false(base_cur_name(&c, name, 3));
+    c = base_cur_of(empty, 1), assert_true(base_cur_name(&c, name, 3));
+    assert_string_equal(name, "");
+}
+
 static void nothing_is_a_valid_input(void **state)
 {
     struct base_cur c = base_cur_of(NULL, 0);
@@ -57,6 +75,7 @@ static void nothing_is_a_valid_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_ends_where_its_length_says),
         cmocka_unit_test(reads_in_order),
         cmocka_unit_test(a_short_read_sticks),
         cmocka_unit_test(nothing_is_a_valid_input),

@@ -58,12 +58,6 @@ static const char *wrong_field(const struct e2e_receipt *r)
     return NULL;
 }
 
-static void put_text(struct base_buf *b, const char *text)
-{
-    base_buf_u8(b, (uint8_t)strlen(text));
-    base_buf_str(b, text);
-}
-
 static void put_body(struct base_buf *b, const struct e2e_receipt *r)
 {
     base_buf_u32(b, RECEIPT_MAGIC);
@@ -81,9 +75,9 @@ static void put_body(struct base_buf *b, const struct e2e_receipt *r)
     base_buf_bytes(b, r->policy_digest, sizeof r->policy_digest);
     base_buf_bytes(b, r->request_digest, sizeof r->request_digest);
     base_buf_bytes(b, r->answer_digest, sizeof r->answer_digest);
-    put_text(b, r->worker);
-    put_text(b, r->model);
-    put_text(b, r->quantisation);
+    base_buf_name(b, r->worker);
+    base_buf_name(b, r->model);
+    base_buf_name(b, r->quantisation);
 }
 
 dbe_err e2e_receipt_issue(const struct e2e_receipt *r, const struct dbe_credential *worker, struct base_buf *out)
@@ -118,17 +112,6 @@ dbe_err e2e_receipt_issue(const struct e2e_receipt *r, const struct dbe_credenti
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
-static bool get_text(struct base_cur *c, char *ret, size_t max)
-{
-    size_t len = base_cur_u8(c);
-
-    if (len > max)
-        return false;
-    base_cur_copy(c, ret, len);
-    ret[len] = '\0';
-    return base_cur_ok(c) && strlen(ret) == len;
-}
-
 static dbe_err get_head(struct base_cur *c, struct e2e_receipt *r, struct dbe_diag *diag)
 {
     if (base_cur_u32(c) != RECEIPT_MAGIC)
@@ -159,9 +142,9 @@ dbe_err e2e_receipt_read(const void *bytes, size_t len, struct e2e_receipt_parts
     struct e2e_receipt_parts p = {0};
 
     DBE_TRY(get_head(&c, &p.says, diag));
-    const bool texts = get_text(&c, p.says.worker, sizeof p.says.worker - 1) &&
-                       get_text(&c, p.says.model, E2E_RECEIPT_NAME_MAX) &&
-                       get_text(&c, p.says.quantisation, E2E_RECEIPT_QUANT_MAX);
+    const bool texts = base_cur_name(&c, p.says.worker, sizeof p.says.worker - 1) &&
+                       base_cur_name(&c, p.says.model, E2E_RECEIPT_NAME_MAX) &&
+                       base_cur_name(&c, p.says.quantisation, E2E_RECEIPT_QUANT_MAX);
     p.body_len = base_cur_offset(&c);
     p.signature = base_cur_bytes(&c, CRYPTO_MLDSA87_SIG_BYTES);
     p.certificate_len = base_cur_u16(&c);

@@ -52,10 +52,8 @@ dbe_err e2e_labels_put(const struct e2e_labels *l, struct base_buf *out)
     base_buf_u8(out, l->roe_level);
     base_buf_u32(out, l->compartments);
     base_buf_bytes(out, l->request_id, sizeof l->request_id);
-    base_buf_u8(out, (uint8_t)tenant);
-    base_buf_bytes(out, l->tenant, tenant);
-    base_buf_u8(out, (uint8_t)profile);
-    base_buf_bytes(out, l->profile, profile);
+    base_buf_name(out, l->tenant);
+    base_buf_name(out, l->profile);
     return out->err;
 }
 

@@ -86,6 +86,8 @@ dbe_err e2e_seen_add(struct e2e_seen *seen, const uint8_t id[16], uint64_t until
 {
     size_t room = E2E_SEEN_MAX;
 
+    if (until_ms <= seen->floor_ms)
+        return DBE_E_EXPIRED;
     for (size_t n = 0; n < E2E_SEEN_MAX; n++) {
         const size_t i = (seen->hint + n) % E2E_SEEN_MAX;
         struct e2e_seen_row *row = &seen->rows[i];
@@ -96,6 +98,7 @@ dbe_err e2e_seen_add(struct e2e_seen *seen, const uint8_t id[16], uint64_t until
     }
     if (room == E2E_SEEN_MAX)
         return DBE_E_LIMIT;
+    seen->floor_ms = BASE_MAX(seen->floor_ms, seen->rows[room].until_ms);
     memcpy(seen->rows[room].id, id, sizeof seen->rows[room].id);
     seen->rows[room].until_ms = until_ms;
     seen->hint = (room + 1) % E2E_SEEN_MAX;

@@ -28,15 +28,17 @@ struct e2e_head {
 };
 dbe_err e2e_head_read(const void *sealed, size_t len, struct e2e_head *ret) DBE_MUST_CHECK;
 
-/* Opened requests within the window; a request stays until it could not be opened again for its time alone. */
+/* Opened requests within the window; a request stays until it could not be opened again for its time alone. What made
+ * room is not opened again either, should the clock go back: nothing is that ends no later than what was forgotten. */
 struct e2e_seen {
     struct e2e_seen_row {
         uint8_t id[16];
         uint64_t until_ms; /* 0: free */
     } rows[E2E_SEEN_MAX];
-    size_t hint; /* where the search for a free row begins */
+    size_t hint;       /* where the search for a free row begins */
+    uint64_t floor_ms; /* the latest end of a row that was used again */
 };
-/* E_REPLAY: it is there. E_LIMIT: no room. */
+/* E_REPLAY: it is there. E_EXPIRED: it may have been there. E_LIMIT: no room. */
 dbe_err e2e_seen_add(struct e2e_seen *seen, const uint8_t id[16], uint64_t until_ms, uint64_t now_ms) DBE_MUST_CHECK;
 
 /* The two keys of one request. */

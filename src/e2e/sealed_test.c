@@ -205,6 +205,23 @@ static void test_replay(void **state)
     e2e_key_free(b.key);
 }
 
+/* spec 18.6: a clock that goes back brings nothing to life that made room */
+static void test_seen_when_the_clock_goes_back(void **state)
+{
+    struct e2e_seen *seen = calloc(1, sizeof *seen);
+    uint8_t first[16] = {0xF1}, id[16] = {0};
+
+    (void)state;
+    assert_non_null(seen);
+    assert_int_equal(e2e_seen_add(seen, first, 1000, 500), DBE_OK);
+    for (uint32_t i = 0; i < E2E_SEEN_MAX; i++) { /* later; the last takes the place of the first */
+        base_put_u32(id, i);
+        assert_int_equal(e2e_seen_add(seen, id, 9000, 8000), DBE_OK);
+    }
+    assert_int_equal(e2e_seen_add(seen, first, 1000, 500), DBE_E_EXPIRED);
+    free(seen);
+}
+
 /* spec 18.6: what was seen is bounded, and a full memory refuses instead of forgetting */
 static void test_seen_is_bounded(void **state)
 {
@@ -408,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_altered_and_truncated),
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_seen_is_bounded),
+        cmocka_unit_test(test_seen_when_the_clock_goes_back),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_other_keys),
         cmocka_unit_test(test_cards),

@@ -53,14 +53,6 @@ static const char *claim_fault(const struct pol_claim *c)
     return NULL;
 }
 
-void pol_name_encode(struct base_buf *b, const char *name)
-{
-    size_t len = strlen(name);
-
-    base_buf_u8(b, (uint8_t)len);
-    base_buf_bytes(b, name, len);
-}
-
 static void encode_body(const struct pol_claim *c, struct base_buf *b)
 {
     base_buf_u32(b, CLAIM_MAGIC);
@@ -72,8 +64,8 @@ static void encode_body(const struct pol_claim *c, struct base_buf *b)
     base_buf_u64(b, c->not_before_ms);
     base_buf_u64(b, c->not_after_ms);
     base_buf_bytes(b, c->channel_binding, sizeof c->channel_binding);
-    pol_name_encode(b, c->tenant);
-    pol_name_encode(b, c->client);
+    base_buf_name(b, c->tenant);
+    base_buf_name(b, c->client);
 }
 
 dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credential *issuer, uint8_t *out, size_t cap,
@@ -98,17 +90,6 @@ dbe_err pol_claim_issue(const struct pol_claim *claim, const struct dbe_credenti
 
 /* ---- decode ---------------------------------------------------------------------------------- */
 
-bool pol_name_decode(struct base_cur *c, char *ret, size_t max)
-{
-    size_t len = base_cur_u8(c);
-
-    if (len == 0 || len > max)
-        return false;
-    base_cur_copy(c, ret, len);
-    ret[len] = '\0';
-    return base_cur_ok(c) && strlen(ret) == len;
-}
-
 static dbe_err decode_body(const uint8_t *body, size_t len, struct pol_claim *ret, struct dbe_diag *diag)
 {
     struct base_cur c = base_cur_of(body, len);
@@ -127,8 +108,8 @@ static dbe_err decode_body(const uint8_t *body, size_t len, struct pol_claim *re
     claim.not_before_ms = base_cur_u64(&c);
     claim.not_after_ms = base_cur_u64(&c);
     base_cur_copy(&c, claim.channel_binding, sizeof claim.channel_binding);
-    bool names = pol_name_decode(&c, claim.tenant, DBE_TENANT_MAX_BYTES) &&
-                 pol_name_decode(&c, claim.client, POL_CLAIM_NAME_MAX);
+    bool names =
+        base_cur_name(&c, claim.tenant, DBE_TENANT_MAX_BYTES) && base_cur_name(&c, claim.client, POL_CLAIM_NAME_MAX);
     if (!names || base_cur_end(&c) != DBE_OK)
         return dbe_fail(diag, DBE_E_CLAIM_INVALID, "section 10", base_cur_offset(&c),
                         "the claim token's lengths do not fit its bytes");

@@ -29,12 +29,6 @@ uint64_t pol_policy_tenant_bit(const struct pol_policy *policy, const struct pol
 /* The canonical form that the digest is over. */
 void pol_policy_canonical(const struct pol_policy *policy, struct base_buf *out);
 
-/* Write a name of at most 255 bytes with its length in front. */
-void pol_name_encode(struct base_buf *b, const char *name);
-/* Read a name with its length in front into `ret`, which has room for max + 1 bytes. False: empty, too long, cut off,
- * or with a NUL, so that it would end earlier than its length says. */
-bool pol_name_decode(struct base_cur *c, char *ret, size_t max);
-
 /* E_CLAIM_EXPIRED outside [not_before, not_after). */
 dbe_err pol_claim_window(const struct pol_claim *claim, uint64_t now_ms, struct dbe_diag *diag) DBE_MUST_CHECK;
 

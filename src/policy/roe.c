@@ -88,8 +88,8 @@ dbe_err pol_roe_encode(const struct pol_roe *roe, struct base_buf *out, struct d
     base_buf_u64(out, roe->not_before_ms);
     base_buf_u64(out, roe->not_after_ms);
     base_buf_bytes(out, roe->payload_digest, sizeof roe->payload_digest);
-    pol_name_encode(out, roe->tenant);
-    pol_name_encode(out, roe->requester);
+    base_buf_name(out, roe->tenant);
+    base_buf_name(out, roe->requester);
     return out->err;
 }
 
@@ -110,8 +110,8 @@ dbe_err pol_roe_decode(const uint8_t *body, size_t len, struct pol_roe *ret, str
     roe.not_before_ms = base_cur_u64(&c);
     roe.not_after_ms = base_cur_u64(&c);
     base_cur_copy(&c, roe.payload_digest, sizeof roe.payload_digest);
-    bool names = pol_name_decode(&c, roe.tenant, DBE_TENANT_MAX_BYTES) &&
-                 pol_name_decode(&c, roe.requester, sizeof roe.requester - 1);
+    bool names = base_cur_name(&c, roe.tenant, DBE_TENANT_MAX_BYTES) &&
+                 base_cur_name(&c, roe.requester, sizeof roe.requester - 1);
     if (!names || base_cur_end(&c) != DBE_OK)
         return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, base_cur_offset(&c), "the ROE token's lengths do not fit");
     const char *why = fault(&roe);

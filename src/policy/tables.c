@@ -86,7 +86,7 @@ static void put_rate(struct base_buf *b, const struct pol_rate *rate)
 
 static void put_tenant(struct base_buf *b, const struct pol_tenant *t)
 {
-    pol_name_encode(b, t->name);
+    base_buf_name(b, t->name);
     base_buf_u8(b, t->classification_max);
     base_buf_u8(b, t->roe_levels);
     base_buf_u32(b, t->compartments);
@@ -99,7 +99,7 @@ static void put_tenant(struct base_buf *b, const struct pol_tenant *t)
 
 static void put_rule(struct base_buf *b, const struct pol_rule *r)
 {
-    pol_name_encode(b, r->name);
+    base_buf_name(b, r->name);
     base_buf_u8(b, r->deny);
     base_buf_u8(b, r->roe_levels);
     base_buf_u8(b, r->classification_min);
