@@ -211,6 +211,48 @@ static void http_get(struct mesh *m, const char *path, const char *request, char
     close(fd);
 }
 
+static dbe_err obey(struct svc *svc, void *state, const char *what, const char *value, struct base_buf *said,
+                    struct dbe_diag *diag)
+{
+    (void)svc, (void)state;
+    if (strcmp(what, "polish") != 0)
+        return dbe_fail(diag, DBE_E_STATE, NULL, 0, "it is no time for that");
+    base_buf_fmt(said, "polished %s", value);
+    return DBE_OK;
+}
+
+/* An order of the device's own reaches it over the owner's socket, and its words come back. */
+static void test_device_orders(void **state)
+{
+    struct mesh *m = *state;
+    struct svc_config cfg = config_for(m, "worker-47", "inproc:other");
+    struct svc_device obedient = worker_device;
+    static char page[4096];
+    char path[80];
+
+    snprintf(path, sizeof path, "%s/admin.sock", dir);
+    snprintf(cfg.metrics_socket, sizeof cfg.metrics_socket, "%s", path);
+    svc_close(m->worker);
+    m->worker = start(m, &worker_device, &cfg); /* it knows none */
+    http_get(m, path, "POST /device/polish?value=brass HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", page,
+             sizeof page);
+    assert_memory_equal(page, "HTTP/1.1 404 ", 13);
+    svc_close(m->worker);
+    obedient.order = obey;
+    m->worker = start(m, &obedient, &cfg);
+    http_get(m, path, "POST /device/polish?value=brass HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", page,
+             sizeof page);
+    assert_memory_equal(page, "HTTP/1.1 200 ", 13);
+    assert_non_null(strstr(page, "\r\n\r\npolished brass\n"));
+    http_get(m, path, "POST /device/rest HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", page, sizeof page);
+    assert_memory_equal(page, "HTTP/1.1 409 ", 13);
+    assert_non_null(strstr(page, "it is no time for that"));
+    http_get(m, path, "GET /device/polish HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", page, sizeof page);
+    assert_memory_equal(page, "HTTP/1.1 404 ", 13);
+    svc_close(m->worker);
+    m->worker = NULL;
+}
+
 static void test_admin_pages(void **state)
 {
     struct mesh *m = *state;
@@ -391,12 +433,12 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        MESH_TEST(test_drain),       MESH_TEST(test_drain_has_an_end),
-        MESH_TEST(test_health),      MESH_TEST(test_start_waits_for_neighbours),
-        MESH_TEST(test_ready),       MESH_TEST(test_wake),
-        MESH_TEST(test_admin_pages), MESH_TEST(test_foreign_mesh),
-        MESH_TEST(test_dump),        MESH_TEST(test_open_failures),
-        MESH_TEST(test_no_memory),
+        MESH_TEST(test_drain),         MESH_TEST(test_drain_has_an_end),
+        MESH_TEST(test_health),        MESH_TEST(test_start_waits_for_neighbours),
+        MESH_TEST(test_ready),         MESH_TEST(test_wake),
+        MESH_TEST(test_admin_pages),   MESH_TEST(test_device_orders),
+        MESH_TEST(test_foreign_mesh),  MESH_TEST(test_dump),
+        MESH_TEST(test_open_failures), MESH_TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);
 }
