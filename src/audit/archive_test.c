@@ -269,6 +269,50 @@ static void attacks(void **state)
     base_buf_free(&text);
 }
 
+struct reading {
+    struct audit_log *log;
+    uint64_t seen, upto;
+};
+
+/* While somebody reads the first entries, they are put away. */
+static dbe_err put_away_meanwhile(void *ctx, const struct audit_line *line, const char *text, size_t len,
+                                  const uint8_t leaf[AUDIT_HASH_BYTES])
+{
+    struct reading *r = ctx;
+
+    (void)text, (void)len, (void)leaf;
+    if (r->seen++ == 0)
+        assert_int_equal(put_away(r->log, 14, &r->upto), DBE_OK);
+    assert_int_equal(line->index, r->seen - 1);
+    return DBE_OK;
+}
+
+/* A reader is not mistaken by an archive that is made while it reads, before its first entry or behind it. */
+static void put_away_under_a_reader(void **state)
+{
+    const struct audit_place place = {.dir = fx_dir};
+    struct reading r = {.log = make()};
+    struct audit_scan_end end;
+    struct audit_base base;
+    struct audit_finding f = {0};
+    uint64_t again;
+
+    (void)state;
+    assert_int_equal(audit_scan_begin(&place, &end, &base, &f, NULL), DBE_OK);
+    assert_int_equal(audit_scan_more(&place, put_away_meanwhile, &r, &end, &f, NULL), DBE_OK);
+    assert_true(r.seen >= 20);
+    assert_int_equal(audit_scan_begin(&place, &end, &base, &f, NULL), DBE_OK);
+    assert_int_equal(base.tree.size, r.upto);
+    fx_fill(r.log, 20, 30);
+    assert_int_equal(fx_checkpoint(r.log, fx_key), DBE_OK);
+    assert_int_equal(put_away(r.log, 22, &again), DBE_OK);
+    assert_true(again > r.upto);
+    assert_int_equal(audit_scan_more(&place, NULL, NULL, &end, &f, NULL), DBE_OK);
+    assert_true(end.entries >= 31);
+    assert_int_equal(f.what, AUDIT_RIGHT);
+    audit_log_close(r.log);
+}
+
 static void write_anchor(const struct audit_log *log, const char *name)
 {
     struct audit_anchor a = {0};
@@ -326,6 +370,7 @@ int main(void)
         cmocka_unit_test_setup(needs_its_record, fresh),
         cmocka_unit_test_setup(whose_record, fresh),
         cmocka_unit_test_setup(signed_again, fresh),
+        cmocka_unit_test_setup(put_away_under_a_reader, fresh),
         cmocka_unit_test_setup(attacks, fresh),
         cmocka_unit_test_setup(anchors, fresh),
     };

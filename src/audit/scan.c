@@ -112,10 +112,17 @@ static dbe_err read_fd(struct reader *r, int fd, const char *name)
 }
 
 /* Open the segment and go to where reading begins. */
-static dbe_err open_segment(struct reader *r, const char *path, bool begun, int *ret)
+static dbe_err open_segment(struct reader *r, const struct audit_listed *file, bool begun, int *ret)
 {
+    char path[AUDIT_PATH_MAX], archive[AUDIT_PATH_MAX];
     struct stat st;
+
+    DBE_TRY(audit_file_path(file->dir, AUDIT_FILE_LOG, file->first, path));
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT && audit_find_archive(file->dir, archive) != NULL) { /* it was put away just now */
+        DBE_TRY(audit_file_path(archive, AUDIT_FILE_LOG, file->first, path));
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    }
 
     if (fd < 0 || fstat(fd, &st) != 0 || (begun && lseek(fd, (off_t)r->end.segment_bytes, SEEK_SET) < 0)) {
         dbe_err err = dbe_fail(r->diag, DBE_E_IO, "audit 4", 0, "%.120s: %s", path, strerror(errno));
@@ -133,20 +140,17 @@ static dbe_err open_segment(struct reader *r, const char *path, bool begun, int 
 
 static dbe_err read_segment(struct reader *r, const struct audit_listed *file)
 {
-    char path[AUDIT_PATH_MAX], name[AUDIT_NAME_MAX];
+    char name[AUDIT_NAME_MAX];
     bool begun = r->resume && file->first == r->end.segment;
 
     audit_file_name(AUDIT_FILE_LOG, file->first, name);
-    if (r->resume && file->first < r->end.segment)
-        return DBE_OK;
     if (r->end.torn_bytes > 0)
         return broken(r, r->end.entries, "cut off at the end of a file, and %s follows", name);
     if ((r->resume && !begun) || (!begun && file->first != r->end.entries))
         return broken(r, r->end.entries, "missing: the next file is %s", name);
     r->resume = false;
-    DBE_TRY(audit_file_path(file->dir, AUDIT_FILE_LOG, file->first, path));
     BASE_AUTO_CLOSE int fd = -1;
-    DBE_TRY(open_segment(r, path, begun, &fd));
+    DBE_TRY(open_segment(r, file, begun, &fd));
     r->end.segment = file->first;
     r->end.have_segment = true;
     if (!begun)
@@ -154,28 +158,40 @@ static dbe_err read_segment(struct reader *r, const struct audit_listed *file)
     return read_fd(r, fd, name);
 }
 
+static dbe_err first_segment(const struct audit_place *place, struct audit_listed *ret, struct dbe_diag *diag)
+{
+    struct audit_list list;
+
+    DBE_TRY(audit_list(place, AUDIT_FILE_LOG, &list, diag));
+    *ret = list.count > 0 ? list.files[0] : (struct audit_listed){0};
+    audit_list_free(&list);
+    return DBE_OK;
+}
+
 dbe_err audit_scan_begin(const struct audit_place *place, struct audit_scan_end *ret, struct audit_base *ret_base,
                          struct audit_finding *f, struct dbe_diag *diag)
 {
     struct audit_scan_end end = {0};
     struct audit_base base = {0};
-    struct audit_list list;
+    struct audit_listed first, now;
     struct dbe_diag why = {0};
+    dbe_err err = DBE_OK;
 
-    DBE_TRY(audit_list(place, AUDIT_FILE_LOG, &list, diag));
-    const struct audit_listed first = list.count > 0 ? list.files[0] : (struct audit_listed){0};
-    audit_list_free(&list);
-    if (first.first > 0) {
-        dbe_err err = audit_base_read(first.dir, first.first, &base, &why);
-        if (err == DBE_E_NOT_FOUND || err == DBE_E_MALFORMED) {
-            audit_found(f, AUDIT_WRONG_CHAIN, 0,
-                        "entry 0: missing: the log begins with entry %" PRIu64 ", and what came before it is not known",
-                        first.first);
-            return dbe_fail(diag, DBE_E_MALFORMED, "audit 4", 0, "%s", f->text);
-        }
-        if (err != DBE_OK)
-            return dbe_fail(diag, err, why.clause, why.offset, "%s", why.text);
+    DBE_TRY(first_segment(place, &now, diag));
+    do { /* anew if it was put away in the meantime */
+        first = now;
+        err = first.first > 0 ? audit_base_read(first.dir, first.first, &base, &why) : DBE_OK;
+        if (err == DBE_E_NOT_FOUND)
+            DBE_TRY(first_segment(place, &now, diag));
+    } while (err == DBE_E_NOT_FOUND && now.first > first.first);
+    if (err == DBE_E_NOT_FOUND || err == DBE_E_MALFORMED) {
+        audit_found(f, AUDIT_WRONG_CHAIN, 0,
+                    "entry 0: missing: the log begins with entry %" PRIu64 ", and what came before it is not known",
+                    first.first);
+        return dbe_fail(diag, DBE_E_MALFORMED, "audit 4", 0, "%s", f->text);
     }
+    if (err != DBE_OK)
+        return dbe_fail(diag, err, why.clause, why.offset, "%s", why.text);
     end.entries = base.tree.size;
     memcpy(end.last, base.last, sizeof end.last);
     *ret = end;
@@ -183,20 +199,37 @@ dbe_err audit_scan_begin(const struct audit_place *place, struct audit_scan_end 
     return DBE_OK;
 }
 
+/* The segments; if the one to go on from was put away since the scan began, with the archive. */
+static dbe_err list_from(const struct audit_place *place, const struct audit_scan_end *end,
+                         char archive[AUDIT_PATH_MAX], struct audit_list *ret, struct dbe_diag *diag)
+{
+    struct audit_place both = *place;
+
+    DBE_TRY(audit_list(place, AUDIT_FILE_LOG, ret, diag));
+    if (ret->count == 0 || ret->files[0].first <= (end->have_segment ? end->segment : end->entries) ||
+        place->archive != NULL || (both.archive = audit_find_archive(place->dir, archive)) == NULL)
+        return DBE_OK;
+    audit_list_free(ret);
+    return audit_list(&both, AUDIT_FILE_LOG, ret, diag);
+}
+
 dbe_err audit_scan_more(const struct audit_place *place, audit_scan_fn *fn, void *ctx, struct audit_scan_end *end,
                         struct audit_finding *f, struct dbe_diag *diag)
 {
     struct reader r = {.f = f, .diag = diag, .fn = fn, .ctx = ctx, .end = *end, .resume = end->have_segment};
+    char archive[AUDIT_PATH_MAX];
     struct audit_list list;
 
-    DBE_TRY(audit_list(place, AUDIT_FILE_LOG, &list, diag));
+    DBE_TRY(list_from(place, end, archive, &list, diag));
     dbe_err err = DBE_OK;
     r.end.torn_bytes = 0;
     r.buf = base_alloc(1, READ_BYTES + AUDIT_LINE_MAX + 1);
     if (r.buf == NULL)
         err = dbe_fail(diag, DBE_E_NOMEM, "audit 4", 0, "no memory to read the log");
+    const uint64_t from = end->have_segment ? end->segment : end->entries;
     for (size_t i = 0; i < list.count && err == DBE_OK; i++)
-        err = read_segment(&r, &list.files[i]);
+        if (list.files[i].first >= from)
+            err = read_segment(&r, &list.files[i]);
     if (err == DBE_OK && r.resume)
         err = broken(&r, r.end.entries, "missing, as the file that it stood in");
     audit_list_free(&list);
