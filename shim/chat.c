@@ -31,6 +31,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     (void)pos;
     if (http->gone)
         return MHD_CONTENT_READER_END_WITH_ERROR;
+    shim_http_moved(http);
     size_t n = shim_stream_read(&http->stream, buf, max);
     if (n > 0)
         return (ssize_t)n;
@@ -73,6 +74,7 @@ static void give_up(struct shim_http *http, dbe_err err)
 
     shim_chat_cancel(&http->chat);
     shim_problem_of_mesh(&p, err, err == DBE_E_LIMIT ? "the client reads too slowly" : NULL, NULL, 0);
+    http->shim->slow += err == DBE_E_LIMIT;
     shim_stream_fail(&http->stream, &p);
 }
 
@@ -81,6 +83,8 @@ static void take_part(struct shim_http *http, const struct shim_answer *part)
     dbe_err err = DBE_OK;
 
     begin_stream(http);
+    if (!shim_stream_waits(&http->stream))
+        shim_http_moved(http);
     for (size_t i = 0; i < part->choice_count && err == DBE_OK; i++)
         err = shim_stream_choice(&http->stream, part->model, part->fingerprint, &part->choices[i]);
     if (err != DBE_OK)

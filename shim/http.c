@@ -117,6 +117,11 @@ static void on_socket(void *ctx, int fd, unsigned events)
     resume(http);
 }
 
+void shim_http_moved(struct shim_http *http)
+{
+    http->socket->since_ns = svc_now_ns(http->shim->svc);
+}
+
 void shim_http_wait(struct shim_http *http)
 {
     if (http->gone)

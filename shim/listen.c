@@ -53,14 +53,28 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     shim->connections++;
 }
 
-/* One byte a second keeps a connection busy for ever; it does not keep it open for ever. */
+/* Nobody waits for this connection's owner to go on: between requests, or with a stream of which nothing is taken. */
+static bool is_still(const struct shim_socket *s)
+{
+    return s->receiving || (s->http != NULL && s->http->streaming && shim_stream_waits(&s->http->stream));
+}
+
+/* One byte a second keeps a connection busy for ever; it does not keep it open for ever. And where no more connections
+ * would be let in, those on which nothing moves make room: who works does not wait for who does not. */
 void shim_http_tick(struct shim *shim)
 {
-    uint64_t now_ns = svc_now_ns(shim->svc);
+    const uint64_t now_ns = svc_now_ns(shim->svc);
+    const bool full = shim->connections >= shim->max_connections;
 
-    for (struct shim_socket *s = shim->server->sockets; s != NULL; s = s->next)
-        if (s->receiving && now_ns - s->since_ns > SHIM_RECEIVE_TIMEOUT_S * BASE_NS_PER_S)
+    for (struct shim_socket *s = shim->server->sockets; s != NULL; s = s->next) {
+        const uint64_t still_ns = is_still(s) ? now_ns - s->since_ns : 0;
+        if ((s->receiving && still_ns > SHIM_RECEIVE_TIMEOUT_S * BASE_NS_PER_S) ||
+            (full && still_ns > SHIM_STILL_S * BASE_NS_PER_S)) {
+            shim->slow += !s->receiving;
+            s->since_ns = now_ns; /* once */
             (void)shutdown(s->fd, SHUT_RDWR);
+        }
+    }
 }
 
 /* ---- the listener ----------------------------------------------------------------------------------------------- */
@@ -70,11 +84,13 @@ static dbe_err open_listener(struct shim *shim, int *ret_fd, struct dbe_diag *di
     struct sockaddr_in at = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)shim->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int on = 1, send_bytes = SHIM_SEND_BUFFER_BYTES,
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)
         return dbe_fail(diag, DBE_E_IO, "port", 0, "cannot make a socket: %s", strerror(errno));
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes); /* connections have it from here */
     if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, SHIM_LISTEN_BACKLOG) != 0 ||
         getsockname(fd, (struct sockaddr *)&at, &len) != 0) {
         int why = errno;

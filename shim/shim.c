@@ -189,11 +189,11 @@ static const struct svc_param params[] = {
     {.key = "max-connections",
      .unit = "connections",
      .kind = SVC_PARAM_UINT,
-     .def = 128,
+     .def = 512,
      .min = 1,
      .max = 16384,
      FIELD(max_connections),
-     .doc = "HTTP connections at once; further ones wait"},
+     .doc = "HTTP connections at once; further ones wait for one on which nothing moves"},
     {0},
 };
 
@@ -212,6 +212,8 @@ static const struct svc_counter counters[] = {
     COUNTER("dsmil_openai_chats_total", "chats sent to the router", NULL, SVC_COUNTER, chats),
     COUNTER("dsmil_openai_streams_total", "of these, streamed", NULL, SVC_COUNTER, streams),
     COUNTER("dsmil_openai_disconnects_total", "clients that left before their answer", NULL, SVC_COUNTER, disconnects),
+    COUNTER("dsmil_openai_slow_total", "clients whose answer was ended because they read too slowly", NULL, SVC_COUNTER,
+            slow),
     COUNTER("dsmil_openai_sealed_refused_total", "sealed answers that did not open", NULL, SVC_COUNTER, mesh.unopened),
     COUNTER("dsmil_openai_connections", "HTTP connections", NULL, SVC_GAUGE, connections),
     COUNTER("dsmil_openai_in_flight", "chats without a complete answer", NULL, SVC_GAUGE, in_flight),

@@ -18,6 +18,8 @@ enum {
     SHIM_CONNECTION_MEMORY_BYTES = 16 * 1024, /* headers and socket buffers of one connection; all of it is touched */
     SHIM_IDLE_TIMEOUT_S = 30,                 /* a connection on which nothing moves */
     SHIM_RECEIVE_TIMEOUT_S = 30,              /* from the first byte of a request to its last, however busy */
+    SHIM_STILL_S = 2, /* where no more connections are let in: after it, one on which nothing moves makes room */
+    SHIM_SEND_BUFFER_BYTES = 128 * 1024, /* the kernel's for a client; it would keep 4 MiB for one that does not read */
     SHIM_LISTEN_BACKLOG = 128,
 };
 
@@ -37,7 +39,7 @@ struct shim {
     bool draining;
     struct shim_server *server;
     /* counters */
-    uint64_t requests, answers_2xx, answers_4xx, answers_5xx, chats, streams, disconnects, connections, in_flight;
+    uint64_t requests, answers_2xx, answers_4xx, answers_5xx, chats, streams, slow, disconnects, connections, in_flight;
 };
 
 /* ---- http.c ----------------------------------------------------------------------------------------------------- */
@@ -80,6 +82,7 @@ void shim_http_respond(struct shim_http *http, unsigned status, const char *cont
 const char *shim_http_header(struct shim_http *http, const char *name); /* of the request; NULL: absent */
 /* The answer comes later: park the connection and watch for the client's leaving. */
 void shim_http_wait(struct shim_http *http);
+void shim_http_moved(struct shim_http *http); /* its client took something, or waits from now on */
 void shim_http_continue(struct shim_http *http);
 
 /* ---- shim.c ----------------------------------------------------------------------------------------------------- */

@@ -304,6 +304,11 @@ size_t shim_stream_read(struct shim_stream *s, char *buf, size_t cap)
     return n;
 }
 
+bool shim_stream_waits(const struct shim_stream *s)
+{
+    return s->out.len > 0 || s->text.len > 0;
+}
+
 bool shim_stream_at_end(const struct shim_stream *s)
 {
     return s->ended && s->out.len == 0 && s->text.len == 0;

@@ -48,6 +48,8 @@ void shim_stream_fail(struct shim_stream *s, const struct shim_problem *p);
 
 /* Take up to `cap` bytes; 0 when there are none now. */
 size_t shim_stream_read(struct shim_stream *s, char *buf, size_t cap);
+/* There are bytes that nobody has taken. */
+bool shim_stream_waits(const struct shim_stream *s);
 /* Nothing more will come. */
 bool shim_stream_at_end(const struct shim_stream *s);
 
