@@ -337,6 +337,40 @@ static void test_several_calls(void **state)
     base_buf_free(&e.text);
 }
 
+/* Words that were no call in the end are a message of their own behind the calls that were told before. */
+static void test_words_behind_calls(void **state)
+{
+    static const struct shim_choice parts[] = {
+        {.content = "A", .content_len = 1},
+        {.content = "", .calls = two_calls, .call_count = 1},
+        {.content = "{\"na", .content_len = 4, .finish_reason = "length"},
+    };
+    static const char *const items[] = {"message", "function_call", "message"};
+    const struct shim_style style = {.kind = SHIM_RESPONSE};
+    struct events e;
+    json_t *event;
+    size_t done = 0;
+
+    (void)state;
+    run_stream(&e, &style, parts, BASE_ARRAY_LEN(parts));
+    while ((event = next_event(&e)) != NULL) {
+        if (strcmp(text_at(event, "type"), "response.output_item.done") == 0) {
+            assert_int_equal(json_integer_value(at(event, "output_index")), done);
+            assert_true(done < 3);
+            assert_string_equal(text_at(event, "item.type"), items[done++]);
+        }
+        if (strcmp(text_at(event, "type"), "response.incomplete") == 0) {
+            assert_int_equal(json_array_size(at(event, "response.output")), 3);
+            assert_string_equal(text_at(event, "response.output.2.content.0.text"), "{\"na");
+            assert_string_not_equal(text_at(event, "response.output.0.id"), text_at(event, "response.output.2.id"));
+            done += 10;
+        }
+        json_decref(event);
+    }
+    assert_int_equal(done, 13);
+    base_buf_free(&e.text);
+}
+
 /* Numbered from 0 without a gap; deltas, done and the final object say the same. */
 static void test_events_of_a_response(void **state)
 {
@@ -411,15 +445,11 @@ static void test_response_that_breaks_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_probabilities),
-        cmocka_unit_test(test_completion_probabilities),
-        cmocka_unit_test(test_calls_and_choices),
-        cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_response_object),
-        cmocka_unit_test(test_stream_of_choices),
-        cmocka_unit_test(test_several_calls),
-        cmocka_unit_test(test_events_of_a_response),
-        cmocka_unit_test(test_response_that_breaks_off),
+        cmocka_unit_test(test_chat_probabilities),   cmocka_unit_test(test_completion_probabilities),
+        cmocka_unit_test(test_calls_and_choices),    cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_response_object),      cmocka_unit_test(test_stream_of_choices),
+        cmocka_unit_test(test_words_behind_calls),   cmocka_unit_test(test_several_calls),
+        cmocka_unit_test(test_events_of_a_response), cmocka_unit_test(test_response_that_breaks_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

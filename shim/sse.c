@@ -204,7 +204,7 @@ static void frame_calls(struct shim_stream *s, const struct shim_choice *c)
     for (size_t i = 0; i < c->call_count; i++) {
         base_buf_clear(&delta);
         base_buf_str(&delta, "\"tool_calls\":");
-        shim_call_delta_json(&delta, &c->calls[i], i);
+        shim_call_delta_json(&delta, &c->calls[i], s->calls[c->index]++);
         frame(s, c->index, (const char *)delta.data, delta.len, NULL);
     }
     if (delta.err != DBE_OK)
@@ -241,12 +241,17 @@ dbe_err shim_stream_choice(struct shim_stream *s, const char *model, const char 
     else
         frame_first(s, c->index);
     take_text(s, c);
+    if (c->call_count > 0) {
+        frame_text(s);
+        if (s->style.kind == SHIM_RESPONSE)
+            shim_events_calls(s, c);
+        else
+            frame_calls(s, c);
+    }
     if (c->finish_reason != NULL) {
         frame_text(s);
         if (s->style.kind == SHIM_RESPONSE)
             shim_events_end_of_choice(s, c);
-        else
-            frame_calls(s, c);
         s->finish_reason = finish_word(c->finish_reason);
         s->finished = c->index;
     }

@@ -23,6 +23,7 @@ struct shim_stream {
     uint32_t index;        /* the choice of `text` */
     char request_id[37], model[SHIM_MODEL_MAX_BYTES + 1], fingerprint[32];
     uint64_t created_unix;
+    uint32_t calls[SHIM_CHOICES_MAX];          /* of each choice, told so far */
     uint32_t begun, offsets[SHIM_CHOICES_MAX]; /* choices that have begun, as bits; characters of their text so far */
     bool ended;
     const char *finish_reason; /* static; of the choice that ended last, NULL: its last chunk is framed */
@@ -30,6 +31,8 @@ struct shim_stream {
     /* of a response: the number of the next event, whether its message is open, the message so far, its output items */
     uint32_t sequence, items;
     bool created, message_open;
+    uint32_t messages, message_at; /* how many there were; the present one's place among the items */
+    char message_id[48];
     struct base_buf whole, whole_probs, done_items;
 };
 
@@ -57,6 +60,7 @@ bool shim_stream_at_end(const struct shim_stream *s);
 
 void shim_events_begin(struct shim_stream *s);
 void shim_events_text(struct shim_stream *s);
+void shim_events_calls(struct shim_stream *s, const struct shim_choice *choice);
 void shim_events_end_of_choice(struct shim_stream *s, const struct shim_choice *choice);
 void shim_events_finish(struct shim_stream *s, const struct shim_answer *answer, const struct shim_trace *trace);
 void shim_events_fail(struct shim_stream *s, const struct shim_problem *p);

@@ -49,7 +49,8 @@ void shim_events_begin(struct shim_stream *s)
 
 static void message_place(struct shim_stream *s)
 {
-    base_buf_fmt(&s->out, ",\"item_id\":\"msg_%s\",\"output_index\":0,\"content_index\":0", s->request_id);
+    base_buf_fmt(&s->out, ",\"item_id\":\"msg_%s\",\"output_index\":%" PRIu32 ",\"content_index\":0", s->message_id,
+                 s->message_at);
 }
 
 static void part(struct shim_stream *s, const char *type, bool whole)
@@ -64,15 +65,22 @@ static void part(struct shim_stream *s, const char *type, bool whole)
     end(s);
 }
 
+/* The first message has the number of the request; a later one, of words that were no call in the end, another. */
 static void open_message(struct shim_stream *s)
 {
     if (s->message_open)
         return;
     s->message_open = true;
-    s->items = 1;
+    s->message_at = s->items++;
+    if (s->messages++ == 0)
+        (void)snprintf(s->message_id, sizeof s->message_id, "%s", s->request_id);
+    else
+        (void)snprintf(s->message_id, sizeof s->message_id, "%s_%" PRIu32, s->request_id, s->message_at);
+    base_buf_clear(&s->whole);
+    base_buf_clear(&s->whole_probs);
     event(s, "response.output_item.added");
-    base_buf_str(&s->out, ",\"output_index\":0,\"item\":");
-    shim_response_message_json(&s->out, s->request_id, "in_progress", NULL, 0, "");
+    base_buf_fmt(&s->out, ",\"output_index\":%" PRIu32 ",\"item\":", s->message_at);
+    shim_response_message_json(&s->out, s->message_id, "in_progress", NULL, 0, "");
     end(s);
     part(s, "response.content_part.added", false);
 }
@@ -98,6 +106,8 @@ void shim_events_text(struct shim_stream *s)
 
 static void close_message(struct shim_stream *s, const char *status)
 {
+    if (!s->message_open)
+        return;
     event(s, "response.output_text.done");
     message_place(s);
     base_buf_str(&s->out, ",\"text\":");
@@ -107,12 +117,15 @@ static void close_message(struct shim_stream *s, const char *status)
     base_buf_u8(&s->out, ']');
     end(s);
     part(s, "response.content_part.done", true);
-    shim_response_message_json(&s->done_items, s->request_id, status, (const char *)s->whole.data, s->whole.len,
+    base_buf_str(&s->done_items, s->done_items.len > 0 ? "," : "");
+    const size_t from = s->done_items.len;
+    shim_response_message_json(&s->done_items, s->message_id, status, (const char *)s->whole.data, s->whole.len,
                                base_buf_cstr(&s->whole_probs));
     event(s, "response.output_item.done");
-    base_buf_str(&s->out, ",\"output_index\":0,\"item\":");
-    base_buf_bytes(&s->out, s->done_items.data, s->done_items.len);
+    base_buf_fmt(&s->out, ",\"output_index\":%" PRIu32 ",\"item\":", s->message_at);
+    base_buf_bytes(&s->out, s->done_items.data + from, s->done_items.len - from);
     end(s);
+    s->message_open = false;
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------ */
@@ -151,14 +164,18 @@ static void tell_call(struct shim_stream *s, size_t i, const struct shim_call *c
     s->items++;
 }
 
+void shim_events_calls(struct shim_stream *s, const struct shim_choice *c)
+{
+    close_message(s, "completed"); /* a call ends the words before it */
+    for (size_t i = 0; i < c->call_count; i++)
+        tell_call(s, s->calls[0]++, &c->calls[i]);
+}
+
 void shim_events_end_of_choice(struct shim_stream *s, const struct shim_choice *c)
 {
-    if (c->call_count == 0)
+    if (s->items == 0)
         open_message(s); /* also for an answer without a word */
-    if (s->message_open)
-        close_message(s, shim_response_status(c->finish_reason));
-    for (size_t i = 0; i < c->call_count; i++)
-        tell_call(s, i, &c->calls[i]);
+    close_message(s, shim_response_status(c->finish_reason));
 }
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */

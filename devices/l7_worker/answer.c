@@ -113,9 +113,10 @@ struct packing {
     struct probs probs;
 };
 
-static dbe_err fill_calls(const struct base_buf *from, struct packing *to)
+static dbe_err fill_calls(const struct base_buf *from, size_t *called, struct packing *to)
 {
-    DBE_TRY(worker_calls_read((const char *)from->data, from->len, &to->read));
+    DBE_TRY(worker_calls_read((const char *)from->data + *called, from->len - *called, &to->read));
+    *called += to->read.end;
     for (size_t i = 0; i < to->read.count; i++) {
         to->call_list[i] = &to->calls[i];
         dsmil__tool_call__init(&to->calls[i]);
@@ -140,13 +141,12 @@ static dbe_err fill_choice(const struct llm_model *model, const struct worker_ch
     to->choice.index = from->index;
     to->choice.message = &to->message;
     DBE_TRY(from->text->err);
-    if (from->result != NULL) {
-        if (from->call != NULL && from->call->len > 0)
-            DBE_TRY(fill_calls(from->call, to));
+    if (from->call != NULL && from->call->len > *from->called)
+        DBE_TRY(fill_calls(from->call, from->called, to));
+    if (from->result != NULL)
         to->choice.finish_reason = from->result->finish == LLM_FINISH_LENGTH ? length
-                                   : to->read.count > 0                      ? tool_calls
+                                   : from->call != NULL && *from->called > 0 ? tool_calls
                                                                              : stop;
-    }
     DBE_TRY(fill_probs(model, from->probs, &to->probs));
     to->choice.logprobs = to->probs.list;
     to->choice.n_logprobs = to->probs.count;

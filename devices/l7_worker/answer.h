@@ -13,7 +13,8 @@ struct worker_choice { /* one answer, or a part of it */
     uint32_t index;
     struct base_buf *text;              /* consumed */
     const struct base_buf *probs;       /* struct llm_token_prob, or NULL */
-    const struct base_buf *call;        /* text of whole calls, or NULL; looked at when `result` is there */
+    const struct base_buf *call;        /* text of calls, or NULL: those that are whole are told */
+    size_t *called;                     /* with `call`: bytes of it that were told before; moved on */
     const struct engine_result *result; /* NULL: more follows of this one */
 };
 

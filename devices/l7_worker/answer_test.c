@@ -134,13 +134,14 @@ static void test_call_in_answer(void **state)
     for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
         struct engine_result result = {.finish = LLM_FINISH_LENGTH};
         struct base_buf text, call, out;
-        struct worker_choice choice = {.text = &text, .call = &call, .result = &result};
+        size_t called = 0;
+        struct worker_choice choice = {.text = &text, .call = &call, .called = &called, .result = &result};
         struct worker_answer a = {.choices = &choice, .count = 1, .model = "m", .fingerprint = ""};
         base_buf_init(&text, 64);
         base_buf_init(&call, 64);
         base_buf_init(&out, 512);
         base_buf_str(&call, rows[i].call);
-        assert_int_equal(worker_calls_settle(&text, &call, &result), DBE_OK);
+        assert_int_equal(worker_calls_settle(&text, &call, 0, &result), DBE_OK);
         assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
         Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
         assert_non_null(r);

@@ -252,20 +252,22 @@ static bool is_cut_mark(const char *text, size_t len)
     return len < sizeof mark && memcmp(text, mark, len) == 0;
 }
 
-dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, struct engine_result *result)
+dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t called, struct engine_result *result)
 {
     struct worker_calls calls = {0};
 
     if (call->len == 0)
         return DBE_OK;
-    DBE_TRY(worker_calls_read((const char *)call->data, call->len, &calls));
-    const char *rest = (const char *)call->data + calls.end;
-    const size_t rest_len = call->len - calls.end;
-    if (calls.count > 0 && is_cut_mark(rest, rest_len))
+    DBE_TRY(worker_calls_read((const char *)call->data + called, call->len - called, &calls));
+    size_t end = called + calls.end;
+    if (end > 0)
+        end += skip((const char *)call->data + end, call->len - end);
+    const char *rest = (const char *)call->data + end;
+    if (end > 0 && is_cut_mark(rest, call->len - end))
         result->finish = LLM_FINISH_STOP;
     else
-        base_buf_bytes(text, rest, rest_len);
-    call->len = calls.end;
+        base_buf_bytes(text, rest, call->len - end);
+    call->len = end;
     worker_calls_free(&calls);
     return text->err;
 }

@@ -4,6 +4,8 @@
  */
 #include "devices/l7_worker/test_request.h"
 
+#include "devices/l7_worker/answer.h"
+
 /* spec 19.4: what is a whole call is told as such, and what is none is text. */
 static void test_calls_of_an_answer(void **state)
 {
@@ -37,7 +39,7 @@ static void test_calls_of_an_answer(void **state)
         base_buf_init(&text, 4096);
         base_buf_init(&call, 4096);
         base_buf_str(&call, rows[i].said);
-        assert_int_equal(worker_calls_settle(&text, &call, &result), DBE_OK);
+        assert_int_equal(worker_calls_settle(&text, &call, 0, &result), DBE_OK);
         assert_int_equal(worker_calls_read(base_buf_cstr(&call), call.len, &calls), DBE_OK);
         for (size_t c = 0; c < calls.count; c++)
             names[c] = calls.list[c].name[0];
@@ -48,6 +50,46 @@ static void test_calls_of_an_answer(void **state)
         base_buf_free(&text);
         base_buf_free(&call);
     }
+}
+
+/* Of a growing answer each call is told once, when it is whole, however the pieces were cut. */
+static void test_calls_one_by_one(void **state)
+{
+    static const char said[] = "<tool_call>\n" F "\n</tool_call>\n<tool_call>\n" G "\n</tool_call>";
+    struct base_buf text, call, out;
+    struct worker_choice choice = {.text = &text, .call = &call};
+    struct worker_answer a = {.choices = &choice, .count = 1, .model = "m", .fingerprint = ""};
+    struct engine_result result = {.finish = LLM_FINISH_STOP};
+    size_t called = 0;
+    char names[4] = "";
+
+    (void)state;
+    base_buf_init(&text, 4096);
+    base_buf_init(&call, 4096);
+    base_buf_init(&out, 4096);
+    choice.called = &called;
+    for (size_t i = 0; i + 1 < sizeof said; i++) {
+        base_buf_u8(&call, (uint8_t)said[i]);
+        base_buf_clear(&out);
+        if (i + 2 == sizeof said) {
+            choice.result = &result;
+            assert_int_equal(worker_calls_settle(&text, &call, called, &result), DBE_OK);
+        }
+        assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+        Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
+        assert_non_null(r);
+        const Dsmil__ChatMessage *m = r->choices[0]->message;
+        if (m->n_tool_calls > 1 || m->content[0] != '\0')
+            fail_msg("after %zu bytes: %zu calls, \"%s\"", i + 1, m->n_tool_calls, m->content);
+        if (m->n_tool_calls == 1 && strlen(names) < 2)
+            (void)strncat(names, m->tool_calls[0]->name, 1);
+        assert_string_equal(r->choices[0]->finish_reason, choice.result != NULL ? "tool_calls" : "");
+        dsmil__l7_chat_response__free_unpacked(r, NULL);
+    }
+    assert_string_equal(names, "fg");
+    base_buf_free(&text);
+    base_buf_free(&call);
+    base_buf_free(&out);
 }
 
 /* However many a model says: no more than fit are calls, and each has an id of its own. */
@@ -72,6 +114,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls_of_an_answer),
+        cmocka_unit_test(test_calls_one_by_one),
         cmocka_unit_test(test_many_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

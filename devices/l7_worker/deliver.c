@@ -113,7 +113,8 @@ static dbe_err send_parts(struct worker *w, struct worker_req *wr, uint32_t from
 
     for (uint32_t i = from; i < to; i++) {
         struct worker_part *p = &wr->parts[i];
-        choices[i - from] = (struct worker_choice){i, &p->text, &p->probs, &p->call, p->ended ? &p->result : NULL};
+        choices[i - from] =
+            (struct worker_choice){i, &p->text, &p->probs, &p->call, &p->called, p->ended ? &p->result : NULL};
     }
     struct base_buf receipt;
     base_buf_init(&receipt, E2E_RECEIPT_MAX_BYTES);
@@ -166,6 +167,20 @@ static dbe_err begin_others(struct worker *w, struct worker_req *wr)
     return DBE_OK;
 }
 
+/* Is there a whole call that has not been sent? One ends with a brace, or with a mark that does not. */
+static dbe_err has_calls(const struct worker_part *part, bool *ret)
+{
+    const char *unsent = (const char *)part->call.data + part->called;
+    const size_t len = part->call.len - part->called;
+    struct worker_calls calls = {0};
+
+    if (len > 0 && memrchr(unsent, '}', len) != NULL)
+        DBE_TRY(worker_calls_read(unsent, len, &calls));
+    *ret = calls.count > 0;
+    worker_calls_free(&calls);
+    return DBE_OK;
+}
+
 static dbe_err take_news(struct worker *w, struct worker_part *part)
 {
     struct worker_req *wr = part->wr;
@@ -176,7 +191,7 @@ static dbe_err take_news(struct worker *w, struct worker_part *part)
         part->job = NULL;
         worker_tell_end(w, wr->req, &part->result);
         DBE_TRY(part->result.err);
-        DBE_TRY(worker_calls_settle(&part->text, &part->call, &part->result));
+        DBE_TRY(worker_calls_settle(&part->text, &part->call, part->called, &part->result));
     }
     DBE_TRY(begin_others(w, wr));
     DBE_TRY(part->text.err);
@@ -189,8 +204,12 @@ static dbe_err take_news(struct worker *w, struct worker_part *part)
         worker_load_changed(w);
         return DBE_OK;
     }
-    return wr->stream && (part->ended || part->text.len > 0) ? send_parts(w, wr, part->index, part->index + 1, NULL)
-                                                             : DBE_OK;
+    if (!wr->stream)
+        return DBE_OK;
+    bool more = part->ended || part->text.len > 0;
+    if (!more)
+        DBE_TRY(has_calls(part, &more));
+    return more ? send_parts(w, wr, part->index, part->index + 1, NULL) : DBE_OK;
 }
 
 /* One job has text or a result. */

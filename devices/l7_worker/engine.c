@@ -153,9 +153,8 @@ bool engine_take(struct engine_job *job, struct base_buf *text, const struct eng
     if (ended || job->chat.stream) {
         move_to(text, &job->text);
         move_to(extras != NULL ? extras->probs : NULL, &job->probs);
-    }
-    if (ended)
         move_to(extras != NULL ? extras->call : NULL, &job->call);
+    }
     if (ended) {
         *ret = job->result;
         if (job->place != PLACE_NONE)

@@ -34,7 +34,9 @@ struct worker_part { /* one of the answers to a request */
     uint32_t index;
     struct engine_job *job; /* NULL: not begun, or over */
     bool ended;
-    struct base_buf text, probs, call; /* what has not been sent */
+    struct base_buf text, probs; /* what has not been sent */
+    struct base_buf call;        /* what was said from the first call on, and how much of it has been sent as calls */
+    size_t called;
     struct engine_result result;
 };
 
