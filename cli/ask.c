@@ -166,8 +166,9 @@ static int show(const struct ask *ask, struct cli_answer *a)
 static int said(const struct ask *ask, int code, dbe_err err, const struct dbe_diag *diag)
 {
     (void)cli_fail(code, "ask", err, diag);
-    if (ask->json && cli_print_json(json_pack("{s:{s:s,s:s}}", "error", "code", dbe_err_name(err), "message",
-                                              diag->text[0] != '\0' ? diag->text : dbe_err_text(err))) != CLI_OK)
+    if (ask->json &&
+        cli_print_json(json_pack("{s:{s:s,s:o}}", "error", "code", dbe_err_name(err), "message",
+                                 cli_json_text(diag->text[0] != '\0' ? diag->text : dbe_err_text(err)))) != CLI_OK)
         return CLI_FAILED;
     return code;
 }

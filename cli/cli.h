@@ -159,6 +159,8 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
 const char *cli_opt(int argc, char **argv, int *i, const char *name);
 /* Print one JSON object and let go of it. NULL, which is what a failed json_pack gives, is CLI_FAILED. */
 int cli_print_json(json_t *obj);
+/* As a JSON string, also where it is no UTF-8: diagnostics repeat bytes of files and paths, and are cut to fit. */
+json_t *cli_json_text(const char *text);
 /* Append text that came from outside, without what would steer a terminal: controls become '?'. Line feeds and tabs
  * stay with `lines`, else they become spaces. `text` is UTF-8, or is shown as the bytes it is. */
 void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines);

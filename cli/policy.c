@@ -59,8 +59,8 @@ static int check(int argc, char **argv)
         return usage(stderr, CLI_USAGE);
     dbe_err err = cli_policy_load(argv[1], &policy, &diag);
     if (err != DBE_OK && json)
-        return cli_print_json(json_pack("{s:b, s:s, s:s}", "ok", 0, "code", dbe_err_name(err), "error", diag.text)) ==
-                       CLI_OK
+        return cli_print_json(json_pack("{s:b, s:s, s:o}", "ok", 0, "code", dbe_err_name(err), "error",
+                                        cli_json_text(diag.text))) == CLI_OK
                    ? CLI_USAGE
                    : CLI_FAILED;
     if (err != DBE_OK)

@@ -47,6 +47,22 @@ class Policy(unittest.TestCase):
         self.assertEqual(code, 2)
         self.assertIn(f'p.yaml:{line}:13: effect is "alow"; expected allow or deny', err)
 
+    def test_what_is_wrong_is_told_whatever_bytes_it_has(self):
+        """A value that is cut within a character, a path that is no UTF-8, what would steer a terminal."""
+        path = self.write("p.yaml", "version: x" + "\u00e9" * 40 + "\n")
+        code, out, _ = dsmil("check", path, "--json")
+        self.assertEqual((code, json.loads(out)["code"]), (2, "E_CONFIG"))
+        self.assertIn("expected a whole number", json.loads(out)["error"])
+        strange = os.path.join(os.fsencode(self.dir.name), b"p\xff.yaml")
+        with open(strange, "w", encoding="utf-8") as file:
+            file.write("version: x\n")
+        said = json.loads(dsmil("check", strange, "--json")[1])
+        self.assertIn("p?.yaml:1:10: version is", said["error"])
+        path = self.write("p.yaml", 'version: "\\e]0;all good\\a\\e[2J"\n')
+        err = dsmil("check", path)[2]
+        self.assertIn("version is", err)
+        self.assertFalse(set(err) & set("\x1b\x07"), err)
+
     def test_explain_names_rule_and_reason(self):
         code, out, _ = dsmil("explain", "--classification", "TS", "--compartments", "SOC,KINETIC", "--json")
         said = json.loads(out)
@@ -68,7 +84,8 @@ class Policy(unittest.TestCase):
         cases = self.write("cases.yaml", "policy: p.yaml\ncases:\n"
                            "  - {name: in clear, expect: deny, rule: sealed}\n"
                            "  - {name: sealed, sealed: true, expect: allow}\n"
-                           "  - {name: cannot be, sealed: true, type: L7_EMBED_REQ, expect: deny, rule: sealed}\n")
+                           "  - {name: texts to embed, sealed: true, type: L7_EMBED_REQ, expect: allow}\n"
+                           "  - {name: cannot be, type: L7_AGENT_TASK, expect: deny, rule: sealed}\n")
         code, out, err = dsmil("test", cases)
         self.assertEqual(code, 0, out + err)
 

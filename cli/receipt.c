@@ -267,9 +267,9 @@ static int show(const struct e2e_receipt *r, bool verified, bool json)
 static int refused(const struct receipt_opts *o, dbe_err err, const struct dbe_diag *diag)
 {
     if (o->json) {
-        (void)cli_print_json(json_pack("{s:b,s:s,s:s,s:s}", "verified", 0, "code", dbe_err_name(err), "field",
+        (void)cli_print_json(json_pack("{s:b,s:s,s:s,s:o}", "verified", 0, "code", dbe_err_name(err), "field",
                                        diag->clause != NULL ? diag->clause : "", "reason",
-                                       diag->text[0] != '\0' ? diag->text : dbe_err_text(err)));
+                                       cli_json_text(diag->text[0] != '\0' ? diag->text : dbe_err_text(err))));
         return CLI_FAILED;
     }
     fprintf(stderr, "dsmil receipt: REFUSED, %s: %s\n", diag->clause != NULL ? diag->clause : dbe_err_name(err),

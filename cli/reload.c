@@ -16,13 +16,14 @@ static bool reload_one(const json_t *service, json_t *all)
     struct base_buf said = {0};
     struct dbe_diag diag = {0};
     dbe_err err = cli_service_ask(service, "/reload", true, &said, &diag);
-    const char *text = base_buf_cstr(&said), *words = err == DBE_OK ? text : diag.text;
+    const char *words = err == DBE_OK ? base_buf_cstr(&said) : diag.text;
+    char line[512];
 
+    (void)snprintf(line, sizeof line, "%.*s", (int)strcspn(words, "\n"), words);
     if (all != NULL)
-        json_object_set_new(
-            all, name, json_pack("{s:b,s:o}", "ok", err == DBE_OK, "said", json_stringn(words, strcspn(words, "\n"))));
+        json_object_set_new(all, name, json_pack("{s:b,s:o}", "ok", err == DBE_OK, "said", cli_json_text(line)));
     else
-        fprintf(err == DBE_OK ? stdout : stderr, "%-24s %.*s\n", name, (int)strcspn(words, "\n"), words);
+        fprintf(err == DBE_OK ? stdout : stderr, "%-24s %s\n", name, line);
     base_buf_free(&said);
     return err == DBE_OK;
 }

@@ -14,8 +14,12 @@ const char *cli_self = "dsmil";
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag)
 {
     const char *why = diag != NULL && diag->text[0] != '\0' ? diag->text : dbe_err_text(err);
+    struct base_buf safe; /* it repeats what stands in files */
 
-    fprintf(stderr, "dsmil: %s: %s (%s)\n", what, why, dbe_err_name(err));
+    base_buf_init(&safe, 2 * sizeof diag->text);
+    cli_safe_text(&safe, why, strlen(why), false);
+    fprintf(stderr, "dsmil: %s: %s (%s)\n", what, base_buf_cstr(&safe), dbe_err_name(err));
+    base_buf_free(&safe);
     return code;
 }
 
@@ -39,6 +43,20 @@ int cli_print_json(json_t *obj)
     json_decref(obj);
     putchar('\n');
     return rc == 0 ? CLI_OK : CLI_FAILED;
+}
+
+json_t *cli_json_text(const char *text)
+{
+    json_t *ret = json_string(text);
+    char *copy = ret == NULL ? base_strdup(text) : NULL;
+
+    for (char *at = copy; at != NULL && *at != '\0'; at++)
+        if ((*at & 0x80) != 0)
+            *at = '?';
+    if (copy != NULL)
+        ret = json_string(copy);
+    base_free(copy);
+    return ret;
 }
 
 void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines)
