@@ -81,20 +81,29 @@ dbe_err router_quota_take(struct router_job *job, const struct dbe_msg *msg)
     return err == DBE_E_LIMIT && job->hold.why.retry_after_ms == 0 ? DBE_E_TOO_LARGE : err;
 }
 
+/* What the worker counted, where it says so. */
+static void note_usage(struct router_job *job, const Dsmil__Usage *usage)
+{
+    job->hold.told = usage != NULL;
+    if (usage != NULL)
+        job->hold.tokens = (uint64_t)usage->prompt_tokens + usage->completion_tokens;
+}
+
 void router_quota_note(struct router_job *job, const struct dbe_msg *msg)
 {
-    Dsmil__L7ChatResponse *answer = NULL;
-
-    if (job->hold.ticket.tokens == 0 || msg->type != DBE_MSG_L7_CHAT_RESP)
+    if (job->hold.ticket.tokens == 0 || dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) != DBE_OK)
         return;
-    if (dbe_payload_check(msg->type, msg->payload, msg->payload_len, NULL) == DBE_OK)
-        answer = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
-    if (answer == NULL)
-        return; /* sealed: what was reserved counts */
-    job->hold.told = answer->usage != NULL;
-    if (job->hold.told)
-        job->hold.tokens = (uint64_t)answer->usage->prompt_tokens + answer->usage->completion_tokens;
-    dsmil__l7_chat_response__free_unpacked(answer, NULL);
+    if (msg->type == DBE_MSG_L7_CHAT_RESP) {
+        Dsmil__L7ChatResponse *chat = dsmil__l7_chat_response__unpack(NULL, msg->payload_len, msg->payload);
+        if (chat != NULL)
+            note_usage(job, chat->usage);
+        dsmil__l7_chat_response__free_unpacked(chat, NULL);
+    } else if (msg->type == DBE_MSG_L7_EMBED_RESP) {
+        Dsmil__L7EmbedResponse *embed = dsmil__l7_embed_response__unpack(NULL, msg->payload_len, msg->payload);
+        if (embed != NULL)
+            note_usage(job, embed->usage);
+        dsmil__l7_embed_response__free_unpacked(embed, NULL);
+    }
 }
 
 void router_quota_end(struct router_job *job)

@@ -68,6 +68,29 @@ static void requests_within_a_minute(void **state)
     answer(&rt.reqs[4], DBE_MSG_L7_CHAT_RESP, true);
 }
 
+/* Texts to embed are reserved by their bytes, and settled by the worker's count. */
+static void embedded_tokens_are_settled(void **state)
+{
+    Dsmil__L7EmbedRequest ask = DSMIL__L7_EMBED_REQUEST__INIT;
+    Dsmil__L7EmbedResponse r = DSMIL__L7_EMBED_RESPONSE__INIT;
+    Dsmil__Usage u = DSMIL__USAGE__INIT;
+    char *texts[] = {(char *)(uintptr_t) "one text of several words"};
+    uint8_t packed[128];
+
+    (void)state;
+    limit((struct pol_limits){.tokens = {1000, 60000}});
+    ask.input = texts;
+    ask.n_input = 1;
+    struct svc_req *req =
+        request_with(0, DBE_MSG_L7_EMBED_REQ, NULL, packed, dsmil__l7_embed_request__pack(&ask, packed));
+    assert_int_equal(req->refused, DBE_OK);
+    assert_in_range(usage().tokens, strlen(texts[0]), sizeof packed);
+    u.prompt_tokens = u.total_tokens = 6;
+    r.usage = &u;
+    answer_with(req, DBE_MSG_L7_EMBED_RESP, packed, dsmil__l7_embed_response__pack(&r, packed), true);
+    assert_int_equal(usage().tokens, 6);
+}
+
 /* A sealed prompt that asks for several answers takes as many contexts; nothing else of it counts. */
 static void sealed_answers_count(void **state)
 {
@@ -162,6 +185,7 @@ int main(void)
         ROUTER_TEST(requests_within_a_minute),
         ROUTER_TEST(requests_at_once),
         ROUTER_TEST(sealed_answers_count),
+        ROUTER_TEST(embedded_tokens_are_settled),
         ROUTER_TEST(tokens_are_reserved_and_settled),
         ROUTER_TEST(what_was_never_served_comes_back),
         ROUTER_TEST(a_changed_policy_binds_the_next_request),
