@@ -160,7 +160,7 @@ static const struct conf_key token_keys[] = {
     LIST("layers", 0, struct file, token_layers, layer_item, LAYER_MAX + 1),
     LIST("devices", 0, struct file, token_devices, device_item, DEVICE_MAX + 1), END};
 static const struct conf_key file_keys[] = {
-    {"version", CONF_UINT, .required = true, CONF_FIELD(struct file, version), .min = 1},
+    {"version", CONF_UINT, .required = true, CONF_FIELD(struct file, version), .min = 1, .max = INT64_MAX},
     {"refused", CONF_FLAGS, CONF_FIELD(struct file, refused), .names = pol_name_compartment,
      .expected = "a list of compartments"},
     {"roe_levels", CONF_FLAGS, .required = true, CONF_FIELD(struct file, roe_levels), .names = pol_name_roe_bit,

@@ -283,6 +283,7 @@ static const struct {
     const char *text, *said;
 } refusals[] = {
     {"version: 0\n", "p.yaml:1:10: version is 0; expected 1 to "},
+    {"version: 9223372036854775808\n", "expected 1 to 9223372036854775807"}, /* JSON shows it signed */
     {"version: 1\n", "p.yaml:1:1: key \"roe_levels\" is missing"},
     {HEAD "tenants: {A: {classification: TOP, compartments: [], roe_levels: []}}\n" RULES,
      "p.yaml:4:31: classification is \"TOP\"; expected UNCLAS, CONFIDENTIAL, SECRET, TS, ATOMAL or EXEC"},
