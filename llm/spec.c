@@ -19,9 +19,12 @@ enum {
 };
 _Static_assert(LLM_GUESS_FOUR - LLM_GUESS_TWO == GRAM_MAX - GRAM_MIN, "each length of a match has its odds");
 
-/* What the first row more adds to the cost of a pass of one row beside what every one does; measured with INT8 weights
- * on two cores with AVX-512, and less where there are more cores for the same memory. */
+/* Costs of rows, in passes of one row; measured with INT8 weights on two cores with AVX-512, and less where there are
+ * more cores for the same memory. Of one answer: of the first draft beside what every one costs, and of every one. */
 static const float FIRST_COST = 0.15f, ROW_COST = 0.1f;
+/* Of several: of a row more up to FEW_ROWS of them, which mostly wait for memory, and of one beyond, which computes. */
+static const float FEW_COST = 0.06f, BUSY_COST = 0.11f;
+enum { FEW_ROWS = 8 };
 /* A draft model that is not smaller than this share of the model counts as of this share: it was asked for. */
 static const float MODEL_COST_MAX = 0.5f;
 
@@ -112,10 +115,12 @@ struct cost {
 /* Where each of `answers` sessions gets one draft more. */
 static struct cost cost_of(uint32_t answers)
 {
-    const float rows = (float)BASE_MAX(answers, 1U), first = answers > 1 ? 0 : FIRST_COST;
-    const float pass = 1 + (FIRST_COST - first) + (rows - 1) * ROW_COST;
+    if (answers <= 1)
+        return (struct cost){FIRST_COST, ROW_COST};
+    const uint32_t few = BASE_MIN(answers, (uint32_t)FEW_ROWS);
+    const float pass = 1 + FIRST_COST + (float)(few - 1) * FEW_COST + (float)(answers - few) * BUSY_COST;
 
-    return (struct cost){first, rows * ROW_COST / pass};
+    return (struct cost){0, (float)answers * BUSY_COST / pass};
 }
 
 /* Drafts that are worth the most: with n of them a pass gives 1 + p + ... + p^n tokens on average, and costs
