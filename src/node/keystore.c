@@ -137,8 +137,8 @@ dbe_err keys_read_cert_file(const char *path, struct base_buf *ret_der, struct d
     return err == DBE_OK ? DBE_OK : dbe_fail(diag, err, clause, 0, "%.120s holds no certificate", path);
 }
 
-static dbe_err read_cert_der(const char *dir, const char *name, const char *suffix, struct base_buf *der,
-                             struct dbe_diag *diag)
+dbe_err keys_read_cert_der(const char *dir, const char *name, const char *suffix, struct base_buf *der,
+                           struct dbe_diag *diag)
 {
     char path[PATH_MAX];
     struct base_buf pem;
@@ -163,7 +163,7 @@ dbe_err keys_read_cert_at(const char *dir, const char *name, const char *suffix,
 {
     X509 *x = NULL;
 
-    DBE_TRY(read_cert_der(dir, name, suffix, ret_der, diag));
+    DBE_TRY(keys_read_cert_der(dir, name, suffix, ret_der, diag));
     DBE_TRY(cert_parse(ret_der->data, ret_der->len, &x, diag));
     dbe_err err = cert_read_node(trust, x, ret, ret_pk, diag);
     X509_free(x);
@@ -185,7 +185,7 @@ dbe_err keys_load_ca(const char *dir, struct dbe_trust **ret, struct dbe_diag *d
     DBE_TRY(crypto_init(diag));
     DBE_TRY(keys_check_dir(dir, diag));
     base_buf_init(&der, DBE_CERT_MAX_BYTES);
-    dbe_err err = read_cert_der(dir, "ca", "crt", &der, diag);
+    dbe_err err = keys_read_cert_der(dir, "ca", "crt", &der, diag);
     if (err == DBE_OK)
         err = cert_parse(der.data, der.len, &x, diag);
     if (err == DBE_OK && (trust = base_alloc(1, sizeof *trust)) == NULL)

@@ -29,7 +29,10 @@ bool keys_expires_soon(const struct dbe_identity *id, uint64_t now_ms);
  * NULL; `ret_der` takes the DER. */
 dbe_err keys_read_cert(const char *dir, const char *name, const struct dbe_trust *trust, struct dbe_identity *ret,
                        uint8_t *ret_pk, struct base_buf *ret_der, struct dbe_diag *diag) DBE_MUST_CHECK;
-/* The same from <dir>/<name>.<suffix>. */
+/* <dir>/<name>.<suffix> from PEM to DER; nothing about it is checked. */
+dbe_err keys_read_cert_der(const char *dir, const char *name, const char *suffix, struct base_buf *der,
+                           struct dbe_diag *diag) DBE_MUST_CHECK;
+/* keys_read_cert from <dir>/<name>.<suffix>. */
 dbe_err keys_read_cert_at(const char *dir, const char *name, const char *suffix, const struct dbe_trust *trust,
                           struct dbe_identity *ret, uint8_t *ret_pk, struct base_buf *ret_der,
                           struct dbe_diag *diag) DBE_MUST_CHECK;
