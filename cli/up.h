@@ -20,7 +20,8 @@ struct up {
 
     /* prepared */
     struct cli_paths paths;
-    char mesh[128], model[CLI_PATH_MAX], model_44[CLI_PATH_MAX], routing[CLI_PATH_MAX], keys_words[256], port_text[8];
+    char mesh[128], model[CLI_PATH_MAX], model_44[CLI_PATH_MAX], routing[CLI_PATH_MAX], accounts[CLI_PATH_MAX];
+    char keys_words[256], port_text[8];
     char audit_dir[CLI_PATH_MAX];
     const char *backend;
     int lock_fd;

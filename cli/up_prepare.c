@@ -245,6 +245,8 @@ static dbe_err prepare_services(struct up *u, struct dbe_diag *diag)
     add(&u->specs[UP_ROUTER], "--link-worker-47", u->at[UP_WORKER_47].listen);
     add(&u->specs[UP_ROUTER], "--link-worker-44", u->at[UP_WORKER_44].listen);
     add(&u->specs[UP_ROUTER], "--link-agent-48", u->at[UP_AGENT].listen);
+    DBE_TRY(cli_join(u->accounts, sizeof u->accounts, u->paths.state, "accounts"));
+    add(&u->specs[UP_ROUTER], "--accounts", u->accounts);
     if (access(u->routing, R_OK) == 0)
         add(&u->specs[UP_ROUTER], "--config", u->routing);
     add(&u->specs[UP_AGENT], "--link-router", u->at[UP_ROUTER].listen);

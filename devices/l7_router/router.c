@@ -157,6 +157,7 @@ static dbe_err router_init(struct svc *svc, void *state, struct dbe_diag *diag)
     if (r->jobs == NULL)
         return DBE_E_NOMEM;
     DBE_TRY(pol_rates_new(&r->rates));
+    DBE_TRY(router_accounts_open(svc, &r->accounts, r->rates));
     return base_loop_timer(svc_loop(svc), router_on_queue_timer, r, &r->queue_timer);
 }
 
@@ -176,10 +177,13 @@ static void gauge_workers(struct svc *svc, const struct router *r)
 
 static void router_tick(struct svc *svc, void *state)
 {
-    reload_config(svc, state);
-    router_status_tick(svc, state);
-    router_dispatch(state); /* a breaker may be half open by now */
-    gauge_workers(svc, state);
+    struct router *r = state;
+
+    reload_config(svc, r);
+    router_status_tick(svc, r);
+    router_dispatch(r); /* a breaker may be half open by now */
+    gauge_workers(svc, r);
+    router_accounts_tick(svc, &r->accounts, r->rates);
 }
 
 static void router_reloaded(struct svc *svc, void *state)
@@ -214,7 +218,8 @@ static void router_fini(struct svc *svc, void *state)
 {
     struct router *r = state;
 
-    (void)svc;
+    if (r->rates != NULL)
+        router_accounts_close(svc, &r->accounts, r->rates);
     base_timer_free(r->queue_timer);
     r->queue_timer = NULL;
     base_free(r->jobs);
@@ -254,6 +259,16 @@ static const struct svc_route routes[] = {
     {DBE_MSG_L7_POLICY_CHECK, router_on_policy_check}, {0, NULL},
 };
 
+static const struct svc_param params[] = {
+    {.key = "accounts",
+     .unit = "FILE",
+     .kind = SVC_PARAM_TEXT,
+     .offset = offsetof(struct router, accounts.path),
+     .size = ROUTER_ACCOUNTS_PATH_MAX,
+     .doc = "what tenants have used of their limits, over a restart; empty: forgotten"},
+    {.kind = SVC_PARAM_END},
+};
+
 #define COUNTER(metric, words, how, f)                                                                                 \
     {                                                                                                                  \
         metric, words, "device_id=\"43\"", how, offsetof(struct router, f)                                             \
@@ -272,6 +287,8 @@ static const struct svc_counter counters[] = {
             failovers),
     COUNTER("dsmil_l7_router_not_kept_total", "requests without a second try, for want of memory", SVC_COUNTER,
             not_kept),
+    COUNTER("dsmil_l7_router_accounts_failures_total", "times that what tenants have used could not be kept",
+            SVC_COUNTER, accounts.failures),
     COUNTER("dsmil_l7_router_reloads_total", "configurations put in force while running", SVC_COUNTER, reloads),
     COUNTER("dsmil_l7_router_reloads_refused_total", "configurations that were wrong", SVC_COUNTER, reloads_refused),
     {0},
@@ -288,6 +305,7 @@ const struct svc_device l7_router_device = {
     .state_size = sizeof(struct router),
     .routes = routes,
     .neighbours = neighbours,
+    .params = params,
     .counters = counters,
     .init = router_init,
     .tick = router_tick,

@@ -6,6 +6,7 @@
 #ifndef L7_ROUTER_ROUTER_H
 #define L7_ROUTER_ROUTER_H
 
+#include "devices/l7_router/accounts.h"
 #include "devices/l7_router/config.h"
 #include "devices/l7_router/fair.h"
 #include "devices/l7_router/quota.h"
@@ -89,6 +90,7 @@ struct router {
     struct router_profile profiles[ROUTER_PROFILES_MAX];
     size_t profile_count;
     struct pol_rates *rates;             /* what tenants use */
+    struct router_accounts accounts;     /* the same, over a restart */
     struct router_job *jobs, *free_jobs; /* ROUTER_JOBS_MAX */
     size_t jobs_begun;                   /* those beyond were never used */
     size_t kept_bytes;

@@ -187,6 +187,10 @@ dbe_err base_file_read_private(const char *path, size_t max, struct base_buf *ou
 /* Write atomically (temporary file, fsync, rename, fsync of the directory). kill -9 leaves the old or the new. */
 dbe_err base_file_write(const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
     DBE_MUST_CHECK;
+/* The same without waiting for the disk: kill -9 leaves the old or the new, a power cut perhaps neither whole. For what
+ * is written often, checked when it is read, and can be done without. */
+dbe_err base_file_replace(const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
+    DBE_MUST_CHECK;
 /* mkdir -p with `mode` for what is made. */
 dbe_err base_mkdirs(const char *path, unsigned mode, struct dbe_diag *diag) DBE_MUST_CHECK;
 

@@ -117,7 +117,7 @@ dbe_err base_file_read_private(const char *path, size_t max, struct base_buf *ou
     return file_read(path, max, true, out, diag);
 }
 
-/* Fill the temporary file and make it durable. */
+/* Fill the temporary file. */
 static dbe_err write_temp(int fd, const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
 {
     const uint8_t *at = data;
@@ -133,7 +133,7 @@ static dbe_err write_temp(int fd, const char *path, const void *data, size_t len
         at += done;
         len -= (size_t)done;
     }
-    return fsync(fd) == 0 ? DBE_OK : sys_fail(diag, "cannot sync", path);
+    return DBE_OK;
 }
 
 /* Make the rename itself durable. */
@@ -155,7 +155,8 @@ static dbe_err sync_parent(const char *path, struct dbe_diag *diag)
     return DBE_OK;
 }
 
-dbe_err base_file_write(const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
+static dbe_err replace(const char *path, const void *data, size_t len, unsigned mode, bool durable,
+                       struct dbe_diag *diag)
 {
     char temp[PATH_MAX];
     BASE_AUTO_CLOSE int fd = -1;
@@ -168,13 +169,25 @@ dbe_err base_file_write(const char *path, const void *data, size_t len, unsigned
     if (fd < 0)
         return sys_fail(diag, "cannot create a file beside", path);
     err = write_temp(fd, temp, data, len, mode, diag);
+    if (err == DBE_OK && durable && fsync(fd) != 0)
+        err = sys_fail(diag, "cannot sync", temp);
     if (err == DBE_OK && rename(temp, path) != 0)
         err = sys_fail(diag, "cannot replace", path);
     if (err != DBE_OK) {
         (void)unlink(temp);
         return err;
     }
-    return sync_parent(path, diag);
+    return durable ? sync_parent(path, diag) : DBE_OK;
+}
+
+dbe_err base_file_write(const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
+{
+    return replace(path, data, len, mode, true, diag);
+}
+
+dbe_err base_file_replace(const char *path, const void *data, size_t len, unsigned mode, struct dbe_diag *diag)
+{
+    return replace(path, data, len, mode, false, diag);
 }
 
 /* One level; that it is there already is fine if it is a directory. */

@@ -59,6 +59,7 @@ static void a_file_goes_there_and_back(void **state)
 
     (void)state;
     assert_int_equal(base_file_write(in_dir("f"), "hello", 5, 0640, &diag), DBE_OK);
+    assert_int_equal(base_file_replace(in_dir("f"), "worlds", 6, 0600, &diag), DBE_OK);
     assert_int_equal(base_file_write(in_dir("f"), "world!", 6, 0600, &diag), DBE_OK); /* replaces */
     assert_int_equal(stat(in_dir("f"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);

@@ -6,38 +6,12 @@
  * Tickets know the slots they were granted in; a layout number (it changes with the window's length) and a serial
  * number of the account keep a late ticket from touching what is not its own.
  */
-#include "policy/rate.h"
+#include "policy/rate_priv.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { RING_MAX = POL_RATE_SLOTS + 1 };
-#define AMOUNT_MAX (UINT64_C(1) << 48) /* no sum of these overflows while a request takes a nanosecond */
-
-struct window {
-    uint64_t window_ms, slot_ms; /* 0: not in use */
-    uint64_t ring;               /* slots in use: a window's, and the one that is being filled */
-    uint64_t head;               /* number of the newest slot */
-    uint64_t sum;
-    uint64_t slots[RING_MAX]; /* by number, modulo ring */
-};
-
-struct account {
-    char tenant[DBE_TENANT_MAX_BYTES + 1];
-    uint64_t serial;
-    uint32_t layout, parallel;
-    uint64_t kv_bytes;
-    struct window requests, tokens;
-};
-
-struct pol_rates {
-    struct account *accounts[POL_ACCOUNTS_MAX];
-    uint64_t last_ms, time_ms; /* what the clock said last; our own time, which never goes back */
-    uint64_t next_serial;
-    bool started;
-};
 
 dbe_err pol_rates_new(struct pol_rates **ret)
 {
@@ -60,7 +34,7 @@ void pol_rates_free(struct pol_rates *rates)
 
 /* ---- time -------------------------------------------------------------------------------------- */
 
-static void advance(struct pol_rates *r, uint64_t now_ms)
+void rate_advance(struct pol_rates *r, uint64_t now_ms)
 {
     if (r->started && now_ms > r->last_ms)
         r->time_ms += now_ms - r->last_ms;
@@ -71,7 +45,7 @@ static void advance(struct pol_rates *r, uint64_t now_ms)
 /* ---- one window ---------------------------------------------------------------------------------- */
 
 /* Slots that are a window old leave. */
-static void roll(struct window *w, uint64_t time_ms)
+void rate_roll(struct window *w, uint64_t time_ms)
 {
     const uint64_t slot = time_ms / w->slot_ms;
 
@@ -88,9 +62,20 @@ static void roll(struct window *w, uint64_t time_ms)
 }
 
 /* Is this slot still in the window? */
-static bool holds(const struct window *w, uint64_t slot)
+bool rate_holds(const struct window *w, uint64_t slot)
 {
     return slot <= w->head && w->head - slot < w->ring;
+}
+
+void rate_shape(struct window *w, uint64_t window_ms, uint64_t time_ms)
+{
+    memset(w, 0, sizeof *w);
+    w->window_ms = window_ms;
+    if (window_ms == 0)
+        return;
+    w->slot_ms = (window_ms + POL_RATE_SLOTS - 1) / POL_RATE_SLOTS;
+    w->ring = (window_ms + w->slot_ms - 1) / w->slot_ms + 1;
+    w->head = time_ms / w->slot_ms;
 }
 
 /* Take the length that the policy says now. What was granted under another counts on, as if it were new. */
@@ -101,19 +86,15 @@ static bool fit(struct window *w, const struct pol_rate *rate, uint64_t time_ms)
 
     if (w->window_ms == window_ms) {
         if (window_ms != 0)
-            roll(w, time_ms);
+            rate_roll(w, time_ms);
         return false;
     }
     if (w->window_ms != 0)
-        roll(w, time_ms);
+        rate_roll(w, time_ms);
     sum = w->sum;
-    memset(w, 0, sizeof *w);
-    w->window_ms = window_ms;
+    rate_shape(w, window_ms, time_ms);
     if (window_ms == 0)
         return true;
-    w->slot_ms = (window_ms + POL_RATE_SLOTS - 1) / POL_RATE_SLOTS;
-    w->ring = (window_ms + w->slot_ms - 1) / w->slot_ms + 1;
-    w->head = time_ms / w->slot_ms;
     w->slots[w->head % w->ring] = w->sum = sum;
     return true;
 }
@@ -141,7 +122,7 @@ static void add(struct window *w, uint64_t amount)
 
 static void change(struct window *w, uint64_t slot, uint64_t less, uint64_t more)
 {
-    if (w->window_ms == 0 || !holds(w, slot))
+    if (w->window_ms == 0 || !rate_holds(w, slot))
         return; /* it has left already */
     w->slots[slot % w->ring] += more - less;
     w->sum += more - less;
@@ -152,10 +133,25 @@ static void change(struct window *w, uint64_t slot, uint64_t less, uint64_t more
 static bool idle(struct account *a, uint64_t time_ms)
 {
     if (a->requests.window_ms != 0)
-        roll(&a->requests, time_ms);
+        rate_roll(&a->requests, time_ms);
     if (a->tokens.window_ms != 0)
-        roll(&a->tokens, time_ms);
+        rate_roll(&a->tokens, time_ms);
     return a->parallel == 0 && a->kv_bytes == 0 && a->requests.sum == 0 && a->tokens.sum == 0;
+}
+
+struct account *rate_account_new(struct pol_rates *r, size_t at, const char *tenant)
+{
+    struct account *a = r->accounts[at];
+
+    if (a == NULL)
+        a = base_alloc(1, sizeof *a);
+    if (a == NULL)
+        return NULL;
+    memset(a, 0, sizeof *a);
+    snprintf(a->tenant, sizeof a->tenant, "%s", tenant);
+    a->serial = ++r->next_serial;
+    r->accounts[at] = a;
+    return a;
 }
 
 static struct account *find(const struct pol_rates *r, const char *tenant, size_t *ret_at)
@@ -204,15 +200,8 @@ static dbe_err account(struct pol_rates *r, const char *tenant, size_t *ret_at, 
         at = free_place(r);
         if (at == POL_ACCOUNTS_MAX)
             return refuse(why, "tenants", POL_RATE_UNIT_MS, "%d other tenants are at work", POL_ACCOUNTS_MAX);
-        a = r->accounts[at];
-        if (a == NULL)
-            a = base_alloc(1, sizeof *a);
-        if (a == NULL)
+        if (rate_account_new(r, at, tenant) == NULL)
             return DBE_E_NOMEM;
-        memset(a, 0, sizeof *a);
-        snprintf(a->tenant, sizeof a->tenant, "%s", tenant);
-        a->serial = ++r->next_serial;
-        r->accounts[at] = a;
     }
     *ret_at = at;
     return DBE_OK;
@@ -284,7 +273,7 @@ dbe_err pol_rate_reserve(struct pol_rates *rates, const char *tenant, const stru
 
     tokens = BASE_MIN(tokens, AMOUNT_MAX);
     kv_bytes = BASE_MIN(kv_bytes, AMOUNT_MAX);
-    advance(rates, now_ms);
+    rate_advance(rates, now_ms);
     if (unlimited(limits)) {
         *ret = (struct pol_ticket){0};
         return DBE_OK;
@@ -299,6 +288,7 @@ dbe_err pol_rate_reserve(struct pol_rates *rates, const char *tenant, const stru
         add(&a->requests, 1);
     if (a->tokens.window_ms != 0)
         add(&a->tokens, tokens);
+    rates->changes++;
     a->parallel++;
     a->kv_bytes += kv_bytes;
     *ret = (struct pol_ticket){.account = (uint16_t)(at + 1),
@@ -319,18 +309,19 @@ static void give_back(struct pol_rates *r, struct pol_ticket *ticket, uint64_t r
     const struct pol_ticket t = *ticket;
 
     *ticket = (struct pol_ticket){0};
-    advance(r, now_ms);
+    rate_advance(r, now_ms);
     if (t.account == 0 || t.account > POL_ACCOUNTS_MAX)
         return;
     struct account *a = r->accounts[t.account - 1];
     if (a == NULL || a->serial != t.serial)
         return; /* never while it is in use: an account with an open ticket is not idle */
+    r->changes++;
     a->parallel--;
     a->kv_bytes -= t.kv_bytes;
     if (a->requests.window_ms != 0)
-        roll(&a->requests, r->time_ms);
+        rate_roll(&a->requests, r->time_ms);
     if (a->tokens.window_ms != 0)
-        roll(&a->tokens, r->time_ms);
+        rate_roll(&a->tokens, r->time_ms);
     if (a->layout != t.layout)
         return; /* the policy changed the windows under it: what it was granted counts to the end */
     change(&a->requests, t.request_slot, 1, requests);
@@ -352,7 +343,7 @@ void pol_rate_usage(struct pol_rates *rates, const char *tenant, uint64_t now_ms
     size_t at;
     struct account *a = find(rates, tenant, &at);
 
-    advance(rates, now_ms);
+    rate_advance(rates, now_ms);
     *ret = (struct pol_usage){0};
     if (a == NULL)
         return;

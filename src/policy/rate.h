@@ -15,6 +15,8 @@
  *   and nobody else meanwhile, is let in.
  * - What was reserved and not used comes back, exactly; a ticket counts once, whatever is done with it.
  * - Time that goes back stands still instead; time that leaps ahead is time that passed.
+ * - What was kept and taken up again (rate_keep.c) counts as if nobody had stopped. Of more than POL_RATE_KEPT_SLOTS
+ *   parts in use some leave later, by a window's POL_RATE_KEPT_SLOTSth part at most, and none earlier.
  */
 #ifndef POLICY_RATE_H
 #define POLICY_RATE_H
@@ -25,6 +27,8 @@ enum {
     POL_ACCOUNTS_MAX = 256,  /* tenants with limits that have used something within their windows */
     POL_RATE_SLOTS = 3600,   /* parts that a window is counted in */
     POL_RATE_UNIT_MS = 1000, /* of the Retry-After header */
+    POL_RATE_KEPT_SLOTS = 128, /* of a window, at most, in what is kept */
+    POL_RATE_KEPT_MAX_BYTES = 2 * 1024 * 1024,
 };
 
 struct pol_rates;
@@ -64,5 +68,24 @@ struct pol_usage {
     uint32_t parallel;
 };
 void pol_rate_usage(struct pol_rates *rates, const char *tenant, uint64_t now_ms, struct pol_usage *ret);
+
+/* ---- over a restart ----------------------------------------------------------------------------- */
+
+/* When something is kept, or taken up. Within one boot the monotonic clock tells what passed, whatever was done to the
+ * wall clock meanwhile. */
+struct pol_rate_time {
+    uint8_t  boot[16]; /* of this boot of the machine; zeros: unknown */
+    uint64_t mono_ms;  /* the same that pol_rate_reserve is given */
+    uint64_t wall_ms;
+};
+/* Counts every reservation and its end: while it stays, there is nothing new to keep. */
+uint64_t pol_rates_changes(const struct pol_rates *rates);
+/* Append what every tenant has used within its windows; what is reserved counts as used, requests at once and KV bytes
+ * end with the process. Errors of `out`, E_CRYPTO. */
+dbe_err  pol_rates_keep(struct pol_rates *rates, const struct pol_rate_time *now, struct base_buf *out) DBE_MUST_CHECK;
+/* Take it up again, into accounts that nobody has used yet. A wall clock behind the kept one: no time passed.
+ * E_MALFORMED: it is not whole, or says what cannot be; E_NOMEM. Nobody has used anything then. */
+dbe_err  pol_rates_take_up(struct pol_rates *rates, const struct pol_rate_time *now, const void *bytes, size_t len,
+                           struct dbe_diag *diag) DBE_MUST_CHECK;
 
 #endif

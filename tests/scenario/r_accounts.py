@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tenant has used outlives the router that counted it."""
+import os
+import signal
+import unittest
+
+from mesh import ROOT, Mesh, wait_for
+
+LIMITED = (ROOT / "src/policy/default.yaml").read_text().replace(
+    "    classification: EXEC", "    limits: {requests: 2/min}\n    classification: EXEC", 1)
+
+
+class Accounts(unittest.TestCase):
+    def kill_router(self, mesh):
+        """As a crash would; the supervisor starts another."""
+        pid = mesh.service("dsmil-l7-router")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_for("the router is back", lambda: mesh.ready() and mesh.service("dsmil-l7-router")["pid"] != pid)
+
+    def refused(self, mesh):
+        """Seconds that the tenant is told to wait: no request of it was let in."""
+        status, headers, body = wait_for("the router's word", lambda: (lambda a: a if a[0] != 503 else None)(
+            mesh.chat(max_tokens=2)))
+        self.assertEqual((status, body["error"]["code"]), (429, "rate_limit_exceeded"), body)
+        return int(headers["Retry-After"])
+
+    def test_a_killed_router_refills_nobody(self):
+        with Mesh(files={"policy.yaml": LIMITED}) as mesh:
+            accounts = mesh.state / "accounts"
+            for _ in range(2):
+                self.assertEqual(mesh.chat(max_tokens=2)[0], 200)
+            first = self.refused(mesh)
+            # Written once a second: the file that has both requests is there when it no longer changes.
+            seen = []
+
+            def written():
+                seen.append(accounts.read_bytes() if accounts.exists() else b"")
+                return len(seen) > 40 and seen[-1] and seen[-1] == seen[-40]
+
+            wait_for("the accounts are kept", written)
+            self.kill_router(mesh)
+            second = self.refused(mesh)
+            self.assertTrue(0 < second <= first, (first, second))
+            self.kill_router(mesh)
+            self.assertTrue(0 < self.refused(mesh) <= second)
+
+    def test_a_damaged_file_is_told(self):
+        with Mesh(files={"policy.yaml": LIMITED, "accounts": "nonsense"}) as mesh:
+            self.assertEqual(mesh.chat(max_tokens=2)[0], 200)
+            self.assertIn("what tenants had used is lost", mesh.log("dsmil-l7-router"))
+            self.assertEqual((mesh.state / "accounts.damaged").read_text(), "nonsense")
+
+
+if __name__ == "__main__":
+    unittest.main()
