@@ -244,12 +244,9 @@ void worker_calls_free(struct worker_calls *calls)
     memset(calls, 0, sizeof *calls);
 }
 
-/* The end of a mark that was cut is no text of the model's. */
-static bool is_cut_mark(const char *text, size_t len)
+static bool begins(const char *mark, const char *text, size_t len)
 {
-    static const char mark[] = "</tool_call>";
-
-    return len < sizeof mark && memcmp(text, mark, len) == 0;
+    return len <= strlen(mark) && memcmp(text, mark, len) == 0;
 }
 
 dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t called, struct engine_result *result)
@@ -263,9 +260,10 @@ dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t
     if (end > 0)
         end += skip((const char *)call->data + end, call->len - end);
     const char *rest = (const char *)call->data + end;
-    if (end > 0 && is_cut_mark(rest, call->len - end))
+    /* behind a whole call a mark that was cut is no text of the model's */
+    if (end > 0 && begins("</tool_call>", rest, call->len - end))
         result->finish = LLM_FINISH_STOP;
-    else
+    else if (end == 0 || !begins("<tool_call>", rest, call->len - end))
         base_buf_bytes(text, rest, call->len - end);
     call->len = end;
     worker_calls_free(&calls);

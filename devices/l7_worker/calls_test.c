@@ -21,6 +21,8 @@ static void test_calls_of_an_answer(void **state)
         {"<tool_call>\n" F "\n</tool_", "", "f", LLM_FINISH_LENGTH, LLM_FINISH_STOP},
         {"<tool_call>\n{\"name\": \"f\", \"arg", "<tool_call>\n{\"name\": \"f\", \"arg", "", LLM_FINISH_LENGTH,
          LLM_FINISH_LENGTH},
+        {"<tool_call>\n" F "\n</tool_call>\n<too", "", "f", LLM_FINISH_LENGTH, LLM_FINISH_LENGTH},
+        {"<too", "<too", "", LLM_FINISH_LENGTH, LLM_FINISH_LENGTH},
         {"<tool_call>\n" F "\n</tool_call>\n<tool_call>\n{\"na", "{\"na", "f", LLM_FINISH_LENGTH, LLM_FINISH_LENGTH},
         {G, "", "g", LLM_FINISH_STOP, LLM_FINISH_STOP},
         {"[TOOL_CALLS] [" F ", " G "]", "", "fg", LLM_FINISH_STOP, LLM_FINISH_STOP},
