@@ -81,6 +81,20 @@ dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag)
     return err;
 }
 
+void svc_policy_catch_up(struct svc *svc)
+{
+    struct pol_policy *now = svc->cfg.policy[0] != '\0' ? base_alloc(1, sizeof *now) : NULL;
+
+    /* What is wrong with the file by now is told to whoever asks for a reload. */
+    bool other = now != NULL && read_policy(svc, now, NULL) == DBE_OK &&
+                 memcmp(now->digest, svc->policy.digest, sizeof now->digest) != 0;
+    base_free(now);
+    if (!other)
+        return;
+    dbe_err err = svc_policy_reload(svc, NULL);
+    (void)err; /* it is in the log */
+}
+
 dbe_err svc_policy_render(struct svc *svc, struct base_buf *out)
 {
     char digest[2 * POL_DIGEST_BYTES + 1];

@@ -98,6 +98,27 @@ static void no_request_is_lost(void **state)
     assert_int_equal(front->link_downs, 0);
 }
 
+/* A service that was loading when the others followed is told by nobody: it looks once more when it can be reached. */
+static void who_starts_slowly_has_the_policy_of_the_others(void **state)
+{
+    struct mesh *m = *state;
+
+    write_policy(m, DENY_CHAT);
+    assert_int_equal(svc_policy_reload(m->router, NULL), DBE_OK);
+    assert_int_equal(svc_policy_reload(m->front, NULL), DBE_OK);
+    assert_true(m->worker->policy.epoch != m->router->policy.epoch);
+    svc_policy_catch_up(m->worker);
+    assert_int_equal(m->worker->policy.epoch, m->router->policy.epoch);
+    write_policy(m, "version: [\n"); /* being written at this moment, say: what was read stays */
+    svc_policy_catch_up(m->worker);
+    assert_int_equal(m->worker->policy.epoch, m->router->policy.epoch);
+    base_fail_alloc_at(1);
+    svc_policy_catch_up(m->worker);
+    base_fail_alloc_at(0);
+    settle(m);
+    assert_int_equal(router->link_downs, 0);
+}
+
 /* spec 15.5 */
 static void an_error_changes_nothing(void **state)
 {
@@ -158,6 +179,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         MESH_TEST(decisions_follow_and_channels_agree),
         MESH_TEST(no_request_is_lost),
+        MESH_TEST(who_starts_slowly_has_the_policy_of_the_others),
         MESH_TEST(an_error_changes_nothing),
         MESH_TEST(every_allocation_may_fail),
         MESH_TEST(the_page_says_what_is_in_force),

@@ -239,6 +239,9 @@ dbe_err svc_channels_do(struct svc *svc, const char *what, const char *value, st
 dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Load it again and put it in force, whole or not at all. Logs and counts the outcome; `diag` may be NULL. */
 dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* An operator can reach the service now: take over what the file became since svc_policy_open read it. A reload that
+ * came meanwhile did not find this one, which would have the policy before until the next. */
+void svc_policy_catch_up(struct svc *svc);
 /* Version, digest and file as JSON. */
 dbe_err svc_policy_render(struct svc *svc, struct base_buf *out) DBE_MUST_CHECK;
 

@@ -218,6 +218,7 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
     DBE_TRY(svc->dev->init(svc, svc->state, diag));
     svc->inited = true;
     DBE_TRY(svc_http_open(svc, &svc->http, diag));
+    svc_policy_catch_up(svc);
     DBE_TRY(open_links(svc, diag));
     if (svc->cfg.listen[0] != '\0')
         DBE_TRY(dbe_node_listen(svc->node, svc->cfg.listen, diag));
