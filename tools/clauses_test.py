@@ -14,13 +14,16 @@ import unittest
 ROOT = pathlib.Path(os.environ.get("DSMIL_SOURCE_ROOT", pathlib.Path(__file__).resolve().parent.parent))
 SPEC = "".join(f"**1.{n}** Rule {n}.\n\n" for n in range(1, 121))
 CITE_ALL = "/* spec 1.1 to 1.118, 1.119 and 1.120 */\n"
+AUDIT = "".join(f"**2.{n}** Rule {n}.\n\n" for n in range(1, 41))
+CITE_AUDIT = "/* spec audit 2.1 to 2.40 */\n"
 
 
-def judge(spec=SPEC, test=CITE_ALL, exempt=""):
-    """(exit status, output) over a tree with one test."""
+def judge(spec=SPEC, test=CITE_ALL, audit=AUDIT, audit_test=CITE_AUDIT, exempt=""):
+    """(exit status, output) over a tree with a test of each specification."""
     with tempfile.TemporaryDirectory() as at:
         root = pathlib.Path(at)
-        for path, text in {"docs/spec/dbe-v1.md": spec, "src/a_test.c": test, "tools/clauses.exempt": exempt,
+        for path, text in {"docs/spec/dbe-v1.md": spec, "src/a_test.c": test, "docs/spec/audit-v1.md": audit,
+                           "src/b_test.c": audit_test, "tools/clauses.exempt": exempt,
                            "src/a.c": "/* spec 1.120: code is no test */\n"}.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text, encoding="utf-8")
@@ -60,6 +63,12 @@ class Clauses(unittest.TestCase):
 
     def test_citation_of_nothing(self):
         self.finds("cites spec 1.121, which does not exist", test=CITE_ALL + "/* spec 1.121 */\n")
+
+    def test_audit_log(self):
+        self.finds("no test cites spec audit 2.40", audit_test="/* spec audit 2.1 to 2.39, spec 1.40 */\n")
+        self.finds("cites spec audit 2.41, which does not exist", audit_test=CITE_AUDIT + "/* spec audit 2.41 */\n")
+        self.finds("clause 2.41 follows 2.39", audit=AUDIT.replace("**2.40**", "**2.41**"))
+        self.assertEqual(judge(audit_test="/* spec audit 2.1 to 2.39 */\n", exempt="audit 2.40 not yet\n")[0], 0)
 
     def test_gap_and_reference(self):
         self.finds("clause 1.121 follows 1.119", spec=SPEC.replace("**1.120**", "**1.121**"))
