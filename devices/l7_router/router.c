@@ -6,7 +6,7 @@
  * Out:  requests to workers and agents, relayed answers, the models of all workers that are up, decisions of policy
  * Not:  no JSON, no chat payload, no policy of its own (the runtime decides before a handler runs)
  *
- * Reading order: tables at the bottom, then steps.c, status.c, config.c.   Source: 001 section 3.1.
+ * Reading order: tables at the bottom, then steps.c and walk.h, status.c, config.c.   Source: 001 section 3.1.
  * Tests: router_test.c plays the runtime; the pure parts have tests of their own.
  */
 #include "devices/l7_router/router.h"

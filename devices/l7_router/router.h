@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * router.h - state of the layer 7 router, shared by its files: router.c (tables, life), status.c (workers), steps.c
- * (one request), config.c (l7_router.yaml).
+ * router.h - state of the layer 7 router, shared by its files: router.c (tables, life), status.c (workers), steps.c,
+ * job.c, failover.c, waiting.c (one request; walk.h), config.c (l7_router.yaml).
  */
 #ifndef L7_ROUTER_ROUTER_H
 #define L7_ROUTER_ROUTER_H
@@ -111,12 +111,18 @@ dbe_err router_on_policy_check(struct svc *svc, void *state, struct svc_req *req
 
 /* Handler of every request that a worker or an agent answers. */
 dbe_err router_on_request(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg);
+const char *router_step_name(enum router_step step);
+
+/* ---- failover.c ------------------------------------------------------------------------------------------------- */
+
 /* The worker in `row` has stalled: its requests go to another, or are refused; nobody waits as long as it may take. */
 void router_abandon(struct router *r, size_t row);
+
+/* ---- waiting.c -------------------------------------------------------------------------------------------------- */
+
 /* Something has changed: whoever waits and now has a place goes on, whoever waits too long is told. */
 void router_dispatch(struct router *r);
 void router_on_queue_timer(void *ctx);
-const char *router_step_name(enum router_step step);
 
 /* ---- status.c --------------------------------------------------------------------------------------------------- */
 
