@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults: services killed at any moment, under load. Every request ends, and the mesh comes back by itself.
+"""Faults: services killed at any moment, under every kind of load. Each request ends, the mesh comes back by itself,
+and the audit log holds together.
 
-The moments are drawn from a seed that is printed; DSMIL_TEST_SEED replays it as far as the scheduler allows.
+The moments are drawn from a seed that is printed; DSMIL_TEST_SEED replays it as far as the scheduler allows, and
+DSMIL_TEST_KILLS makes it long.
 """
 import http.client
 import os
@@ -13,7 +15,9 @@ import unittest
 
 from mesh import Mesh, wait_for
 
-KILLS, CLIENTS = 8, 4
+KILLS, CLIENTS = int(os.environ.get("DSMIL_TEST_KILLS", "8")), 6
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {
+    "type": "object", "properties": {"host": {"type": "string", "maxLength": 8}}, "required": ["host"]}}}]
 
 
 class Client(threading.Thread):
@@ -23,20 +27,47 @@ class Client(threading.Thread):
         super().__init__()
         self.mesh, self.draw = mesh, random.Random(seed)
         self.stop = threading.Event()
-        self.ended, self.hung = {}, []
+        self.ended, self.hung, self.answered = {}, [], set()
 
     def note(self, how):
         """Count one end."""
         self.ended[how] = self.ended.get(how, 0) + 1
 
+    def asks(self):
+        """What it may ask: name -> how that ended."""
+        mesh = self.mesh
+
+        def stream(**extra):
+            events = list(mesh.stream(max_tokens=16, **extra))
+            return "done" if events and events[-1] == "[DONE]" else "broken off"
+
+        def agent():
+            done = mesh.cli("agent", "classify", "--labels", "calm,alarm", "--json", input="A disk fails.")
+            return 200 if done.returncode == 0 else "agent refused"
+
+        return {"chat": lambda: mesh.chat(max_tokens=16)[0], "stream": stream,
+                "sealed": lambda: mesh.chat(max_tokens=16, dsmil={"sealed": True})[0],
+                "sealed stream": lambda: stream(dsmil={"sealed": True}),
+                "receipt": lambda: mesh.chat(max_tokens=8, dsmil={"receipt": True})[0],
+                "tools": lambda: mesh.chat(max_tokens=64, tools=TOOLS, tool_choice="required")[0],
+                "several": lambda: mesh.request("POST", "/v1/completions", {
+                    "model": "dsmil", "prompt": ["one", "two"], "n": 2, "max_tokens": 4})[0],
+                "embeddings": lambda: mesh.request("POST", "/v1/embeddings", {
+                    "model": "dsmil", "input": ["a disk", "a host"]})[0],
+                "responses": lambda: mesh.request("POST", "/v1/responses", {
+                    "model": "dsmil", "input": "What is DSMIL?", "max_output_tokens": 16})[0],
+                "models": lambda: mesh.request("GET", "/v1/models")[0],
+                "agent": agent}
+
     def run(self):
+        asks = self.asks()
         while not self.stop.is_set():
+            what = self.draw.choice(sorted(asks))
             try:
-                if self.draw.random() < 0.5:
-                    self.note(self.mesh.chat(max_tokens=16)[0])
-                else:
-                    events = list(self.mesh.stream(max_tokens=16))
-                    self.note("done" if events and events[-1] == "[DONE]" else "broken off")
+                how = asks[what]()
+                self.note(how)
+                if how in (200, "done"):
+                    self.answered.add(what)
             except TimeoutError as err:
                 self.hung.append(repr(err))
             except AssertionError as err:
@@ -76,8 +107,14 @@ class Chaos(unittest.TestCase):
                 for how, count in client.ended.items():
                     ended[how] = ended.get(how, 0) + count
             print(f"requests ended: {ended}", flush=True)
-            self.assertGreater(ended.get(200, 0) + ended.get("done", 0), 0)
-            self.assertEqual(sum(s["restarts"] for s in mesh.mesh_json()["services"]), KILLS)
+            answered = set().union(*(client.answered for client in clients))
+            self.assertIn("stream", answered)
+            self.assertIn("embeddings", answered)
+            verdict = mesh.cli("audit", "verify", "--json")
+            self.assertEqual(verdict.returncode, 0, verdict.stdout + verdict.stderr)
+            print(f"answered: {sorted(answered)}\naudit: {verdict.stdout.strip()}", flush=True)
+            wait_for("each of them was started again, once",
+                     lambda: sum(s["restarts"] for s in mesh.mesh_json()["services"]) == KILLS)
 
     @staticmethod
     def victim(mesh, draw, killed):
