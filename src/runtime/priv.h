@@ -3,7 +3,7 @@
  * priv.h - what the runtime's own files share: the service, its requests, links, calls, log and metrics.
  *
  * Nobody outside src/runtime includes it, except tests of the runtime. Reading order: svc.c (life), req.c (what
- * comes in), forward.c (what goes out), then the rest.
+ * comes in), req_life.c (how that ends), forward.c (what goes out), then the rest.
  */
 #ifndef RUNTIME_PRIV_H
 #define RUNTIME_PRIV_H
@@ -277,7 +277,7 @@ dbe_err svc_send_error(struct svc *svc, struct dbe_peer *peer, uint64_t correlat
                        const uint32_t *elapsed_us) DBE_MUST_CHECK;
 const char *svc_msg_name(uint8_t type);
 
-/* ---- requests (req.c), calls (forward.c) ----------------------------------------------------- */
+/* ---- requests (req.c, req_life.c), calls (forward.c) ----------------------------------------- */
 
 extern const struct dbe_node_ops svc_node_ops; /* peers.c */
 void svc_on_message(void *ctx, struct dbe_peer *peer, const struct dbe_msg *msg);
@@ -287,6 +287,11 @@ void svc_req_end(struct svc_req *req, dbe_err code, const char *reason);
 void svc_count_error(struct svc *svc, dbe_err code);
 void svc_reqs_end(struct svc *svc, struct dbe_peer *peer, dbe_err why); /* peer NULL: all */
 void svc_reqs_deadline(void *ctx);                                      /* timer: end what is late */
+void svc_reqs_arm(struct svc *svc);                                     /* set it for the earliest deadline */
+/* From here on the request is being served, and has a deadline. */
+void svc_req_link(struct svc *svc, struct svc_req *req);
+/* The caller is gone or out of time: tell the device, then forget. */
+void svc_req_gone(struct svc_req *req, dbe_err why);
 void svc_peers_free(struct svc *svc);
 void svc_calls_free(struct svc *svc);
 /* Count and log a refusal: one line with code, rule, reason, peer, tenant and request id. */
