@@ -196,7 +196,8 @@ class Audit(unittest.TestCase):
             self.assertEqual(mesh.cli("audit", "archive", "--before", "1").returncode, 1)  # nothing is closed yet
 
             def two_segments():
-                mesh.cli("first-light", "--json")
+                for _ in range(20):
+                    self.assertEqual(mesh.chat(max_tokens=1)[0], 200)
                 return len(list(log.glob("*.log"))) > 1
 
             wait_for("a second segment", two_segments, 240)
