@@ -4,7 +4,8 @@
  *
  * In:   HTTP/1.1 of local programs (libmicrohttpd parses it, inside the service's event loop)
  * Out:  JSON, event streams, /metrics and /healthz; every error in OpenAI's shape
- * Does: refuses foreign Host and Origin (DNS rebinding), wrong keys, bodies above 1 MiB; parks a connection while the
+ * Does: refuses heads that can be read in two ways, foreign Host and Origin (DNS rebinding), wrong keys, bodies above
+ *       1 MiB; parks a connection while the
  *       mesh computes and notices when its client leaves
  * Not:  no sockets of its own (listen.c)
  *
@@ -20,6 +21,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 
+#include "shim/framing.h"
 #include "shim/headers.h"
 
 enum { DROPPED_MAX_BYTES = 16 * 1024 * 1024 };
@@ -212,6 +214,10 @@ static dbe_err check_headers(struct shim_http *http, const char *path, const cha
     if (route->needs_key && !knows_key(http, shim_http_header(http, "Authorization")))
         return shim_problem_set(p, 401, "invalid_api_key", NULL,
                                 "The API key is missing or wrong: send 'Authorization: Bearer <key>'.");
+    const char *coding = shim_http_header(http, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    if (coding != NULL && strcasecmp(coding, "identity") != 0)
+        return shim_problem_set(p, 415, "unsupported_value", MHD_HTTP_HEADER_CONTENT_ENCODING,
+                                "Invalid 'Content-Encoding': bodies are taken as they are, without compression.");
     if (declared_bytes(http) > SHIM_BODY_MAX_BYTES)
         return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
                                 SHIM_BODY_MAX_BYTES);
@@ -233,7 +239,7 @@ static enum MHD_Result queue_answer(struct shim_http *http, const struct route *
 }
 
 static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *connection, const char *path,
-                                     const char *method, void **con_cls)
+                                     const char *method, const char *version, void **con_cls)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     const struct route *route = NULL;
@@ -254,7 +260,8 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
     *con_cls = http;
     shim->requests++;
     svc_hold(shim->svc);
-    http->refused = check_headers(http, path, method, &route, &http->problem) != DBE_OK;
+    const bool ambiguous = shim_framing_check(connection, version, &http->problem) != DBE_OK;
+    http->refused = ambiguous || check_headers(http, path, method, &route, &http->problem) != DBE_OK;
     if (route != NULL)
         http->handler = route->handler;
     if (!http->refused && route != NULL && route->path[strlen(route->path) - 1] == '/') {
@@ -263,8 +270,11 @@ static enum MHD_Result begin_request(struct shim *shim, struct MHD_Connection *c
     }
     /* A client that waits for "100 Continue", or has far too much to say, hears the answer now. Others hear it after
      * their body: most clients read nothing before they have written all, and would see a broken pipe. */
-    if (http->refused && (declared_bytes(http) > DROPPED_MAX_BYTES || shim_http_header(http, "Expect") != NULL)) {
+    if (http->refused &&
+        (ambiguous || declared_bytes(http) > DROPPED_MAX_BYTES || shim_http_header(http, "Expect") != NULL)) {
         shim_http_refuse(http, &http->problem);
+        if (ambiguous && http->answer != NULL) /* where the next request begins, nobody knows */
+            (void)MHD_add_response_header(http->answer, MHD_HTTP_HEADER_CONNECTION, "close");
         return queue_answer(http, route);
     }
     return MHD_YES;
@@ -296,9 +306,8 @@ enum MHD_Result shim_http_on_request(void *cls, struct MHD_Connection *connectio
 {
     struct shim_http *http = *con_cls;
 
-    (void)version;
     if (http == NULL)
-        return begin_request(cls, connection, path, method, con_cls);
+        return begin_request(cls, connection, path, method, version, con_cls);
     if (*len > 0)
         return take_body(http, data, len);
     if (http->answer == NULL && !http->gone) { /* the request is complete */

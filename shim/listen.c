@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "shim/server.h"
+#include "shim/framing.h"
 
 enum { OTHER_DESCRIPTORS = 64 };
 
@@ -140,8 +140,8 @@ dbe_err shim_http_start(struct shim *shim, struct dbe_diag *diag)
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, shim_http_on_request, shim, MHD_OPTION_LISTEN_SOCKET,
         fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)shim->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)SHIM_CONNECTION_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SHIM_IDLE_TIMEOUT_S,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, shim_http_on_completed, NULL,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, shim, MHD_OPTION_END);
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, shim_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        shim_http_on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, shim, MHD_OPTION_END);
     if (server->daemon == NULL) {
         (void)close(fd);
         shim_http_stop(shim);

@@ -237,12 +237,13 @@ static bool too_deep(const char *body, size_t len)
 /* Say where the text breaks, never what stands there: messages of the library quote the text. */
 static dbe_err refuse_json(const json_error_t *e, struct shim_problem *p)
 {
-    char key[SHIM_PARAM_MAX_BYTES] = "";
+    char key[SHIM_PARAM_MAX_BYTES] = "", end;
 
     switch (json_error_code(e)) {
     case json_error_out_of_memory: return shim_no_memory(p);
     case json_error_duplicate_key:
-        (void)sscanf(e->text, "duplicate object key near '\"%63[A-Za-z0-9_]", key);
+        if (sscanf(e->text, "duplicate object key near '\"%63[A-Za-z0-9_]%c", key, &end) != 2 || end != '"')
+            key[0] = '\0'; /* spelt with escapes, or long */
         return shim_problem_set(p, 400, "duplicate_parameter", key,
                                 "The JSON body names a key twice at line %d, column %d.", e->line, e->column);
     case json_error_invalid_utf8:
@@ -281,6 +282,8 @@ dbe_err shim_req_parse(enum shim_kind kind, const char *body, size_t len, struct
     if (len > SHIM_BODY_MAX_BYTES)
         return shim_problem_set(p, 413, "request_too_large", NULL, "The body is larger than %d bytes.",
                                 SHIM_BODY_MAX_BYTES);
+    if (len == 0)
+        return shim_problem_set(p, 400, "invalid_json", NULL, "The body is empty.");
     if (too_deep(body, len))
         return shim_problem_set(p, 400, "invalid_json", NULL, "The JSON body is nested more than %d levels deep.",
                                 SHIM_JSON_DEPTH_MAX);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * http_hostile_test.c - requests whose end, host or owner two programs could read differently, and bodies of nothing.
+ */
+#include "shim/http_fixture.h"
+
+#define POST "POST /v1/chat/completions HTTP/1.1\r\n"
+#define CHUNK "2\r\n{}\r\n0\r\n\r\n"
+#define NEXT "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+struct row {
+    const char *bytes;
+    size_t len;
+    int status;
+    const char *code, *param;
+};
+
+#define ROW(bytes, status, code, param)                                                                                \
+    {                                                                                                                  \
+        bytes, sizeof bytes - 1, status, code, param                                                                   \
+    }
+
+static void expect_param(struct client *c, const char *param)
+{
+    json_t *root = body_of(c);
+    const char *got = json_string_value(json_object_get(json_object_get(root, "error"), "param"));
+
+    if (param == NULL)
+        assert_null(got);
+    else
+        assert_string_equal(got, param);
+    json_decref(root);
+}
+
+/* Nobody knows where such a request ends, so it is the last one on its connection. */
+static void test_ambiguous_heads_end_the_connection(void **state)
+{
+    static const struct row rows[] = {
+        ROW(POST AUTH "Content-Length: 2\r\nContent-Length: 45\r\n\r\n{}" NEXT, 400, "invalid_header",
+            "Content-Length"),
+        ROW(POST AUTH "Content-Length: 12\r\nTransfer-Encoding: chunked\r\n\r\n" CHUNK NEXT, 400, "invalid_header",
+            "Transfer-Encoding"),
+        ROW(POST AUTH "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" CHUNK NEXT, 400,
+            "invalid_header", "Transfer-Encoding"),
+        ROW(POST AUTH "Transfer-Encoding: gzip, chunked\r\n\r\n" CHUNK NEXT, 400, "unsupported_value",
+            "Transfer-Encoding"),
+        ROW(POST AUTH "Transfer-Encoding: xchunked\r\n\r\n" CHUNK NEXT, 400, "unsupported_value", "Transfer-Encoding"),
+        ROW(POST AUTH "Transfer-Encoding : chunked\r\n\r\n" CHUNK NEXT, 400, "invalid_header", NULL),
+        ROW("POST /v1/chat/completions HTTP/1.0\r\n" AUTH "Transfer-Encoding: chunked\r\n\r\n" CHUNK, 400,
+            "invalid_header", "Transfer-Encoding"),
+        ROW("GET /v1/models HTTP/1.1\r\n" AUTH "X Y: x\r\n\r\n" NEXT, 400, "invalid_header", NULL),
+        ROW("GET /v1/models HTTP/1.1\r\n" AUTH "Host: evil.example\r\n\r\n" NEXT, 400, "invalid_header", "Host"),
+        ROW("GET /v1/models HTTP/1.1\r\n" AUTH "Authorization: Bearer x\r\n\r\n" NEXT, 400, "invalid_header",
+            "Authorization"),
+        ROW("GET /v1/models HTTP/1.1\r\n" AUTH "Origin: http://localhost\r\nOrigin: http://evil.example\r\n\r\n" NEXT,
+            400, "invalid_header", "Origin"),
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct client c;
+        client_open(f, &c);
+        client_send(f, &c, rows[i].bytes, rows[i].len);
+        wait_answer(f, &c);
+        wait_eof(f, &c);
+        expect_error(&c, rows[i].status, rows[i].code);
+        expect_param(&c, rows[i].param);
+        assert_null(strstr(base_buf_cstr(&c.in), "\"fake\""));
+        client_close(&c);
+    }
+    assert_null(fake_call_of(&f->fake, DBE_MSG_L7_CHAT_REQ));
+    assert_int_equal(f->shim.answers_4xx, BASE_ARRAY_LEN(rows));
+}
+
+/* What follows a NUL is not lost: a name with one is another name. */
+static void test_a_nul_in_a_path_does_not_end_it(void **state)
+{
+    static const struct {
+        const char *path, *code;
+    } rows[] = {
+        {"/healthz%00", "unknown_url"},
+        {"/v1/models%00/tiny", "unknown_url"},
+        {"/v1/models/tiny%00x", "model_not_found"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct client c;
+        client_open(f, &c);
+        client_ask(f, &c, "GET", rows[i].path, AUTH, NULL);
+        wait_answer(f, &c);
+        expect_error(&c, 404, rows[i].code);
+        client_close(&c);
+    }
+    struct client c;
+    client_open(f, &c);
+    client_ask(f, &c, "GET", "/v1/models/%74iny", AUTH, NULL); /* other escapes are read */
+    wait_answer(f, &c);
+    assert_int_equal(status_of(&c), 200);
+    client_close(&c);
+}
+
+/* Such a request ends where it says: the whole of a large body is taken, so that its client gets to read why. */
+static void test_compressed_bodies(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+    static char body[100001];
+
+    memset(body, 'z', sizeof body - 1);
+    client_open(f, &c);
+    client_ask(f, &c, "POST", "/v1/chat/completions", AUTH "Content-Encoding: gzip\r\n", body);
+    wait_answer(f, &c);
+    expect_error(&c, 415, "unsupported_value");
+    expect_param(&c, "Content-Encoding");
+    base_buf_clear(&c.in);
+    client_ask(f, &c, "POST", "/v1/chat/completions", AUTH "Content-Encoding: identity\r\n", ASK);
+    answer_chat(f, wait_call(f), "yes", true);
+    wait_answer(f, &c);
+    assert_int_equal(status_of(&c), 200);
+    client_close(&c);
+}
+
+static void test_a_body_of_nothing_has_no_place(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+
+    client_open(f, &c);
+    client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, "");
+    wait_answer(f, &c);
+    expect_error(&c, 400, "invalid_json");
+    assert_non_null(strstr(base_buf_cstr(&c.in), "The body is empty."));
+    client_close(&c);
+}
+
+static void test_a_key_given_twice_is_named_whole(void **state)
+{
+    struct fixture *f = *state;
+    struct client c;
+
+    client_open(f, &c);
+    client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, "{\"model\":\"tiny\",\"model\":\"tiny\"}");
+    wait_answer(f, &c);
+    expect_error(&c, 400, "duplicate_parameter");
+    expect_param(&c, "model");
+    base_buf_clear(&c.in);
+    client_ask(f, &c, "POST", "/v1/chat/completions", AUTH, "{\"model\":\"tiny\",\"mode\\u006c\":\"tiny\"}");
+    wait_answer(f, &c);
+    expect_error(&c, 400, "duplicate_parameter");
+    expect_param(&c, NULL); /* not "mode" */
+    client_close(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_ambiguous_heads_end_the_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_nul_in_a_path_does_not_end_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_compressed_bodies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_body_of_nothing_has_no_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_key_given_twice_is_named_whole, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
