@@ -326,8 +326,8 @@ int cli_agent(int argc, char **argv)
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     if (cli_supervisor_pid(&paths) == 0) {
-        fputs("dsmil: the mesh is down; start it with `dsmil up`\n", stderr);
-        return CLI_NOT_UP;
+        fprintf(stderr, "dsmil: the mesh is down; start it with `%s up`\n", cli_self);
+        return json ? cli_print_down() : CLI_NOT_UP;
     }
     base_buf_init(&text, TEXT_MAX_BYTES + 1);
     if ((err = read_text(file, &text, &diag)) != DBE_OK)

@@ -224,8 +224,8 @@ static int remove_key(const struct options *o, struct store *s)
             return cli_fail(CLI_FAILED, "api-key", err, &diag);
         return o->json ? cli_print_json(json_pack("{s:s}", "removed", o->id)) : CLI_OK;
     }
-    fprintf(stderr, "dsmil: api-key: no key has the id %s\n", o->id);
-    return CLI_FAILED;
+    return cli_fail(CLI_FAILED, "api-key", dbe_fail(&diag, DBE_E_NOT_FOUND, NULL, 0, "no key has the id %s", o->id),
+                    &diag);
 }
 
 static bool read_options(int argc, char **argv, struct options *o)

@@ -44,6 +44,7 @@ struct ask {
 /* Options; returns CLI_OK, or what to exit with. */
 static int parse(int argc, char **argv, struct ask *ask)
 {
+    enum cli_given given;
     const char *v;
 
     for (int i = 1; i < argc; i++) {
@@ -61,14 +62,10 @@ static int parse(int argc, char **argv, struct ask *ask)
             ask->receipt = v, ask->chat.receipt = true;
         else if ((v = cli_opt(argc, argv, &i, "--system")) != NULL)
             ask->chat.system = v;
-        else if ((v = cli_opt(argc, argv, &i, "--model")) != NULL)
-            ask->chat.model = v;
-        else if ((v = cli_opt(argc, argv, &i, "--max-tokens")) != NULL)
-            ask->chat.max_tokens = (unsigned)strtoul(v, NULL, 10);
-        else if ((v = cli_opt(argc, argv, &i, "--temperature")) != NULL)
-            ask->chat.temperature = strtod(v, NULL);
-        else if ((v = cli_opt(argc, argv, &i, "--seed")) != NULL)
-            ask->chat.seed = strtoull(v, NULL, 10), ask->chat.seed_set = true;
+        else if ((given = cli_chat_option(argc, argv, &i, &ask->chat)) == CLI_GIVEN)
+            continue;
+        else if (given == CLI_GIVEN_WRONG)
+            return fprintf(stderr, "dsmil ask: %s does not fit its option\n", argv[i]), usage(stderr, CLI_USAGE);
         else if (argv[i][0] == '-' && argv[i][1] != '\0')
             return fprintf(stderr, "dsmil ask: no option %s\n", argv[i]), usage(stderr, CLI_USAGE);
         else if (ask->chat.question == NULL)
@@ -162,17 +159,6 @@ static int show(const struct ask *ask, struct cli_answer *a)
     return code;
 }
 
-/* What kept the gateway from answering; with --json the document says so, too. */
-static int said(const struct ask *ask, int code, dbe_err err, const struct dbe_diag *diag)
-{
-    (void)cli_fail(code, "ask", err, diag);
-    if (ask->json &&
-        cli_print_json(json_pack("{s:{s:s,s:o}}", "error", "code", dbe_err_name(err), "message",
-                                 cli_json_text(diag->text[0] != '\0' ? diag->text : dbe_err_text(err)))) != CLI_OK)
-        return CLI_FAILED;
-    return code;
-}
-
 int cli_ask(int argc, char **argv)
 {
     static struct cli_paths paths;
@@ -195,12 +181,12 @@ int cli_ask(int argc, char **argv)
         ask.chat.question = base_buf_cstr(&question);
     }
     if ((err = cli_gateway(&paths, &ask.chat.port, &key, &diag)) != DBE_OK)
-        return said(&ask, CLI_NOT_UP, err, &diag);
+        return cli_fail(CLI_NOT_UP, "ask", err, &diag);
     ask.chat.api_key = base_buf_cstr(&key);
     ask.chat.on_text = ask.json ? NULL : print_piece;
     ask.chat.stream = ask.chat.stream && !ask.json;
     err = cli_chat(&ask.chat, &ans, &diag);
-    code = err == DBE_OK ? show(&ask, &ans) : said(&ask, CLI_FAILED, err, &diag);
+    code = err == DBE_OK ? show(&ask, &ans) : cli_fail(CLI_FAILED, "ask", err, &diag);
     if (code == CLI_OK && ask.receipt != NULL)
         code = save_receipt(ask.receipt, &ans);
     if (err == DBE_OK)

@@ -146,6 +146,7 @@ void cli_audit_free_anchors(struct audit_options *o)
 
 static int verify(struct audit_options *o)
 {
+    cli_json_said(); /* what follows says it in each case */
     if (o->proof != NULL)
         return audit_check_proof(o->dir, o->keys, o->proof, o->json);
     if (o->anchor_count == 0 && !o->no_anchors && o->dir == o->dir_text) {

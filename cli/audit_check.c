@@ -11,16 +11,29 @@
 
 enum { PROOF_FILE_MAX = 64 * 1024 };
 
-static int complain(const char *what, dbe_err err, const struct dbe_diag *diag)
-{
-    fprintf(stderr, "audit: %s: %s\n", what, diag->text[0] != '\0' ? diag->text : dbe_err_text(err));
-    return AUDIT_EXIT_FAILED;
-}
-
 static void put_json(struct base_buf *b, const char *key, const char *text)
 {
     base_buf_fmt(b, ",\"%s\":", key);
     base_json_str(b, text, strlen(text));
+}
+
+/* In the form of the other verbs of `dsmil`. */
+static int complain(const char *what, dbe_err err, const struct dbe_diag *diag, bool json)
+{
+    const char *why = diag->text[0] != '\0' ? diag->text : dbe_err_text(err);
+    struct base_buf b;
+
+    fprintf(stderr, "audit: %s: %s\n", what, why);
+    if (json) {
+        base_buf_init(&b, 4096);
+        base_buf_str(&b, "{\"ok\":false,\"error\":{\"code\":");
+        base_json_str(&b, dbe_err_name(err), strlen(dbe_err_name(err)));
+        put_json(&b, "message", why);
+        base_buf_str(&b, "}}");
+        puts(base_buf_cstr(&b));
+        base_buf_free(&b);
+    }
+    return AUDIT_EXIT_FAILED;
 }
 
 static void print_json(const struct audit_report *r, const char *outcome)
@@ -94,13 +107,13 @@ int audit_check_log(const struct audit_place *place, const char *keys, const cha
     if (err == DBE_OK)
         err = audit_keys_open(&k, place->dir, keys, &diag);
     if (err != DBE_OK)
-        return complain(keys, err, &diag);
+        return complain(keys, err, &diag, json);
     const struct audit_verify what = {
         .place = *place, .key = audit_certs_find, .ctx = &k.certs, .anchors = anchors, .anchor_count = count};
     err = audit_verify(&what, &r, &diag);
     audit_keys_close(&k);
     if (err != DBE_OK)
-        return complain(place->dir, err, &diag);
+        return complain(place->dir, err, &diag, json);
     if (json)
         print_json(&r, outcomes[r.finding.what].name);
     else
@@ -139,7 +152,7 @@ int audit_check_proof(const char *dir, const char *keys, const char *path, bool 
         err = audit_keys_open(&k, dir, keys, &diag);
     if (err != DBE_OK) {
         base_buf_free(&text);
-        return complain(path, err, &diag);
+        return complain(path, err, &diag, json);
     }
     err = audit_proof_get((const char *)text.data, text.len, &p, &diag);
     if (err == DBE_OK)
@@ -150,6 +163,6 @@ int audit_check_proof(const char *dir, const char *keys, const char *path, bool 
     audit_keys_close(&k);
     if (err == DBE_OK)
         return AUDIT_EXIT_RIGHT;
-    (void)complain(path, err, &diag);
+    (void)complain(path, err, &diag, json);
     return err == DBE_E_NOMEM || err == DBE_E_IO ? AUDIT_EXIT_FAILED : AUDIT_EXIT_SIGNATURE;
 }

@@ -110,6 +110,7 @@ int cli_audit_tail(struct audit_options *o)
     struct audit_base base;
     struct audit_finding f = {0};
     struct dbe_diag diag = {0};
+    cli_json_said(); /* a line each, and nothing beside them */
     dbe_err err = t.ring != NULL ? audit_scan_begin(&place, &end, &base, &f, &diag) : DBE_E_NOMEM;
 
     while (err == DBE_OK) {

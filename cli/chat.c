@@ -231,3 +231,24 @@ dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct ba
     *ret_port = port;
     return DBE_OK;
 }
+
+/* ---- options ------------ */
+
+enum cli_given cli_chat_option(int argc, char **argv, int *i, struct cli_chat *chat)
+{
+    uint64_t n = 0;
+    const char *v;
+    bool good = true;
+
+    if ((v = cli_opt(argc, argv, i, "--model")) != NULL)
+        chat->model = v;
+    else if ((v = cli_opt(argc, argv, i, "--max-tokens")) != NULL)
+        good = cli_count(v, 1, UINT32_MAX, &n), chat->max_tokens = (unsigned)n;
+    else if ((v = cli_opt(argc, argv, i, "--temperature")) != NULL)
+        good = cli_number(v, 2, &chat->temperature);
+    else if ((v = cli_opt(argc, argv, i, "--seed")) != NULL)
+        good = chat->seed_set = cli_count(v, 0, INT64_MAX, &chat->seed);
+    else
+        return CLI_GIVEN_NONE;
+    return good ? CLI_GIVEN : CLI_GIVEN_WRONG;
+}

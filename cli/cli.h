@@ -137,6 +137,10 @@ struct cli_answer {
     unsigned pieces; /* of a streamed answer */
     double total_ms, first_ms;
 };
+/* What `ask` and `chat` share of options: --model, --max-tokens, --temperature, --seed. At argv[*i] is none of them;
+ * or one, which was taken, and *i moved; or one whose value does not fit. */
+enum cli_given { CLI_GIVEN_NONE, CLI_GIVEN, CLI_GIVEN_WRONG };
+enum cli_given cli_chat_option(int argc, char **argv, int *i, struct cli_chat *chat) DBE_MUST_CHECK;
 dbe_err cli_chat(const struct cli_chat *chat, struct cli_answer *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 void cli_answer_free(struct cli_answer *a);
 /* "openai-shim (device 0) 0.2 ms -> l7-router (device 43) 0.1 ms -> ..." into `out`: what each hop itself took. */
@@ -157,8 +161,17 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
 /* Value of option `name` at argv[*i] ("--name value" or "--name=value"), NULL if argv[*i] is something else. Moves
  * *i. */
 const char *cli_opt(int argc, char **argv, int *i, const char *name);
+/* A whole number from `min` to `max`, or one from 0 to `max` that need not be whole; false, and nothing of `ret`,
+ * where `text` is anything else. */
+bool cli_count(const char *text, uint64_t min, uint64_t max, uint64_t *ret) DBE_MUST_CHECK;
+bool cli_number(const char *text, double max, double *ret) DBE_MUST_CHECK;
 /* Print one JSON object and let go of it. NULL, which is what a failed json_pack gives, is CLI_FAILED. */
 int cli_print_json(json_t *obj);
+/* What --json was to print has been said, or is said in another way than by one document. */
+void cli_json_said(void);
+/* {"error": {"code": ..., "message": ...}} with the last words of cli_fail, for a verb that ended with `code` and said
+ * nothing to who asked for JSON. Returns `code`. */
+int cli_json_failure(int code);
 /* As a JSON string, also where it is no UTF-8: diagnostics repeat bytes of files and paths, and are cut to fit. */
 json_t *cli_json_text(const char *text);
 /* Append text that came from outside, without what would steer a terminal: controls become '?'. Line feeds and tabs

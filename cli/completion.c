@@ -179,6 +179,23 @@ static void quoted(const char *text)
     putchar('\'');
 }
 
+/* What a verb has, as a branch of `case` in bash and zsh. */
+static void branch(const struct verb_words *v, const char *begin, const char *end)
+{
+    static const struct {
+        enum kind kind;
+        const char *name;
+    } lists[] = {{VERBS, "verbs"}, {OPTIONS, "options"}, {VALUES, "values"}};
+
+    printf("    %s)", v->name);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(lists); i++) {
+        printf("\n        %s=%s", lists[i].name, begin);
+        list(v, lists[i].kind, " ");
+        fputs(end, stdout);
+    }
+    puts(" ;;");
+}
+
 static void bash_begin(void)
 {
     puts("# bash completion for dsmil; made by `dsmil completion bash`\n"
@@ -190,13 +207,7 @@ static void bash_begin(void)
 
 static void bash_verb(const struct verb_words *v)
 {
-    printf("    %s)\n        verbs='", v->name);
-    list(v, VERBS, " ");
-    fputs("'\n        options='", stdout);
-    list(v, OPTIONS, " ");
-    fputs("'\n        values=' ", stdout);
-    list(v, VALUES, " ");
-    puts(" ' ;;");
+    branch(v, "'", "'");
 }
 
 static void bash_end(const char *names)
@@ -207,7 +218,7 @@ static void bash_end(const char *names)
            "        all='%s'\n"
            "    else\n"
            "        # a value: the shell's own completion offers files\n"
-           "        case $values in *\" $prev \"*) return ;; esac\n"
+           "        case \" $values \" in *\" $prev \"*) return ;; esac\n"
            "        case $cur in\n"
            "        -*) all=$options ;;\n"
            "        *) [ \"$COMP_CWORD\" -ne 2 ] || all=$verbs ;;\n"
@@ -230,13 +241,7 @@ static void zsh_begin(void)
 
 static void zsh_verb(const struct verb_words *v)
 {
-    printf("    %s)\n        verbs=(", v->name);
-    list(v, VERBS, " ");
-    fputs(")\n        options=(", stdout);
-    list(v, OPTIONS, " ");
-    fputs(")\n        values=(", stdout);
-    list(v, VALUES, " ");
-    puts(") ;;");
+    branch(v, "(", ")");
 }
 
 static void zsh_end(const char *names)

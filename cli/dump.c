@@ -161,8 +161,7 @@ static int print(const struct base_buf *in, bool json)
     (void)explain_all(in->data, in->len, json, &text);
     (void)fwrite(text.out, 1, text.len, stdout);
     base_free(text.out);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return cli_fail(CLI_FAILED, "standard output", DBE_E_IO, NULL);
+    cli_json_said();
     return good ? CLI_OK : CLI_FAILED;
 }
 

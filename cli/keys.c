@@ -32,7 +32,7 @@ static const char usage_text[] =
     "\n"
     "  --json      of every verb: the same as one JSON object\n"
     "  --dir DIR   key store; otherwise $DSMIL_KEYS, or keys/ in the state directory\n"
-    "  ROLE        shim, router, worker, agent, service, person\n"
+    "  ROLE        shim, router, worker, agent, service, person, audit\n"
     "  REASON      key-compromise, superseded, cessation, affiliation-changed, privilege-withdrawn, unspecified\n"
     "  --passphrase-file FILE, --tpm [--pcrs LIST]\n"
     "              how init, issue, renew and seal write keys; otherwise $DSMIL_PASSPHRASE_FILE, $DSMIL_TPM, or plain\n"
@@ -50,8 +50,11 @@ static int usage(FILE *out, int code)
 
 int keys_wrong(const char *what, const char *value)
 {
-    fprintf(stderr, "dsmil: keys: %s%s%s\n", what, value != NULL ? " " : "", value != NULL ? value : "");
-    return CLI_USAGE;
+    struct dbe_diag diag = {0};
+    const dbe_err err =
+        dbe_fail(&diag, DBE_E_ARGUMENT, NULL, 0, "%s%s%s", what, value != NULL ? " " : "", value != NULL ? value : "");
+
+    return cli_fail(CLI_USAGE, "keys", err, &diag);
 }
 
 int keys_code(dbe_err err)

@@ -8,5 +8,6 @@
 
 int cli_llm(int argc, char **argv)
 {
+    cli_json_said(); /* in its own words */
     return llm_tool_main(argc - 1, argv + 1);
 }

@@ -431,6 +431,7 @@ int cli_logs(int argc, char **argv)
     if (l.sources == NULL)
         return cli_fail(CLI_FAILED, "logs", DBE_E_NOMEM, NULL);
     l.colour = cli_colour(STDOUT_FILENO);
+    cli_json_said(); /* a line each, and nothing beside them */
     code = run(&l);
     for (size_t i = 0; i < l.count; i++) {
         take(&l.sources[i]);

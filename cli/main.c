@@ -2,6 +2,7 @@
  *
  * main.c - `dsmil VERB ...`: the table of verbs, help and version. Holds no logic of a verb.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -75,19 +76,46 @@ static int usage(FILE *out, int code)
     return code;
 }
 
+/* Descriptors 0 to 2 are there, also where the caller closed them: else the next file that a verb opens is what it then
+ * prints into. They are opened the wrong way round, so that using them fails. */
+static bool hold_standard_files(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
+/* What a verb printed has arrived, or that is said: a full disk must not look like an answer. */
+static int finish(int code, int argc, char **argv)
+{
+    bool json = false;
+
+    for (int i = 1; i < argc && !json; i++)
+        json = strcmp(argv[i], "--json") == 0;
+    if (json && code != CLI_OK)
+        (void)cli_json_failure(code);
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return code;
+    (void)cli_fail(code, "standard output", DBE_E_IO, NULL);
+    return code != CLI_OK ? code : CLI_FAILED;
+}
+
 int main(int argc, char **argv)
 {
+    if (!hold_standard_files())
+        return CLI_FAILED;
     if (argc > 0)
         cli_self = argv[0];
     if (argc < 2)
         return usage(stderr, CLI_USAGE);
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-        return usage(stdout, CLI_OK);
+        return finish(usage(stdout, CLI_OK), 0, NULL);
     if (strcmp(argv[1], "--version") == 0)
-        return version(0, NULL);
+        return finish(version(0, NULL), 0, NULL);
     for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
-            return verbs[i].run(argc - 1, argv + 1);
+            return finish(verbs[i].run(argc - 1, argv + 1), argc - 1, argv + 1);
     fprintf(stderr, "dsmil: no verb \"%s\"\n", argv[1]);
     return usage(stderr, CLI_USAGE);
 }

@@ -2,6 +2,7 @@
 """`dsmil policy`: what people and scripts see of it. In: path of dsmil, DSMIL_SOURCE_ROOT."""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,18 @@ class Policy(unittest.TestCase):
         said = json.loads(out)
         self.assertEqual((code, said["ok"], said["version"], said["rules"]), (0, True, 1, 4))
         self.assertEqual(len(said["digest"]), 128)
+
+    def test_the_page_says_what_is_so(self):
+        """docs/policy.md: its policy is one, its table of cases holds, and its complaint is the one that comes."""
+        with open(os.path.join(ROOT, "docs/policy.md"), encoding="utf-8") as page:
+            text = page.read()
+        policy, cases = re.findall(r"```yaml\n(.*?)```", text, re.S)
+        self.write("policy.yaml", policy)
+        code, out, err = dsmil("test", self.write("cases.yaml", cases))
+        self.assertEqual(code, 0, out + err)
+        wrong = self.write("wrong.yaml", policy.replace("requests: 100/min", "requests: 100"))
+        told = re.search(r"policy\.yaml(:\d+:\d+: requests is .*)", text).group(1)
+        self.assertIn(told, dsmil("check", wrong)[2])
 
     def test_check_says_where(self):
         with open(DEFAULT, encoding="utf-8") as default:

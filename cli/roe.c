@@ -38,7 +38,7 @@ struct args {
     const char *file, *as, *payload;
     struct pol_roe roe;
     uint64_t valid_ms;
-    bool json;
+    bool device_given, json;
 };
 
 struct store { /* of keys, and what is asked of it */
@@ -245,8 +245,9 @@ static dbe_err request(const struct args *a, struct store *s, struct file *f, st
     struct dbe_credential *cred = NULL;
     struct pol_roe roe = a->roe;
 
-    if (a->as == NULL || a->payload == NULL)
-        return dbe_fail(diag, DBE_E_ARGUMENT, NULL, 0, "request needs --as and --payload");
+    /* Device 0 is one like others: nobody is to sign for it because the number was forgotten. */
+    if (a->as == NULL || a->payload == NULL || !a->device_given || roe.verb == 0 || roe.tenant[0] == '\0')
+        return dbe_fail(diag, DBE_E_ARGUMENT, NULL, 0, "request needs --as, --verb, --device, --tenant and --payload");
     DBE_TRY(base_uuid(roe.id));
     DBE_TRY(payload_digest(a->payload, roe.payload_digest, diag));
     roe.not_before_ms = base_wall_ms();
@@ -360,7 +361,7 @@ static bool parse_option(int argc, char **argv, int *i, struct args *a)
     if ((v = cli_opt(argc, argv, i, "--verb")) != NULL)
         return parse_byte(pol_name_msg, v, &a->roe.verb);
     if ((v = cli_opt(argc, argv, i, "--device")) != NULL)
-        return parse_device(v, &a->roe.device);
+        return a->device_given = parse_device(v, &a->roe.device);
     if ((v = cli_opt(argc, argv, i, "--tenant")) != NULL)
         return snprintf(a->roe.tenant, sizeof a->roe.tenant, "%s", v) < (int)sizeof a->roe.tenant;
     if ((v = cli_opt(argc, argv, i, "--classification")) != NULL)

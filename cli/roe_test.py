@@ -74,6 +74,19 @@ class Roe(unittest.TestCase):
         self.assertEqual((said["roe_level"], said["requester_proven"]), ("ANALYSIS_ONLY", True))
         self.assertEqual(self.approve("eve", token, payload)[0], 1)  # it has its two
 
+    def test_a_request_says_what_for(self):
+        """Above all no device 0 because nobody named one."""
+        payload, whole = self.path("w.txt", "x"), {"--as": "ann", "--verb": "L7_AGENT_TASK", "--device": "59",
+                                                   "--tenant": "T", "--payload": self.path("w.txt")}
+        for missing in whole:
+            token = self.path("w" + missing + ".roe")
+            words = [word for pair in whole.items() if pair[0] != missing for word in pair]
+            code, _, err = self.dsmil("roe", "request", *words, token)
+            self.assertEqual(code, 2, missing)
+            self.assertIn("needs", err)
+            self.assertFalse(os.path.exists(token), missing)
+        self.assertEqual(self.request(self.path("whole.roe"), payload)[0], 0)
+
     def test_who_may_not(self):
         token, payload = self.path("b.roe"), self.path("b.txt", "x")
         self.request(token, payload)

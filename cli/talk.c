@@ -421,33 +421,16 @@ static void converse(struct talk *t)
 
 /* ---- command line ------------ */
 
-static bool number(const char *text, double max, double *ret)
-{
-    char *end;
-
-    *ret = strtod(text, &end);
-    return end != text && *end == '\0' && *ret >= 0 && *ret <= max;
-}
-
 static int parse(int argc, char **argv, struct talk *t)
 {
     const char *v;
-    double n;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return usage(stdout, -1);
         if ((v = cli_opt(argc, argv, &i, "--system")) != NULL)
             set_system(t, v);
-        else if ((v = cli_opt(argc, argv, &i, "--model")) != NULL)
-            t->chat.model = v;
-        else if ((v = cli_opt(argc, argv, &i, "--max-tokens")) != NULL && number(v, 1e6, &n))
-            t->chat.max_tokens = (unsigned)n;
-        else if (v == NULL && (v = cli_opt(argc, argv, &i, "--temperature")) != NULL && number(v, 2, &n))
-            t->chat.temperature = n;
-        else if (v == NULL && (v = cli_opt(argc, argv, &i, "--seed")) != NULL && number(v, 9e15, &n))
-            t->chat.seed = (uint64_t)n, t->chat.seed_set = true;
-        else
+        else if (cli_chat_option(argc, argv, &i, &t->chat) != CLI_GIVEN)
             return fprintf(stderr, "dsmil chat: %s: no such option or value\n", argv[i]), usage(stderr, CLI_USAGE);
     }
     return CLI_OK;

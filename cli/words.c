@@ -2,6 +2,7 @@
  *
  * words.c - how every verb speaks to people and reads its options.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,12 @@
 #include "cli/cli.h"
 
 const char *cli_self = "dsmil";
+
+static struct { /* for who reads JSON alone */
+    bool said;
+    dbe_err err;
+    char text[sizeof((struct dbe_diag *)NULL)->text];
+} json;
 
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag)
 {
@@ -20,6 +27,8 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
     cli_safe_text(&safe, why, strlen(why), false);
     fprintf(stderr, "dsmil: %s: %s (%s)\n", what, base_buf_cstr(&safe), dbe_err_name(err));
     base_buf_free(&safe);
+    json.err = err;
+    snprintf(json.text, sizeof json.text, "%s", why);
     return code;
 }
 
@@ -36,9 +45,52 @@ const char *cli_opt(int argc, char **argv, int *i, const char *name)
     return argv[++*i];
 }
 
+bool cli_count(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+    char *end;
+
+    errno = 0;
+    const uint64_t n = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || n < min || n > max)
+        return false;
+    *ret = n;
+    return true;
+}
+
+bool cli_number(const char *text, double max, double *ret)
+{
+    char *end;
+    const double n = strtod(text, &end);
+
+    if (end == text || *end != '\0' || !(n >= 0 && n <= max))
+        return false;
+    *ret = n;
+    return true;
+}
+
+void cli_json_said(void)
+{
+    json.said = true;
+}
+
+int cli_json_failure(int code)
+{
+    const dbe_err err = json.err != DBE_OK   ? json.err
+                        : code == CLI_USAGE  ? DBE_E_ARGUMENT
+                        : code == CLI_NOT_UP ? DBE_E_UNAVAILABLE
+                                             : DBE_E_STATE;
+
+    if (!json.said)
+        (void)cli_print_json(json_pack("{s:{s:s,s:o}}", "error", "code", dbe_err_name(err), "message",
+                                       cli_json_text(json.err != DBE_OK ? json.text : dbe_err_text(err))));
+    return code;
+}
+
 int cli_print_json(json_t *obj)
 {
     int rc = obj == NULL ? -1 : json_dumpf(obj, stdout, CLI_JSON_FLAGS);
+
+    json.said = json.said || rc == 0;
 
     json_decref(obj);
     putchar('\n');

@@ -66,6 +66,12 @@ class Words(unittest.TestCase):
 
     def test_the_man_page_has_every_verb_and_option(self):
         page = (HERE.parent / "docs/man/dsmil.1").read_text(encoding="utf-8")
+        synopsis = page[page.index(".Sh SYNOPSIS"):page.index(".Sh DESCRIPTION")]
+        for verb in ("audit", "policy", "roe", "receipt"):
+            words = self.complete("dsmil", verb, "")
+            self.assertGreater(len(words), 1, verb)
+            line = re.search(rf"^\.Cm {verb}\n\.Cm (.*)", synopsis, re.M).group(1)
+            self.assertEqual(set(re.findall(r"\w+", line)), set(words), verb)
         for verb in verbs():
             self.assertEqual(len(re.findall(rf"(?m)^\.It Cm {verb}$", page)), 1, verb)
             told = set(OPTION.findall(dsmil(verb, "--help")[1]))
@@ -117,6 +123,60 @@ class Words(unittest.TestCase):
                 code, out, _ = dsmil(verb, "--json", env=env)
                 self.assertIsInstance(json.loads(out), dict, verb)
                 self.assertEqual(code, 0 if verb in ("down", "version") else 3, verb)
+            code, out, _ = dsmil("agent", "triage", "--json", env=env)
+            self.assertEqual((code, json.loads(out)), (3, {"up": False}))
+
+    def test_json_of_what_fails(self):
+        """Who asked for JSON reads there what is wrong, not an empty document."""
+        with tempfile.TemporaryDirectory() as state:
+            env = {"DSMIL_STATE": state, "DSMIL_KEYS": ""}
+            for code, error, *args in ((3, "E_NOT_FOUND", "keys", "list"), (2, "E_ARGUMENT", "keys", "issue"),
+                                       (1, "E_NOT_FOUND", "api-key", "remove", "none"),
+                                       (2, "E_ARGUMENT", "api-key", "add"), (1, "E_NOT_FOUND", "dump", "/none"),
+                                       (2, "E_NOT_FOUND", "policy", "test", "/none"),
+                                       (1, "E_NOT_FOUND", "receipt", "show", "/none"),
+                                       (1, "E_NOT_FOUND", "audit", "verify"),
+                                       (1, "E_NOT_FOUND", "audit", "verify", "--proof", "/none"),
+                                       (1, "E_NOT_FOUND", "audit", "prove", "1"),
+                                       (2, "E_ARGUMENT", "channels", "paint"), (2, "E_NOT_FOUND", "roe", "show", "x")):
+                got, out, err = dsmil(*args, "--json", env=env)
+                said = json.loads(out)["error"]
+                self.assertEqual((got, said["code"]), (code, error), args)
+                self.assertTrue(said["message"] and err, args)
+            self.assertEqual(dsmil("logs", "--json", env=env)[1], "")  # lines, of which there is none
+
+    def test_what_cannot_be_written_is_said(self):
+        with tempfile.TemporaryDirectory() as state:
+            env = dict(os.environ, DSMIL_STATE=state, DSMIL_KEYS="")
+            for args in (["version"], ["help"], ["--version"], ["policy", "explain"], ["api-key", "list", "--json"],
+                         ["completion", "bash"], ["llm", "--help"]):
+                with open("/dev/full", "w", encoding="utf-8") as full:
+                    done = subprocess.run([DSMIL, *args], stdout=full, stderr=subprocess.PIPE, text=True, env=env,
+                                          check=False, timeout=60)
+                self.assertEqual(done.returncode, 1, args)
+                self.assertIn("standard output", done.stderr, args)
+
+    def test_closed_output_is_no_file_of_ours(self):
+        """A verb that opens a file where standard output was closed must not print into it."""
+        with tempfile.TemporaryDirectory() as state:
+            done = subprocess.run(["sh", "-c", 'exec "$0" api-key add --tenant acme >&-', DSMIL], check=False,
+                                  env=dict(os.environ, DSMIL_STATE=state), capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("standard output", done.stderr)
+            for path in pathlib.Path(state).rglob("*"):
+                self.assertFalse(path.is_file() and b"dsk-" in path.read_bytes(), path)
+
+    def test_numbers_that_are_none(self):
+        with tempfile.TemporaryDirectory() as state:
+            for verb in ("ask", "chat"):
+                for option, value in (("--max-tokens", "x"), ("--max-tokens", "0"), ("--max-tokens", "-1"),
+                                      ("--max-tokens", "1.5"), ("--max-tokens", "99999999999"), ("--seed", "ten"),
+                                      ("--temperature", "warm"), ("--temperature", "nan"), ("--temperature", "2.1")):
+                    words = [verb, option, value] + (["x"] if verb == "ask" else [])
+                    self.assertEqual(dsmil(*words, env={"DSMIL_STATE": state})[0], 2, words)
+                good = [verb, "--max-tokens", "5", "--seed", "9223372036854775807", "--temperature", "0.5"]
+                self.assertEqual(dsmil(*good, *(["x"] if verb == "ask" else []), env={"DSMIL_STATE": state})[0], 3)
+        self.assertEqual(dsmil("llm", "info")[0], 2)  # of which model?
 
 
     def test_json_of_every_verb_of_keys(self):

@@ -49,10 +49,6 @@ struct llm_model *tool_load(const struct tool_args *args)
     struct llm_model *m;
     dbe_err err;
 
-    if (!args->model) {
-        fputs(usage, stderr);
-        return NULL;
-    }
     err = llm_model_load(args->model, &params, &m, &diag);
     if (err != DBE_OK) {
         tool_fail(err, &diag);
@@ -107,7 +103,8 @@ int llm_tool_main(int argc, char **argv)
 
     for (size_t i = 0; argc > 0 && i < BASE_ARRAY_LEN(verbs); i++)
         if (strcmp(argv[0], verbs[i].verb) == 0)
-            return tool_parse(&a, argc, argv) ? verbs[i].run(&a) : tool_usage();
+            return tool_parse(&a, argc, argv) && (a.model || verbs[i].run == tool_quantize) ? verbs[i].run(&a)
+                                                                                            : tool_usage();
     if (argc > 0 && (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0)) {
         fputs(usage, stdout);
         return 0;
