@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 
-ETH_P_IP, TCP_LISTEN = 0x0800, "0A"
+ETH_P_IP, TCP_LISTEN, QUEUED_MAX = 0x0800, "0A", 100_000
 
 
 def sockets_of(pid):
@@ -72,14 +72,17 @@ class TcpCapture:
                 self.stop.wait(0.02)
             else:
                 self.take_packet()
-        while self.raw is not None and self.take_packet():
-            pass
+        if self.raw is not None:
+            self.raw.setblocking(False)
+            for _ in range(QUEUED_MAX):  # others may be talking without a pause
+                if not self.take_packet():
+                    break
 
     def take_packet(self):
         """Note one packet's ports; False if none came in time."""
         try:
             frame = self.raw.recv(65535)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return False
         ip = frame[14:]
         if len(ip) >= 24 and ip[9] == socket.IPPROTO_TCP:
