@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * http_hostile_test.c - requests whose end, host or owner two programs could read differently, and bodies of nothing.
+ * http_hostile_test.c - requests whose end, host or owner two programs could read differently, bodies of nothing, and
+ * all connections at once.
  */
 #include "shim/http_fixture.h"
 
@@ -152,11 +153,36 @@ static void test_a_key_given_twice_is_named_whole(void **state)
     client_close(&c);
 }
 
+/* The library leaves its listener alone while it is full. All who filled it leaving at once leave nothing behind that
+ * would wake it up to look again. */
+static void test_full_house_leaves_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct client full[8], next;
+
+    assert_int_equal(f->shim.max_connections, BASE_ARRAY_LEN(full));
+    for (size_t i = 0; i < BASE_ARRAY_LEN(full); i++)
+        client_open(f, &full[i]);
+    for (int i = 0; i < TURNS_MAX && f->shim.connections < BASE_ARRAY_LEN(full); i++)
+        turn(f);
+    assert_int_equal(f->shim.connections, BASE_ARRAY_LEN(full));
+    client_open(f, &next); /* connected, and not accepted yet */
+    client_ask(f, &next, "GET", "/v1/models", AUTH, NULL);
+    turn(f);
+    assert_int_equal(f->shim.connections, BASE_ARRAY_LEN(full));
+    for (size_t i = 0; i < BASE_ARRAY_LEN(full); i++)
+        client_close(&full[i]);
+    wait_answer(f, &next);
+    assert_int_equal(status_of(&next), 200);
+    client_close(&next);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_ambiguous_heads_end_the_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_nul_in_a_path_does_not_end_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_full_house_leaves_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_compressed_bodies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_body_of_nothing_has_no_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_key_given_twice_is_named_whole, set_up, tear_down),

@@ -12,14 +12,29 @@ struct svc_mhd {
     struct MHD_Daemon *daemon;
     struct base_watch *watch;
     struct base_timer *timer;
+    unsigned connections; /* after the last run */
 };
+
+/* The daemon takes its listener out of its epoll set at the start of a run in which it is full, and puts it back at the
+ * start of one in which it is not. After a run that ended connections one more has to follow: if these were all,
+ * nothing is left that would wake the daemon, and nobody would be let in again. */
+static bool has_made_room(struct svc_mhd *mhd)
+{
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(mhd->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    const unsigned before = mhd->connections;
+
+    mhd->connections = info != NULL ? info->num_connections : 0;
+    return mhd->connections < before;
+}
 
 static void run(struct svc_mhd *mhd)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms = 0;
 
     MHD_run(mhd->daemon);
-    if (MHD_get_timeout(mhd->daemon, &timeout_ms) != MHD_YES)
+    if (has_made_room(mhd))
+        svc_mhd_kick(mhd);
+    else if (MHD_get_timeout(mhd->daemon, &timeout_ms) != MHD_YES)
         base_timer_set(mhd->timer, 0);
     else
         base_timer_set(mhd->timer, base_mono_ns() + (uint64_t)timeout_ms * BASE_NS_PER_MS);
