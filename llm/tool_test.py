@@ -224,7 +224,7 @@ class Tool(unittest.TestCase):
     def test_mistakes(self):
         tool(expect=2)
         tool("nothing", expect=2)
-        tool("info", expect=1)
+        tool("info", expect=2)
         tool("info", "-m", "/nowhere.gguf", expect=1)
         tool("run", "-m", MODEL, "-p", "x", "--temp", "3", expect=2)
         tool("run", "-m", MODEL, "-p", "x", "--logit-bias", "1", expect=2)
