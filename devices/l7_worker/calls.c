@@ -131,7 +131,7 @@ dbe_err worker_tools_call(const Dsmil__L7ChatRequest *r, enum llm_tools form, st
     }
     call.names = names;
     call.grammar = grammar;
-    call.at_once = strcmp(r->tool_choice, "required") == 0 || strcmp(r->tool_choice, "function") == 0;
+    call.at_once = named || strcmp(r->tool_choice, "required") == 0;
     *ret = call;
     return DBE_OK;
 }

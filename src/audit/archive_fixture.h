@@ -52,23 +52,8 @@ static inline struct audit_report verify(bool with_archive, const char *anchor)
                                 .key = fx_find_key,
                                 .anchors = anchors,
                                 .anchor_count = anchor != NULL};
-    struct audit_report r;
-    struct dbe_diag diag = {0};
-    dbe_err err = audit_verify(&what, &r, &diag);
 
-    if (err != DBE_OK)
-        print_message("verify: %s\n", diag.text);
-    assert_int_equal(err, DBE_OK);
-    return r;
-}
-
-static inline void found(const struct audit_report *r, enum audit_wrong what, uint64_t entry, const char *word)
-{
-    if (r->finding.what != what || r->finding.entry != entry || strstr(r->finding.text, word) == NULL)
-        print_message("found %d at %" PRIu64 ": %s\n", r->finding.what, r->finding.entry, r->finding.text);
-    assert_int_equal(r->finding.what, what);
-    assert_int_equal(r->finding.entry, entry);
-    assert_non_null(strstr(r->finding.text, word));
+    return fx_verify(&what);
 }
 
 /* 20 entries in segments of a few, a checkpoint after each commit. */

@@ -17,11 +17,11 @@ static void puts_away(void **state)
     assert_true(upto > 2 && upto <= 9);
     assert_int_equal(audit_log_first(log), upto);
     struct audit_report both = verify(true, NULL), left = verify(false, NULL);
-    found(&both, AUDIT_RIGHT, 0, "");
+    fx_found(&both, AUDIT_RIGHT, 0, "");
     assert_int_equal(both.archived, 0);
     assert_int_equal(both.entries, 21); /* and the record of it */
     assert_int_equal(both.missing, 0);
-    found(&left, AUDIT_RIGHT, 0, "");
+    fx_found(&left, AUDIT_RIGHT, 0, "");
     assert_int_equal(left.archived, upto);
     assert_int_equal(left.entries, 21);
     assert_int_equal(left.missing, 0);
@@ -45,8 +45,8 @@ static void puts_away(void **state)
     audit_log_close(log);
     both = verify(true, NULL);
     left = verify(false, NULL);
-    found(&both, AUDIT_RIGHT, 0, "");
-    found(&left, AUDIT_RIGHT, 0, "");
+    fx_found(&both, AUDIT_RIGHT, 0, "");
+    fx_found(&left, AUDIT_RIGHT, 0, "");
     assert_int_equal(left.archived, again);
     assert_memory_equal(both.root, left.root, sizeof left.root);
 }
@@ -106,12 +106,12 @@ static void cuts_are_no_archives(void **state)
     audit_log_close(log);
     remove_file(AUDIT_FILE_LOG, 0);
     struct audit_report r = verify(false, NULL);
-    found(&r, AUDIT_WRONG_ANCHOR, 0, "did not archive them");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 0, "did not archive them");
     assert_int_equal(r.archived, second);
     assert_int_not_equal(fx_try(SEGMENT, true, &other, NULL, &diag), DBE_OK);
     remove_file(AUDIT_FILE_BASE, second);
     r = verify(false, NULL);
-    found(&r, AUDIT_WRONG_CHAIN, 0, "is not known");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 0, "is not known");
     assert_int_equal(fx_try(SEGMENT, true, &other, NULL, &diag), DBE_E_MALFORMED);
 
     fx_empty(fx_dir);
@@ -120,7 +120,7 @@ static void cuts_are_no_archives(void **state)
     audit_log_close(log);
     remove_file(AUDIT_FILE_LOG, upto); /* more than was put away */
     r = verify(false, NULL);
-    found(&r, AUDIT_WRONG_ANCHOR, upto, "archived alone");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, upto, "archived alone");
     assert_int_equal(fx_try(SEGMENT, true, &other, NULL, &diag), DBE_E_MALFORMED);
     assert_non_null(strstr(diag.text, "were not archived"));
 
@@ -134,7 +134,7 @@ static void cuts_are_no_archives(void **state)
         fx_write("archived", text.data, text.len);
         text.data[at] ^= 1;
         r = verify(false, NULL);
-        found(&r, AUDIT_WRONG_SIGNATURE, 0, "said to be archived");
+        fx_found(&r, AUDIT_WRONG_SIGNATURE, 0, "said to be archived");
         assert_int_not_equal(fx_try(SEGMENT, true, &other, NULL, &diag), DBE_OK);
     }
     base_buf_free(&text);
@@ -166,13 +166,13 @@ static void needs_its_record(void **state)
     assert_int_equal(put_away(log, 9, &upto), DBE_OK);
     audit_log_close(log);
     struct audit_report r = verify(false, NULL);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     state_again(0, 19, fx_key); /* another entry than the record: not even its key's owner may say so */
     r = verify(false, NULL);
-    found(&r, AUDIT_WRONG_ANCHOR, 19, "not the record");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 19, "not the record");
     state_again(0, 25, fx_key); /* one that is not there */
     r = verify(false, NULL);
-    found(&r, AUDIT_WRONG_ANCHOR, 21, "the archive saw them");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 21, "the archive saw them");
 }
 
 /* spec audit 10.3: the statement can be signed again by a newer key, and is what it was */
@@ -235,9 +235,9 @@ static void attacks(void **state)
     *strstr(fx_line(&text, 1), "record 1") = 'R'; /* in the archive */
     fx_write(name, text.data, text.len);
     struct audit_report r = verify(true, NULL);
-    found(&r, AUDIT_WRONG_CHAIN, 1, "changed");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 1, "changed");
     r = verify(false, NULL);
-    found(&r, AUDIT_RIGHT, 0, ""); /* nobody asked for it */
+    fx_found(&r, AUDIT_RIGHT, 0, ""); /* nobody asked for it */
     *strstr(fx_line(&text, 1), "Record 1") = 'r';
     fx_write(name, text.data, text.len);
     base_buf_free(&text);
@@ -253,11 +253,11 @@ static void attacks(void **state)
     fx_path(path, name);
     assert_int_equal(unlink(path), 0);
     r = verify(true, NULL);
-    found(&r, AUDIT_WRONG_CHAIN, gone, "missing");
+    fx_found(&r, AUDIT_WRONG_CHAIN, gone, "missing");
     fx_write(name, text.data, text.len);
     base_buf_free(&text);
     r = verify(true, NULL);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
 
     snprintf(name, sizeof name, "%020" PRIu64 ".base", upto); /* the tree of what was put away */
     fx_read(name, &text);
@@ -265,7 +265,7 @@ static void attacks(void **state)
     *hash = *hash == 'A' ? 'B' : 'A';
     fx_write(name, text.data, text.len);
     r = verify(false, NULL);
-    found(&r, AUDIT_WRONG_ANCHOR, upto, "the archive");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, upto, "the archive");
     base_buf_free(&text);
 }
 
@@ -345,20 +345,20 @@ static void anchors(void **state)
     fx_path(early, "early");
     fx_path(late, "late");
     struct audit_report r = verify(false, early);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     assert_int_equal(r.archived_anchors, 1);
     r = verify(false, late);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     assert_int_equal(r.archived_anchors, 0);
     r = verify(true, early);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     assert_int_equal(r.archived_anchors, 0);
     fx_read("early", &text);
     text.data[30] = text.data[30] == 'A' ? 'B' : 'A';
     fx_write("early", text.data, text.len);
     base_buf_free(&text);
     r = verify(true, early);
-    found(&r, AUDIT_WRONG_ANCHOR, 0, "early");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 0, "early");
 }
 
 int main(void)

@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,28 @@ static inline char *fx_line(struct base_buf *text, size_t n)
     for (; n > 0; n--)
         at = (char *)memchr(at, '\n', (size_t)((char *)text->data + text->len - at)) + 1;
     return at;
+}
+
+/* The report on a log that can be read. */
+static inline struct audit_report fx_verify(const struct audit_verify *what)
+{
+    struct audit_report r;
+    struct dbe_diag diag = {0};
+    dbe_err err = audit_verify(what, &r, &diag);
+
+    if (err != DBE_OK)
+        print_message("verify: %s\n", diag.text);
+    assert_int_equal(err, DBE_OK);
+    return r;
+}
+
+static inline void fx_found(const struct audit_report *r, enum audit_wrong what, uint64_t entry, const char *word)
+{
+    if (r->finding.what != what || r->finding.entry != entry || strstr(r->finding.text, word) == NULL)
+        print_message("found %d at %" PRIu64 ": %s\n", r->finding.what, r->finding.entry, r->finding.text);
+    assert_int_equal(r->finding.what, what);
+    assert_int_equal(r->finding.entry, entry);
+    assert_non_null(strstr(r->finding.text, word));
 }
 
 #endif

@@ -42,7 +42,7 @@ static void starts_from_state(void **state)
     assert_int_equal(r.read, 26);
     audit_log_close(log);
     struct audit_report v = verify(false, NULL);
-    found(&v, AUDIT_RIGHT, 0, "");
+    fx_found(&v, AUDIT_RIGHT, 0, "");
 }
 
 /* spec audit 4.9: a state that was changed in any byte, or signed by another, is not trusted: all is read */
@@ -127,7 +127,7 @@ static void changed_before_state(void **state)
     assert_int_equal(r.state, 20);
     audit_log_close(log);
     struct audit_report v = verify(false, NULL);
-    found(&v, AUDIT_WRONG_CHAIN, 1, "changed");
+    fx_found(&v, AUDIT_WRONG_CHAIN, 1, "changed");
 }
 
 /* A log with its one old file of checkpoints is taken as it is. */
@@ -215,8 +215,8 @@ static void killed_at_every_step(void **state)
         assert_true(audit_log_next(log, FX_SENDER, fx_run) >= told);
         audit_log_close(log);
         struct audit_report left = verify(false, NULL), both = verify(access(archive_dir, F_OK) == 0, NULL);
-        found(&left, AUDIT_RIGHT, 0, "");
-        found(&both, AUDIT_RIGHT, 0, "");
+        fx_found(&left, AUDIT_RIGHT, 0, "");
+        fx_found(&both, AUDIT_RIGHT, 0, "");
         assert_int_equal(both.archived, 0);
         assert_int_equal(run_until(0, &told), 0);
         log = fx_open_as(SEGMENT, true, NULL);
@@ -225,7 +225,7 @@ static void killed_at_every_step(void **state)
         assert_true(err == DBE_OK || err == DBE_E_NOT_FOUND);
         audit_log_close(log);
         both = verify(access(archive_dir, F_OK) == 0, NULL);
-        found(&both, AUDIT_RIGHT, 0, "");
+        fx_found(&both, AUDIT_RIGHT, 0, "");
         assert_int_equal(both.archived, 0);
         assert_int_equal(both.missing, 0);
         assert_true(nth < 1000);
@@ -260,8 +260,8 @@ static void fails_at_every_step(void **state)
         assert_true(audit_log_first(log) > 4);
         audit_log_close(log);
         struct audit_report left = verify(false, NULL), both = verify(true, NULL);
-        found(&left, AUDIT_RIGHT, 0, "");
-        found(&both, AUDIT_RIGHT, 0, "");
+        fx_found(&left, AUDIT_RIGHT, 0, "");
+        fx_found(&both, AUDIT_RIGHT, 0, "");
         assert_int_equal(both.archived, 0);
     }
 }

@@ -9,23 +9,8 @@ static struct audit_report verify(const char *const *anchors, size_t count)
 {
     struct audit_verify what = {
         .place = {.dir = fx_dir}, .key = fx_find_key, .anchors = anchors, .anchor_count = count};
-    struct audit_report r;
-    struct dbe_diag diag = {0};
-    dbe_err err = audit_verify(&what, &r, &diag);
 
-    if (err != DBE_OK)
-        print_message("verify: %s\n", diag.text);
-    assert_int_equal(err, DBE_OK);
-    return r;
-}
-
-static void found(const struct audit_report *r, enum audit_wrong what, uint64_t entry, const char *word)
-{
-    if (r->finding.what != what || r->finding.entry != entry || strstr(r->finding.text, word) == NULL)
-        print_message("found %d at %llu: %s\n", r->finding.what, (unsigned long long)r->finding.entry, r->finding.text);
-    assert_int_equal(r->finding.what, what);
-    assert_int_equal(r->finding.entry, entry);
-    assert_non_null(strstr(r->finding.text, word));
+    return fx_verify(&what);
 }
 
 /* 12 entries, checkpoints after 5 and 10, an anchor "seen" of 11. */
@@ -62,7 +47,7 @@ static void whole(void **state)
     (void)state;
     make(path);
     struct audit_report r = verify(&anchor, 1);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     assert_int_equal(r.entries, 12);
     assert_int_equal(r.checkpoints, 2);
     assert_int_equal(r.signed_entries, 10);
@@ -85,7 +70,7 @@ static void changed(void **state)
         at[0] ^= 0x20;
         fx_write(FX_FIRST, text.data, text.len);
         struct audit_report r = verify(&anchor, 1);
-        found(&r, AUDIT_WRONG_CHAIN, n, "changed");
+        fx_found(&r, AUDIT_WRONG_CHAIN, n, "changed");
         at[0] ^= 0x20;
     }
     base_buf_free(&text);
@@ -110,28 +95,28 @@ static void reordered(void **state)
     base_buf_bytes(&other, six, text.len - at - a - b);
     fx_write(FX_FIRST, other.data, other.len);
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_CHAIN, 4, "entry 5 stands here");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 4, "entry 5 stands here");
 
     base_buf_clear(&other); /* 4 is gone */
     base_buf_bytes(&other, text.data, at);
     base_buf_bytes(&other, five, text.len - at - a);
     fx_write(FX_FIRST, other.data, other.len);
     r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_CHAIN, 4, "entry 5 stands here");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 4, "entry 5 stands here");
 
     base_buf_clear(&other); /* 4 stands twice */
     base_buf_bytes(&other, text.data, at + a);
     base_buf_bytes(&other, four, text.len - at);
     fx_write(FX_FIRST, other.data, other.len);
     r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_CHAIN, 5, "entry 4 stands here");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 5, "entry 4 stands here");
 
     base_buf_clear(&other); /* something else between them */
     base_buf_bytes(&other, text.data, at);
     base_buf_str(&other, "nothing\n");
     fx_write(FX_FIRST, other.data, other.len);
     r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_CHAIN, 4, "no line");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 4, "no line");
     base_buf_free(&other);
     base_buf_free(&text);
 }
@@ -148,12 +133,12 @@ static void truncated(void **state)
     fx_read(FX_FIRST, &text);
     fx_write(FX_FIRST, text.data, (size_t)(fx_line(&text, 8) - (char *)text.data));
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_ANCHOR, 8, "a checkpoint");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 8, "a checkpoint");
     fx_write(FX_FIRST, text.data, (size_t)(fx_line(&text, 10) - (char *)text.data));
     r = verify(NULL, 0);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     r = verify(&anchor, 1);
-    found(&r, AUDIT_WRONG_ANCHOR, 10, "seen");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 10, "seen");
     base_buf_free(&text);
 }
 
@@ -173,9 +158,9 @@ static void rolled_back(void **state)
     char *end = memmem(notes.data, notes.len, FX_ORIGIN "\n10\n", strlen(FX_ORIGIN) + 4);
     fx_write(FX_NOTES, notes.data, (size_t)(end - (char *)notes.data));
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     r = verify(&anchor, 1);
-    found(&r, AUDIT_WRONG_ANCHOR, 6, "missing");
+    fx_found(&r, AUDIT_WRONG_ANCHOR, 6, "missing");
     base_buf_free(&text);
     base_buf_free(&notes);
 }
@@ -212,7 +197,7 @@ static void signed_by_another(void **state)
     assert_int_equal(crypto_key_generate(&stranger), DBE_OK);
     write_anew(stranger);
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_SIGNATURE, 10, "no certificate");
+    fx_found(&r, AUDIT_WRONG_SIGNATURE, 10, "no certificate");
     crypto_key_free(stranger);
 }
 
@@ -226,7 +211,7 @@ static void signed_with_stolen_key(void **state)
     make(path);
     write_anew(fx_key);
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_RIGHT, 0, "");
+    fx_found(&r, AUDIT_RIGHT, 0, "");
     r = verify(&anchor, 1);
     assert_int_equal(r.finding.what, AUDIT_WRONG_ANCHOR);
     assert_non_null(strstr(r.finding.text, "seen"));
@@ -244,7 +229,7 @@ static void chain_anew(void **state)
     write_anew(NULL);
     fx_write(FX_NOTES, notes.data, notes.len);
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_CHAIN, 0, "entries 0 to 4");
+    fx_found(&r, AUDIT_WRONG_CHAIN, 0, "entries 0 to 4");
     base_buf_free(&notes);
 }
 
@@ -260,11 +245,11 @@ static void damaged_notes(void **state)
     notes.data[600] = notes.data[600] == 'A' ? 'B' : 'A';
     fx_write(FX_NOTES, notes.data, notes.len);
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_SIGNATURE, 5, "signature");
+    fx_found(&r, AUDIT_WRONG_SIGNATURE, 5, "signature");
     notes.data[600] = '!';
     fx_write(FX_NOTES, notes.data, notes.len);
     r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_SIGNATURE, 0, "damaged");
+    fx_found(&r, AUDIT_WRONG_SIGNATURE, 0, "damaged");
     base_buf_free(&notes);
 }
 
@@ -285,7 +270,7 @@ static void falling_notes(void **state)
     base_buf_bytes(&other, notes.data, first);
     fx_write(FX_NOTES, other.data, other.len);
     struct audit_report r = verify(NULL, 0);
-    found(&r, AUDIT_WRONG_SIGNATURE, 5, "stands behind one of 10");
+    fx_found(&r, AUDIT_WRONG_SIGNATURE, 5, "stands behind one of 10");
     base_buf_free(&notes);
     base_buf_free(&other);
 }
@@ -308,7 +293,7 @@ static void segment_gone(void **state)
             fx_path(path, names[i]->d_name);
             assert_int_equal(unlink(path), 0);
             struct audit_report r = verify(NULL, 0);
-            found(&r, AUDIT_WRONG_CHAIN, first, "missing");
+            fx_found(&r, AUDIT_WRONG_CHAIN, first, "missing");
         }
     }
     for (int i = 0; i < n; i++)
@@ -331,7 +316,7 @@ static void missing_records(void **state)
     assert_int_equal(audit_log_commit(log, NULL), DBE_OK);
     audit_log_close(log);
     struct audit_report v = verify(NULL, 0);
-    found(&v, AUDIT_RIGHT, 0, "");
+    fx_found(&v, AUDIT_RIGHT, 0, "");
     assert_int_equal(v.missing, 2);
     assert_int_equal(v.gaps, 4);
 }
