@@ -158,6 +158,8 @@ extern const char *cli_self;
 
 /* "dsmil: what: why" on stderr; returns `code`. */
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag);
+/* What was typed cannot be meant: "dsmil: verb: words; `dsmil verb --help` tells how" on stderr; CLI_USAGE. */
+int cli_wrong(const char *verb, const char *fmt, ...) DBE_PRINTF(2, 3);
 /* Value of option `name` at argv[*i] ("--name value" or "--name=value"), NULL if argv[*i] is something else. Moves
  * *i. */
 const char *cli_opt(int argc, char **argv, int *i, const char *name);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "dbe/identity.h"
@@ -38,7 +39,8 @@ struct args {
     const char *file, *as, *payload;
     struct pol_roe roe;
     uint64_t valid_ms;
-    bool device_given, json;
+    bool device_given, force, json;
+    const char *of_request, *of_signer; /* an option that was given and is that of `request`, or of who signs, alone */
 };
 
 struct store { /* of keys, and what is asked of it */
@@ -49,10 +51,11 @@ struct store { /* of keys, and what is asked of it */
 static int usage(FILE *out, int code)
 {
     fputs("usage: dsmil roe request --as NAME --verb TYPE --device N --tenant T --payload FILE [--classification C]\n"
-          "                         [--compartments A,B] [--roe-level L] [--valid 10min] TOKEN\n"
+          "                         [--compartments A,B] [--roe-level L] [--valid 10min] [--force] TOKEN\n"
           "       dsmil roe approve --as NAME --payload FILE TOKEN     after having read both; not who asked\n"
           "       dsmil roe show [--json] TOKEN                       what it permits, who asked, who approved\n"
-          "All take --json. Persons are enrolled with `dsmil keys issue --role person --device N --name NAME`.\n"
+          "All take --json. `request` leaves a file that is there already alone, but for --force.\n"
+          "Persons are enrolled with `dsmil keys issue --role person --device N --name NAME`.\n"
           "docs/policy.md tells more.\n",
           out);
     return code;
@@ -248,6 +251,9 @@ static dbe_err request(const struct args *a, struct store *s, struct file *f, st
     /* Device 0 is one like others: nobody is to sign for it because the number was forgotten. */
     if (a->as == NULL || a->payload == NULL || !a->device_given || roe.verb == 0 || roe.tenant[0] == '\0')
         return dbe_fail(diag, DBE_E_ARGUMENT, NULL, 0, "request needs --as, --verb, --device, --tenant and --payload");
+    if (!a->force && access(a->file, F_OK) == 0)
+        return dbe_fail(diag, DBE_E_EXISTS, NULL, 0, "%.150s is there already; --force asks anew, and forgets it",
+                        a->file);
     DBE_TRY(base_uuid(roe.id));
     DBE_TRY(payload_digest(a->payload, roe.payload_digest, diag));
     roe.not_before_ms = base_wall_ms();
@@ -348,16 +354,29 @@ static bool parse_valid(const char *text, uint64_t *ret)
     return end != text && unit != 0 && n > 0 && n <= POL_ROE_LIFETIME_MAX_MS / unit;
 }
 
-static bool parse_option(int argc, char **argv, int *i, struct args *a)
+/* One of who signs; or none of them. */
+static bool parse_signer(int argc, char **argv, int *i, struct args *a)
+{
+    const char *v, *name = argv[*i];
+
+    if ((v = cli_opt(argc, argv, i, "--as")) != NULL)
+        a->as = v;
+    else if ((v = cli_opt(argc, argv, i, "--payload")) != NULL)
+        a->payload = v;
+    else
+        return false;
+    a->of_signer = name;
+    return true;
+}
+
+/* What a request is for; false: none of these, or not with that value. */
+static bool parse_request(int argc, char **argv, int *i, struct args *a)
 {
     const char *v;
 
-    if (strcmp(argv[*i], "--json") == 0)
-        return a->json = true;
-    if ((v = cli_opt(argc, argv, i, "--as")) != NULL)
-        return a->as = v, true;
-    if ((v = cli_opt(argc, argv, i, "--payload")) != NULL)
-        return a->payload = v, true;
+    a->of_request = argv[*i];
+    if (strcmp(argv[*i], "--force") == 0)
+        return a->force = true;
     if ((v = cli_opt(argc, argv, i, "--verb")) != NULL)
         return parse_byte(pol_name_msg, v, &a->roe.verb);
     if ((v = cli_opt(argc, argv, i, "--device")) != NULL)
@@ -372,7 +391,16 @@ static bool parse_option(int argc, char **argv, int *i, struct args *a)
         return parse_byte(pol_name_roe, v, &a->roe.roe_level);
     if ((v = cli_opt(argc, argv, i, "--valid")) != NULL)
         return parse_valid(v, &a->valid_ms);
-    if (argv[*i][0] == '-' || a->file != NULL)
+    return false;
+}
+
+static bool parse_option(int argc, char **argv, int *i, struct args *a)
+{
+    if (strcmp(argv[*i], "--json") == 0)
+        return a->json = true;
+    if (argv[*i][0] == '-')
+        return parse_signer(argc, argv, i, a) || parse_request(argc, argv, i, a);
+    if (a->file != NULL)
         return false;
     a->file = argv[*i];
     return true;
@@ -396,23 +424,42 @@ static int run(dbe_err (*verb)(const struct args *, struct store *, struct file 
     return cli_fail(err == DBE_E_ROE_TOKEN || err == DBE_E_EXISTS ? CLI_FAILED : CLI_USAGE, "roe", err, &diag);
 }
 
+typedef dbe_err verb_fn(const struct args *, struct store *, struct file *, struct dbe_diag *);
+
+static const struct verb {
+    const char *name;
+    verb_fn *run;
+    bool asks, signs; /* takes the options of a request, those of who signs */
+} verbs[] = {{"request", request, true, true}, {"approve", approve, false, true}, {"show", show, false, false}};
+
+/* What is wrong with these words, for `verb`; NULL: nothing. */
+static const char *unfit(const struct verb *verb, const struct args *a)
+{
+    return !verb->asks && a->of_request != NULL   ? a->of_request
+           : !verb->signs && a->of_signer != NULL ? a->of_signer
+                                                  : NULL;
+}
+
 int cli_roe(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        dbe_err (*run)(const struct args *, struct store *, struct file *, struct dbe_diag *);
-    } verbs[] = {{"request", request}, {"approve", approve}, {"show", show}};
     struct args a = {.valid_ms = VALID_DEFAULT_MS, .roe.roe_level = DBE_ROE_ANALYSIS_ONLY};
+    const struct verb *verb = NULL;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        return usage(stdout, CLI_OK);
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0)
+            return usage(stdout, CLI_OK);
+    if (argc < 2)
+        return cli_wrong("roe", "request, approve or show?");
+    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
+        verb = strcmp(argv[1], verbs[i].name) == 0 ? &verbs[i] : verb;
+    if (verb == NULL)
+        return cli_wrong("roe", "no verb \"%s\"", argv[1]);
     for (int i = 2; i < argc; i++)
-        if (!parse_option(argc, argv, &i, &a)) {
-            fprintf(stderr, "dsmil: roe: \"%s\" is no option, or not with that value\n", argv[i]);
-            return usage(stderr, CLI_USAGE);
-        }
-    for (size_t i = 0; argc > 1 && a.file != NULL && i < BASE_ARRAY_LEN(verbs); i++)
-        if (strcmp(argv[1], verbs[i].name) == 0)
-            return run(verbs[i].run, &a);
-    return usage(stderr, CLI_USAGE);
+        if (!parse_option(argc, argv, &i, &a))
+            return cli_wrong("roe", "\"%s\" is no option, or not with that value", argv[i]);
+    if (unfit(verb, &a) != NULL)
+        return cli_wrong("roe", "%s is not one of `roe %s`", unfit(verb, &a), verb->name);
+    return a.file != NULL ? run(verb->run, &a)
+                          : cli_wrong("roe", "which token? It is the file that %s",
+                                      verb->asks ? "is written" : "`roe request` wrote");
 }

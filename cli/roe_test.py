@@ -87,6 +87,54 @@ class Roe(unittest.TestCase):
             self.assertFalse(os.path.exists(token), missing)
         self.assertEqual(self.request(self.path("whole.roe"), payload)[0], 0)
 
+    def test_a_token_that_is_there_stays(self):
+        """It may hold approvals: asking anew is said."""
+        token, payload = self.path("t.roe"), self.path("t.txt", "x")
+        self.request(token, payload)
+        self.approve("bob", token, payload)
+        code, out, err = self.request(token, payload, "--json")
+        self.assertEqual((code, json.loads(out)["error"]["code"]), (1, "E_EXISTS"))
+        self.assertIn("t.roe is there already; --force", err)
+        self.assertEqual(len(self.state(token)["approvers"]), 1)
+        self.assertEqual(self.request(token, payload, "--force")[0], 0)
+        self.assertEqual(self.state(token)["approvers"], [])
+
+    def test_who_could_never_ask(self):
+        """No token is made that nobody could approve, and none in the name of a service."""
+        payload = self.path("n.txt", "x")
+        self.dsmil("keys", "issue", "--role", "person", "--device", "11", "--name", "max")
+        self.dsmil("keys", "revoke", "max")
+        for name, code, why in (("router-43", 1, "may not ask for a token: it is no person"),
+                                ("max", 2, "was revoked"), ("nobody", 2, "nobody")):
+            token = self.path(name + ".roe")
+            words = ["roe", "request", "--as", name, "--verb", "L7_AGENT_TASK", "--device", "59", "--tenant", "T",
+                     "--payload", payload, token, "--json"]
+            got, out, err = self.dsmil(*words)
+            self.assertEqual(got, code, err)
+            self.assertIn(why, err)
+            self.assertIn(why, json.loads(out)["error"]["message"])
+            self.assertFalse(os.path.exists(token), name)
+        token = self.path("m.roe")
+        self.request(token, payload)
+        self.assertIn("was revoked", self.approve("max", token, payload)[2])
+
+    def test_options_of_another_verb(self):
+        """`approve --tenant X` would look as if X were approved."""
+        token, payload = self.path("o.roe"), self.path("o.txt", "x")
+        self.request(token, payload)
+        for words in (["approve", "--as", "bob", "--payload", payload, "--tenant", "U", token],
+                      ["approve", "--as", "bob", "--payload", payload, "--force", token],
+                      ["show", "--as", "bob", token]):
+            code, _, err = self.dsmil("roe", *words)
+            self.assertEqual(code, 2, words)
+            self.assertIn("is not one of `roe " + words[0], err)
+        code, _, err = self.dsmil("roe", "sign", token)
+        self.assertEqual(code, 2)
+        self.assertIn('no verb "sign"', err)
+        code, _, err = self.dsmil("roe", "show")
+        self.assertEqual(code, 2)
+        self.assertIn("which token", err)
+
     def test_who_may_not(self):
         token, payload = self.path("b.roe"), self.path("b.txt", "x")
         self.request(token, payload)

@@ -3,6 +3,7 @@
  * words.c - how every verb speaks to people and reads its options.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,12 @@ static struct { /* for who reads JSON alone */
     char text[sizeof((struct dbe_diag *)NULL)->text];
 } json;
 
+static void remember(dbe_err err, const char *text)
+{
+    json.err = err;
+    snprintf(json.text, sizeof json.text, "%s", text);
+}
+
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag)
 {
     const char *why = diag != NULL && diag->text[0] != '\0' ? diag->text : dbe_err_text(err);
@@ -27,9 +34,25 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
     cli_safe_text(&safe, why, strlen(why), false);
     fprintf(stderr, "dsmil: %s: %s (%s)\n", what, base_buf_cstr(&safe), dbe_err_name(err));
     base_buf_free(&safe);
-    json.err = err;
-    snprintf(json.text, sizeof json.text, "%s", why);
+    remember(err, why);
     return code;
+}
+
+int cli_wrong(const char *verb, const char *fmt, ...)
+{
+    struct dbe_diag diag = {0};
+    struct base_buf safe; /* it repeats what was typed, or what a script made of something else */
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(diag.text, sizeof diag.text, fmt, args);
+    va_end(args);
+    base_buf_init(&safe, 2 * sizeof diag.text);
+    cli_safe_text(&safe, diag.text, strlen(diag.text), false);
+    fprintf(stderr, "dsmil: %s: %s; `dsmil %s --help` tells how\n", verb, base_buf_cstr(&safe), verb);
+    base_buf_free(&safe);
+    remember(DBE_E_ARGUMENT, diag.text);
+    return CLI_USAGE;
 }
 
 const char *cli_opt(int argc, char **argv, int *i, const char *name)

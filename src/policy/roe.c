@@ -170,6 +170,9 @@ dbe_err pol_roe_ask(const uint8_t *body, size_t len, const struct dbe_identity *
     DBE_TRY(pol_roe_decode(body, len, &roe, diag));
     if (strcmp(who->spiffe_id, roe.requester) != 0)
         return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "the token names %.100s as who asked", roe.requester);
+    if (who->role != DBE_ROLE_PERSON)
+        return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "%.100s may not ask for a token: it is no person",
+                        who->spiffe_id);
     DBE_TRY(dbe_credential_sign(cred, ROE_ASK_CONTEXT, body, len, sig));
     memcpy(ret, who->fingerprint, FINGERPRINT_BYTES);
     memcpy(ret + FINGERPRINT_BYTES, sig, sizeof sig);
@@ -184,7 +187,8 @@ dbe_err pol_roe_check_asked(const uint8_t *body, size_t len, const uint8_t proof
     struct pol_roe roe;
 
     DBE_TRY(pol_roe_decode(body, len, &roe, diag));
-    bool known = person(ctx, proof, &who, pk) && strcmp(who.spiffe_id, roe.requester) == 0;
+    bool known =
+        person(ctx, proof, &who, pk) && who.role == DBE_ROLE_PERSON && strcmp(who.spiffe_id, roe.requester) == 0;
     dbe_err err = known ? check_signature(ROE_ASK_CONTEXT, body, len, pk, proof + FINGERPRINT_BYTES) : DBE_E_AUTH;
     if (err == DBE_E_AUTH)
         return dbe_fail(diag, DBE_E_ROE_TOKEN, clause, 0, "nothing here proves that %.100s asked for it",

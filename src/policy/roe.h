@@ -44,7 +44,7 @@ dbe_err pol_roe_encode(const struct pol_roe *roe, struct base_buf *out, struct d
 /* E_ROE_TOKEN with words. */
 dbe_err pol_roe_decode(const uint8_t *body, size_t len, struct pol_roe *ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 
-/* Sign a body as who asked for it. E_ROE_TOKEN: the body names somebody else, or is none. */
+/* Sign a body as who asked for it, a person. E_ROE_TOKEN: `who` is none, the body names somebody else, or is none. */
 dbe_err pol_roe_ask(const uint8_t *body, size_t len, const struct dbe_identity *who, const struct dbe_credential *cred,
                     uint8_t ret[POL_ROE_APPROVAL_BYTES], struct dbe_diag *diag) DBE_MUST_CHECK;
 
@@ -58,7 +58,7 @@ dbe_err pol_roe_approve(const uint8_t *body, size_t len, const struct dbe_identi
 typedef bool pol_person_fn(void *ctx, const uint8_t fingerprint[64], struct dbe_identity *ret_id,
                            uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES]);
 
-/* Did whoever the body names ask for it? E_ROE_TOKEN with words. */
+/* Did the person that the body names ask for it? E_ROE_TOKEN with words. */
 dbe_err pol_roe_check_asked(const uint8_t *body, size_t len, const uint8_t proof[POL_ROE_APPROVAL_BYTES],
                             pol_person_fn *person, void *ctx, struct dbe_diag *diag) DBE_MUST_CHECK;
 

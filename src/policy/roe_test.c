@@ -286,6 +286,14 @@ static void who_is_named_has_asked(void **state)
     assert_int_equal(crypto_sign(people[0].cred.key, "DSMIL-DBE roe v1", s.body.data, s.body.len, proof + 64), DBE_OK);
     assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_E_ROE_TOKEN);
     assert_int_equal(pol_roe_ask(s.body.data, s.body.len, &people[0].id, &people[0].cred, proof, NULL), DBE_OK);
+    people[0].id.role = DBE_ROLE_SERVICE; /* which a person may run, who then approves */
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, &diag), DBE_E_ROE_TOKEN);
+    assert_non_null(strstr(diag.text, words));
+    assert_int_equal(pol_roe_ask(s.body.data, s.body.len, &people[0].id, &people[0].cred, proof, &diag),
+                     DBE_E_ROE_TOKEN);
+    assert_non_null(strstr(diag.text, "person/1 may not ask for a token: it is no person"));
+    people[0].id.role = DBE_ROLE_PERSON;
+    assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_OK);
     s.mem[9] ^= 1;
     assert_int_equal(pol_roe_check_asked(s.body.data, s.body.len, proof, find_person, NULL, NULL), DBE_E_ROE_TOKEN);
 }
