@@ -46,6 +46,7 @@ struct logs {
     int level;
     uint64_t since_ms;
     bool json, follow, colour;
+    bool named; /* `service` is the name of a file, or stands in a line */
     struct cli_paths paths;
     struct source *sources;
     size_t count;
@@ -221,14 +222,17 @@ static bool names_request(const json_t *entry, const char *id)
     return message != NULL && strlen(id) >= ID_LEAST && strcasestr(message, id) != NULL;
 }
 
-static bool wanted(const struct logs *l, const struct source *s)
+static bool wanted(struct logs *l, const struct source *s)
 {
     const char *service = text_of(s->entry, "service");
     const int level = s->entry != NULL ? level_of(text_of(s->entry, "level")) : LEVELS - 1;
+    const bool of_service =
+        l->service == NULL || strcmp(l->service, s->name) == 0 || (service != NULL && strcmp(l->service, service) == 0);
 
+    l->named = l->named || of_service;
     if (s->time_ms < l->since_ms || (level >= 0 && level < l->level))
         return false;
-    if (l->service != NULL && strcmp(l->service, s->name) != 0 && (service == NULL || strcmp(l->service, service) != 0))
+    if (!of_service)
         return false;
     return l->request == NULL || names_request(s->entry, l->request);
 }
@@ -350,6 +354,34 @@ static bool step(struct logs *l)
     return true;
 }
 
+/* By a line, or by a file without any. */
+static bool is_named(struct logs *l)
+{
+    for (size_t i = 0; i < l->count && !l->named; i++)
+        l->named = strcmp(l->service, l->sources[i].name) == 0;
+    return l->named;
+}
+
+/* Nobody is called so, here. */
+static int no_such_service(const struct logs *l)
+{
+    struct dbe_diag diag = {0};
+    struct base_buf names;
+
+    base_buf_init(&names, sizeof diag.text);
+    for (size_t i = 0; i < l->count; i++) {
+        const char *suffix = strrchr(l->sources[i].path, '.');
+        if (strcmp(suffix, ".log") == 0) /* not its file before, ".log.1" */
+            base_buf_fmt(&names, "%s%s", names.len > 0 ? ", " : "", l->sources[i].name);
+    }
+    dbe_err err = l->count == 0
+                      ? dbe_fail(&diag, DBE_E_NOT_FOUND, NULL, 0, "nothing is logged in %.150s yet", l->paths.log)
+                      : dbe_fail(&diag, DBE_E_NOT_FOUND, NULL, 0, "no service \"%.40s\"; there are %s", l->service,
+                                 base_buf_cstr(&names));
+    base_buf_free(&names);
+    return cli_fail(CLI_USAGE, "logs", err, &diag);
+}
+
 static int run(struct logs *l)
 {
     const struct timespec pause = {.tv_nsec = FOLLOW_MS * (long)BASE_NS_PER_MS};
@@ -363,6 +395,9 @@ static int run(struct logs *l)
         }
         if (fflush(stdout) != 0)
             return CLI_FAILED;
+        if (l->service != NULL && !is_named(l))
+            return no_such_service(l);
+        cli_json_said(); /* a line each, and nothing beside them */
         if (!l->follow)
             return CLI_OK;
         nanosleep(&pause, NULL);
@@ -431,7 +466,6 @@ int cli_logs(int argc, char **argv)
     if (l.sources == NULL)
         return cli_fail(CLI_FAILED, "logs", DBE_E_NOMEM, NULL);
     l.colour = cli_colour(STDOUT_FILENO);
-    cli_json_said(); /* a line each, and nothing beside them */
     code = run(&l);
     for (size_t i = 0; i < l.count; i++) {
         take(&l.sources[i]);

@@ -147,6 +147,24 @@ class Logs(unittest.TestCase):
         shutil.rmtree(self.log)
         self.assertEqual(self.logs(), [])
 
+    def test_a_service_that_is_none(self):
+        """No output would look like a service without anything to say."""
+        (self.log / "audit.log").write_text("")
+        self.assertEqual(self.logs("--service", "audit"), [])
+        self.assertEqual(self.logs("--service", "l7-router", "--since", "1s"), [])
+        for more in ((), ("-f",), ("--json",), ("--since", "1h")):
+            done = subprocess.run([DSMIL, "logs", "--service", "router", *more], capture_output=True, check=False,
+                                  timeout=60, text=True, env=dict(os.environ, DSMIL_STATE=str(self.state)))
+            self.assertEqual(done.returncode, 2, more)
+            self.assertIn('no service "router"; there are audit, l7-router, l7-worker', done.stderr)
+            if "--json" in more:
+                self.assertEqual(json.loads(done.stdout)["error"]["code"], "E_NOT_FOUND")
+        shutil.rmtree(self.log)
+        done = subprocess.run([DSMIL, "logs", "--service", "router"], capture_output=True, check=False, timeout=60,
+                              text=True, env=dict(os.environ, DSMIL_STATE=str(self.state)))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("nothing is logged in", done.stderr)
+
 
 if __name__ == "__main__":
     DSMIL = sys.argv[1]
