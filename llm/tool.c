@@ -5,10 +5,13 @@
  */
 #include "tool.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "grammar.h"
+
+enum { JSON_ERROR_MAX = 4096 };
 
 static const char usage[] =
     "usage: dsmil llm VERB -m MODEL.gguf [options]\n"
@@ -27,15 +30,50 @@ static const char usage[] =
     "  quantize   IN.gguf OUT.gguf [--min-retention 0.95] [--text FILE] [--json]   exit 3: too little kept\n"
     "common: -t THREADS, --kernel NAME, --kv-type f16|int8, --kv-mib MIB\n";
 
-int tool_usage(void)
+static bool json_asked; /* by the command line, whatever else stands there */
+
+/* One document where JSON was asked for, also when there is nothing else to tell. */
+static void print_error(dbe_err err, const char *why)
 {
-    fputs(usage, stderr);
+    struct base_buf out;
+
+    if (!json_asked)
+        return;
+    base_buf_init(&out, JSON_ERROR_MAX);
+    base_buf_fmt(&out, "{\"error\":{\"code\":\"%s\",\"message\":", dbe_err_name(err));
+    base_json_str(&out, why, strlen(why));
+    base_buf_str(&out, "}}\n");
+    fwrite(out.data, 1, out.len, stdout);
+    base_buf_free(&out);
+}
+
+int tool_wrong(const char *fmt, ...)
+{
+    struct dbe_diag diag = {0};
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(diag.text, sizeof diag.text, fmt, args);
+    va_end(args);
+    fprintf(stderr, "dsmil: llm: %s; `dsmil llm --help` tells how\n", diag.text);
+    print_error(DBE_E_ARGUMENT, diag.text);
     return TOOL_USAGE;
+}
+
+static const char *words_of(dbe_err err, const struct dbe_diag *diag)
+{
+    return diag && diag->text[0] ? diag->text : dbe_err_text(err);
+}
+
+void tool_say(dbe_err err, const struct dbe_diag *diag)
+{
+    fprintf(stderr, "dsmil: llm: %s (%s)\n", words_of(err, diag), dbe_err_name(err));
 }
 
 int tool_fail(dbe_err err, const struct dbe_diag *diag)
 {
-    fprintf(stderr, "dsmil llm: %s: %s\n", dbe_err_name(err), diag && diag->text[0] ? diag->text : dbe_err_text(err));
+    tool_say(err, diag);
+    print_error(err, words_of(err, diag));
     return 1;
 }
 
@@ -101,13 +139,24 @@ int llm_tool_main(int argc, char **argv)
                  {"quantize", tool_quantize}, {"perplexity", tool_perplexity}};
     struct tool_args a = {.min_retention = LLM_RETENTION_MIN};
 
-    for (size_t i = 0; argc > 0 && i < BASE_ARRAY_LEN(verbs); i++)
-        if (strcmp(argv[0], verbs[i].verb) == 0)
-            return tool_parse(&a, argc, argv) && (a.model || verbs[i].run == tool_quantize) ? verbs[i].run(&a)
-                                                                                            : tool_usage();
-    if (argc > 0 && (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0)) {
-        fputs(usage, stdout);
-        return 0;
+    json_asked = false;
+    for (int i = 0; i < argc; i++) {
+        json_asked = json_asked || strcmp(argv[i], "--json") == 0;
+        if (i <= 1 && (strcmp(argv[i], "--help") == 0 || (i == 0 && strcmp(argv[i], "help") == 0))) {
+            fputs(usage, stdout);
+            return 0;
+        }
     }
-    return tool_usage();
+    if (argc < 1)
+        return tool_wrong("which verb?");
+    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++) {
+        if (strcmp(argv[0], verbs[i].verb) != 0)
+            continue;
+        if (!tool_parse(&a, argc, argv))
+            return TOOL_USAGE;
+        if (!a.model && verbs[i].run != tool_quantize)
+            return tool_wrong("%s needs -m MODEL.gguf", argv[0]);
+        return verbs[i].run(&a);
+    }
+    return tool_wrong("no verb \"%s\"", argv[0]);
 }

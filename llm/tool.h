@@ -26,9 +26,11 @@ struct tool_args {
 bool tool_parse(struct tool_args *args, int argc, char **argv);
 
 /* tool.c */
-/* Prints the usage and returns TOOL_USAGE. */
-int tool_usage(void);
-/* Prints the diag and returns 1. */
+/* Says what cannot be meant, as JSON as well where that was asked for; TOOL_USAGE. */
+int tool_wrong(const char *fmt, ...) DBE_PRINTF(1, 2);
+/* Says what failed on stderr. */
+void tool_say(dbe_err err, const struct dbe_diag *diag);
+/* The same, as JSON as well where that was asked for: once, for a verb that prints nothing else. Returns 1. */
 int tool_fail(dbe_err err, const struct dbe_diag *diag);
 /* Loads args->model; NULL after printing why not. */
 struct llm_model *tool_load(const struct tool_args *args);

@@ -172,13 +172,14 @@ bool tool_parse(struct tool_args *a, int argc, char **argv)
             continue;
         if (argv[i][0] == '-' && argv[i][1] != '\0') {
             if (i + 1 >= argc || !set_option(a, argv[0], argv[i], argv[i + 1])) {
-                fprintf(stderr, "dsmil llm: option %s: unknown, or its value is missing or out of range\n", argv[i]);
+                tool_wrong("option %s: unknown, or its value is missing or out of range", argv[i]);
                 return false;
             }
             i++;
         } else if (a->rest_count < BASE_ARRAY_LEN(a->rest)) {
             a->rest[a->rest_count++] = argv[i];
         } else {
+            tool_wrong("\"%s\" is one word too many", argv[i]);
             return false;
         }
     }

@@ -332,8 +332,8 @@ int tool_bench(const struct tool_args *a)
                       .answer = a->n ? a->n : ANSWER_DEFAULT,
                       .sessions = a->sessions ? a->sessions : 1};
 
-    if (!a->model || (a->tokens && tool_parse_tokens(a->tokens, &b.given) != DBE_OK))
-        return tool_usage();
+    if (a->tokens && tool_parse_tokens(a->tokens, &b.given) != DBE_OK)
+        return tool_wrong("--tokens takes numbers with commas between, not \"%s\"", a->tokens);
     if (a->tokens)
         b.prompt = (uint32_t)b.given.count;
     const int status = load_and_measure(a, &b);

@@ -217,7 +217,7 @@ static bool turn(struct chat *c)
     if (heard != HEARD_LINE) {
         base_buf_free(&t.user);
         if (heard == HEARD_TOO_MUCH)
-            tool_fail(DBE_E_TOO_LARGE, NULL);
+            tool_say(DBE_E_TOO_LARGE, NULL);
         return heard == HEARD_END;
     }
     if (c->count == TURNS_MAX)
@@ -229,7 +229,7 @@ static bool turn(struct chat *c)
     let_interrupt(false);
     if (err != DBE_OK) {
         forget(c, c->count - 1);
-        tool_fail(err, &diag);
+        tool_say(err, &diag);
     }
     return false;
 }
@@ -242,7 +242,7 @@ int tool_chat(const struct tool_args *a)
     struct dbe_diag diag = {0};
 
     if (a->prompt || a->json || a->raw || a->answers > 1 || a->draft)
-        return tool_usage();
+        return tool_wrong("run -i takes no -p, --json, --raw, --n or --draft");
     c.m = tool_load(a);
     if (!c.m)
         return 1;

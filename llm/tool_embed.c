@@ -44,7 +44,7 @@ int tool_embed(const struct tool_args *a)
     struct llm_model *m;
 
     if (!a->prompt)
-        return tool_usage();
+        return tool_wrong("embed needs -p TEXT");
     m = tool_load(a);
     if (!m)
         return 1;

@@ -71,7 +71,7 @@ int tool_perplexity(const struct tool_args *a)
     struct llm_model *m;
 
     if (a->rest_count != 1)
-        return tool_usage();
+        return tool_wrong("perplexity needs one FILE");
     m = tool_load(a);
     if (!m)
         return 1;

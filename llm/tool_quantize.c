@@ -49,7 +49,7 @@ int tool_quantize(const struct tool_args *a)
     dbe_err err = DBE_OK;
 
     if (a->rest_count != 2)
-        return tool_usage();
+        return tool_wrong("quantize needs IN.gguf and OUT.gguf");
     base_buf_init(&text, LLM_TEXT_BYTES_MAX);
     if (a->text)
         err = base_file_read(a->text, LLM_TEXT_BYTES_MAX, &text, &diag);
@@ -61,7 +61,7 @@ int tool_quantize(const struct tool_args *a)
     base_buf_free(&text);
     if (err == DBE_OK || err == DBE_E_RANGE)
         print(a, &kept, err != DBE_OK);
-    if (err != DBE_OK)
-        tool_fail(err, &diag);
-    return err == DBE_OK ? 0 : err == DBE_E_RANGE ? REFUSED : 1;
+    if (err == DBE_E_RANGE) /* which what was printed says as well */
+        tool_say(err, &diag);
+    return err == DBE_OK ? 0 : err == DBE_E_RANGE ? REFUSED : tool_fail(err, &diag);
 }

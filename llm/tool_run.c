@@ -224,7 +224,7 @@ int tool_run(const struct tool_args *a)
     if (a->interactive)
         return tool_chat(a);
     if (!a->prompt)
-        return tool_usage();
+        return tool_wrong("run needs -p PROMPT, or -i");
     run.m = tool_load(a);
     if (!run.m)
         return 1;

@@ -181,7 +181,7 @@ int tool_logits(const struct tool_args *a)
 
     if (err != DBE_OK) {
         llm_tokens_free(&tokens);
-        return tool_usage();
+        return tool_wrong("logits needs --tokens with numbers and commas between");
     }
     m = tool_load(a);
     if (m) {
@@ -252,7 +252,7 @@ int tool_tokenize(const struct tool_args *a)
     int status = 0;
 
     if (a->rest_count != (a->file ? 0 : 1))
-        return tool_usage();
+        return tool_wrong("tokenize needs a TEXT or --file FILE, and one of them");
     m = tool_load(a);
     if (!m)
         return 1;

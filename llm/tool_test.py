@@ -234,7 +234,34 @@ class Tool(unittest.TestCase):
         self.assertEqual(len(best), 5)
         self.assertEqual(best, sorted(best, key=lambda row: -row["logit"]))
         tool("logits", "-m", MODEL, "--tokens", "1,-2", expect=2)
-        tool("help")
+        for words in (("help",), ("--help",), ("run", "--help")):
+            self.assertIn("usage: dsmil llm VERB", tool(*words))
+
+    def test_mistakes_as_json(self):
+        """Who asked for JSON reads there what is wrong, in one document."""
+        for expect, code, *words in ((2, "E_ARGUMENT", "nothing"), (2, "E_ARGUMENT", "info"), (2, "E_ARGUMENT", "run"),
+                                     (2, "E_ARGUMENT", "run", "-m", MODEL, "-p", "x", "--temp", "3"),
+                                     (2, "E_ARGUMENT", "tokenize", "-m", MODEL, "a", "b"),
+                                     (2, "E_ARGUMENT", "tokenize", "-m", MODEL, *"abcde"),
+                                     (2, "E_ARGUMENT", "embed", "-m", MODEL), (2, "E_ARGUMENT", "bench", "--tokens"),
+                                     (2, "E_ARGUMENT", "bench", "-m", MODEL, "--tokens", "1,x"),
+                                     (2, "E_ARGUMENT", "perplexity", "-m", MODEL),
+                                     (2, "E_ARGUMENT", "logits", "-m", MODEL), (2, "E_ARGUMENT", "quantize", "a"),
+                                     (1, "E_NOT_FOUND", "info", "-m", "/nowhere.gguf"),
+                                     (1, "E_NOT_FOUND", "bench", "-m", "/nowhere.gguf"),
+                                     (1, "E_NOT_FOUND", "perplexity", "-m", MODEL, "/none"),
+                                     (1, "E_NOT_FOUND", "quantize", "/none", "/none/out"),
+                                     (1, "E_NOT_FOUND", "tokenize", "-m", MODEL, "--file", "/none"),
+                                     (1, "E_ARGUMENT", "logits", "-m", MODEL, "--tokens", "99999999"),
+                                     (1, "E_NOT_FOUND", "run", "-m", MODEL, "-p", "x", "--schema", "/none")):
+            done = subprocess.run([TOOL, *map(str, words), "--json"], capture_output=True, text=True, check=False)
+            said = json.loads(done.stdout)["error"]
+            self.assertEqual((done.returncode, said["code"]), (expect, code), words)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+            self.assertTrue(done.stderr.startswith("dsmil: llm: " + said["message"]), done.stderr)
+        with tempfile.TemporaryDirectory() as folder:  # refused is an answer of its own
+            done = subprocess.run([TOOL, "info", "-m", folder, "--json"], capture_output=True, text=True, check=False)
+            self.assertEqual((done.returncode, list(json.loads(done.stdout))), (1, ["error"]))
 
     def test_quantised_already(self):
         with tempfile.TemporaryDirectory() as folder:
