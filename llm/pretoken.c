@@ -508,17 +508,26 @@ bool llm_pretoken_by_name(const char *name, size_t len, enum vocab_pre *ret)
     return false;
 }
 
+/* How far it is from a place where nothing matches to the next where something might: a character, and of spaces that
+ * are not the last all of them, or a long run of them would be read again from each. */
+static size_t step(match_fn *match, const struct text *t)
+{
+    size_t n;
+
+    (void)class_at(t, 0, &n);
+    return match == match_last_spaces ? BASE_MAX(n, run_end(t, 0, SPACES, SIZE_MAX)) : n;
+}
+
 /* Up to the end of the match at the start, or up to where the first match begins. */
 static size_t cut(match_fn *match, const char *text, size_t len)
 {
     struct text t = {text, len};
-    size_t n, at = match(&t);
+    size_t at = match(&t);
 
     if (at > 0)
         return at;
     do {
-        (void)class_at(&(struct text){text, len}, at, &n);
-        at += n;
+        at += step(match, &t);
         t = (struct text){text + at, len - at};
     } while (at < len && match(&t) == 0);
     return at;

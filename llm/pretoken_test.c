@@ -291,6 +291,34 @@ static void any_bytes_are_cut(void **state)
     }
 }
 
+/* A stage that looks far ahead at every character would take hours here. */
+static void long_runs_are_cut(void **state)
+{
+    enum { RUN = 1 << 19 };
+    static const char *const units[] = {" ", "\n", "\xc2\xa0", "a", "A", "1", "!", "'", "\xe3\x80\x80", "\xe4\xbd\xa0"};
+    char *text = base_alloc(RUN + 4, 1);
+
+    (void)state;
+    assert_non_null(text);
+    for (size_t u = 0; u < BASE_ARRAY_LEN(units); u++) {
+        const size_t unit = strlen(units[u]);
+        size_t len = 0, n, sum;
+        while (len < RUN) {
+            memcpy(text + len, units[u], unit);
+            len += unit;
+        }
+        text[len++] = '5';
+        for (int pre = 0; pre < VOCAB_PRE_COUNT; pre++) {
+            struct pretokens it;
+            llm_pretokens_init(&it, (enum vocab_pre)pre, text, len);
+            for (sum = 0; (n = llm_pretokens_next(&it)) > 0;)
+                sum += n;
+            assert_int_equal(sum, len);
+        }
+    }
+    base_free(text);
+}
+
 static void classes_of_characters(void **state)
 {
     static const struct {
@@ -331,9 +359,8 @@ static void names_of_families(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cuts_follow_the_patterns),
-        cmocka_unit_test(any_bytes_are_cut),
-        cmocka_unit_test(classes_of_characters),
+        cmocka_unit_test(cuts_follow_the_patterns), cmocka_unit_test(any_bytes_are_cut),
+        cmocka_unit_test(long_runs_are_cut),        cmocka_unit_test(classes_of_characters),
         cmocka_unit_test(names_of_families),
     };
 
