@@ -70,8 +70,15 @@ static void fuzz_headers(const uint8_t *data, size_t size)
 static dbe_err say(struct shim_stream *s, const char *text, size_t len, const char *finish_reason)
 {
     const struct shim_prob prob = {.token = text, .len = BASE_MIN(len, (size_t)8)};
-    const struct shim_choice c = {
-        .content = text, .content_len = len, .finish_reason = finish_reason, .probs = &prob, .prob_count = 1};
+    const struct shim_call call = {(char *)(uintptr_t) "id", (char *)(uintptr_t) "f", (char *)(uintptr_t) "{}"};
+    const struct shim_choice c = {.content = text,
+                                  .content_len = len,
+                                  .behind_len = len % 3,
+                                  .finish_reason = finish_reason,
+                                  .probs = &prob,
+                                  .prob_count = 1,
+                                  .calls = &call,
+                                  .call_count = len % 5 == 0};
 
     return shim_stream_choice(s, "model", "fp", &c);
 }

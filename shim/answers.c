@@ -155,6 +155,22 @@ void shim_call_delta_json(struct base_buf *out, const struct shim_call *call, si
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
+void shim_choice_split(const struct shim_choice *c, struct shim_choice *ret_before, struct shim_choice *ret_behind)
+{
+    const size_t len = c->call_count > 0 ? c->content_len - BASE_MIN(c->behind_len, c->content_len) : c->content_len;
+    size_t tokens = 0;
+
+    for (size_t at = 0; tokens < c->prob_count && (len == c->content_len || at < len); tokens++)
+        at += c->probs[tokens].len;
+    *ret_before = (struct shim_choice){
+        .index = c->index, .content = c->content, .content_len = len, .probs = c->probs, .prob_count = tokens};
+    *ret_behind = (struct shim_choice){.index = c->index,
+                                       .content = c->content + len,
+                                       .content_len = c->content_len - len,
+                                       .probs = tokens < c->prob_count ? c->probs + tokens : NULL,
+                                       .prob_count = c->prob_count - tokens};
+}
+
 static void chat_choice(struct base_buf *out, const struct shim_style *style, const struct shim_choice *c)
 {
     base_buf_fmt(out, "{\"index\":%" PRIu32 ",\"message\":{\"role\":\"assistant\",\"content\":", c->index);

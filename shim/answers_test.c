@@ -202,6 +202,54 @@ static void test_response_object(void **state)
     json_decref(root);
 }
 
+/* spec 19.4: what stands behind the calls is a message behind them, with the tokens that begin in it. */
+static void test_response_object_with_words_behind_calls(void **state)
+{
+    static const char *const types[] = {"message", "function_call", "function_call", "message"};
+    const struct shim_style style = {.kind = SHIM_RESPONSE, .logprobs = true};
+    const struct shim_choice c = {.content = "AB\xC3\xA9",
+                                  .content_len = 4,
+                                  .behind_len = 2,
+                                  .finish_reason = "length",
+                                  .probs = (const struct shim_prob[]){probs[0], {.token = "B", .len = 1}, probs[1]},
+                                  .prob_count = 3,
+                                  .calls = two_calls,
+                                  .call_count = 2};
+    json_t *root = answer_of(&style, &c, 1), *items = at(root, "output");
+
+    (void)state;
+    assert_int_equal(json_array_size(items), BASE_ARRAY_LEN(types));
+    for (size_t i = 0; i < BASE_ARRAY_LEN(types); i++)
+        assert_string_equal(text_at(json_array_get(items, i), "type"), types[i]);
+    assert_string_equal(text_at(items, "0.content.0.text"), "AB");
+    assert_string_equal(text_at(items, "0.status"), "completed");
+    assert_int_equal(json_array_size(at(items, "0.content.0.logprobs")), 2);
+    assert_string_equal(text_at(items, "3.content.0.text"), "\xC3\xA9");
+    assert_string_equal(text_at(items, "3.status"), "incomplete");
+    assert_int_equal(json_array_size(at(items, "3.content.0.logprobs")), 1);
+    assert_string_not_equal(text_at(items, "0.id"), text_at(items, "3.id"));
+    json_decref(root);
+}
+
+/* A chat has one place for words: before and behind, nothing is lost, and the end says that it was cut. */
+static void test_chat_with_words_behind_calls(void **state)
+{
+    const struct shim_style style = {.kind = SHIM_CHAT};
+    const struct shim_choice c = {.content = "A{\"na",
+                                  .content_len = 5,
+                                  .behind_len = 4,
+                                  .finish_reason = "length",
+                                  .calls = two_calls,
+                                  .call_count = 2};
+    json_t *root = answer_of(&style, &c, 1);
+
+    (void)state;
+    assert_string_equal(text_at(root, "choices.0.message.content"), "A{\"na");
+    assert_int_equal(json_array_size(at(root, "choices.0.message.tool_calls")), 2);
+    assert_string_equal(text_at(root, "choices.0.finish_reason"), "length");
+    json_decref(root);
+}
+
 /* ---- streams ---------------------------------------------------------------------------------------------------- */
 
 struct events {
@@ -371,6 +419,94 @@ static void test_words_behind_calls(void **state)
     base_buf_free(&e.text);
 }
 
+/* Output of the last event of a streamed response. The caller gives it back. */
+static json_t *streamed_output(const struct shim_style *style, const struct shim_choice *parts, size_t count)
+{
+    struct events e;
+    json_t *event, *output = NULL;
+
+    run_stream(&e, style, parts, count);
+    while ((event = next_event(&e)) != NULL) {
+        json_t *items = at(event, "response.output");
+        if (items != NULL) {
+            json_decref(output);
+            output = json_incref(items);
+        }
+        json_decref(event);
+    }
+    base_buf_free(&e.text);
+    return output;
+}
+
+/* However an answer comes, in one message or in several, streamed or not: its items are the same, down to their ids. */
+static void test_a_stream_says_what_a_whole_answer_says(void **state)
+{
+    const struct shim_style style = {.kind = SHIM_RESPONSE, .logprobs = true};
+    static const struct shim_choice rows[] = {
+        {.content = "A\xC3\xA9{\"na", .content_len = 7, .behind_len = 4, .finish_reason = "length", .call_count = 2},
+        {.content = "{ ", .content_len = 2, .behind_len = 2, .finish_reason = "length", .call_count = 2},
+        {.content = "A\xC3\xA9", .content_len = 3, .finish_reason = "tool_calls", .call_count = 2},
+        {.content = "A\xC3\xA9", .content_len = 3, .finish_reason = "length", .call_count = 1},
+        {.content = "", .finish_reason = "length", .call_count = 1},
+        {.content = "A\xC3\xA9", .content_len = 3, .finish_reason = "length"},
+        {.content = "", .finish_reason = "stop"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct shim_choice c = rows[i], parts[4];
+        const size_t before = c.content_len - c.behind_len;
+        size_t count = 0;
+        c.calls = two_calls;
+        if (before > 0) {
+            c.probs = probs;
+            c.prob_count = 3;
+            parts[count++] =
+                (struct shim_choice){.content = c.content, .content_len = before, .probs = probs, .prob_count = 3};
+        }
+        for (size_t k = 0; k < c.call_count; k++)
+            parts[count++] = (struct shim_choice){.content = "", .calls = &two_calls[k], .call_count = 1};
+        parts[count++] = (struct shim_choice){.content = c.content + before,
+                                              .content_len = c.behind_len,
+                                              .behind_len = c.behind_len,
+                                              .finish_reason = c.finish_reason};
+        json_t *whole = answer_of(&style, &c, 1), *at_once = streamed_output(&style, &c, 1),
+               *by_parts = streamed_output(&style, parts, count);
+        if (!json_equal(at(whole, "output"), at_once) || !json_equal(at(whole, "output"), by_parts))
+            fail_msg("row %zu: %s, %s, %s", i, json_dumps(at(whole, "output"), 0), json_dumps(at_once, 0),
+                     json_dumps(by_parts, 0));
+        json_decref(whole);
+        json_decref(at_once);
+        json_decref(by_parts);
+    }
+}
+
+/* A chat's stream tells in the order in which it was said, also what came in one message. */
+static void test_chunks_in_the_order_of_the_answer(void **state)
+{
+    static const struct shim_choice part = {.content = "A{\"na",
+                                            .content_len = 5,
+                                            .behind_len = 4,
+                                            .finish_reason = "length",
+                                            .calls = two_calls,
+                                            .call_count = 1};
+    const struct shim_style style = {.kind = SHIM_CHAT};
+    struct events e;
+    json_t *chunk;
+    char order[32] = "";
+
+    (void)state;
+    run_stream(&e, &style, &part, 1);
+    while ((chunk = next_event(&e)) != NULL) {
+        const json_t *text = at(chunk, "choices.0.delta.content");
+        (void)strncat(order, json_is_string(text) ? json_string_value(text) : "", 8);
+        (void)strncat(order, at(chunk, "choices.0.delta.tool_calls") != NULL ? "+call+" : "", 8);
+        json_decref(chunk);
+    }
+    assert_string_equal(order, "A+call+{\"na");
+    base_buf_free(&e.text);
+}
+
 /* Numbered from 0 without a gap; deltas, done and the final object say the same. */
 static void test_events_of_a_response(void **state)
 {
@@ -445,11 +581,20 @@ static void test_response_that_breaks_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_probabilities),   cmocka_unit_test(test_completion_probabilities),
-        cmocka_unit_test(test_calls_and_choices),    cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_response_object),      cmocka_unit_test(test_stream_of_choices),
-        cmocka_unit_test(test_words_behind_calls),   cmocka_unit_test(test_several_calls),
-        cmocka_unit_test(test_events_of_a_response), cmocka_unit_test(test_response_that_breaks_off),
+        cmocka_unit_test(test_chat_probabilities),
+        cmocka_unit_test(test_completion_probabilities),
+        cmocka_unit_test(test_calls_and_choices),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_response_object),
+        cmocka_unit_test(test_response_object_with_words_behind_calls),
+        cmocka_unit_test(test_chat_with_words_behind_calls),
+        cmocka_unit_test(test_stream_of_choices),
+        cmocka_unit_test(test_words_behind_calls),
+        cmocka_unit_test(test_a_stream_says_what_a_whole_answer_says),
+        cmocka_unit_test(test_chunks_in_the_order_of_the_answer),
+        cmocka_unit_test(test_several_calls),
+        cmocka_unit_test(test_events_of_a_response),
+        cmocka_unit_test(test_response_that_breaks_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -177,6 +177,65 @@ static void test_full_house_leaves_at_once(void **state)
     client_close(&next);
 }
 
+/* An answer with a call, of which `behind` bytes of the words are said to stand behind it. */
+static void answer_words_behind(struct fixture *f, struct fake_call *call, const char *words, uint32_t behind)
+{
+    Dsmil__L7ChatResponse r = DSMIL__L7_CHAT_RESPONSE__INIT;
+    Dsmil__Choice choice = DSMIL__CHOICE__INIT, *choices[] = {&choice};
+    Dsmil__ChatMessage message = DSMIL__CHAT_MESSAGE__INIT;
+    Dsmil__ToolCall tool = DSMIL__TOOL_CALL__INIT, *tools[] = {&tool};
+    char model[] = "tiny", name[] = "f", id[] = "call_1", arguments[] = "{}", length[] = "length";
+    uint8_t packed[256];
+
+    tool.id = id;
+    tool.name = name;
+    tool.arguments = arguments;
+    message.content = (char *)(uintptr_t)words;
+    message.tool_calls = tools;
+    message.n_tool_calls = 1;
+    choice.message = &message;
+    choice.finish_reason = length;
+    choice.behind_calls = behind;
+    r.choices = choices;
+    r.n_choices = 1;
+    r.model = model;
+    fake_answer(&f->fake, call, DBE_MSG_L7_CHAT_RESP, packed, dsmil__l7_chat_response__pack(&r, packed), true);
+}
+
+/* spec 19.4: more than there is, or half a character, cannot stand behind calls. */
+static void test_words_that_cannot_stand_behind_calls(void **state)
+{
+    static const struct {
+        const char *words;
+        uint32_t behind;
+        int status;
+        const char *last; /* of the items */
+    } rows[] = {
+        {"\xC3\xA9", 0, 200, "function_call"},
+        {"\xC3\xA9", 2, 200, "message"},
+        {"\xC3\xA9", 1, 502, NULL},
+        {"\xC3\xA9", 3, 502, NULL},
+        {"", UINT32_MAX, 502, NULL},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct client c;
+        client_open(f, &c);
+        client_ask(f, &c, "POST", "/v1/responses", AUTH, "{\"model\":\"tiny\",\"input\":\"x\"}");
+        answer_words_behind(f, wait_call(f), rows[i].words, rows[i].behind);
+        wait_answer(f, &c);
+        assert_int_equal(status_of(&c), rows[i].status);
+        if (rows[i].last != NULL) {
+            json_t *root = body_of(&c), *items = json_object_get(root, "output");
+            assert_int_equal(json_array_size(items), 2);
+            assert_string_equal(json_string_value(json_object_get(json_array_get(items, 1), "type")), rows[i].last);
+            json_decref(root);
+        }
+        client_close(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +244,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full_house_leaves_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_compressed_bodies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_body_of_nothing_has_no_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_words_that_cannot_stand_behind_calls, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_key_given_twice_is_named_whole, set_up, tear_down),
     };
 

@@ -34,6 +34,7 @@ enum {
     SHIM_CALLS_MAX = 64, /* of one message */
     SHIM_CACHE_KEY_MAX_BYTES = 128,
     SHIM_INPUTS_MAX = 2048,
+    SHIM_MESSAGE_ID_BYTES = 64,
     SHIM_VECTORS_ANSWER_MAX_BYTES = 64 * 1024 * 1024,
 };
 
@@ -201,8 +202,8 @@ struct shim_prob {
 struct shim_choice { /* whole, or what came since the last time */
     uint32_t index;
     const char *content;
-    size_t content_len;
-    const char *finish_reason; /* "stop", "length", "tool_calls"; NULL: more follows */
+    size_t content_len, behind_len; /* the second: of the first, bytes at its end that stand behind the calls */
+    const char *finish_reason;      /* "stop", "length", "tool_calls"; NULL: more follows */
     const struct shim_prob *probs;
     size_t prob_count;
     const struct shim_call *calls;
@@ -215,6 +216,9 @@ struct shim_answer {
     size_t choice_count;
     uint32_t prompt_tokens, cached_tokens, completion_tokens;
 };
+/* The words before a choice's calls and those behind them, each with the probabilities of the tokens that begin in it.
+ * Where no calls stand between them, all are before. */
+void shim_choice_split(const struct shim_choice *c, struct shim_choice *ret_before, struct shim_choice *ret_behind);
 /* A whole chat.completion, text_completion or response object. */
 void shim_answer_json(struct base_buf *out, const struct shim_style *style, const struct shim_answer *a,
                       const struct shim_trace *trace);
@@ -251,8 +255,10 @@ void shim_response_json(struct base_buf *out, const struct shim_style *style, co
 void shim_response_items_json(struct base_buf *out, const struct shim_style *style, const struct shim_trace *trace,
                               const char *model, uint64_t created_unix, const char *status, const char *items,
                               const struct shim_answer *a);
+/* Of the first message of a response, or of another that is its `item`th item, from 0. */
+void shim_response_message_id(char ret[SHIM_MESSAGE_ID_BYTES], const char *request_id, bool first, size_t item);
 /* An output item: a message with this text, or a call. */
-void shim_response_message_json(struct base_buf *out, const char *request_id, const char *status, const char *text,
+void shim_response_message_json(struct base_buf *out, const char *message_id, const char *status, const char *text,
                                 size_t len, const char *probs_json);
 void shim_response_call_json(struct base_buf *out, const char *request_id, size_t index, const char *status,
                              const struct shim_call *call, bool with_arguments);

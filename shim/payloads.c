@@ -201,13 +201,22 @@ void shim_packing_free(struct shim_packing *p)
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
+/* No more than there is, and no part of a character (the text is UTF-8). */
+static bool can_be_behind(const char *content, size_t behind)
+{
+    const size_t len = strlen(content);
+
+    return behind <= len && ((uint8_t)content[len - behind] & 0xC0) != 0x80;
+}
+
 static dbe_err take_choices(struct shim_taken *t)
 {
     const Dsmil__L7ChatResponse *r = t->response;
     size_t probs = 0, calls = 0;
 
     for (size_t i = 0; i < r->n_choices; i++) {
-        if (r->choices[i]->message == NULL || r->choices[i]->index >= SHIM_CHOICES_MAX)
+        if (r->choices[i]->message == NULL || r->choices[i]->index >= SHIM_CHOICES_MAX ||
+            !can_be_behind(r->choices[i]->message->content, r->choices[i]->behind_calls))
             return DBE_E_MALFORMED;
         calls += r->choices[i]->message->n_tool_calls;
         for (size_t k = 0; k < r->choices[i]->n_logprobs; k++)
@@ -251,6 +260,7 @@ static void fill_choices(struct shim_taken *t)
         to->index = from->index;
         to->content = from->message->content;
         to->content_len = strlen(to->content);
+        to->behind_len = from->behind_calls;
         to->finish_reason = from->finish_reason[0] != '\0' ? from->finish_reason : NULL;
         to->probs = probs;
         to->prob_count = from->n_logprobs;

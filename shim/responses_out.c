@@ -21,11 +21,19 @@ const char *shim_response_status(const char *finish_reason)
     return finish_reason != NULL && strcmp(finish_reason, "length") == 0 ? "incomplete" : "completed";
 }
 
-void shim_response_message_json(struct base_buf *out, const char *request_id, const char *status, const char *words,
+void shim_response_message_id(char ret[SHIM_MESSAGE_ID_BYTES], const char *request_id, bool first, size_t item)
+{
+    if (first)
+        (void)snprintf(ret, SHIM_MESSAGE_ID_BYTES, "%s", request_id);
+    else
+        (void)snprintf(ret, SHIM_MESSAGE_ID_BYTES, "%s_%zu", request_id, item);
+}
+
+void shim_response_message_json(struct base_buf *out, const char *message_id, const char *status, const char *words,
                                 size_t len, const char *probs_json)
 {
     base_buf_fmt(out, "{\"id\":\"msg_%s\",\"type\":\"message\",\"role\":\"assistant\",\"status\":\"%s\",\"content\":[",
-                 request_id, status);
+                 message_id, status);
     if (words != NULL) {
         base_buf_str(out, "{\"type\":\"output_text\",\"text\":");
         base_json_str(out, words, len);
@@ -49,29 +57,43 @@ void shim_response_call_json(struct base_buf *out, const char *request_id, size_
     base_buf_u8(out, '}');
 }
 
-/* A message, unless there are calls and no words beside them; then the calls. */
-static void output_json(struct base_buf *out, const struct shim_style *style, const struct shim_trace *trace,
-                        const char *status, const struct shim_choice *c)
+static void words_json(struct base_buf *out, const struct shim_style *style, const char *message_id, const char *status,
+                       const struct shim_choice *words)
 {
     struct base_buf probs;
-    bool first = true;
 
     base_buf_init(&probs, SHIM_ANSWER_MAX_BYTES);
-    for (size_t i = 0; style->logprobs && i < c->prob_count; i++) {
+    for (size_t i = 0; style->logprobs && i < words->prob_count; i++) {
         base_buf_str(&probs, i > 0 ? "," : "");
-        shim_prob_json(&probs, &c->probs[i], style->top_logprobs);
+        shim_prob_json(&probs, &words->probs[i], style->top_logprobs);
     }
-    if (c->content_len > 0 || c->call_count == 0) {
-        shim_response_message_json(out, trace->request_id, status, c->content, c->content_len, base_buf_cstr(&probs));
-        first = false;
-    }
+    shim_response_message_json(out, message_id, status, words->content, words->content_len, base_buf_cstr(&probs));
     if (probs.err != DBE_OK)
         out->err = probs.err;
     base_buf_free(&probs);
+}
+
+/* In the order in which they were said: words, if there are any or no calls; calls; words that stand behind them. */
+static void output_json(struct base_buf *out, const struct shim_style *style, const struct shim_trace *trace,
+                        const char *status, const struct shim_choice *c)
+{
+    struct shim_choice before, behind;
+    char message_id[SHIM_MESSAGE_ID_BYTES];
+    size_t items = 0;
+
+    shim_choice_split(c, &before, &behind);
+    if (before.content_len > 0 || c->call_count == 0) {
+        shim_response_message_id(message_id, trace->request_id, true, items++);
+        words_json(out, style, message_id, c->call_count > 0 ? "completed" : status, &before);
+    }
     for (size_t i = 0; i < c->call_count; i++) {
-        base_buf_str(out, first ? "" : ",");
+        base_buf_str(out, items++ > 0 ? "," : "");
         shim_response_call_json(out, trace->request_id, i, "completed", &c->calls[i], true);
-        first = false;
+    }
+    if (behind.content_len > 0) {
+        base_buf_u8(out, ',');
+        shim_response_message_id(message_id, trace->request_id, before.content_len == 0, items);
+        words_json(out, style, message_id, status, &behind);
     }
 }
 

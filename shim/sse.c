@@ -225,6 +225,8 @@ static const char *finish_word(const char *finish_reason)
 dbe_err shim_stream_choice(struct shim_stream *s, const char *model, const char *fingerprint,
                            const struct shim_choice *c)
 {
+    struct shim_choice before, behind;
+
     if (s->ended)
         return DBE_E_STATE;
     if (c->index >= SHIM_CHOICES_MAX)
@@ -240,13 +242,15 @@ dbe_err shim_stream_choice(struct shim_stream *s, const char *model, const char 
         shim_events_begin(s);
     else
         frame_first(s, c->index);
-    take_text(s, c);
+    shim_choice_split(c, &before, &behind);
+    take_text(s, &before);
     if (c->call_count > 0) {
         frame_text(s);
         if (s->style.kind == SHIM_RESPONSE)
             shim_events_calls(s, c);
         else
             frame_calls(s, c);
+        take_text(s, &behind);
     }
     if (c->finish_reason != NULL) {
         frame_text(s);

@@ -32,7 +32,7 @@ struct shim_stream {
     uint32_t sequence, items;
     bool created, message_open;
     uint32_t messages, message_at; /* how many there were; the present one's place among the items */
-    char message_id[48];
+    char message_id[SHIM_MESSAGE_ID_BYTES];
     struct base_buf whole, whole_probs, done_items;
 };
 

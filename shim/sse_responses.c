@@ -9,7 +9,6 @@
  * In:   what sse.c tells     Out: framed bytes in its buffer
  */
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "shim/sse.h"
@@ -72,10 +71,7 @@ static void open_message(struct shim_stream *s)
         return;
     s->message_open = true;
     s->message_at = s->items++;
-    if (s->messages++ == 0)
-        (void)snprintf(s->message_id, sizeof s->message_id, "%s", s->request_id);
-    else
-        (void)snprintf(s->message_id, sizeof s->message_id, "%s_%" PRIu32, s->request_id, s->message_at);
+    shim_response_message_id(s->message_id, s->request_id, s->messages++ == 0, s->message_at);
     base_buf_clear(&s->whole);
     base_buf_clear(&s->whole_probs);
     event(s, "response.output_item.added");
@@ -119,7 +115,8 @@ static void close_message(struct shim_stream *s, const char *status)
     part(s, "response.content_part.done", true);
     base_buf_str(&s->done_items, s->done_items.len > 0 ? "," : "");
     const size_t from = s->done_items.len;
-    shim_response_message_json(&s->done_items, s->message_id, status, (const char *)s->whole.data, s->whole.len,
+    shim_response_message_json(&s->done_items, s->message_id, status,
+                               s->whole.len > 0 ? (const char *)s->whole.data : "", s->whole.len,
                                base_buf_cstr(&s->whole_probs));
     event(s, "response.output_item.done");
     base_buf_fmt(&s->out, ",\"output_index\":%" PRIu32 ",\"item\":", s->message_at);

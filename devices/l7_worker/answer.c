@@ -13,14 +13,19 @@
 
 enum { LOGPROB_MIN = -9999 }; /* stands for minus infinity, which payloads do not carry */
 
-static void remove_nuls(struct base_buf *text)
+/* Returns how many of the last `behind` bytes are left. */
+static size_t remove_nuls(struct base_buf *text, size_t behind)
 {
-    size_t to = 0;
+    const size_t before = text->len - BASE_MIN(behind, text->len);
+    size_t to = 0, left = 0;
 
     for (size_t from = 0; from < text->len; from++)
-        if (text->data[from] != '\0')
+        if (text->data[from] != '\0') {
             text->data[to++] = text->data[from];
+            left += from >= before;
+        }
     text->len = to;
+    return left;
 }
 
 static float ms_of(uint64_t ns)
@@ -133,8 +138,8 @@ static dbe_err fill_choice(const struct llm_model *model, const struct worker_ch
 {
     static char assistant[] = "assistant", stop[] = "stop", length[] = "length", tool_calls[] = "tool_calls";
 
-    remove_nuls(from->text);
     dsmil__choice__init(&to->choice);
+    to->choice.behind_calls = (uint32_t)remove_nuls(from->text, from->behind);
     dsmil__chat_message__init(&to->message);
     to->message.role = assistant;
     to->message.content = (char *)(uintptr_t)base_buf_cstr(from->text);

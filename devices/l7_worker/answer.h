@@ -16,6 +16,7 @@ struct worker_choice { /* one answer, or a part of it */
     const struct base_buf *call;        /* text of calls, or NULL: those that are whole are told */
     size_t *called;                     /* with `call`: bytes of it that were told before; moved on */
     const struct engine_result *result; /* NULL: more follows of this one */
+    size_t behind;                      /* bytes at the end of the text that stand behind its calls */
 };
 
 struct worker_answer {

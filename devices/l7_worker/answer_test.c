@@ -141,13 +141,14 @@ static void test_call_in_answer(void **state)
         base_buf_init(&call, 64);
         base_buf_init(&out, 512);
         base_buf_str(&call, rows[i].call);
-        assert_int_equal(worker_calls_settle(&text, &call, 0, &result), DBE_OK);
+        assert_int_equal(worker_calls_settle(&text, &call, 0, &result, &choice.behind), DBE_OK);
         assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
         Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
         assert_non_null(r);
         assert_string_equal(r->choices[0]->finish_reason, rows[i].finish);
         assert_string_equal(r->choices[0]->message->content, i == 1 ? rows[i].call : "");
         assert_int_equal(r->choices[0]->message->n_tool_calls, i == 0);
+        assert_int_equal(r->choices[0]->behind_calls, 0); /* there is no call that it could stand behind */
         if (i == 0) {
             assert_string_equal(r->choices[0]->message->tool_calls[0]->name, "f");
             assert_string_equal(r->choices[0]->message->tool_calls[0]->arguments, "{\"a\":1}");

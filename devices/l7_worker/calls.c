@@ -249,12 +249,16 @@ static bool begins(const char *mark, const char *text, size_t len)
     return len <= strlen(mark) && memcmp(text, mark, len) == 0;
 }
 
-dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t called, struct engine_result *result)
+dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t called, struct engine_result *result,
+                            size_t *ret_behind)
 {
     struct worker_calls calls = {0};
+    size_t behind = 0;
 
-    if (call->len == 0)
+    if (call->len == 0) {
+        *ret_behind = 0;
         return DBE_OK;
+    }
     DBE_TRY(worker_calls_read((const char *)call->data + called, call->len - called, &calls));
     size_t end = called + calls.end;
     if (end > 0)
@@ -264,8 +268,11 @@ dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t
     if (end > 0 && begins("</tool_call>", rest, call->len - end))
         result->finish = LLM_FINISH_STOP;
     else if (end == 0 || !begins("<tool_call>", rest, call->len - end))
-        base_buf_bytes(text, rest, call->len - end);
+        behind = call->len - end;
+    base_buf_bytes(text, rest, behind);
     call->len = end;
     worker_calls_free(&calls);
-    return text->err;
+    DBE_TRY(text->err);
+    *ret_behind = end > 0 ? behind : 0;
+    return DBE_OK;
 }

@@ -38,10 +38,12 @@ static void test_calls_of_an_answer(void **state)
         struct engine_result result = {.finish = rows[i].finish};
         struct worker_calls calls = {0};
         char names[WORKER_CALLS_MAX + 1] = "";
+        size_t behind = 99;
         base_buf_init(&text, 4096);
         base_buf_init(&call, 4096);
         base_buf_str(&call, rows[i].said);
-        assert_int_equal(worker_calls_settle(&text, &call, 0, &result), DBE_OK);
+        assert_int_equal(worker_calls_settle(&text, &call, 0, &result, &behind), DBE_OK);
+        assert_int_equal(behind, rows[i].names[0] != '\0' ? strlen(rows[i].text) : 0);
         assert_int_equal(worker_calls_read(base_buf_cstr(&call), call.len, &calls), DBE_OK);
         for (size_t c = 0; c < calls.count; c++)
             names[c] = calls.list[c].name[0];
@@ -75,7 +77,8 @@ static void test_calls_one_by_one(void **state)
         base_buf_clear(&out);
         if (i + 2 == sizeof said) {
             choice.result = &result;
-            assert_int_equal(worker_calls_settle(&text, &call, called, &result), DBE_OK);
+            assert_int_equal(worker_calls_settle(&text, &call, called, &result, &choice.behind), DBE_OK);
+            assert_int_equal(choice.behind, 0);
         }
         assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
         Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
@@ -92,6 +95,40 @@ static void test_calls_one_by_one(void **state)
     base_buf_free(&text);
     base_buf_free(&call);
     base_buf_free(&out);
+}
+
+/* spec 19.4: where calls were told before the end, what follows them is behind them all the same; words that nobody has
+ * sent yet stand before. */
+static void test_cut_behind_calls_that_were_told(void **state)
+{
+    static const char first[] = "<tool_call>\n" F "\n</tool_call>\n", rest[] = "<tool_call>\n{\"na";
+
+    (void)state;
+    for (size_t told = 0; told < 2; told++) {
+        struct engine_result result = {.finish = LLM_FINISH_LENGTH};
+        struct base_buf text, call, out;
+        size_t called = told == 1 ? sizeof first - 1 : 0;
+        struct worker_choice choice = {.text = &text, .call = &call, .called = &called, .result = &result};
+        struct worker_answer a = {.choices = &choice, .count = 1, .model = "m", .fingerprint = ""};
+        base_buf_init(&text, 64);
+        base_buf_init(&call, 256);
+        base_buf_init(&out, 512);
+        base_buf_bytes(&text, "A\0B", 3);
+        base_buf_str(&call, first);
+        base_buf_str(&call, rest);
+        assert_int_equal(worker_calls_settle(&text, &call, called, &result, &choice.behind), DBE_OK);
+        assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+        Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
+        assert_non_null(r);
+        assert_string_equal(r->choices[0]->message->content, "AB{\"na");
+        assert_int_equal(r->choices[0]->behind_calls, 4);
+        assert_int_equal(r->choices[0]->message->n_tool_calls, 1 - told);
+        assert_string_equal(r->choices[0]->finish_reason, "length");
+        dsmil__l7_chat_response__free_unpacked(r, NULL);
+        base_buf_free(&text);
+        base_buf_free(&call);
+        base_buf_free(&out);
+    }
 }
 
 /* However many a model says: no more than fit are calls, and each has an id of its own. */
@@ -117,6 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls_of_an_answer),
         cmocka_unit_test(test_calls_one_by_one),
+        cmocka_unit_test(test_cut_behind_calls_that_were_told),
         cmocka_unit_test(test_many_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,8 +113,8 @@ static dbe_err send_parts(struct worker *w, struct worker_req *wr, uint32_t from
 
     for (uint32_t i = from; i < to; i++) {
         struct worker_part *p = &wr->parts[i];
-        choices[i - from] =
-            (struct worker_choice){i, &p->text, &p->probs, &p->call, &p->called, p->ended ? &p->result : NULL};
+        choices[i - from] = (struct worker_choice){
+            i, &p->text, &p->probs, &p->call, &p->called, p->ended ? &p->result : NULL, p->behind};
     }
     struct base_buf receipt;
     base_buf_init(&receipt, E2E_RECEIPT_MAX_BYTES);
@@ -191,7 +191,7 @@ static dbe_err take_news(struct worker *w, struct worker_part *part)
         part->job = NULL;
         worker_tell_end(w, wr->req, &part->result);
         DBE_TRY(part->result.err);
-        DBE_TRY(worker_calls_settle(&part->text, &part->call, part->called, &part->result));
+        DBE_TRY(worker_calls_settle(&part->text, &part->call, part->called, &part->result, &part->behind));
     }
     DBE_TRY(begin_others(w, wr));
     DBE_TRY(part->text.err);

@@ -66,8 +66,9 @@ struct worker_calls {
 dbe_err worker_calls_read(const char *text, size_t len, struct worker_calls *ret) DBE_MUST_CHECK;
 void worker_calls_free(struct worker_calls *calls);
 /* An answer is over: what stands in `call` from `called` on and is no whole call goes to the end of `text`, so that
- * nothing is lost. Where all are whole, the answer ended by itself, however much room was left. */
-dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t called,
-                            struct engine_result *result) DBE_MUST_CHECK;
+ * nothing is lost; `ret_behind` is how many bytes of it stand behind a call. Where all are whole, the answer ended by
+ * itself, however much room was left. */
+dbe_err worker_calls_settle(struct base_buf *text, struct base_buf *call, size_t called, struct engine_result *result,
+                            size_t *ret_behind) DBE_MUST_CHECK;
 
 #endif

@@ -37,6 +37,7 @@ struct worker_part { /* one of the answers to a request */
     struct base_buf text, probs; /* what has not been sent */
     struct base_buf call;        /* what was said from the first call on, and how much of it has been sent as calls */
     size_t called;
+    size_t behind; /* bytes at the end of `text` that stand behind calls: set when it has ended */
     struct engine_result result;
 };
 

@@ -296,7 +296,7 @@ static void the_first_users(void **state)
          "\"usage\": {\"prompt_tokens\": 5, \"completion_tokens\": 2, \"total_tokens\": 7}, "
          "\"model\": \"llama-7b-int8-amx\", \"device_id\": 47, \"latency_ms\": 12.3}",
          "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"hi\",\"tool_calls\":[]},"
-         "\"finish_reason\":\"stop\",\"logprobs\":[]}],"
+         "\"finish_reason\":\"stop\",\"logprobs\":[],\"behind_calls\":0}],"
          "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"total_tokens\":7,\"cached_tokens\":0},"
          "\"model\":\"llama-7b-int8-amx\",\"device_id\":47,\"latency_ms\":12.3,\"ttft_ms\":0.0}"},
         {DBE_MSG_L7_CHAT_REQ,

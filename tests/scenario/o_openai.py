@@ -218,6 +218,25 @@ class OpenAi(unittest.TestCase):
             for call in choice["message"].get("tool_calls", []):
                 self.check_call(call)
 
+    def test_streamed_calls_are_the_same(self):
+        # spec 19.4: also where they are cut; what is left of a call follows the whole ones
+        asked = {"tools": [TOOL], "tool_choice": "required", "temperature": 2, "n": 8}
+        for seed, max_tokens in ((1, 30), (9, 80), (17, 110), (25, 150)):
+            asked.update(seed=seed, max_tokens=max_tokens)
+            whole = self.chat(**asked)["choices"]
+            chunks = [ch for _, c in self.stream("chat/completions", messages=ASK, **asked)[:-1] for ch in c["choices"]]
+            for i, choice in enumerate(whole):
+                mine = [c for c in chunks if c["index"] == i]
+                calls = [c["function"] for d in mine for c in d["delta"].get("tool_calls", [])]
+                self.assertEqual(calls, [c["function"] for c in choice["message"].get("tool_calls", [])])
+                self.assertEqual("".join(d["delta"].get("content") or "" for d in mine),
+                                 choice["message"]["content"] or "")
+                self.assertEqual(mine[-1]["finish_reason"], choice["finish_reason"])
+                if choice["message"]["content"]:  # the call was asked for at once: words are what was cut of one
+                    self.assertEqual(choice["finish_reason"], "length")
+                told = [d["delta"].get("content") or "call" for d in mine[1:-1]]
+                self.assertEqual(told[:len(calls)], ["call"] * len(calls), "words before the calls that they follow")
+
     def test_penalties_and_biases_bite(self):
         top = self.chat(logprobs=True, temperature=0, max_tokens=1)["choices"][0]["message"]["content"]
         # the model's first token is forbidden by its number, which is looked for among the small ones
