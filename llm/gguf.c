@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * gguf.c - reader of the GGUF container; see gguf.h.
+ * gguf.c - reader of the GGUF container: the file's bytes, and its entries one by one; see gguf.h.
+ *
+ * In:   a file or memory, hostile. Out: keys and tensors, each sound by itself, and bytes.
+ * Not:  what they say of each other (gguf_check.c), values by name (gguf_get.c).
  *
  * The metadata is read into one growing copy of the file's beginning; a cursor walks it and asks for more bytes as it
  * goes, so no count in the file is believed before the bytes it announces are there.
  */
-#include "gguf.h"
+#include "gguf_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define CLAUSE "gguf"
 
 enum { META_CHUNK = 1 << 20, HEADER_BYTES = 24, TENSOR_MIN_BYTES = 8 + 4 + 8 + 4 + 8, KV_MIN_BYTES = 8 + 4 + 1 };
 
@@ -27,16 +27,6 @@ struct cursor {
 };
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
-
-static uint32_t le32(const uint8_t *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-static uint64_t le64(const uint8_t *p)
-{
-    return (uint64_t)le32(p) | (uint64_t)le32(p + 4) << 32;
-}
 
 static dbe_err read_at(const struct gguf *g, uint64_t at, void *dst, size_t len, struct dbe_diag *diag)
 {
@@ -267,80 +257,6 @@ static dbe_err take_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t ind
     return tensor_size(c, t);
 }
 
-static int by_offset(const void *a, const void *b)
-{
-    const struct gguf_tensor *const *x = a, *const *y = b;
-    return ((*x)->offset > (*y)->offset) - ((*x)->offset < (*y)->offset);
-}
-
-/* Offsets become absolute; every tensor lies inside the file, aligned, and shares no byte with another. */
-static dbe_err place_tensors(struct cursor *c)
-{
-    struct gguf *g = c->g;
-    BASE_AUTO_FREE struct gguf_tensor **sorted = base_alloc(g->tensor_count + 1, sizeof(struct gguf_tensor *));
-
-    if (!sorted)
-        return dbe_fail(c->diag, DBE_E_NOMEM, CLAUSE, 0, "no memory");
-    g->data_at = ((uint64_t)c->at + g->alignment - 1) / g->alignment * g->alignment;
-    for (size_t i = 0; i < g->tensor_count; i++) {
-        struct gguf_tensor *t = &g->tensors[i];
-        if (t->offset % g->alignment != 0)
-            return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at,
-                            "tensor %s: offset %" PRIu64 " is not a multiple of the alignment %" PRIu32, t->name,
-                            t->offset, g->alignment);
-        if (g->data_at > g->size || t->offset > g->size - g->data_at || t->bytes > g->size - g->data_at - t->offset)
-            return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at,
-                            "tensor %s: offset %" PRIu64 " with %" PRIu64 " bytes is beyond end of file", t->name,
-                            t->offset, t->bytes);
-        t->offset += g->data_at;
-        sorted[i] = t;
-    }
-    qsort(sorted, g->tensor_count, sizeof *sorted, by_offset);
-    for (size_t i = 1; i < g->tensor_count; i++)
-        if (sorted[i - 1]->offset + sorted[i - 1]->bytes > sorted[i]->offset)
-            return dbe_fail(c->diag, DBE_E_MODEL, CLAUSE, c->at, "tensor %.80s: its data overlap tensor %.80s",
-                            sorted[i]->name, sorted[i - 1]->name);
-    return DBE_OK;
-}
-
-/* ---- duplicates -------------------------------------------------------------------------------------------------- */
-
-struct name_ref {
-    const char *p;
-    size_t len;
-};
-
-static int by_name(const void *a, const void *b)
-{
-    const struct name_ref *x = a, *y = b;
-    int d = memcmp(x->p, y->p, BASE_MIN(x->len, y->len));
-    return d != 0 ? d : (x->len > y->len) - (x->len < y->len);
-}
-
-static dbe_err refuse_equal_names(struct name_ref *names, size_t count, const char *what, struct dbe_diag *diag)
-{
-    qsort(names, count, sizeof *names, by_name);
-    for (size_t i = 1; i < count; i++)
-        if (by_name(&names[i - 1], &names[i]) == 0)
-            return dbe_fail(diag, DBE_E_MODEL, CLAUSE, 0, "%s %.*s: occurs twice", what, (int)names[i].len, names[i].p);
-    return DBE_OK;
-}
-
-static dbe_err refuse_duplicates(const struct gguf *g, struct dbe_diag *diag)
-{
-    size_t most = BASE_MAX(g->kv_count, g->tensor_count);
-    BASE_AUTO_FREE struct name_ref *names = base_alloc(most + 1, sizeof *names);
-
-    if (!names)
-        return dbe_fail(diag, DBE_E_NOMEM, CLAUSE, 0, "no memory");
-    for (size_t i = 0; i < g->kv_count; i++)
-        names[i] = (struct name_ref){(const char *)g->meta + g->kvs[i].key_at, g->kvs[i].key_len};
-    DBE_TRY(refuse_equal_names(names, g->kv_count, "key", diag));
-    for (size_t i = 0; i < g->tensor_count; i++)
-        names[i] = (struct name_ref){g->tensors[i].name, strlen(g->tensors[i].name)};
-    return refuse_equal_names(names, g->tensor_count, "tensor", diag);
-}
-
 /* ---- the whole file ---------------------------------------------------------------------------------------------- */
 
 static dbe_err parse_header(struct cursor *c)
@@ -382,13 +298,7 @@ static dbe_err parse(struct gguf *g, struct dbe_diag *diag)
         DBE_TRY(take_kv(&c, &g->kvs[i], i));
     for (size_t i = 0; i < g->tensor_count; i++)
         DBE_TRY(take_tensor(&c, &g->tensors[i], i));
-    DBE_TRY(refuse_duplicates(g, diag));
-    DBE_TRY(gguf_get_u32_or(g, "general.alignment", GGUF_ALIGN_DEFAULT, &g->alignment, diag));
-    if (g->alignment < 8 || g->alignment > GGUF_ALIGN_MAX || (g->alignment & (g->alignment - 1)) != 0)
-        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, 0,
-                        "key general.alignment: %" PRIu32 " is not a power of two from 8 to %d", g->alignment,
-                        GGUF_ALIGN_MAX);
-    return place_tensors(&c);
+    return gguf_check(g, c.at, diag);
 }
 
 static dbe_err open_common(struct gguf *g, struct gguf **ret, struct dbe_diag *diag)
@@ -464,146 +374,6 @@ void gguf_close(struct gguf *g)
     base_free(g->kvs);
     base_free(g->tensors);
     base_free(g);
-}
-
-/* ---- access ------------------------------------------------------------------------------------------------------ */
-
-const struct gguf_kv *gguf_find(const struct gguf *g, const char *key)
-{
-    size_t len = strlen(key);
-
-    for (size_t i = 0; i < g->kv_count; i++)
-        if (g->kvs[i].key_len == len && memcmp(g->meta + g->kvs[i].key_at, key, len) == 0)
-            return &g->kvs[i];
-    return NULL;
-}
-
-const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name)
-{
-    for (size_t i = 0; i < g->tensor_count; i++)
-        if (strcmp(g->tensors[i].name, name) == 0)
-            return &g->tensors[i];
-    return NULL;
-}
-
-static dbe_err wrong_type(const struct gguf_kv *kv, const char *key, const char *want, struct dbe_diag *diag)
-{
-    return dbe_fail(diag, DBE_E_MODEL, CLAUSE, kv->value_at, "key %s: has type %" PRIu32 ", %s expected", key, kv->type,
-                    want);
-}
-
-static dbe_err missing(const char *key, struct dbe_diag *diag)
-{
-    return dbe_fail(diag, DBE_E_MODEL, CLAUSE, 0, "key %s: missing", key);
-}
-
-dbe_err gguf_get_u32_or(const struct gguf *g, const char *key, uint32_t absent, uint32_t *ret, struct dbe_diag *diag)
-{
-    const struct gguf_kv *kv = gguf_find(g, key);
-    uint64_t v;
-
-    if (!kv) {
-        *ret = absent;
-        return DBE_OK;
-    }
-    const uint8_t *p = g->meta + kv->value_at;
-    switch (kv->type) {
-    case GGUF_U8: v = p[0]; break;
-    case GGUF_U16: v = (uint64_t)p[0] | (uint64_t)p[1] << 8; break;
-    case GGUF_U32: v = le32(p); break;
-    case GGUF_I32: v = le32(p) >> 31 ? UINT64_MAX : le32(p); break;
-    case GGUF_U64: v = le64(p); break;
-    case GGUF_I64: v = le64(p); break;
-    default: return wrong_type(kv, key, "an integer", diag);
-    }
-    if (v > UINT32_MAX)
-        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, kv->value_at, "key %s: value out of range", key);
-    *ret = (uint32_t)v;
-    return DBE_OK;
-}
-
-dbe_err gguf_get_u32(const struct gguf *g, const char *key, uint32_t *ret, struct dbe_diag *diag)
-{
-    return gguf_find(g, key) ? gguf_get_u32_or(g, key, 0, ret, diag) : missing(key, diag);
-}
-
-dbe_err gguf_get_f32_or(const struct gguf *g, const char *key, float absent, float *ret, struct dbe_diag *diag)
-{
-    const struct gguf_kv *kv = gguf_find(g, key);
-
-    if (!kv) {
-        *ret = absent;
-        return DBE_OK;
-    }
-    if (kv->type != GGUF_F32)
-        return wrong_type(kv, key, "F32", diag);
-    uint32_t bits = le32(g->meta + kv->value_at);
-    memcpy(ret, &bits, sizeof *ret);
-    return DBE_OK;
-}
-
-dbe_err gguf_get_f32(const struct gguf *g, const char *key, float *ret, struct dbe_diag *diag)
-{
-    return gguf_find(g, key) ? gguf_get_f32_or(g, key, 0, ret, diag) : missing(key, diag);
-}
-
-dbe_err gguf_get_bool_or(const struct gguf *g, const char *key, bool absent, bool *ret, struct dbe_diag *diag)
-{
-    const struct gguf_kv *kv = gguf_find(g, key);
-
-    if (kv && kv->type != GGUF_BOOL)
-        return wrong_type(kv, key, "BOOL", diag);
-    *ret = kv ? g->meta[kv->value_at] != 0 : absent;
-    return DBE_OK;
-}
-
-dbe_err gguf_get_str_or_null(const struct gguf *g, const char *key, const char **ret, size_t *ret_len,
-                             struct dbe_diag *diag)
-{
-    const struct gguf_kv *kv = gguf_find(g, key);
-
-    if (kv && kv->type != GGUF_STRING)
-        return wrong_type(kv, key, "STRING", diag);
-    *ret = kv ? (const char *)g->meta + kv->value_at : NULL;
-    *ret_len = kv ? kv->value_len : 0;
-    return DBE_OK;
-}
-
-dbe_err gguf_get_array(const struct gguf *g, const char *key, uint32_t elem_type, bool required,
-                       const struct gguf_kv **ret, struct dbe_diag *diag)
-{
-    const struct gguf_kv *kv = gguf_find(g, key);
-
-    if (!kv && required)
-        return missing(key, diag);
-    if (kv && (kv->type != GGUF_ARRAY || kv->elem_type != elem_type))
-        return dbe_fail(diag, DBE_E_MODEL, CLAUSE, kv->value_at, "key %s: not an array of type %" PRIu32, key,
-                        elem_type);
-    *ret = kv;
-    return DBE_OK;
-}
-
-const char *gguf_next_str(const struct gguf *g, size_t *at, size_t *ret_len)
-{
-    const uint8_t *p = g->meta + *at;
-
-    *ret_len = (size_t)le64(p); /* checked when the file was parsed */
-    *at += 8 + *ret_len;
-    return (const char *)p + 8;
-}
-
-uint32_t gguf_array_u32(const struct gguf *g, const struct gguf_kv *kv, uint64_t i)
-{
-    return le32(g->meta + kv->value_at + i * 4);
-}
-
-float gguf_array_f32(const struct gguf *g, const struct gguf_kv *kv, uint64_t i)
-{
-    uint32_t bits = gguf_array_u32(g, kv, i);
-    float v;
-
-    memcpy(&v, &bits, sizeof v);
-    return v;
 }
 
 dbe_err gguf_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t at, void *dst, size_t len,

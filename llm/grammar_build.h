@@ -61,6 +61,8 @@ uint32_t grammar_range(struct grammar_builder *b, uint8_t low, uint8_t high, uin
 uint32_t grammar_chars(struct grammar_builder *b, const char *chars, uint32_t next); /* one of them */
 uint32_t grammar_text(struct grammar_builder *b, const char *text, size_t len, uint32_t next);
 uint32_t grammar_split(struct grammar_builder *b, uint32_t one, uint32_t other);
+/* `other` alone where `one` is GRAMMAR_NONE. */
+uint32_t grammar_either(struct grammar_builder *b, uint32_t one, uint32_t other);
 uint32_t grammar_call(struct grammar_builder *b, uint32_t rule, uint32_t next);
 /* `body` is a rule that is never empty. */
 uint32_t grammar_repeat(struct grammar_builder *b, uint32_t body, uint32_t min, uint32_t max, uint32_t next);
@@ -75,6 +77,10 @@ struct grammar_arm {
     uint32_t next; /* GRAMMAR_NONE: not allowed */
 };
 
+/* One byte by which of the arms it is in; those of `more` go before those of `arms`, later ones before earlier. */
+uint32_t grammar_table(struct grammar_builder *b, const struct grammar_arm *arms, size_t count,
+                       const struct grammar_arm *more, size_t more_count);
+
 /* One character of a string, as it is or as an escape. */
 uint32_t grammar_character(struct grammar_builder *b, uint32_t next);
 /* One character of a string that needs no escape, then `next`, or the closing quote, then `close` unless that is
@@ -86,5 +92,10 @@ uint32_t grammar_plain_but(struct grammar_builder *b, uint32_t next, uint32_t cl
 
 /* One character from `low` to `high` as UTF-8, surrogates left out. */
 uint32_t grammar_utf8(struct grammar_builder *b, uint32_t low, uint32_t high, uint32_t next);
+
+/* Between the files of this part: make the rules of JSON; check an automaton and take its jumps out. E_ARGUMENT,
+ * E_TOO_LARGE, E_NOMEM. */
+void grammar_json(struct grammar_builder *b);
+dbe_err grammar_check(struct llm_grammar *g, uint32_t start, struct dbe_diag *diag) DBE_MUST_CHECK;
 
 #endif

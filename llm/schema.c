@@ -212,11 +212,6 @@ unsigned schema_types(const json_t *schema, bool nullable, bool written)
     return found | (found & NUMBER ? INTEGER : 0) | (nullable ? EMPTY : 0);
 }
 
-static uint32_t either(struct grammar_builder *b, uint32_t one, uint32_t other)
-{
-    return one == GRAMMAR_NONE ? other : grammar_split(b, one, other);
-}
-
 static dbe_err by_type(struct schema *s, const json_t *schema, uint32_t *ret)
 {
     struct grammar_builder *b = &s->b;
@@ -227,26 +222,26 @@ static dbe_err by_type(struct schema *s, const json_t *schema, uint32_t *ret)
     DBE_TRY(types_of(s, schema, &found));
     if (found & OBJECT) {
         DBE_TRY(schema_object(s, schema, &rule));
-        all = either(b, all, rule);
+        all = grammar_either(b, all, rule);
     }
     if (found & ARRAY) {
         DBE_TRY(schema_array(s, schema, &rule));
-        all = either(b, all, rule);
+        all = grammar_either(b, all, rule);
     }
     if (found & STRING) {
         DBE_TRY(schema_string(s, schema, &rule));
-        all = either(b, all, rule);
+        all = grammar_either(b, all, rule);
     }
     if (found & (NUMBER | INTEGER)) {
         DBE_TRY(schema_number(s, schema, !(found & NUMBER), &rule));
-        all = either(b, all, rule);
+        all = grammar_either(b, all, rule);
     }
     if (found & BOOLEAN)
-        all =
-            either(b, all,
-                   grammar_split(b, grammar_text(b, "true", 4, GRAMMAR_END), grammar_text(b, "false", 5, GRAMMAR_END)));
+        all = grammar_either(
+            b, all,
+            grammar_split(b, grammar_text(b, "true", 4, GRAMMAR_END), grammar_text(b, "false", 5, GRAMMAR_END)));
     if (found & EMPTY)
-        all = either(b, all, grammar_text(b, "null", 4, GRAMMAR_END));
+        all = grammar_either(b, all, grammar_text(b, "null", 4, GRAMMAR_END));
     *ret = all;
     return DBE_OK;
 }
@@ -316,7 +311,7 @@ static dbe_err constants(struct schema *s, const json_t *schema, const char *key
         if (!schema_is_of(one, allowed))
             continue;
         DBE_TRY(constant(s, one, &rule));
-        all = either(&s->b, all, rule);
+        all = grammar_either(&s->b, all, rule);
     }
     if (all == GRAMMAR_NONE)
         return schema_refuse(s, key, "must be a list with a value of the schema's type");
@@ -338,7 +333,7 @@ static dbe_err any_of(struct schema *s, const json_t *schema, const char *key, u
     {
         snprintf(name, sizeof name, "%zu", i);
         DBE_TRY(schema_rule(s, one, key, name, &rule));
-        all = either(&s->b, all, rule);
+        all = grammar_either(&s->b, all, rule);
     }
     if (all == GRAMMAR_NONE)
         return schema_refuse(s, key, "must be a list of schemas");

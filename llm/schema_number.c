@@ -13,11 +13,6 @@
 enum { DIGITS = 16 };
 #define BOUND_MAX 999999999999999 /* what a double counts exactly, and one digit less than may be written */
 
-static uint32_t either(struct grammar_builder *b, uint32_t one, uint32_t other)
-{
-    return one == GRAMMAR_NONE ? other : grammar_split(b, one, other);
-}
-
 static uint32_t any_digits(struct grammar_builder *b, size_t count, uint32_t next)
 {
     while (count-- > 0)
@@ -43,11 +38,11 @@ static uint32_t same_length(struct grammar_builder *b, const char *low, const ch
         first++;
     }
     if (memcmp(high + 1, nines, count - 1) != 0) {
-        all = either(b, all, grammar_range(b, last, last, same_length(b, zeros, high + 1, count - 1, next)));
+        all = grammar_either(b, all, grammar_range(b, last, last, same_length(b, zeros, high + 1, count - 1, next)));
         last--;
     }
     if (first <= last)
-        all = either(b, all, grammar_range(b, first, last, any_digits(b, count - 1, next)));
+        all = grammar_either(b, all, grammar_range(b, first, last, any_digits(b, count - 1, next)));
     return all;
 }
 
@@ -63,7 +58,7 @@ static uint32_t digits_between(struct grammar_builder *b, int64_t low, int64_t h
         snprintf(first, sizeof first, "%lld", (long long)from);
         snprintf(last, sizeof last, "%lld", (long long)to);
         if (from <= to)
-            all = either(b, all, same_length(b, first, last, count, next));
+            all = grammar_either(b, all, same_length(b, first, last, count, next));
         least = most + 1;
         most = most * 10 + 9;
     }
@@ -79,7 +74,7 @@ static uint32_t between(struct grammar_builder *b, int64_t low, int64_t high, ui
         all = digits_between(b, BASE_MAX(low, 0), high, next);
     if (low < 0 && low <= high) {
         const uint32_t below = digits_between(b, high < 0 ? -high : 1, -low, next);
-        all = either(b, all, grammar_text(b, "-", 1, below));
+        all = grammar_either(b, all, grammar_text(b, "-", 1, below));
     }
     return all;
 }

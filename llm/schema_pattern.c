@@ -29,11 +29,6 @@ struct class
     size_t count;
 };
 
-static uint32_t either(struct grammar_builder *b, uint32_t one, uint32_t other)
-{
-    return one == GRAMMAR_NONE ? other : grammar_split(b, one, other);
-}
-
 /* A control character, a quote or a backslash as JSON escapes it. */
 static uint32_t escaped(struct grammar_builder *b, uint32_t c, uint32_t next)
 {
@@ -58,13 +53,13 @@ static uint32_t of_range(struct grammar_builder *b, struct range r, uint32_t nex
     for (size_t i = 0; i < BASE_ARRAY_LEN(raw); i++) {
         const uint32_t low = BASE_MAX(r.low, raw[i].low), high = BASE_MIN(r.high, raw[i].high);
         if (low <= high)
-            all = either(b, all, grammar_utf8(b, low, high, next));
+            all = grammar_either(b, all, grammar_utf8(b, low, high, next));
     }
     for (uint32_t c = BASE_MAX(r.low, 1u); c < 0x20 && c <= r.high; c++)
-        all = either(b, all, escaped(b, c, next));
+        all = grammar_either(b, all, escaped(b, c, next));
     for (size_t i = 0; i < 2; i++)
         if (r.low <= escapes[i] && r.high >= escapes[i])
-            all = either(b, all, escaped(b, escapes[i], next));
+            all = grammar_either(b, all, escaped(b, escapes[i], next));
     return all;
 }
 
@@ -429,7 +424,7 @@ static dbe_err build_class(struct regex *x, const struct part *p, uint32_t next,
     for (uint32_t i = p->a; i < p->b; i++) {
         const uint32_t one = of_range(&x->s->b, x->ranges[i], next);
         if (one != GRAMMAR_NONE)
-            all = either(&x->s->b, all, one);
+            all = grammar_either(&x->s->b, all, one);
     }
     if (all == GRAMMAR_NONE)
         return bad(x, "the pattern needs a character that a string cannot have");
