@@ -232,7 +232,7 @@ static dbe_err start(struct shim_http *http, enum shim_kind kind)
         shim_http_refuse(http, &p);
         return DBE_OK;
     }
-    shim->chats++;
+    shim->sent[kind]++;
     shim->streams += http->wants_stream;
     shim->in_flight++;
     http->counted = true;

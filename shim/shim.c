@@ -201,6 +201,9 @@ static const struct svc_param params[] = {
     {                                                                                                                  \
         metric, words, labels, how, offsetof(struct shim, f)                                                           \
     }
+#define SENT(name, kind)                                                                                               \
+    COUNTER("dsmil_openai_sent_total", "requests sent to the router, by kind", "kind=\"" name "\"", SVC_COUNTER,       \
+            sent[kind])
 static const struct svc_counter counters[] = {
     COUNTER("dsmil_openai_requests_total", "HTTP requests", NULL, SVC_COUNTER, requests),
     COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"2xx\"", SVC_COUNTER,
@@ -209,14 +212,17 @@ static const struct svc_counter counters[] = {
             answers_4xx),
     COUNTER("dsmil_openai_responses_total", "HTTP answers by class of status", "code=\"5xx\"", SVC_COUNTER,
             answers_5xx),
-    COUNTER("dsmil_openai_chats_total", "chats sent to the router", NULL, SVC_COUNTER, chats),
+    SENT("chat", SHIM_CHAT),
+    SENT("completion", SHIM_COMPLETION),
+    SENT("embedding", SHIM_EMBEDDING),
+    SENT("response", SHIM_RESPONSE),
     COUNTER("dsmil_openai_streams_total", "of these, streamed", NULL, SVC_COUNTER, streams),
     COUNTER("dsmil_openai_disconnects_total", "clients that left before their answer", NULL, SVC_COUNTER, disconnects),
     COUNTER("dsmil_openai_slow_total", "clients whose answer was ended because they read too slowly", NULL, SVC_COUNTER,
             slow),
     COUNTER("dsmil_openai_sealed_refused_total", "sealed answers that did not open", NULL, SVC_COUNTER, mesh.unopened),
     COUNTER("dsmil_openai_connections", "HTTP connections", NULL, SVC_GAUGE, connections),
-    COUNTER("dsmil_openai_in_flight", "chats without a complete answer", NULL, SVC_GAUGE, in_flight),
+    COUNTER("dsmil_openai_in_flight", "requests without a complete answer", NULL, SVC_GAUGE, in_flight),
     {0},
 };
 

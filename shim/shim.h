@@ -39,7 +39,8 @@ struct shim {
     bool draining;
     struct shim_server *server;
     /* counters */
-    uint64_t requests, answers_2xx, answers_4xx, answers_5xx, chats, streams, slow, disconnects, connections, in_flight;
+    uint64_t sent[SHIM_RESPONSE + 1]; /* to the router, by enum shim_kind */
+    uint64_t requests, answers_2xx, answers_4xx, answers_5xx, streams, slow, disconnects, connections, in_flight;
 };
 
 /* ---- http.c ----------------------------------------------------------------------------------------------------- */

@@ -269,12 +269,18 @@ static const struct svc_param params[] = {
     {.kind = SVC_PARAM_END},
 };
 
-#define COUNTER(metric, words, how, f)                                                                                 \
+#define LABELLED(metric, words, labels, how, f)                                                                        \
     {                                                                                                                  \
-        metric, words, "device_id=\"43\"", how, offsetof(struct router, f)                                             \
+        metric, words, "device_id=\"43\"" labels, how, offsetof(struct router, f)                                      \
     }
+#define COUNTER(metric, words, how, f) LABELLED(metric, words, "", how, f)
+#define BY_KIND(name, f)                                                                                               \
+    LABELLED("dsmil_l7_router_requests_total", "requests that policy allowed, by kind", ",kind=\"" name "\"",          \
+             SVC_COUNTER, f)
 static const struct svc_counter counters[] = {
-    COUNTER("dsmil_l7_router_chat_total", "requests that policy allowed", SVC_COUNTER, requests),
+    BY_KIND("chat", chats),
+    BY_KIND("embedding", embeddings),
+    BY_KIND("task", tasks),
     COUNTER("dsmil_l7_router_refused_total", "of these, refused for want of a worker or an answer", SVC_COUNTER,
             refused),
     COUNTER("dsmil_l7_router_cancelled_total", "of these, left by their caller", SVC_COUNTER, cancelled),

@@ -98,7 +98,8 @@ struct router {
     struct base_timer *queue_timer;
     struct router_config config;
     struct router_file file;
-    uint64_t requests, refused, cancelled, in_flight, queued, rejected, expired, failovers, not_kept;
+    uint64_t chats, embeddings, tasks; /* that policy allowed */
+    uint64_t refused, cancelled, in_flight, queued, rejected, expired, failovers, not_kept;
     uint64_t reloads, reloads_refused; /* counters, too */
 };
 

@@ -369,6 +369,26 @@ static void test_tasks(void **state)
     assert_int_equal(task->relayed, 1);
 }
 
+static uint64_t counted(const char *labels)
+{
+    for (const struct svc_counter *c = l7_router_device.counters; c->name != NULL; c++)
+        if (strcmp(c->name, "dsmil_l7_router_requests_total") == 0 && strcmp(c->labels, labels) == 0)
+            return *(const uint64_t *)(const void *)((const uint8_t *)router + c->offset);
+    return UINT64_MAX;
+}
+
+static void test_requests_are_counted_by_their_kind(void **state)
+{
+    (void)state;
+    answer(chat(0, BIG), DBE_MSG_L7_CHAT_RESP, true);
+    answer(chat(1, BIG), DBE_MSG_L7_CHAT_RESP, true);
+    answer(request(2, DBE_MSG_L7_EMBED_REQ, BIG), DBE_MSG_L7_EMBED_RESP, true);
+    assert_int_equal(request(3, DBE_MSG_L7_AGENT_TASK, NULL)->refused, DBE_E_UNAVAILABLE); /* no agent is up */
+    assert_int_equal(counted("device_id=\"43\",kind=\"chat\""), 2);
+    assert_int_equal(counted("device_id=\"43\",kind=\"embedding\""), 1);
+    assert_int_equal(counted("device_id=\"43\",kind=\"task\""), 1);
+}
+
 static void test_policy_check(void **state)
 {
     Dsmil__L7PolicyCheck question = DSMIL__L7_POLICY_CHECK__INIT;
@@ -428,6 +448,7 @@ int main(void)
         WITH_ROUTER(test_questions_to_workers),
         WITH_ROUTER(test_worker_that_stalls),
         WITH_ROUTER(test_tasks),
+        WITH_ROUTER(test_requests_are_counted_by_their_kind),
         WITH_ROUTER(test_policy_check),
         WITH_ROUTER(test_needs_a_worker),
     };

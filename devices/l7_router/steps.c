@@ -267,12 +267,19 @@ static struct router_job *job_new(struct router *r)
     return job;
 }
 
+static void count_kind(struct router *r, uint8_t type)
+{
+    r->chats += type == DBE_MSG_L7_CHAT_REQ;
+    r->embeddings += type == DBE_MSG_L7_EMBED_REQ;
+    r->tasks += type == DBE_MSG_L7_AGENT_TASK;
+}
+
 dbe_err router_on_request(struct svc *svc, void *state, struct svc_req *req, const struct dbe_msg *msg)
 {
     struct router *r = state;
     struct router_job *job = job_new(r);
 
-    r->requests++;
+    count_kind(r, msg->type);
     if (job == NULL)
         return DBE_E_LIMIT;
     *job = (struct router_job){

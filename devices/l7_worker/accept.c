@@ -209,7 +209,8 @@ dbe_err worker_on_request(struct svc *svc, void *state, struct svc_req *req, con
     dbe_err err = DBE_E_LIMIT;
 
     (void)svc;
-    w->requests++;
+    w->chats += msg->type == DBE_MSG_L7_CHAT_REQ;
+    w->embeddings += msg->type == DBE_MSG_L7_EMBED_REQ;
     if (wr != NULL) {
         *wr = (struct worker_req){.worker = w, .req = req};
         err = take_request(w, wr, msg, &reason);

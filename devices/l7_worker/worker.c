@@ -202,16 +202,20 @@ static const struct svc_param params[] = {
     {0},
 };
 
-#define COUNTER(metric, words, how, f)                                                                                 \
+#define LABELLED(metric, words, labels, how, f)                                                                        \
     {                                                                                                                  \
-        metric, words, WORKER_LABEL, how, offsetof(struct worker, f)                                                   \
+        metric, words, WORKER_LABEL labels, how, offsetof(struct worker, f)                                            \
     }
+#define COUNTER(metric, words, how, f) LABELLED(metric, words, "", how, f)
+#define BY_KIND(name, f)                                                                                               \
+    LABELLED("dsmil_l7_worker_requests_total", "requests received, by kind", ",kind=\"" name "\"", SVC_COUNTER, f)
 static const struct svc_counter counters[] = {
-    COUNTER("dsmil_l7_worker_chat_total", "chat requests received", SVC_COUNTER, requests),
+    BY_KIND("chat", chats),
+    BY_KIND("embedding", embeddings),
     COUNTER("dsmil_l7_worker_refused_total", "of these, refused or failed", SVC_COUNTER, refused),
     COUNTER("dsmil_l7_worker_sealed_refused_total", "sealed prompts that did not open", SVC_COUNTER, unopened),
     COUNTER("dsmil_l7_worker_cancelled_total", "of these, left by their caller", SVC_COUNTER, cancelled),
-    COUNTER("dsmil_l7_prompt_tokens_total", "tokens of prompts of ended chats", SVC_COUNTER, prompt_tokens),
+    COUNTER("dsmil_l7_prompt_tokens_total", "tokens of prompts of ended requests", SVC_COUNTER, prompt_tokens),
     COUNTER("dsmil_l7_worker_sessions", "chats being computed", SVC_GAUGE, running),
     COUNTER("dsmil_l7_worker_queued", "chats that wait", SVC_GAUGE, queued),
     COUNTER("dsmil_l7_worker_forming", "chats whose schemas are being translated", SVC_GAUGE, forming),

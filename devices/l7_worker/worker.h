@@ -76,7 +76,7 @@ struct worker {
     struct base_timer *postpone;
     struct base_buf packed; /* of the message being sent; kept to save allocations */
     /* counters and gauges, exported under the names below */
-    uint64_t requests, refused, cancelled, unopened, prompt_tokens, running, queued, forming, tokens_per_s;
+    uint64_t chats, embeddings, refused, cancelled, unopened, prompt_tokens, running, queued, forming, tokens_per_s;
     uint64_t memory_limit, kv_used, kv_limit, read_bytes_per_s, read_percent, batch_rows;
     struct llm_model_stats stats;
     uint64_t ticked_ns;

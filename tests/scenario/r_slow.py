@@ -86,7 +86,7 @@ class Slow(unittest.TestCase):
             self.is_answered()
             for name, size in self.resident().items():
                 peak[name] = max(peak[name], size)
-            return self.count("dsmil_openai_in_flight") == 0 and self.count("dsmil_openai_chats_total") >= SLOW
+            return self.count("dsmil_openai_in_flight") == 0 and self.count("dsmil_openai_sent_total") >= SLOW
 
         wait_for("every slow client is given up, refused or answered", over, 300)
         for name, bound in BOUNDS.items():

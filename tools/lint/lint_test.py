@@ -86,6 +86,17 @@ class Lint(unittest.TestCase):
         self.finds("shell", "tools/x.py", "a = (\n", "never closed")
         self.clean("shell", "scripts/x", "#!/bin/sh\ntrue\n")
 
+    def test_metrics(self):
+        page, table = "docs/metrics.md", "src/runtime/metrics.def"
+        row = "| `dsmil_x_total` | counter | `a`, `b` | what |\n"
+        metric = 'METRIC(dsmil_x_total, COUNTER, "a,b",\n       "what")\n'
+        self.finds("metrics", table, metric, f"{table}:1: dsmil_x_total has no row")
+        self.finds("metrics", page, row, f"{page}:1: nothing exports dsmil_x_total")
+        self.finds("metrics", table, metric.replace(",b", ""), "dsmil_x_total is a counter by `a`", **{page: row})
+        self.finds("metrics", "shim/a.c", 'COUNTER("dbe_y", "what", SVC_GAUGE, y),\n', "shim/a.c:1: dbe_y has no row")
+        self.finds("metrics", "devices/x/a.c", 'COUNTER("dbe_y", SVC_GAUGE, y, "what"),\n', "dbe_y has no row")
+        self.assertIn("1 checks passed", lint("metrics", {table: metric, page: row}))
+
 
 if __name__ == "__main__":
     unittest.main()
