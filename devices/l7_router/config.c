@@ -68,6 +68,7 @@ static const struct conf_key keys[] = {
     {"breaker", CONF_SUB, .offset = offsetof(struct router_config, breaker), .sub = breaker_keys},
     {"attempts", CONF_UINT, CONF_FIELD(struct router_config, attempts), .min = 1, .max = ROUTER_WORKERS_MAX},
     {"ahead", CONF_UINT, CONF_FIELD(struct router_config, ahead), .min = 0, .max = 1024},
+    {"reserve", CONF_UINT, CONF_FIELD(struct router_config, reserve_percent), .min = 0, .max = 90},
     {"silence", CONF_DURATION, CONF_FIELD(struct router_config, silence_ms), .min = 1500, .max = 60000},
     {.kind = CONF_END},
 };
@@ -80,6 +81,7 @@ void router_config_default(struct router_config *ret)
         .breaker = {.failures = 3, .open_ms = 1000, .open_max_ms = 30000, .probes = 1},
         .attempts = 3,
         .ahead = 8,
+        .reserve_percent = 12,
         .silence_ms = 2500,
     };
     for (size_t i = 0; i < ROUTER_PROFILES_MAX; i++)

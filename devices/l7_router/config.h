@@ -45,9 +45,10 @@ struct router_config {
     struct router_expected workers[ROUTER_WORKERS_MAX];
     size_t worker_count;
     struct breaker_config breaker;
-    uint64_t attempts;   /* workers that a request may be sent to, one after the other */
-    uint64_t ahead;      /* requests given to a worker beyond those that it serves at once */
-    uint64_t silence_ms; /* a worker that says nothing for so long gets no request */
+    uint64_t attempts;        /* workers that a request may be sent to, one after the other */
+    uint64_t ahead;           /* requests given to a worker beyond those that it serves at once */
+    uint64_t reserve_percent; /* of a profile's places, kept from a tenant that holds the others */
+    uint64_t silence_ms;      /* a worker that says nothing for so long gets no request */
 };
 
 void router_config_default(struct router_config *ret);

@@ -69,6 +69,7 @@ static void test_all_keys(void **state)
                   "breaker: {failures: 5, open: 250ms, open-max: 10s, probes: 2}\n"
                   "attempts: 2\n"
                   "ahead: 4\n"
+                  "reserve: 25\n"
                   "silence: 3s\n");
     assert_int_equal(router_config_read(path, &c, NULL), DBE_OK);
     assert_string_equal(c.default_profile, "llm-1b-npu");
@@ -80,7 +81,7 @@ static void test_all_keys(void **state)
     assert_string_equal(c.workers[0].profile, "llm-7b-amx");
     assert_true(c.breaker.failures == 5 && c.breaker.open_ms == 250 && c.breaker.open_max_ms == 10000 &&
                 c.breaker.probes == 2);
-    assert_true(c.attempts == 2 && c.ahead == 4 && c.silence_ms == 3000);
+    assert_true(c.attempts == 2 && c.ahead == 4 && c.reserve_percent == 25 && c.silence_ms == 3000);
 }
 
 static void test_what_it_leaves_out_stays_as_it_is(void **state)
@@ -120,6 +121,7 @@ static void test_faults(void **state)
         {"breaker: {failures: 0}\n", ":3:23", "0"},
         {"breaker: {open: 10s, open-max: 1s}\n", ":3:12", "open-max"},
         {"silence: 10ms\n", ":3:12", "10ms"},
+        {"reserve: 91\n", ":3:12", "91"},
     };
 
     (void)state;

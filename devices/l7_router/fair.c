@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fair.c - see fair.h. Pure; every call but fair_push, which looks for its tenant, takes constant time.
+ * fair.c - see fair.h. Pure; every call but fair_push and fair_next, which look for a tenant, takes constant time.
  */
 #include "devices/l7_router/fair.h"
 
@@ -121,14 +121,22 @@ dbe_err fair_push(struct fair_queue *q, size_t max, const char *tenant, struct f
     return DBE_OK;
 }
 
-struct fair_entry *fair_pop(struct fair_queue *q)
+struct fair_entry *fair_next(const struct fair_queue *q, fair_may_fn *may, const void *ctx)
 {
-    struct fair_tenant *t = q->turn;
+    const struct fair_tenant *t = q->turn;
 
     if (t == NULL)
         return NULL;
-    struct fair_entry *e = t->head;
-    q->turn = t->next;
+    do {
+        if (may(ctx, t->name))
+            return t->head;
+        t = t->next;
+    } while (t != q->turn);
+    return NULL;
+}
+
+void fair_take(struct fair_queue *q, struct fair_entry *e)
+{
+    q->turn = e->tenant->next;
     fair_remove(q, e);
-    return e;
 }

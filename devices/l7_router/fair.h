@@ -3,8 +3,8 @@
  * fair.h - who is next? A bounded queue that takes turns between tenants.
  *
  * In:   entries with their tenant
- * Out:  the next one: tenants in turns, each tenant's own in their order. When it is full, the newest entry of whoever
- *       waits with most has to go, which may be the one that comes
+ * Out:  the next one: tenants in turns, each tenant's own in their order; who may not go now is passed over. When it is
+ *       full, the newest entry of whoever waits with most has to go, which may be the one that comes
  * Not:  no clock, no memory of its own: entries are part of what waits
  */
 #ifndef L7_ROUTER_FAIR_H
@@ -41,8 +41,12 @@ struct fair_queue { /* zeroed is empty */
  * no more. */
 dbe_err fair_push(struct fair_queue *q, size_t max, const char *tenant, struct fair_entry *entry,
                   struct fair_entry **ret_evicted) DBE_MUST_CHECK;
-/* Take the next one out; NULL when nobody waits. */
-struct fair_entry *fair_pop(struct fair_queue *q);
+/* May the tenant have its turn now? */
+typedef bool fair_may_fn(const void *ctx, const char *tenant);
+/* The next one whose tenant may have its turn, which is not taken out; NULL: nobody waits who may. */
+struct fair_entry *fair_next(const struct fair_queue *q, fair_may_fn *may, const void *ctx);
+/* Take out what fair_next gave: its tenant has had its turn. */
+void fair_take(struct fair_queue *q, struct fair_entry *entry);
 /* Take this one out, wherever it stands. */
 void fair_remove(struct fair_queue *q, struct fair_entry *entry);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fair_test.c - turns between tenants, bounds, and random use against a plain model; the pace beside it.
+ * fair_test.c - turns between tenants, bounds, and random use against a plain model; shares and the pace beside it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +13,7 @@
 
 #include "devices/l7_router/fair.h"
 #include "devices/l7_router/pace.h"
+#include "devices/l7_router/share.h"
 
 enum { ENTRIES = 32 };
 
@@ -39,12 +40,37 @@ static dbe_err push(size_t max, const char *tenant, size_t i, struct fair_entry 
     return err;
 }
 
+static bool everybody(const void *ctx, const char *tenant)
+{
+    (void)ctx;
+    return tenant[0] != '\0';
+}
+
+static bool all_but(const void *ctx, const char *tenant)
+{
+    return strcmp(ctx, tenant) != 0;
+}
+
+static struct fair_entry *pop_but(const char *tenant)
+{
+    struct fair_entry *next = fair_next(&q, tenant != NULL ? all_but : everybody, tenant);
+
+    if (next != NULL)
+        fair_take(&q, next);
+    return next;
+}
+
+static struct fair_entry *pop(void)
+{
+    return pop_but(NULL);
+}
+
 static void test_turns(void **state)
 {
     static const size_t order[] = {0, 3, 5, 1, 4, 2};
 
     (void)state;
-    assert_null(fair_pop(&q));
+    assert_null(pop());
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(push(9, "many", i, NULL), DBE_OK);
     for (size_t i = 3; i < 5; i++)
@@ -52,8 +78,8 @@ static void test_turns(void **state)
     assert_int_equal(push(9, "one", 5, NULL), DBE_OK);
     assert_ptr_equal(q.oldest, &e[0]);
     for (size_t i = 0; i < BASE_ARRAY_LEN(order); i++)
-        assert_ptr_equal(fair_pop(&q), &e[order[i]]);
-    assert_null(fair_pop(&q));
+        assert_ptr_equal(pop(), &e[order[i]]);
+    assert_null(pop());
     assert_int_equal(q.count, 0);
 }
 
@@ -92,8 +118,55 @@ static void test_tenants_are_bounded(void **state)
     fair_remove(&q, &many[7]);
     assert_int_equal(fair_push(&q, 1000, "one more", &many[FAIR_TENANTS_MAX], &evicted), DBE_OK);
     for (size_t i = 0; i < FAIR_TENANTS_MAX; i++)
-        assert_non_null(fair_pop(&q));
-    assert_null(fair_pop(&q));
+        assert_non_null(pop());
+    assert_null(pop());
+}
+
+/* Who may not go on is passed over, keeps its place in its own order, and does not stop the others. */
+static void test_passed_over(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(push(9, "holds much", i, NULL), DBE_OK);
+    assert_int_equal(push(9, "few", 3, NULL), DBE_OK);
+    assert_int_equal(push(9, "few", 4, NULL), DBE_OK);
+    assert_ptr_equal(pop_but("holds much"), &e[3]);
+    assert_ptr_equal(pop_but("holds much"), &e[4]);
+    assert_null(pop_but("holds much"));
+    assert_int_equal(q.count, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_ptr_equal(pop(), &e[i]);
+}
+
+static void test_shares(void **state)
+{
+    static struct share_table t;
+    struct share *held[SHARE_TENANTS_MAX + 2];
+    char name[16];
+
+    (void)state;
+    assert_int_equal(share_limit(32, 12), 29);
+    assert_int_equal(share_limit(9, 12), 8);
+    assert_int_equal(share_limit(8, 12), UINT64_MAX); /* less than one to keep */
+    assert_int_equal(share_limit(0, 90), UINT64_MAX);
+    assert_int_equal(share_limit(32, 0), UINT64_MAX);
+    assert_int_equal(share_limit(2, 90), 1); /* never none */
+    assert_true(share_limit(UINT64_MAX, 90) < UINT64_MAX / 9);
+    assert_int_equal(share_held(&t, "t0"), 0);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(held); i++) {
+        (void)snprintf(name, sizeof name, "t%zu", i);
+        held[i] = share_take(&t, name);
+    }
+    assert_ptr_equal(share_take(&t, "t3"), held[3]);
+    assert_int_equal(share_held(&t, "t3"), 2);
+    assert_int_equal(share_held(&t, "t4"), 1);
+    assert_ptr_equal(held[SHARE_TENANTS_MAX], held[SHARE_TENANTS_MAX + 1]); /* the rest is one tenant more */
+    assert_int_equal(share_held(&t, "whoever else"), 2);
+    share_give_back(held[3]);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(held); i++)
+        share_give_back(held[i]);
+    assert_int_equal(share_held(&t, "t3"), 0);
+    assert_int_equal(share_held(&t, "whoever else"), 0);
 }
 
 /* Count what a walk through all lists finds; they must agree. */
@@ -134,7 +207,7 @@ static void test_any_sequence(void **state)
         if (x % 4 == 0 && waits[i]) {
             fair_remove(&q, &e[i]);
             waits[i] = false;
-        } else if (x % 4 == 1 && (popped = fair_pop(&q)) != NULL) {
+        } else if (x % 4 == 1 && (popped = pop()) != NULL) {
             waits[popped - e] = false;
         } else if (!waits[i] && fair_push(&q, 12, names[(x >> 40) % 5], &e[i], &evicted) == DBE_OK) {
             waits[i] = true;
@@ -156,7 +229,7 @@ static void test_shares_are_equal(void **state)
         assert_int_equal(push(99, "many", i, NULL), DBE_OK);
     assert_int_equal(push(99, "few", 16, NULL), DBE_OK);
     for (int round = 0; round < 20; round++) {
-        struct fair_entry *next = fair_pop(&q);
+        struct fair_entry *next = pop();
         bool few = next == &e[16];
         served[few]++;
         assert_int_equal(push(99, few ? "few" : "many", (size_t)(next - e), NULL), DBE_OK); /* it asks again at once */
@@ -189,8 +262,10 @@ int main(void)
         cmocka_unit_test_setup(test_turns, set_up),
         cmocka_unit_test_setup(test_full, set_up),
         cmocka_unit_test_setup(test_tenants_are_bounded, set_up),
+        cmocka_unit_test_setup(test_passed_over, set_up),
         cmocka_unit_test_setup(test_any_sequence, set_up),
         cmocka_unit_test_setup(test_shares_are_equal, set_up),
+        cmocka_unit_test(test_shares),
         cmocka_unit_test(test_pace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,6 +55,7 @@ void job_leave_worker(struct router_job *job, enum breaker_outcome outcome)
     if (!job->forwarded)
         return;
     job->forwarded = false;
+    share_give_back(job->share);
     w->in_flight--;
     r->in_flight--;
     if (!job->last) /* ended by our side: the worker still computes */

@@ -12,6 +12,7 @@
 #include "devices/l7_router/quota.h"
 #include "devices/l7_router/pace.h"
 #include "devices/l7_router/select.h"
+#include "devices/l7_router/share.h"
 #include "runtime/svc.h"
 
 enum {
@@ -40,6 +41,7 @@ struct router_profile { /* requests of one profile and kind */
     char name[ROUTER_PROFILE_MAX_BYTES + 1];
     bool task;
     struct fair_queue queue;
+    struct share_table shares; /* places that tenants hold */
     struct pace pace;
 };
 
@@ -51,6 +53,7 @@ struct router_job {
     size_t worker;         /* row; valid once forwarded */
     uint64_t call_id;      /* valid once forwarded */
     uint64_t ticket;       /* of the worker's breaker; valid once forwarded */
+    struct share *share;   /* that its place counts in; valid once forwarded */
     enum router_step step;
     bool used, forwarded, relayed, last;
     dbe_err err;        /* what REFUSE says */
@@ -83,8 +86,8 @@ struct router {
     struct svc_link *links[ROUTER_WORKERS_MAX]; /* NULL: no address configured */
     struct router_watch watches[ROUTER_WORKERS_MAX];
     size_t worker_count;
-    bool settled; /* all workers that are there have said how they are; stays so */
-    bool changed; /* what we serve, since we said it last */
+    bool settled;                 /* all workers that are there have said how they are; stays so */
+    bool changed;                 /* what we serve, since we said it last */
     struct svc_watchers watchers; /* of it */
     struct base_buf packed;       /* as it is told; kept for its memory */
     struct router_profile profiles[ROUTER_PROFILES_MAX];

@@ -262,6 +262,33 @@ static void test_queue_is_bounded_and_fair(void **state)
         finish(2, 14);
 }
 
+/* A tenant with long answers does not keep out those who come later. */
+static void test_places_are_kept_for_others(void **state)
+{
+    (void)state;
+    router->config.reserve_percent = 25; /* one of four */
+    rt.tenant = "greedy";
+    fill(5);
+    assert_int_equal(router->in_flight, 3);
+    rt.tenant = "modest";
+    assert_int_equal(chat(5, NULL)->forwarded, 1); /* past those who may not go on */
+    assert_int_equal(chat(6, NULL)->forwarded, 0);
+    answer(&rt.reqs[5], DBE_MSG_L7_CHAT_RESP, true);
+    assert_int_equal(rt.reqs[6].forwarded, 1);
+    assert_int_equal(rt.reqs[3].forwarded, 0);
+    answer(&rt.reqs[0], DBE_MSG_L7_CHAT_RESP, true); /* now greedy holds two */
+    assert_int_equal(rt.reqs[3].forwarded, 1);
+    assert_int_equal(rt.reqs[4].forwarded, 0);
+    router->config.queue.overload = ROUTER_OVERLOAD_REJECT;
+    rt.tenant = "greedy";
+    assert_int_equal(chat(7, NULL)->refused, DBE_E_LIMIT);
+    assert_string_equal(rt.reqs[7].reason, "your tenant holds all places that one tenant may hold");
+    for (int round = 0; round < 2; round++)
+        finish(0, 7);
+    assert_int_equal(share_held(&router->profiles[0].shares, "greedy"), 0);
+    assert_int_equal(share_held(&router->profiles[0].shares, "modest"), 0);
+}
+
 static void test_those_who_wait_are_told(void **state)
 {
     (void)state;
@@ -321,6 +348,7 @@ int main(void)
         WITH_QUEUE(test_wait_for_a_place),
         WITH_QUEUE(test_wait_too_long),
         WITH_QUEUE(test_queue_is_bounded_and_fair),
+        WITH_QUEUE(test_places_are_kept_for_others),
         WITH_QUEUE(test_those_who_wait_are_told),
         WITH_QUEUE(test_nobody_overtakes),
         WITH_QUEUE(test_sessions_and_ahead),

@@ -22,6 +22,18 @@ uint64_t router_capacity(const struct router_worker *worker, uint64_t ahead)
     return worker->sessions != 0 ? BASE_MIN(max, worker->sessions + ahead) : max;
 }
 
+uint64_t router_places(const struct router_worker *workers, size_t count, const char *profile, bool task)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct router_worker *w = &workers[i];
+        if (w->tasks == task && w->up && w->ready && router_serves(w, profile))
+            sum += BASE_MAX(w->sessions != 0 ? w->sessions : w->max_requests, 1u);
+    }
+    return sum;
+}
+
 /* Others may send it requests, too: what it reports counts if it is more than we know of. */
 static uint64_t load_of(const struct router_worker *worker)
 {

@@ -56,6 +56,8 @@ dbe_err router_select(const struct router_worker *workers, size_t count, const s
                       size_t *ret_index) DBE_MUST_CHECK;
 /* Does this row serve the profile? What it reported counts; before that, what it is configured for. */
 bool router_serves(const struct router_worker *worker, const char *profile);
+/* Places that the healthy workers of a profile have together: what they serve at once. */
+uint64_t router_places(const struct router_worker *workers, size_t count, const char *profile, bool task);
 /* Requests that may be at the worker at once. */
 uint64_t router_capacity(const struct router_worker *worker, uint64_t ahead);
 

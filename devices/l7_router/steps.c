@@ -55,7 +55,7 @@ static enum router_step take_quota(struct router_job *job, const struct dbe_msg 
             svc_audit_req(job->svc, AUDIT_LIMIT, job->req, err, LIMITS_RULE, job->hold.why.reason);
         return job_refuse(job, err, job->limited ? job->hold.why.reason : NULL, "limited");
     }
-    return job->profile->queue.count > 0 ? ROUTER_QUEUE : ROUTER_SELECT; /* nobody overtakes those that wait */
+    return job_must_wait(job) ? ROUTER_QUEUE : ROUTER_SELECT;
 }
 
 /* Profile and limits. */
@@ -131,6 +131,7 @@ static enum router_step step_forward(struct router_job *job, const struct dbe_ms
     job->forwarded = true;
     job->last = false;
     job->attempts++;
+    job->share = share_take(&job->profile->shares, svc_req_labels(job->req)->tenant);
     w->in_flight++;
     r->in_flight++;
     if (!has_spare(job))
@@ -156,19 +157,6 @@ static enum router_step step_relay(struct router_job *job, const struct dbe_msg 
     return job_refuse(job, err, err == DBE_E_LIMIT ? "the caller reads too slowly" : NULL, "error");
 }
 
-/* Places that the profile's workers have together. */
-static uint64_t places(const struct router *r, const struct router_profile *p)
-{
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i < r->worker_count; i++) {
-        const struct router_worker *w = &r->workers[i];
-        if (w->tasks == p->task && w->up && w->ready && router_serves(w, p->name))
-            sum += BASE_MAX(w->sessions != 0 ? w->sessions : w->max_requests, 1u);
-    }
-    return sum;
-}
-
 static enum router_step step_refuse(struct router_job *job, const struct dbe_msg *msg)
 {
     struct router *r = job->router;
@@ -179,7 +167,8 @@ static enum router_step step_refuse(struct router_job *job, const struct dbe_msg
     if (job->limited)
         retry_ms = (uint32_t)BASE_MIN(job->hold.why.retry_after_ms, (uint64_t)UINT32_MAX);
     else if (p != NULL && (job->err == DBE_E_LIMIT || job->err == DBE_E_UNAVAILABLE))
-        retry_ms = pace_retry_ms(&p->pace, p->queue.count, places(r, p));
+        retry_ms =
+            pace_retry_ms(&p->pace, p->queue.count, router_places(r->workers, r->worker_count, p->name, p->task));
     r->refused++;
     svc_log(job->svc, SVC_WARN, job->req, "refused: %s, profile %s: %s", dbe_err_name(job->err),
             p != NULL ? p->name : "unknown", job->reason != NULL ? job->reason : dbe_err_text(job->err));

@@ -4,9 +4,42 @@
  *
  * In:   the walk's step QUEUE; whatever may have made a place; the queue's timer
  * Out:  one that got a place goes on with SELECT; one that waited too long, or has no room to wait, is refused
- * Not:  whose turn it is: fair.c
+ * Not:  whose turn it is: fair.c; how much one may hold: share.c
  */
 #include "devices/l7_router/walk.h"
+
+/* ---- who may go on ---------------------------------------------------------------------------------------------- */
+
+struct shares { /* of a profile, as things are */
+    const struct share_table *table;
+    uint64_t limit; /* places that one tenant may hold */
+};
+
+static struct shares shares_now(const struct router *r, const struct router_profile *p)
+{
+    const uint64_t places = router_places(r->workers, r->worker_count, p->name, p->task);
+
+    return (struct shares){&p->shares, share_limit(places, r->config.reserve_percent)};
+}
+
+static bool may_hold_more(const void *ctx, const char *tenant)
+{
+    const struct shares *s = ctx;
+
+    return s->limit == UINT64_MAX || share_held(s->table, tenant) < s->limit;
+}
+
+bool job_must_wait(struct router_job *job)
+{
+    const struct router_profile *p = job->profile;
+    const struct shares shares = shares_now(job->router, p);
+
+    if (may_hold_more(&shares, svc_req_labels(job->req)->tenant))
+        return fair_next(&p->queue, may_hold_more, &shares) != NULL; /* nobody overtakes those that could go on */
+    job->err = DBE_E_LIMIT;
+    job->reason = "your tenant holds all places that one tenant may hold";
+    return true;
+}
 
 /* ---- into the queue --------------------------------------------------------------------------------------------- */
 
@@ -76,15 +109,18 @@ static void expire(struct router *r, struct router_profile *p)
 /* The next of those that wait, if there is a place for it. */
 static bool serve_next(struct router *r, struct router_profile *p)
 {
+    const struct shares shares = shares_now(r, p);
+    struct fair_entry *next = fair_next(&p->queue, may_hold_more, &shares);
     size_t row;
 
-    if (p->queue.oldest == NULL)
+    if (next == NULL)
         return false;
-    struct router_want want = job_want(job_of(p->queue.oldest));
+    struct router_job *job = job_of(next);
+    struct router_want want = job_want(job);
     want.tried = 0;
     if (router_select(r->workers, r->worker_count, &want, &row) != DBE_OK)
         return false;
-    struct router_job *job = job_of(fair_pop(&p->queue));
+    fair_take(&p->queue, next);
     r->queued--;
     job->err = DBE_OK;
     job->tried = 0; /* what failed before may be well again */

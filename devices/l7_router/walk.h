@@ -41,6 +41,8 @@ void job_on_gone(void *user, struct svc_req *req, dbe_err why);
 
 /* ---- waiting.c -------------------------------------------------------------------------------------------------- */
 
+/* Has it to wait, whether or not a worker has a place: because its tenant holds all that it may, or behind others? */
+bool job_must_wait(struct router_job *job);
 /* The step QUEUE: AWAIT, or REFUSE where there is no room to wait. */
 enum router_step job_step_queue(struct router_job *job, const struct dbe_msg *msg);
 
