@@ -20,7 +20,7 @@ class Check(unittest.TestCase):
         state = tempfile.mkdtemp(prefix="dsmil-test-")
         try:
             run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], capture_output=True,
-                                 env=dict(os.environ, DSMIL_STATE=state), text=True, timeout=200, check=False)
+                                 env=dict(os.environ, DSMIL_STATE=state), text=True, timeout=600, check=False)
             self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
             summary = json.loads(run.stdout)
             self.assertTrue(summary["ok"])
@@ -122,7 +122,7 @@ class Light(unittest.TestCase):
         self.assertEqual((status, body["status"]), (200, "healthy"))
 
     def test_ask_and_status(self):
-        ask = self.mesh.cli("ask", "--path", "--max-tokens", "20", "What is DSMIL?")
+        ask = self.mesh.cli("ask", "--path", "--temperature", "0", "--max-tokens", "20", "What is DSMIL?")
         self.assertEqual(ask.returncode, 0, ask.stderr)
         self.assertIn("device 47", ask.stderr)
         self.assertTrue(ask.stdout.strip())
@@ -170,7 +170,7 @@ class Light(unittest.TestCase):
         for t in threads:
             t.start()
         for t in threads:
-            t.join(120)
+            t.join()
         self.assertEqual(len(results), 12)
         for status, body in results:
             self.assertIn(status, (200, 429), body)

@@ -20,6 +20,7 @@ TOOL = {"type": "function", "function": {"name": "get_weather", "description": "
     "$defs": {"unit": {"enum": ["C", "F"]}}, "type": "object", "additionalProperties": False,
     "properties": {"city": {"enum": ["Rome", "Oslo"]}, "unit": {"$ref": "#/$defs/unit"}},
     "required": ["city", "unit"]}}}
+CALL_TOKENS = 400  # a call of TOOL with all the white space that there may be is shorter, also byte by byte
 SCHEMA = {"type": "object", "additionalProperties": False, "required": ["severity", "count"],
           "properties": {"severity": {"enum": ["low", "high"]},
                          "count": {"type": "integer", "minimum": 0, "maximum": 9}}}
@@ -178,7 +179,7 @@ class OpenAi(unittest.TestCase):
 
     def test_tools(self):
         forced = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
-                  "max_tokens": 150}
+                  "temperature": 0, "max_tokens": CALL_TOKENS}
         choice = self.chat(**forced)["choices"][0]
         self.assertEqual(choice["finish_reason"], "tool_calls")
         self.assertIsNone(choice["message"]["content"])
@@ -199,10 +200,11 @@ class OpenAi(unittest.TestCase):
         self.assertEqual(refused["error"]["param"], "messages[2].tool_call_id")
 
     def test_several_calls_and_a_format_beside_tools(self):
-        many = self.chat(tools=[TOOL], tool_choice="required", max_tokens=400)["choices"][0]
+        asked = {"tools": [TOOL], "tool_choice": "required", "max_tokens": CALL_TOKENS}
+        many = self.chat(**asked)["choices"][0]
         calls = many["message"]["tool_calls"]
         self.assertEqual(len({self.check_call(c) for c in calls}), len(calls))
-        one = self.chat(tools=[TOOL], tool_choice="required", max_tokens=400, parallel_tool_calls=False)["choices"][0]
+        one = self.chat(**asked, parallel_tool_calls=False)["choices"][0]
         self.assertEqual((one["finish_reason"], len(one["message"]["tool_calls"])), ("tool_calls", 1))
         # what was cut is no call, and is not lost
         cut = self.chat(tools=[TOOL], tool_choice="required", max_tokens=4)["choices"][0]
@@ -340,8 +342,13 @@ class OpenAi(unittest.TestCase):
 
     def test_responses_call_tools(self):
         tool = {"type": "function", **TOOL["function"]}
-        first = self.post("responses", input="Weather?", tools=[tool], tool_choice="required", max_output_tokens=150)
+        first = self.post("responses", input="Weather?", tools=[tool], tool_choice="required",
+                          max_output_tokens=CALL_TOKENS)
         openapi.check(first, "Response")
+        # any number of calls, and behind them what was cut of another
+        kinds = [item["type"] for item in first["output"]]
+        cut = ["message"] if first["status"] == "incomplete" and kinds[-1] == "message" else []
+        self.assertEqual(kinds, ["function_call"] * (len(kinds) - len(cut)) + cut)
         call = first["output"][0]
         self.assertEqual((call["type"], call["name"]), ("function_call", "get_weather"))
         self.post("responses", input=[{"role": "user", "content": "Weather?"}, call,
@@ -368,7 +375,8 @@ class OpenAi(unittest.TestCase):
                  "response.completed": "ResponseCompletedEvent", "response.incomplete": "ResponseIncompleteEvent"}
         tool = {"type": "function", **TOOL["function"]}
         for asked in ({"max_output_tokens": 12}, {"tools": [tool], "tool_choice": "required",
-                                                  "max_output_tokens": 150}):
+                                                  "max_output_tokens": 150},
+                      {"tools": [tool], "tool_choice": "required", "max_output_tokens": 40}):
             events = self.stream("responses", input="What is DSMIL?", temperature=0, **asked)
             for number, (name, data) in enumerate(events):
                 self.assertEqual((data["type"], data["sequence_number"]), (name, number))
@@ -376,9 +384,15 @@ class OpenAi(unittest.TestCase):
             self.assertEqual([n for n, _ in events[:2]], ["response.created", "response.in_progress"])
             self.assertIn(events[-1][0], ("response.completed", "response.incomplete"))
             final = events[-1][1]["response"]
-            deltas = "".join(d["delta"] for n, d in events if n.endswith(".delta"))
-            item = final["output"][0]
-            self.assertEqual(deltas, item["arguments"] if "tools" in asked else item["content"][0]["text"])
+            deltas = [""] * len(final["output"])
+            for name, data in events:
+                if name.endswith(".delta"):
+                    deltas[data["output_index"]] += data["delta"]
+            self.assertEqual(deltas, [item["arguments"] if item["type"] == "function_call" else
+                                      item["content"][0]["text"] for item in final["output"]])
+            whole = self.post("responses", input="What is DSMIL?", temperature=0, **asked)
+            self.assertEqual(*[[(item["type"], item["status"], item.get("content"), item.get("arguments"))
+                                for item in answer["output"]] for answer in (final, whole)])
 
     # ---- refusals
 

@@ -9,6 +9,7 @@ import http.client
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 import unittest
@@ -68,7 +69,7 @@ class Client(threading.Thread):
                 self.note(how)
                 if how in (200, "done"):
                     self.answered.add(what)
-            except TimeoutError as err:
+            except (TimeoutError, subprocess.TimeoutExpired) as err:
                 self.hung.append(repr(err))
             except AssertionError as err:
                 self.note(f"refused {err.args[0][0]}")
@@ -93,13 +94,15 @@ class Chaos(unittest.TestCase):
                     victim = wait_for("a victim that runs", lambda: self.victim(mesh, draw, killed))
                     os.kill(victim, signal.SIGKILL)
                     killed.add(victim)
-                wait_for("the mesh is ready again", mesh.ready, 90)
-                wait_for("an answer", lambda: self.answers(mesh), 30)
+                wait_for("the mesh is ready again", mesh.ready)
+                wait_for("an answer", lambda: self.answers(mesh))
+                wait_for("streams and vectors for those who ask", lambda: {"stream", "embeddings"} <= set().union(
+                    *(list(client.answered) for client in clients)))
             finally:
                 for client in clients:
                     client.stop.set()
                 for client in clients:
-                    client.join(90)
+                    client.join(400)
             ended = {}
             for client in clients:
                 self.assertFalse(client.is_alive(), "a request never ended")
@@ -108,8 +111,6 @@ class Chaos(unittest.TestCase):
                     ended[how] = ended.get(how, 0) + count
             print(f"requests ended: {ended}", flush=True)
             answered = set().union(*(client.answered for client in clients))
-            self.assertIn("stream", answered)
-            self.assertIn("embeddings", answered)
             verdict = mesh.cli("audit", "verify", "--json")
             self.assertEqual(verdict.returncode, 0, verdict.stdout + verdict.stderr)
             print(f"answered: {sorted(answered)}\naudit: {verdict.stdout.strip()}", flush=True)

@@ -9,28 +9,46 @@ import unittest
 
 from mesh import DSMIL, MODEL, Mesh, wait_for
 
-LONG = {"max_tokens": 400, "temperature": 1.5, "seed": 3}
+# However it is sampled, it cannot end before 800 tokens.
+LONG = {"max_tokens": 800, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+    "type": "array", "minItems": 1000, "items": {"type": "string", "minLength": 30, "maxLength": 40}}}}}
 QUESTION = "Tell me about every layer of DSMIL, one after the other."
 
 
 class Faults(unittest.TestCase):
+    def in_the_middle(self, mesh, begin, end):
+        """Events of an answer of which a part had come when `begin` was done; `end` follows in any case. A worker may
+        have said all before its client has read the third event: then once more."""
+        for _ in range(50):
+            events = []
+            try:
+                for event in mesh.stream(QUESTION, **LONG):
+                    events.append(event)
+                    if len(events) == 3:
+                        begin()
+            finally:
+                if len(events) >= 3:
+                    end()
+            if events[-1] != "[DONE]":
+                return events
+        return self.fail("50 answers were over before anything could be done")
+
     def test_worker_killed_in_the_middle_of_an_answer(self):
         with Mesh() as mesh:
-            worker = mesh.service("dsmil-l7-llm-worker-47")
-            events = []
-            # Stopped first, so that the kill surely comes in the middle, however fast the machine.
-            for event in mesh.stream(QUESTION, **LONG):
-                events.append(event)
-                if len(events) == 3:
-                    os.kill(worker["pid"], signal.SIGSTOP)
-                    os.kill(worker["pid"], signal.SIGKILL)
+            killed = []
+
+            def kill():
+                killed.append(mesh.service("dsmil-l7-llm-worker-47")["pid"])
+                os.kill(killed[-1], signal.SIGKILL)
+
+            def is_back():
+                wait_for("the worker is back", lambda: mesh.ready() and
+                         mesh.service("dsmil-l7-llm-worker-47")["pid"] != killed[-1])
+                wait_for("the next question works", lambda: mesh.chat(max_tokens=8)[0] == 200)
+
+            events = self.in_the_middle(mesh, kill, is_back)
             self.assertTrue(any(isinstance(e, dict) and "error" in e for e in events), events[-3:])
-            self.assertNotEqual(events[-1], "[DONE]")
-            wait_for("the worker is back", lambda: mesh.ready() and
-                     mesh.service("dsmil-l7-llm-worker-47")["pid"] != worker["pid"])
-            answer = wait_for("the next question works", lambda: mesh.chat(max_tokens=8)[0] == 200)
-            self.assertTrue(answer)
-            self.assertEqual(mesh.service("dsmil-l7-llm-worker-47")["restarts"], 1)
+            self.assertEqual(mesh.service("dsmil-l7-llm-worker-47")["restarts"], len(killed))
             self.assertEqual(mesh.service("dsmil-l7-router")["restarts"], 0)
 
     def test_a_stalled_worker_is_a_clear_503_and_no_hang(self):
@@ -51,14 +69,8 @@ class Faults(unittest.TestCase):
     def test_an_answer_that_stalls_ends_with_an_error(self):
         with Mesh() as mesh:
             worker = mesh.service("dsmil-l7-llm-worker-47")["pid"]
-            events = []
-            try:
-                for event in mesh.stream(QUESTION, **LONG):
-                    events.append(event)
-                    if len(events) == 3:
-                        os.kill(worker, signal.SIGSTOP)
-            finally:
-                os.kill(worker, signal.SIGCONT)
+            events = self.in_the_middle(mesh, lambda: os.kill(worker, signal.SIGSTOP),
+                                        lambda: os.kill(worker, signal.SIGCONT))
             self.assertIn("error", events[-1])
 
     def test_router_killed_and_back(self):
@@ -75,7 +87,7 @@ class Faults(unittest.TestCase):
             pids = [s["pid"] for s in mesh.mesh_json()["services"]]
             mesh.proc.kill()
             mesh.proc.wait()
-            wait_for("all services are gone", lambda: not any(alive(p) for p in pids), 30)
+            wait_for("all services are gone", lambda: not any(alive(p) for p in pids))
             mesh.__enter__()
             self.assertEqual(mesh.chat(max_tokens=4)[0], 200)
         finally:
@@ -83,19 +95,24 @@ class Faults(unittest.TestCase):
 
     def test_a_client_that_leaves_frees_the_worker(self):
         with Mesh() as mesh:
-            for _ in range(6):
+            left = []
+
+            def leave():
                 stream = mesh.stream(QUESTION, **LONG)
-                next(stream)
+                left.append(next(stream))
                 stream.close()
+                return mesh.metric("dsmil_l7_router_cancelled_total") >= 6
+
+            wait_for("six that left before the end", leave)
             self.assertEqual(mesh.chat(max_tokens=4)[0], 200)
             wait_for("no request is left", lambda: mesh.metric("dsmil_l7_router_in_flight") == 0)
-            self.assertEqual(mesh.metric("dsmil_l7_router_cancelled_total"), 6)
+            self.assertLessEqual(mesh.metric("dsmil_l7_router_cancelled_total"), len(left))
 
     def test_down_finishes_and_exits_0(self):
         with Mesh() as mesh:
             run = mesh.cli("down")
             self.assertEqual(run.returncode, 0, run.stderr)
-            self.assertEqual(mesh.proc.wait(20), 0)
+            self.assertEqual(mesh.proc.wait(240), 0)
             self.assertEqual(mesh.cli("status").returncode, 3)
             self.assertEqual(mesh.cli("ask", "x").returncode, 3)
 
@@ -105,7 +122,7 @@ class Faults(unittest.TestCase):
             model.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + (1 << 60).to_bytes(8, "little") * 2)
             run = subprocess.run([DSMIL, "up", "--check", "--port", "0", "--model", model],
                                  env=dict(os.environ, DSMIL_STATE=folder + "/state"), capture_output=True, text=True,
-                                 timeout=120, check=False)
+                                 timeout=330, check=False)
             self.assertNotEqual(run.returncode, 0)
             self.assertIn("tensor", run.stderr.lower())
 
@@ -114,7 +131,7 @@ class Faults(unittest.TestCase):
             bad = os.fsencode(folder) + b"/\xff\xfe"
             for args, env in ((["up", "--check", "--port", "0"], {b"DSMIL_STATE": bad}),
                               (["up", "--check", "--port", "0", "--model", bad], {b"DSMIL_STATE": folder.encode()})):
-                run = subprocess.run([DSMIL, *args], env={**os.environb, **env}, capture_output=True, timeout=120,
+                run = subprocess.run([DSMIL, *args], env={**os.environb, **env}, capture_output=True, timeout=330,
                                      check=False)
                 self.assertEqual(run.returncode, 2, run.stderr)
                 self.assertIn(b"UTF-8", run.stderr)
@@ -128,7 +145,7 @@ class Faults(unittest.TestCase):
             key = pathlib.Path(folder) / "state/keys/router-43.key"
             key.chmod(0o644)
             run = subprocess.run([DSMIL, "up", "--check", "--port", "0", *MODEL], env=env, capture_output=True,
-                                 text=True, timeout=120, check=False)
+                                 text=True, timeout=330, check=False)
             self.assertNotEqual(run.returncode, 0)
             self.assertIn("router-43.key", run.stderr)
             self.assertIn("chmod", run.stderr)

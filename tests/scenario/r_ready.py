@@ -9,6 +9,7 @@ import unittest
 from mesh import Mesh, wait_for
 
 IDLE_S = 5  # for so long nobody asks; a question a second would show
+STILL_S = 4  # for so long nothing is left of a start
 
 
 def records(mesh):
@@ -18,6 +19,13 @@ def records(mesh):
 
 
 class Ready(unittest.TestCase):
+    @staticmethod
+    def told(mesh):
+        """What the router logged up to being ready; nothing yet while the supervisor still writes it down."""
+        lines = mesh.log("dsmil-l7-router").split("\n")[:-1]
+        told = [json.loads(line)["message"] for line in lines]
+        return told if "ready" in told else None
+
     def test_the_first_question_needs_no_luck(self):
         """Every worker is known, and the key for sealed prompts, when `dsmil up` says that the mesh is up."""
         for _ in range(3):
@@ -28,19 +36,20 @@ class Ready(unittest.TestCase):
                 self.assertEqual(state.returncode, 0, state.stdout)
                 profiles = [m["id"] for m in mesh.request("GET", "/v1/models")[2]["data"]]
                 self.assertEqual(len(profiles), 2, profiles)
-                told = [json.loads(line)["message"] for line in mesh.log("dsmil-l7-router").splitlines()]
+                told = wait_for("the router's log", lambda m=mesh: self.told(m))
                 serving = [i for i, words in enumerate(told) if " serves " in words]
                 self.assertEqual(len(serving), 3, told)  # two workers and the agent
                 self.assertLess(max(serving), told.index("ready"), told)
 
     def idle(self, mesh):
         """No record while nobody asks, though the gateway knows all the time what is served."""
-        last = []
+        seen = []
 
         def still():
-            seen, last[:] = len(last), records(mesh)
-            time.sleep(1)  # what is under way arrives; idleness is the subject here
-            return seen == len(last)
+            under_way = mesh.metric("dsmil_audit_queue_bytes")
+            seen.append((len(records(mesh)), under_way))
+            time.sleep(1)  # idleness is the subject here
+            return len(seen) > STILL_S and under_way == 0 and len(set(seen[-STILL_S:])) == 1
 
         wait_for("what the start gave to record is recorded", still)
         before = records(mesh)

@@ -20,7 +20,8 @@ for await (const model of client.models.list()) models.push(model);
 const model = models[0].id;
 
 test("a whole answer", async () => {
-  const answer = await client.chat.completions.create({ model, messages, max_tokens: 20, logprobs: true, n: 2 });
+  const asked = { model, messages, max_tokens: 20, temperature: 0, logprobs: true, n: 2 };
+  const answer = await client.chat.completions.create(asked);
   assert.equal(answer.choices.length, 2);
   assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
   assert.ok(answer.choices[0].logprobs.content.length > 0);
@@ -36,7 +37,8 @@ test("a stream and its helper", async () => {
 
 test("a call of a tool", async () => {
   const tools = [{ type: "function", function: { name: "weather", parameters, strict: true } }];
-  const answer = await client.chat.completions.create({ model, messages, tools, tool_choice: "required" });
+  const asked = { model, messages, tools, tool_choice: "required", temperature: 0 };
+  const answer = await client.chat.completions.create(asked);
   const call = answer.choices[0].message.tool_calls[0];
   assert.equal(answer.choices[0].finish_reason, "tool_calls");
   assert.ok(["Rome", "Oslo"].includes(JSON.parse(call.function.arguments).city));
