@@ -1,56 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * batch.c - one forward pass for many sessions: who gets which rows, and what becomes of their logits.
+ * batch.c - one forward pass for many sessions: its memory, who takes part, what it does in turn.
  *
  * In:   sessions. Out: pieces, errors.
+ * Not:  who gets which rows (batch_plan.c), what becomes of their logits (batch_settle.c).
  *
- * Reading order: llm_batch_step -> enter, plan (plan_decode, grant, plan_prompts), llm_forward, settle. Rows of answers
- * come first and each has its logits in the shared buffer, one behind the other, so that the output matrix runs over
- * all of them at once. What room is left belongs to prompts. It is granted a page at a time to the salt, and of its
- * sessions to the one, that was served longest ago: who asks for much does not push aside who asks for little.
+ * Reading order: llm_batch_step -> batch_guess, enter, pass.
  */
-#include "batch.h"
-
-#include <string.h>
-
+#include "batch_pass.h"
 #include "prefix.h"
-
-enum {
-    PREFILL_BESIDE_DECODE = 128, /* rows of prompts in a pass that others wait for with a token each */
-    GUESSED_ROWS = 32            /* up to which a pass has rows of guesses */
-};
-_Static_assert(LLM_SESSIONS_MAX + GUESSED_ROWS <= LLM_BATCH_LOGITS_MAX, "every answer has its logits");
-
-/* A session in this pass. */
-struct slot {
-    struct llm_session *s;
-    size_t index;          /* of the caller's arrays */
-    uint32_t tenant;       /* index of the first slot with this salt */
-    uint32_t first, count; /* rows */
-    float *logits;         /* of its first row that wants some; NULL: none does */
-    struct llm_piece piece;
-    dbe_err err;
-    bool waits; /* another one computes its next page */
-};
-
-struct llm_batch {
-    struct llm_row rows[LLM_BATCH_MAX];
-    struct slot slots[LLM_SESSIONS_MAX];
-    uint64_t served[LLM_SESSIONS_MAX]; /* of a tenant: its latest turn */
-    size_t slot_count, row_count, logits_used;
-    uint64_t clock; /* grants so far */
-    float *logits;  /* [logits_rows][n_vocab] */
-    uint32_t logits_rows;
-    uint64_t joined;                 /* rows that sessions asked for */
-    struct sampler_scratch *scratch; /* [threads] */
-    struct llm_trie *trie; /* of the vocabulary, and masks, [threads][mask_words]; NULL until a grammar came */
-    uint32_t *masks;
-    size_t mask_words;
-    unsigned threads;
-    pthread_mutex_t lock; /* guards in_pass of sessions, and: */
-    size_t live;          /* sessions of the pass that are not cancelled */
-    atomic_bool stop;     /* none is left */
-};
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
@@ -179,7 +137,7 @@ static void enter(struct llm_batch *b, struct llm_session *const *sessions, size
             continue;
         s->in_pass = true;
         b->live++;
-        b->slots[b->slot_count++] = (struct slot){.s = s, .index = i, .piece = {.text = ""}};
+        b->slots[b->slot_count++] = (struct batch_slot){.s = s, .index = i, .piece = {.text = ""}};
     }
     pthread_mutex_unlock(&b->lock);
 }
@@ -195,250 +153,7 @@ static void leave_pass(struct llm_batch *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
-
-static bool in_prompt(const struct llm_session *s)
-{
-    return s->prefilled < s->prompt_count;
-}
-
-static float *take_logits(struct llm_model *m)
-{
-    return m->batch->logits + m->batch->logits_used++ * m->shape.n_vocab;
-}
-
-/* What a session asks of guesses; false: nothing. `share`: rows that it may have for them. */
-static bool asks_for(struct llm_session *s, uint32_t share, struct llm_ask *out)
-{
-    s->spec.count = 0;
-    if (s->done || atomic_load(&s->cancel) || llm_spec_most(&s->spec) == 0)
-        return false;
-    *out = (struct llm_ask){&s->spec, s->tokens, s->prompt_count + s->answered, 0, &s->sampler};
-    if (in_prompt(s))
-        return s->spec.draft != NULL;
-    out->most = BASE_MIN(share, s->max_tokens - s->answered - 1);
-    return out->most > 0;
-}
-
-/* Guess what comes after the last tokens of answers. Many answers in a pass use the machine well without guesses, so
- * they share a number of rows for these. Before the model's step is taken: a draft model has a step of its own. */
-static void guess(struct llm_session *const *sessions, size_t count)
-{
-    struct llm_ask asks[LLM_SESSIONS_MAX];
-    uint32_t answers = 0;
-    size_t n = 0;
-
-    for (size_t i = 0; i < count; i++)
-        answers += !in_prompt(sessions[i]) && !sessions[i]->done;
-    const uint32_t share = answers < GUESSED_ROWS ? (GUESSED_ROWS - answers) / BASE_MAX(answers, 1U) : 0;
-    for (size_t i = 0; i < count; i++)
-        n += asks_for(sessions[i], share, &asks[n]);
-    llm_spec_guess(asks, n, answers);
-}
-
-/* The last token of each answer, and guesses at those that follow. */
-static void plan_decode(struct llm_model *m)
-{
-    struct llm_batch *b = m->batch;
-
-    for (size_t i = 0; i < b->slot_count; i++) {
-        struct slot *t = &b->slots[i];
-        struct llm_session *s = t->s;
-        if (in_prompt(s))
-            continue;
-        const uint32_t pos = s->prompt_count + s->answered - 1;
-        t->first = (uint32_t)b->row_count;
-        t->count = 1 + s->spec.count;
-        for (uint32_t r = 0; r < t->count; r++) {
-            float *logits = take_logits(m);
-            t->logits = r == 0 ? logits : t->logits;
-            b->rows[b->row_count++] =
-                (struct llm_row){&s->kv, pos + r, r == 0 ? s->tokens[pos] : s->spec.drafts[r - 1], logits, false};
-        }
-    }
-}
-
-static bool same_salt(const struct llm_session *a, const struct llm_session *b)
-{
-    return a->has_salt == b->has_salt && memcmp(a->salt, b->salt, sizeof a->salt) == 0;
-}
-
-/* Does `other` compute the page that `slot` needs next, so that it can be shared? The one that is ahead computes; of
- * equals the first. */
-static bool computes_for(const struct slot *other, const struct slot *slot)
-{
-    const struct llm_session *o = other->s, *s = slot->s;
-    const uint32_t page = s->prefilled / LLM_KV_PAGE * LLM_KV_PAGE, end = page + LLM_KV_PAGE;
-
-    if (!s->has_salt || o == s || o->prefilled >= end || o->prompt_count < end || s->prompt_count <= end)
-        return false;
-    if (o->prefilled < s->prefilled || (o->prefilled == s->prefilled && other > slot))
-        return false;
-    return same_salt(o, s) && memcmp(o->tokens, s->tokens, end * sizeof *s->tokens) == 0;
-}
-
-static void take_cached(struct llm_model *m, struct llm_session *s)
-{
-    const uint32_t done = llm_prefix_take(m, s->salt, s->tokens, s->prompt_count, s->prefilled, &s->kv);
-
-    s->cached += done - s->prefilled;
-    s->prefilled = done;
-}
-
-/* Take what the prefix cache has for sessions in their prompts, and find their tenants. */
-static void look_at_prompts(struct llm_model *m)
-{
-    struct llm_batch *b = m->batch;
-
-    for (uint32_t i = 0; i < b->slot_count; i++) {
-        struct llm_session *s = b->slots[i].s;
-        if (in_prompt(s) && s->has_salt)
-            take_cached(m, s);
-    }
-    for (uint32_t i = 0; i < b->slot_count; i++) {
-        struct slot *t = &b->slots[i];
-        for (t->tenant = 0; t->tenant < i && !same_salt(b->slots[t->tenant].s, t->s);)
-            t->tenant++;
-        b->served[i] = 0;
-        b->served[t->tenant] = BASE_MAX(b->served[t->tenant], t->s->turn);
-        for (uint32_t j = 0; in_prompt(t->s) && j < b->slot_count && !t->waits; j++)
-            t->waits = computes_for(&b->slots[j], t);
-    }
-}
-
-/* Who gets the next rows: of the salts, then of the sessions, the one served longest ago. NULL: nobody needs any. */
-static struct slot *next_prompt(struct llm_batch *b)
-{
-    struct slot *best = NULL;
-
-    for (size_t i = 0; i < b->slot_count; i++) {
-        struct slot *t = &b->slots[i];
-        if (!in_prompt(t->s) || t->waits || t->count >= BASE_MIN(t->s->chunk, t->s->prompt_count - t->s->prefilled))
-            continue;
-        if (!best || b->served[t->tenant] < b->served[best->tenant] ||
-            (t->tenant == best->tenant && t->s->turn < best->s->turn))
-            best = t;
-    }
-    return best;
-}
-
-/* Share `room` rows out. */
-static void grant(struct llm_batch *b, uint32_t room)
-{
-    struct slot *t;
-
-    while (room > 0 && (t = next_prompt(b)) != NULL) {
-        const uint32_t most = BASE_MIN(t->s->chunk, t->s->prompt_count - t->s->prefilled) - t->count;
-        const uint32_t n = BASE_MIN(BASE_MIN(most, (uint32_t)LLM_KV_PAGE), room);
-        t->count += n;
-        room -= n;
-        t->s->turn = b->served[t->tenant] = ++b->clock;
-    }
-}
-
-static void plan_prompts(struct llm_model *m)
-{
-    struct llm_batch *b = m->batch;
-    const uint32_t room = LLM_BATCH_MAX - (uint32_t)b->row_count;
-
-    look_at_prompts(m);
-    grant(b, b->row_count > 0 ? BASE_MIN(room, (uint32_t)PREFILL_BESIDE_DECODE) : room);
-    for (size_t i = 0; i < b->slot_count; i++) {
-        struct slot *t = &b->slots[i];
-        struct llm_session *s = t->s;
-        if (!in_prompt(s) || t->count == 0)
-            continue;
-        t->first = (uint32_t)b->row_count;
-        for (uint32_t r = 0; r < t->count; r++) {
-            const uint32_t pos = s->prefilled + r;
-            if (pos + 1 == s->prompt_count)
-                t->logits = take_logits(m);
-            b->rows[b->row_count++] = (struct llm_row){&s->kv, pos, s->tokens[pos], NULL, true};
-        }
-        b->rows[b->row_count - 1].logits = t->logits;
-    }
-}
-
-/* ---- after the pass ---------------------------------------------------------------------------------------------- */
-
-static void finish(struct llm_session *s, enum llm_finish why, struct llm_piece *piece)
-{
-    s->done = true;
-    piece->done = true;
-    piece->finish = why;
-}
-
-/* Take the new token in: its text, and whether it was the last. */
-static void accept_token(struct llm_session *s, int32_t id, struct llm_piece *piece)
-{
-    const struct vocab_token *t = &s->model->vocab.tokens[id];
-    bool end = !s->ignore_eos && llm_vocab_is_eog(&s->model->vocab, id);
-
-    s->tokens[s->prompt_count + s->answered++] = id;
-    llm_sampler_note(&s->sampler, id, false);
-    if (!end && llm_text_add(&s->text, t->text, t->text_len)) {
-        finish(s, LLM_FINISH_STOP, piece);
-        return;
-    }
-    if (s->grammar && !end) /* a token that the mask did not allow was the only one: there is no more to say */
-        end = !llm_grammar_accept(s->grammar, t->text, t->text_len) ||
-              (!s->ignore_eos && llm_grammar_is_over(s->grammar));
-    if (end || s->answered >= s->max_tokens) {
-        llm_text_end(&s->text);
-        finish(s, end ? LLM_FINISH_STOP : LLM_FINISH_LENGTH, piece);
-    }
-}
-
-struct tools { /* of a thread */
-    struct sampler_scratch *scratch;
-    uint32_t *mask;
-};
-
-static dbe_err next_token(struct llm_session *s, const float *logits, const struct tools *tools,
-                          struct llm_token_prob *ret)
-{
-    const uint32_t n_vocab = s->model->shape.n_vocab;
-
-    if (s->grammar)
-        DBE_TRY(llm_grammar_mask(s->grammar, s->model->batch->trie, n_vocab, tools->mask));
-    llm_sample(&s->sampler, logits, n_vocab, s->grammar ? tools->mask : NULL, tools->scratch, ret);
-    return DBE_OK;
-}
-
-/* Sample behind the last token, and as long as that is what was guessed, behind the guess. */
-static void take_tokens(struct llm_model *m, struct slot *t, const struct tools *tools)
-{
-    struct llm_session *s = t->s;
-    const uint32_t before = s->prompt_count + s->answered, tried = s->answered > 0 ? t->count - 1 : 0;
-    uint32_t right = 0, n = 0;
-
-    base_buf_clear(&s->text.out);
-    do {
-        t->err = next_token(s, t->logits + (size_t)n * m->shape.n_vocab, tools, &s->probs[n]);
-        if (t->err != DBE_OK)
-            return;
-        accept_token(s, s->probs[n].id, &t->piece);
-        right += n < tried && s->probs[n].id == s->spec.drafts[n];
-    } while (right > n++ && !s->done);
-    llm_spec_learn(&s->spec, before, tried, right);
-    t->piece.probs = s->probs;
-    t->piece.prob_count = n;
-    t->err = llm_text_error(&s->text);
-    t->piece.text_len = s->text.out.len;
-    t->piece.text = s->text.out.len > 0 ? (const char *)s->text.out.data : "";
-}
-
-/* Items are sessions: each samples by itself, so they share the pool. */
-static void settle(void *ctx, size_t begin, size_t end, unsigned thread)
-{
-    struct llm_model *m = ctx;
-    struct llm_batch *b = m->batch;
-    const struct tools tools = {&b->scratch[thread], b->masks ? b->masks + thread * b->mask_words : NULL};
-
-    for (size_t i = begin; i < end; i++)
-        if (b->slots[i].logits && b->slots[i].err == DBE_OK)
-            take_tokens(m, &b->slots[i], &tools);
-}
+/* ---- the pass ---------------------------------------------------------------------------------------------------- */
 
 static void note_prompts(struct llm_model *m)
 {
@@ -446,7 +161,7 @@ static void note_prompts(struct llm_model *m)
 
     for (size_t i = 0; i < b->slot_count; i++) {
         struct llm_session *s = b->slots[i].s;
-        if (!in_prompt(s) || b->slots[i].count == 0)
+        if (!batch_in_prompt(s) || b->slots[i].count == 0)
             continue;
         s->prefilled += b->slots[i].count;
         if (s->has_salt)
@@ -459,8 +174,8 @@ static void pass(struct llm_model *m)
     struct llm_batch *b = m->batch;
     dbe_err err = DBE_OK;
 
-    plan_decode(m);
-    plan_prompts(m);
+    batch_plan_decode(m);
+    batch_plan_prompts(m);
     if (b->row_count > 0)
         err = llm_forward(m, b->rows, b->row_count, &b->stop);
     if (err == DBE_OK)
@@ -468,7 +183,7 @@ static void pass(struct llm_model *m)
     leave_pass(b);
     for (size_t i = 0; err != DBE_OK && i < b->slot_count; i++)
         b->slots[i].err = err;
-    llm_pool_run(m->pool, b->slot_count, 1, settle, m);
+    llm_pool_run(m->pool, b->slot_count, 1, batch_settle, m);
 }
 
 dbe_err llm_batch_step(struct llm_model *m, struct llm_session *const *sessions, size_t count, struct llm_piece *pieces,
@@ -481,7 +196,7 @@ dbe_err llm_batch_step(struct llm_model *m, struct llm_session *const *sessions,
     for (size_t i = 0; i < count; i++)
         if (sessions[i]->model != m)
             return DBE_E_ARGUMENT;
-    guess(sessions, count);
+    batch_guess(sessions, count);
     pthread_mutex_lock(&m->step);
     enter(b, sessions, count, errs);
     pass(m);

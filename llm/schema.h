@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * schema.h - parts of the translation of JSON schemas into grammars: schema.c has the whole, schema_parts.c
- * objects and arrays, schema_pattern.c strings by regular expressions, schema_number.c ranges, schema_apart.c whether
- * alternatives exclude each other.
+ * schema.h - parts of the translation of JSON schemas into grammars: schema.c has the whole, schema_keys.c
+ * what the keywords are, schema_values.c enum and const, schema_combine.c schemas of schemas, schema_apart.c whether
+ * alternatives exclude each other, schema_parts.c objects and arrays, schema_string.c strings, schema_pattern.c regular
+ * expressions, which schema_regex.c reads, schema_number.c ranges.
  */
 #ifndef LLM_SCHEMA_H
 #define LLM_SCHEMA_H
@@ -57,6 +58,12 @@ dbe_err schema_refuse(struct schema *s, const char *key, const char *what) DBE_M
 dbe_err schema_spend(struct schema *s, size_t steps) DBE_MUST_CHECK;
 /* Steps to copy a value, or to compare it. */
 size_t schema_weight(const json_t *v);
+/* Every keyword is known; those that constrain, but for `alone` and `with` (may be NULL), are refused when `alone` is
+ * set. */
+dbe_err schema_check_keywords(struct schema *s, const json_t *schema, const char *alone,
+                              const char *with) DBE_MUST_CHECK;
+bool schema_describes(const char *keyword); /* and constrains nothing */
+
 /* Rule of the schema `part` that stands under `key` and `name` (may be NULL) of the present one. */
 dbe_err schema_rule(struct schema *s, const json_t *part, const char *key, const char *name,
                     uint32_t *ret) DBE_MUST_CHECK;
@@ -65,6 +72,13 @@ dbe_err schema_object(struct schema *s, const json_t *schema, uint32_t *ret) DBE
 dbe_err schema_array(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
 dbe_err schema_string(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
 dbe_err schema_number(struct schema *s, const json_t *schema, bool integer, uint32_t *ret) DBE_MUST_CHECK;
+/* Rule of the schema that stands here already. */
+dbe_err schema_dispatch(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
+/* Rules of schemas that have `key`: enum or const; anyOf or oneOf; $ref; allOf. */
+dbe_err schema_constants(struct schema *s, const json_t *schema, const char *key, uint32_t *ret) DBE_MUST_CHECK;
+dbe_err schema_any_of(struct schema *s, const json_t *schema, const char *key, uint32_t *ret) DBE_MUST_CHECK;
+dbe_err schema_reference(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
+dbe_err schema_all_of(struct schema *s, const json_t *schema, uint32_t *ret) DBE_MUST_CHECK;
 /* A bound that must be a whole number from 0 on. */
 dbe_err schema_count(struct schema *s, const json_t *schema, const char *key, uint32_t absent,
                      uint32_t *ret) DBE_MUST_CHECK;
@@ -75,6 +89,8 @@ dbe_err schema_pattern(struct schema *s, const char *key, const char *pattern, s
 
 /* No value can be of two of these alternatives; E_ARGUMENT where that cannot be seen. */
 dbe_err schema_check_apart(struct schema *s, const json_t *list) DBE_MUST_CHECK;
+/* Types that a schema says or means, a number without an integer. */
+dbe_err schema_types_of(struct schema *s, const json_t *schema, unsigned *ret) DBE_MUST_CHECK;
 /* Types that a schema takes, a number also being an integer. Where it has no `type`: `written` asks for those of which
  * its grammar writes, else it is all. */
 unsigned schema_types(const json_t *schema, bool nullable, bool written);
