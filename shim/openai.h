@@ -116,6 +116,8 @@ struct shim_req {
     bool single_call;        /* parallel_tool_calls: false */
     const char *tool_choice; /* static: "" auto, "none", "required", "function" */
     char tool_name[SHIM_TOOL_NAME_MAX_BYTES + 1];
+    char **allowed; /* of the tools, those that may be called; the others are left out */
+    size_t allowed_count;
     char cache_key[SHIM_CACHE_KEY_MAX_BYTES + 1];
     char *user, *safety_identifier;   /* who of the client's users asks, or NULL: for the log, as a digest */
     char *format_note, *instructions; /* what the JSON is for; of a response: both are told to the model */

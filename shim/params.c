@@ -137,12 +137,16 @@ static dbe_err combination(struct shim_problem *p, const char *param, const char
     return shim_problem_set(p, 400, "invalid_parameter_combination", param, "%s", rule);
 }
 
-static bool has_tool(const struct shim_req *req, const char *name)
+/* What tool_choice names has to be there. */
+static dbe_err check_tool_choice(const struct shim_req *req, struct shim_problem *p)
 {
-    for (size_t i = 0; i < req->tool_count; i++)
-        if (strcmp(req->tools[i].name, name) == 0)
-            return true;
-    return false;
+    bool there = strcmp(req->tool_choice, "function") != 0 || shim_has_tool(req, req->tool_name);
+
+    if (req->tool_choice[0] != '\0' && strcmp(req->tool_choice, "none") != 0 && req->tool_count == 0)
+        return combination(p, "tool_choice", "'tool_choice' is only allowed when 'tools' are specified.");
+    for (size_t i = 0; i < req->allowed_count; i++)
+        there = there && shim_has_tool(req, req->allowed[i]);
+    return there ? DBE_OK : combination(p, "tool_choice", "'tool_choice' names a function that is not among 'tools'.");
 }
 
 static dbe_err check_combinations(const json_t *root, const struct shim_req *req, struct shim_problem *p)
@@ -154,10 +158,7 @@ static dbe_err check_combinations(const json_t *root, const struct shim_req *req
                            "The 'stream_options' parameter is only allowed when 'stream' is true.");
     if (req->kind == SHIM_CHAT && top != NULL && !json_is_null(top) && !req->logprobs)
         return combination(p, "top_logprobs", "The 'top_logprobs' parameter is only allowed when 'logprobs' is true.");
-    if (req->tool_choice[0] != '\0' && strcmp(req->tool_choice, "none") != 0 && req->tool_count == 0)
-        return combination(p, "tool_choice", "'tool_choice' is only allowed when 'tools' are specified.");
-    if (strcmp(req->tool_choice, "function") == 0 && !has_tool(req, req->tool_name))
-        return combination(p, "tool_choice", "'tool_choice' names a function that is not among 'tools'.");
+    DBE_TRY(check_tool_choice(req, p));
     if (req->kind == SHIM_COMPLETION && req->n * (req->message_count + req->token_count) > SHIM_CHOICES_MAX)
         return shim_problem_set(p, 400, "array_above_max_length", "prompt",
                                 "Invalid 'prompt': at most %d answers to all prompts together are allowed.",
@@ -270,6 +271,7 @@ static dbe_err read_body(const json_t *root, struct shim_req *req, struct shim_p
     if (json_object_get(root, required_of(req->kind)) == NULL)
         return shim_missing(p, required_of(req->kind));
     DBE_TRY(check_combinations(root, req, p));
+    shim_keep_allowed(req);
     return complete(root, req, p);
 }
 

@@ -210,6 +210,62 @@ static void test_unsupported_parameters(void **state)
     }
 }
 
+#define F(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define R(name) "{\"type\":\"function\",\"name\":\"" name "\"}"
+#define CHAT_TOOLS(choice) HEAD ",\"tool_choice\":" choice ",\"tools\":[" F("a") "," F("b") "," F("c") "]}"
+#define RESPONSE_TOOLS(choice)                                                                                         \
+    "{\"model\":\"m\",\"input\":\"x\",\"tool_choice\":" choice ",\"tools\":[" R("a") "," R("b") "," R("c") "]}"
+#define MODE_AND_TOOLS(mode, tools) "\"mode\":\"" mode "\",\"tools\":[" tools "]}"
+#define ALLOWED(mode, tools) "{\"type\":\"allowed_tools\",\"allowed_tools\":{" MODE_AND_TOOLS(mode, tools) "}"
+#define ALLOWED_FLAT(mode, tools) "{\"type\":\"allowed_tools\"," MODE_AND_TOOLS(mode, tools)
+
+/* Of the tools, those that may be called, in their order: the others are not there. */
+static void test_allowed_tools(void **state)
+{
+    static const struct {
+        enum shim_kind kind;
+        const char *body, *choice, *left;
+    } rows[] = {
+        {SHIM_CHAT, CHAT_TOOLS("\"auto\""), "auto", "abc"},
+        {SHIM_CHAT, CHAT_TOOLS(ALLOWED("auto", F("b"))), "auto", "b"},
+        {SHIM_CHAT, CHAT_TOOLS(ALLOWED("required", F("c") "," F("a") "," F("a"))), "required", "ac"},
+        {SHIM_RESPONSE, RESPONSE_TOOLS(ALLOWED_FLAT("required", R("b") "," R("c"))), "required", "bc"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++) {
+        struct shim_req req;
+        struct shim_problem p = {0};
+        if (shim_req_parse(rows[i].kind, rows[i].body, strlen(rows[i].body), &req, &p) != DBE_OK)
+            fail_msg("%s: %s", rows[i].body, p.message);
+        assert_string_equal(req.tool_choice, rows[i].choice);
+        assert_int_equal(req.tool_count, strlen(rows[i].left));
+        for (size_t k = 0; k < req.tool_count; k++)
+            assert_int_equal(req.tools[k].name[0], rows[i].left[k]);
+        shim_req_free(&req);
+    }
+}
+
+static void test_allowed_tools_that_are_none(void **state)
+{
+    static const struct bad_row rows[] = {
+        {CHAT_TOOLS(ALLOWED("auto", F("d"))), "invalid_parameter_combination", "tool_choice"},
+        {CHAT_TOOLS(ALLOWED("none", F("a"))), "invalid_value", "tool_choice.allowed_tools.mode"},
+        {CHAT_TOOLS(ALLOWED("auto", "")), "invalid_type", "tool_choice.allowed_tools.tools"},
+        {CHAT_TOOLS(ALLOWED("auto", R("a"))), "missing_required_parameter", "tool_choice.allowed_tools.tools[0].name"},
+        {CHAT_TOOLS(ALLOWED("auto", F("a") ",1")), "invalid_type", "tool_choice.allowed_tools.tools[1]"},
+        {CHAT_TOOLS(ALLOWED("auto", "{\"type\":\"mcp\",\"function\":{\"name\":\"a\"}}")), "unsupported_value",
+         "tool_choice.allowed_tools.tools[0].type"},
+        {CHAT_TOOLS(ALLOWED_FLAT("auto", F("a"))), "unknown_parameter", "tool_choice"},
+        {CHAT_TOOLS("{\"type\":\"allowed_tools\",\"allowed_tools\":1}"), "invalid_type", "tool_choice.allowed_tools"},
+        {HEAD ",\"tool_choice\":" ALLOWED("auto", F("a")) "}", "invalid_parameter_combination", "tool_choice"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++)
+        expect_refused(&rows[i]);
+}
+
 static void test_hostile_bodies(void **state)
 {
     static const struct bad_row rows[] = {
@@ -265,7 +321,9 @@ static void test_allocation_failures(void **state)
 {
     static const char body[] =
         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]},"
-        "{\"role\":\"user\",\"content\":\"b\"}],\"stop\":[\"x\",\"y\"]}";
+        "{\"role\":\"user\",\"content\":\"b\"}],\"stop\":[\"x\",\"y\"],\"tools\":[" F("a") "," F(
+            "b") "],"
+                 "\"tool_choice\":" ALLOWED("auto", F("b")) "}";
     uint64_t n = 0;
 
     (void)state;
@@ -291,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good_requests),          cmocka_unit_test(test_request_fields),
         cmocka_unit_test(test_wrong_types_and_ranges), cmocka_unit_test(test_unsupported_parameters),
+        cmocka_unit_test(test_allowed_tools),          cmocka_unit_test(test_allowed_tools_that_are_none),
         cmocka_unit_test(test_hostile_bodies),         cmocka_unit_test(test_refusal_does_not_quote),
         cmocka_unit_test(test_allocation_failures),
     };

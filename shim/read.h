@@ -72,6 +72,10 @@ dbe_err shim_read_tokens(const json_t *v, const char *param, size_t max, struct 
 /* A schema object {"name", "schema", "strict", "description"} of a json_schema format. */
 dbe_err shim_read_schema(const json_t *v, const char *param, struct shim_req *req,
                          struct shim_problem *p) DBE_MUST_CHECK;
+bool shim_has_tool(const struct shim_req *req, const char *name);
+/* Leave out the tools that `allowed` does not name, if it names any. */
+void shim_keep_allowed(struct shim_req *req);
+void shim_tool_free(struct shim_tool *tool); /* wipes it; it is zeroed */
 /* A function {"name", "description", "parameters", "strict"}; members of `also` may stand beside. */
 dbe_err shim_read_function(const json_t *v, const char *param, const char *const *also, size_t also_count,
                            struct shim_req *req, struct shim_problem *p) DBE_MUST_CHECK;

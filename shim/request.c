@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "shim/openai.h"
+#include "shim/read.h"
 
 static void free_text(char *text)
 {
@@ -28,6 +28,14 @@ static void free_message(struct shim_message *m)
     base_free(m->calls);
 }
 
+void shim_tool_free(struct shim_tool *tool)
+{
+    free_text(tool->name);
+    free_text(tool->description);
+    free_text(tool->parameters);
+    memset(tool, 0, sizeof *tool);
+}
+
 void shim_req_free(struct shim_req *req)
 {
     char *const texts[] = {req->schema,       req->user, req->safety_identifier, req->format_note,
@@ -35,11 +43,10 @@ void shim_req_free(struct shim_req *req)
 
     for (size_t i = 0; i < req->message_count; i++)
         free_message(&req->messages[i]);
-    for (size_t i = 0; i < req->tool_count; i++) {
-        free_text(req->tools[i].name);
-        free_text(req->tools[i].description);
-        free_text(req->tools[i].parameters);
-    }
+    for (size_t i = 0; i < req->tool_count; i++)
+        shim_tool_free(&req->tools[i]);
+    for (size_t i = 0; i < req->allowed_count; i++)
+        free_text(req->allowed[i]);
     for (size_t i = 0; i < req->stop_count; i++)
         free_text(req->stop[i]);
     for (size_t i = 0; i < req->input_count; i++)
@@ -51,6 +58,7 @@ void shim_req_free(struct shim_req *req)
     base_free(req->tokens);
     base_free(req->messages);
     base_free(req->tools);
+    base_free(req->allowed);
     base_free(req->inputs);
     base_free(req->biases);
     memset(req, 0, sizeof *req);

@@ -158,31 +158,120 @@ dbe_err shim_read_response_tools(const json_t *v, const char *param, struct shim
     return DBE_OK;
 }
 
-/* A word, or an object that names a function; where the name stands differs. */
-static dbe_err read_choice(const json_t *v, const char *param, const json_t *name, struct shim_req *req,
+/* ---- the choice among them -------------------------------------------------------------------------------------- */
+
+/* Chats say a function's name in an object of its own, responses beside the type. */
+static const json_t *named_of(const json_t *v, bool nested)
+{
+    return json_object_get(nested ? json_object_get(v, "function") : v, "name");
+}
+
+/* One of the tools that may be called. */
+static dbe_err read_allowed_tool(const json_t *v, const char *where, bool nested, struct shim_req *req,
+                                 struct shim_problem *p)
+{
+    char at[SHIM_PARAM_MAX_BYTES];
+    char **name = NULL;
+
+    DBE_TRY(check_tool_type(v, where, p));
+    if (json_object_size(v) != 2)
+        return shim_problem_set(p, 400, "unknown_parameter", where, "'%s' names a type and a function.", where);
+    (void)snprintf(at, sizeof at, "%.80s.name", where);
+    DBE_TRY(shim_add(&req->allowed, &req->allowed_count, SHIM_TOOLS_MAX, sizeof *name, where, "tools", &name, p));
+    return read_tool_name(named_of(v, nested), at, name, p);
+}
+
+/* {"mode": "auto" or "required", "tools": [...]}: of the request's tools, these alone may be called. */
+static dbe_err read_allowed(const json_t *v, const char *param, bool nested, struct shim_req *req,
+                            struct shim_problem *p)
+{
+    static const char *const modes[] = {"auto", "required"};
+    const size_t members = nested ? 2 : 3; /* without its own object the type stands beside them */
+    const json_t *tools = json_object_get(v, "tools");
+    char where[SHIM_PARAM_MAX_BYTES];
+
+    if (!json_is_object(v))
+        return shim_wrong_type(p, param, "an object", v);
+    (void)snprintf(where, sizeof where, "%.60s.mode", param);
+    DBE_TRY(shim_read_word(json_object_get(v, "mode"), where, modes, BASE_ARRAY_LEN(modes), &req->tool_choice, p));
+    (void)snprintf(where, sizeof where, "%.60s.tools", param);
+    if (!json_is_array(tools) || json_array_size(tools) == 0)
+        return shim_wrong_type(p, where, "an array of one tool or more", tools);
+    if (json_object_size(v) != members)
+        return shim_problem_set(p, 400, "unknown_parameter", param, "'%s' holds a mode and tools.", param);
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        (void)snprintf(where, sizeof where, "%.60s.tools[%zu]", param, i);
+        DBE_TRY(read_allowed_tool(json_array_get(tools, i), where, nested, req, p));
+    }
+    return DBE_OK;
+}
+
+/* A word, or an object that names one function or several. */
+static dbe_err read_choice(const json_t *v, const char *param, bool nested, struct shim_req *req,
                            struct shim_problem *p)
 {
     static const char *const words[] = {"auto", "none", "required"};
+    const bool some = shim_is_text(json_object_get(v, "type"), "allowed_tools");
     char where[SHIM_PARAM_MAX_BYTES];
 
     if (json_is_string(v))
         return shim_read_word(v, param, words, BASE_ARRAY_LEN(words), &req->tool_choice, p);
     if (!json_is_object(v))
         return shim_wrong_type(p, param, "a string or an object", v);
-    DBE_TRY(check_tool_type(v, param, p));
+    if (some && !nested)
+        return read_allowed(v, param, nested, req, p);
+    if (!some)
+        DBE_TRY(check_tool_type(v, param, p));
     if (json_object_size(v) != 2)
-        return shim_problem_set(p, 400, "unknown_parameter", param, "'%s' names a type and a function.", param);
-    (void)snprintf(where, sizeof where, "%s.name", param);
+        return shim_problem_set(p, 400, "unknown_parameter", param, "'%s' holds a type and what it names.", param);
+    (void)snprintf(where, sizeof where, "%.60s.%s", param, some ? "allowed_tools" : "name");
+    if (some)
+        return read_allowed(json_object_get(v, "allowed_tools"), where, nested, req, p);
     req->tool_choice = "function";
-    return shim_read_name(name, where, req->tool_name, sizeof req->tool_name, p);
+    return shim_read_name(named_of(v, nested), where, req->tool_name, sizeof req->tool_name, p);
 }
 
 dbe_err shim_read_tool_choice(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
-    return read_choice(v, param, json_object_get(json_object_get(v, "function"), "name"), req, p);
+    return read_choice(v, param, true, req, p);
 }
 
 dbe_err shim_read_response_tool_choice(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
-    return read_choice(v, param, json_object_get(v, "name"), req, p);
+    return read_choice(v, param, false, req, p);
+}
+
+bool shim_has_tool(const struct shim_req *req, const char *name)
+{
+    for (size_t i = 0; i < req->tool_count; i++)
+        if (strcmp(req->tools[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_allowed(const struct shim_req *req, const char *name)
+{
+    for (size_t i = 0; i < req->allowed_count; i++)
+        if (strcmp(req->allowed[i], name) == 0)
+            return true;
+    return false;
+}
+
+void shim_keep_allowed(struct shim_req *req)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < req->tool_count && req->allowed_count > 0; i++) {
+        if (!is_allowed(req, req->tools[i].name)) {
+            shim_tool_free(&req->tools[i]);
+            continue;
+        }
+        if (kept != i) {
+            req->tools[kept] = req->tools[i];
+            memset(&req->tools[i], 0, sizeof req->tools[i]);
+        }
+        kept++;
+    }
+    if (req->allowed_count > 0)
+        req->tool_count = kept;
 }
