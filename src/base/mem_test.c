@@ -224,15 +224,47 @@ static void errors_have_names_and_classes(void **state)
     assert_int_equal(diag.offset, 5);
 }
 
+/* A diagnostic goes into messages and logs, which take UTF-8 alone, whatever of others stands in it. */
+static void diagnostics_are_utf8(void **state)
+{
+    static const struct {
+        int cut;
+        const char *text, *want;
+    } cases[] = {
+        {200, "caf\xc3\xa9", "caf\xc3\xa9"},
+        {4, "caf\xc3\xa9", "caf?"},
+        {200, "\xff\x80 \xf0\x9f\x98\x80\xed\xa0\x80", "?? \xf0\x9f\x98\x80???"},
+        {200, "x\xe2\x82", "x??"},
+    };
+    struct dbe_diag diag;
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++) {
+        assert_int_equal(dbe_fail(&diag, DBE_E_RANGE, NULL, 0, "%.*s", cases[i].cut, cases[i].text), DBE_E_RANGE);
+        assert_string_equal(diag.text, cases[i].want);
+    }
+    for (int before = 180; before < 192; before++) { /* cut by the end of the diagnostic */
+        assert_int_equal(dbe_fail(&diag, DBE_E_RANGE, NULL, 0, "%*s\xf0\x9f\x98\x80\xc3\xa9", before, ""), DBE_E_RANGE);
+        assert_true(base_utf8_valid(diag.text, strlen(diag.text)));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(overflow_is_no_memory),           cmocka_unit_test(the_nth_allocation_fails_once),
-        cmocka_unit_test(secret_memory_can_be_used),       cmocka_unit_test(comparison_looks_at_every_byte),
-        cmocka_unit_test(owners_free_when_the_scope_ends), cmocka_unit_test(random_differs_and_can_fail),
-        cmocka_unit_test(clocks_can_be_replaced),          cmocka_unit_test(errors_have_names_and_classes),
-        cmocka_unit_test(small_secrets_share_pages),       cmocka_unit_test(ten_thousand_small_secrets),
-        cmocka_unit_test(secrets_are_wiped_when_freed),    cmocka_unit_test(without_locked_memory_it_goes_on),
+        cmocka_unit_test(overflow_is_no_memory),
+        cmocka_unit_test(the_nth_allocation_fails_once),
+        cmocka_unit_test(secret_memory_can_be_used),
+        cmocka_unit_test(comparison_looks_at_every_byte),
+        cmocka_unit_test(owners_free_when_the_scope_ends),
+        cmocka_unit_test(random_differs_and_can_fail),
+        cmocka_unit_test(clocks_can_be_replaced),
+        cmocka_unit_test(errors_have_names_and_classes),
+        cmocka_unit_test(diagnostics_are_utf8),
+        cmocka_unit_test(small_secrets_share_pages),
+        cmocka_unit_test(ten_thousand_small_secrets),
+        cmocka_unit_test(secrets_are_wiped_when_freed),
+        cmocka_unit_test(without_locked_memory_it_goes_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

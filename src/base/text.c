@@ -71,6 +71,19 @@ bool base_utf8_valid(const void *text, size_t len)
     return true;
 }
 
+void base_utf8_mend(char *text)
+{
+    size_t len = strlen(text);
+
+    while (len > 0) {
+        const size_t step = utf8_step((const uint8_t *)text, len);
+        if (step == 0)
+            *text = '?';
+        text += step > 0 ? step : 1;
+        len -= step > 0 ? step : 1;
+    }
+}
+
 void base_hex(const void *data, size_t len, char *out)
 {
     static const char digits[] = "0123456789abcdef";
