@@ -128,26 +128,45 @@ static dbe_err hex(struct regex *x, unsigned digits, uint32_t *ret)
     return DBE_OK;
 }
 
+/* The class that \d, \w or \s stands for, or of a capital letter all others. False: there is none of this letter. */
+static bool named_class(uint32_t letter, struct class *out)
+{
+    static const struct regex_range digits[] = {{'0', '9'}}, words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+    /* ECMA-262's WhiteSpace and LineTerminator */
+    static const struct regex_range spaces[] = {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
+                                                {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
+                                                {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+    static const struct {
+        char small;
+        const struct regex_range *ranges;
+        size_t count;
+    } classes[] = {{'d', digits, BASE_ARRAY_LEN(digits)},
+                   {'w', words, BASE_ARRAY_LEN(words)},
+                   {'s', spaces, BASE_ARRAY_LEN(spaces)}};
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(classes); i++) {
+        const uint32_t small = (uint8_t)classes[i].small, capital = small - 'a' + 'A';
+        if (letter != small && letter != capital)
+            continue;
+        memcpy(out->ranges, classes[i].ranges, classes[i].count * sizeof *out->ranges);
+        out->count = classes[i].count;
+        normalise(out, letter == capital);
+        return true;
+    }
+    return false;
+}
+
 /* Behind a backslash: a class such as \d is added to `c`, a character too. *ret_single: the character, or
  * GRAMMAR_NONE. */
 static dbe_err escape(struct regex *x, struct class *c, uint32_t *ret_single)
 {
-    static const struct regex_range digits[] = {{'0', '9'}}, words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-    static const struct regex_range spaces[] = {{'\t', '\r'}, {' ', ' '}, {0xa0, 0xa0}, {0x2028, 0x2029}};
     static const char letters[] = "nrtfv", codes[] = "\n\r\t\f\v";
     const uint32_t letter = x->at < x->end ? take_char(x) : 0;
-    const struct regex_range *list = letter == 'd' || letter == 'D'   ? digits
-                                     : letter == 'w' || letter == 'W' ? words
-                                                                      : spaces;
-    const size_t count = list == digits ? 1 : 4;
     const char *known = letter > 0 && letter < 128 ? strchr(letters, (int)letter) : NULL;
     struct class named = {.count = 0};
 
     *ret_single = GRAMMAR_NONE;
-    if (letter > 0 && letter < 128 && strchr("dDwWsS", (int)letter)) {
-        memcpy(named.ranges, list, count * sizeof *list);
-        named.count = count;
-        normalise(&named, letter < 'a');
+    if (named_class(letter, &named)) {
         for (size_t i = 0; i < named.count; i++)
             DBE_TRY(add_range(x, c, named.ranges[i].low, named.ranges[i].high));
         return DBE_OK;

@@ -350,6 +350,14 @@ static void texts_are_taken(void **state)
         {"{\"type\":\"string\",\"pattern\":\"^\\\\s\\\\S\\\\D[^\\\\d\\\\s]$\"}",
          {"\" a-x\"", "\"\\naxx\"", "\"\\t\\\"\\\\z\"", "\"\xc2\xa0xx\xc3\xa9\""},
          {"\"aaaa\"", "\"  xx\"", "\" a1x\"", "\" axx1\"", "\" ax \"", "\" ax\""}},
+        /* all of ECMA-262's white space */
+        {"{\"type\":\"string\",\"pattern\":\"^\\\\s$\"}",
+         {"\"\xe3\x80\x80\"", "\"\xef\xbb\xbf\"", "\"\xe2\x80\x8a\"", "\"\xe1\x9a\x80\""},
+         {"\"\xe2\x80\x8b\"", "\"\xc2\x85\"", "\"\xe1\xa0\x8e\"", "\"\xe3\x80\x81\"", "\"a\"", "\"\""}},
+        {"{\"type\":\"string\",\"pattern\":\"^\\\\S$\"}",
+         {"\"\xe2\x80\x8b\"", "\"\xc2\x85\"", "\"\xe1\xa0\x8e\"", "\"a\""},
+         {"\"\xe3\x80\x80\"", "\"\xef\xbb\xbf\"", "\"\xe2\x80\x80\"", "\"\xe2\x80\xaf\"", "\"\xe2\x81\x9f\"",
+          "\"\xe1\x9a\x80\""}},
         {"{\"type\":\"number\",\"minimum\":-2,\"maximum\":3}",
          {"-1.5", "2.999", "3", "0.0"},
          {"3.1", "-2.5", "-3", "4", "1e1", "-"}},
@@ -477,6 +485,28 @@ static void what_is_not_supported_is_refused(void **state)
         if (err != DBE_E_ARGUMENT || !strstr(diag.text, cases[i].place) || g)
             fail_msg("%s: error %d, %s", cases[i].schema, err, diag.text);
     }
+}
+
+/* Names of any length and any character stand in the place; where they are cut, what is left is still text. */
+static void places_are_text(void **state)
+{
+    (void)state;
+    for (size_t shift = 0; shift < 4; shift++)
+        for (int deep = 0; deep < 2; deep++) {
+            char name[400], schema[900];
+            struct llm_grammar *g = NULL;
+            struct dbe_diag diag = {0};
+            size_t n = 0;
+            while (n < shift)
+                name[n++] = 'a';
+            for (; n + 4 < sizeof name; n += 4)
+                memcpy(name + n, "\xf0\x9f\x98\x80", 4);
+            name[n] = '\0';
+            snprintf(schema, sizeof schema, deep ? "{\"properties\":{\"%s\":{\"not\":{}}}}" : "{\"%s\":1}", name);
+            assert_int_equal(llm_grammar_schema(schema, strlen(schema), &g, &diag), DBE_E_ARGUMENT);
+            assert_true(base_utf8_valid(diag.text, strlen(diag.text)));
+            assert_non_null(strstr(diag.text, "is not supported"));
+        }
 }
 
 /* oneOf of two schemas, and whether it is seen that no value is of both. */
@@ -645,6 +675,7 @@ int main(void)
         cmocka_unit_test(texts_are_taken),
         cmocka_unit_test(values_in_a_frame),
         cmocka_unit_test(what_is_not_supported_is_refused),
+        cmocka_unit_test(places_are_text),
         cmocka_unit_test(alternatives_exclude_each_other),
         cmocka_unit_test(recursion_closes_below_the_bound),
         cmocka_unit_test(no_memory_is_an_answer),
