@@ -298,15 +298,14 @@ static int parse(int argc, char **argv, struct agent_ask *ask, const char **file
             char *end = NULL;
             unsigned long s = strtoul(v, &end, 10);
             if (*v == '\0' || *end != '\0' || s < 1 || s > TIMEOUT_MAX_S)
-                return fprintf(stderr, "dsmil agent: --timeout takes 1 to %d, not \"%s\"\n", TIMEOUT_MAX_S, v),
-                       CLI_USAGE;
+                return cli_wrong("agent", "--timeout takes 1 to %d, not \"%s\"", TIMEOUT_MAX_S, v);
             ask->timeout_s = (unsigned)s;
         } else if (argv[i][0] != '-' && ask->task == NULL)
             ask->task = argv[i];
         else
-            return usage(stderr, CLI_USAGE);
+            return cli_wrong("agent", "\"%s\" is no option, or one task too many", argv[i]);
     }
-    return ask->task != NULL ? CLI_OK : usage(stderr, CLI_USAGE);
+    return ask->task != NULL ? CLI_OK : cli_wrong("agent", "which task? summarise, classify, extract or triage");
 }
 
 int cli_agent(int argc, char **argv)

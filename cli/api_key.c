@@ -207,6 +207,8 @@ static int list(const struct options *o, const struct store *s)
         else
             print_key(&s->keys[i]);
     }
+    if (!o->json && s->count == 0)
+        fputs("no key but the gateway's own; `dsmil api-key add` makes one for a tenant\n", stderr);
     return o->json ? cli_print_json(json_pack("{s:o}", "keys", all)) : CLI_OK;
 }
 
@@ -228,6 +230,7 @@ static int remove_key(const struct options *o, struct store *s)
                     &diag);
 }
 
+/* False after saying what cannot be meant. */
 static bool read_options(int argc, char **argv, struct options *o)
 {
     for (int i = 1; i < argc; i++) {
@@ -247,9 +250,15 @@ static bool read_options(int argc, char **argv, struct options *o)
         else if (argv[i][0] != '-' && o->id == NULL && o->verb != NULL && strcmp(o->verb, "remove") == 0)
             o->id = argv[i];
         else
-            return false;
+            return (void)cli_wrong("api-key", "\"%s\" is no option, or its value is missing", argv[i]), false;
     }
-    return o->verb != NULL && (strcmp(o->verb, "remove") != 0 || o->id != NULL);
+    if (o->verb == NULL)
+        return (void)cli_wrong("api-key", "add, list or remove?"), false;
+    if (strcmp(o->verb, "remove") == 0 && o->id == NULL)
+        return (void)cli_wrong("api-key", "remove which? `dsmil api-key list` tells the ids"), false;
+    if (strcmp(o->verb, "add") != 0 && strcmp(o->verb, "list") != 0 && strcmp(o->verb, "remove") != 0)
+        return (void)cli_wrong("api-key", "no verb \"%s\"", o->verb), false;
+    return true;
 }
 
 int cli_api_key(int argc, char **argv)
@@ -262,7 +271,7 @@ int cli_api_key(int argc, char **argv)
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
         return usage(stdout, CLI_OK);
     if (!read_options(argc, argv, &o))
-        return usage(stderr, CLI_USAGE);
+        return CLI_USAGE;
     dbe_err err = store_open(&s, &diag);
     if (err != DBE_OK)
         rc = cli_fail(CLI_FAILED, "api-key", err, &diag);
@@ -270,10 +279,8 @@ int cli_api_key(int argc, char **argv)
         rc = add(&o, &s);
     else if (strcmp(o.verb, "list") == 0)
         rc = list(&o, &s);
-    else if (strcmp(o.verb, "remove") == 0)
-        rc = remove_key(&o, &s);
     else
-        rc = usage(stderr, CLI_USAGE);
+        rc = remove_key(&o, &s);
     store_close(&s);
     return rc;
 }

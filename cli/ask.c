@@ -65,15 +65,15 @@ static int parse(int argc, char **argv, struct ask *ask)
         else if ((given = cli_chat_option(argc, argv, &i, &ask->chat)) == CLI_GIVEN)
             continue;
         else if (given == CLI_GIVEN_WRONG)
-            return fprintf(stderr, "dsmil ask: %s does not fit its option\n", argv[i]), usage(stderr, CLI_USAGE);
+            return cli_wrong("ask", "\"%s\" does not fit its option", argv[i]);
         else if (argv[i][0] == '-' && argv[i][1] != '\0')
-            return fprintf(stderr, "dsmil ask: no option %s\n", argv[i]), usage(stderr, CLI_USAGE);
+            return cli_wrong("ask", "no option %s, or its value is missing", argv[i]);
         else if (ask->chat.question == NULL)
             ask->chat.question = argv[i];
         else
-            return usage(stderr, CLI_USAGE);
+            return cli_wrong("ask", "one question; \"%s\" is a second, perhaps for want of quotes", argv[i]);
     }
-    return ask->chat.question != NULL ? CLI_OK : usage(stderr, CLI_USAGE);
+    return ask->chat.question != NULL ? CLI_OK : cli_wrong("ask", "what is the question?");
 }
 
 static dbe_err read_stdin(struct base_buf *out)
@@ -140,7 +140,8 @@ static int show(const struct ask *ask, struct cli_answer *a)
         cli_print_text(base_buf_cstr(&a->text));
     }
     if (!ask->json && a->text.len > 0)
-        putchar('\n');
+        puts("");
+    fflush(stdout); /* before what follows on stderr */
     if (ask->path && a->dsmil != NULL) {
         struct base_buf path;
         base_buf_init(&path, 4096);

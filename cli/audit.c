@@ -75,7 +75,8 @@ static bool valued(struct audit_options *o, const char *name, const char *value)
     return strcmp(name, "-n") == 0 && cli_audit_number(value, &o->lines) && o->lines > 0 && o->lines <= TAIL_MAX;
 }
 
-static bool parse(int argc, char **argv, struct audit_options *o)
+/* NULL, or the word that cannot be meant. */
+static const char *parse(int argc, char **argv, struct audit_options *o)
 {
     o->lines = TAIL_DEFAULT;
     for (int i = 2; i < argc; i++) {
@@ -90,9 +91,9 @@ static bool parse(int argc, char **argv, struct audit_options *o)
         else if (i + 1 < argc && valued(o, argv[i], argv[i + 1]))
             i++;
         else
-            return false;
+            return argv[i];
     }
-    return true;
+    return NULL;
 }
 
 static dbe_err find_places(struct audit_options *o, struct dbe_diag *diag)
@@ -172,17 +173,21 @@ int cli_audit(int argc, char **argv)
                  {"archive", cli_audit_archive}};
     struct dbe_diag diag = {0};
 
+    size_t verb = 0;
+
     if (argc < 2)
-        return cli_audit_usage(stderr, CLI_USAGE);
+        return cli_wrong("audit", "which verb?");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return cli_audit_usage(stdout, CLI_OK);
-    if (!parse(argc, argv, &o))
-        return cli_audit_usage(stderr, CLI_USAGE);
+    while (verb < BASE_ARRAY_LEN(verbs) && strcmp(argv[1], verbs[verb].name) != 0)
+        verb++;
+    if (verb == BASE_ARRAY_LEN(verbs))
+        return cli_wrong("audit", "no verb \"%s\"", argv[1]);
+    const char *odd = parse(argc, argv, &o);
+    if (odd != NULL)
+        return cli_wrong("audit", "\"%s\" is no option, or not with that value", odd);
     dbe_err err = find_places(&o, &diag);
     if (err != DBE_OK)
         return cli_fail(CLI_FAILED, "audit", err, &diag);
-    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
-        if (strcmp(argv[1], verbs[i].name) == 0)
-            return verbs[i].run(&o);
-    return cli_audit_usage(stderr, CLI_USAGE);
+    return verbs[verb].run(&o);
 }

@@ -111,7 +111,7 @@ int cli_audit_anchor(struct audit_options *o)
     int code = CLI_OK;
 
     if (o->text != NULL && o->out == NULL)
-        return cli_audit_usage(stderr, CLI_USAGE);
+        return cli_wrong("audit", "anchor %s needs --out FILE", o->text);
     cli_audit_find_anchors(o);
     if (o->out != NULL) {
         code = export(o);
@@ -184,7 +184,7 @@ int cli_audit_archive(struct audit_options *o)
     struct dbe_diag diag = {0};
 
     if (o->before == NULL || !before_words(o->before, words))
-        return cli_audit_usage(stderr, CLI_USAGE);
+        return cli_wrong("audit", "archive needs --before with 30d, 2026-11-30 or an entry's number");
     json_t *mesh = cli_mesh(&o->paths), *log = mesh != NULL ? find_log(mesh) : NULL;
     if (mesh == NULL)
         return CLI_NOT_UP;

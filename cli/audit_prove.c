@@ -134,7 +134,7 @@ int cli_audit_prove(struct audit_options *o)
     uint64_t index = 0;
 
     if ((o->text == NULL) != o->have_from || (o->text != NULL && !cli_audit_number(o->text, &index)))
-        return cli_audit_usage(stderr, CLI_USAGE);
+        return cli_wrong("audit", "prove needs an entry's number, or --from with the size of a checkpoint");
     base_buf_init(&out, 1 << 20);
     dbe_err err = make_proof(o, index, &out, &diag);
     if (err == DBE_OK && o->out != NULL)

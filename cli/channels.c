@@ -20,7 +20,7 @@ static void print_channels(const char *service, const json_t *channels)
 
     json_array_foreach(channels, i, c)
     {
-        printf("%-18s %-46s %-46s %8lld us %8lld B\n", service, json_string_value(json_object_get(c, "peer")),
+        printf("%-24s %-46s %-46s %8lld us %8lld B\n", service, json_string_value(json_object_get(c, "peer")),
                json_string_value(json_object_get(c, "suite")),
                (long long)json_integer_value(json_object_get(c, "handshake_us")),
                (long long)json_integer_value(json_object_get(c, "queued_bytes")));
@@ -59,7 +59,7 @@ static dbe_err order_one(const json_t *service, const char *path, json_t *all, s
     if (all != NULL)
         json_object_set_new(all, name, json_pack("{s:b,s:s}", "ok", err == DBE_OK, "code", dbe_err_name(err)));
     else if (err == DBE_OK)
-        printf("%-18s done\n", name);
+        printf("%-24s done\n", name);
     return err;
 }
 
@@ -121,14 +121,15 @@ int cli_channels(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         return usage(stdout, CLI_OK);
     if (!parse(argc, argv, path, &json))
-        return usage(stderr, CLI_USAGE);
+        return cli_wrong("channels", "rekey, renew, suite NAME, or nothing; not \"%s\"",
+                         argc > 1 ? argv[argc > 2 && strcmp(argv[1], "suite") == 0 ? 2 : 1] : "");
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     json_t *mesh = cli_mesh(&paths);
     if (mesh == NULL)
         return json ? cli_print_down() : CLI_NOT_UP;
     if (!json && path[0] == '\0')
-        printf("%-18s %-46s %-46s %11s %10s\n", "service", "peer", "suite", "handshake", "waiting");
+        printf("%-24s %-46s %-46s %11s %10s\n", "service", "peer", "suite", "handshake", "waiting");
     int code = each(mesh, path, json);
     json_decref(mesh);
     return code;

@@ -158,8 +158,12 @@ extern const char *cli_self;
 
 /* "dsmil: what: why" on stderr; returns `code`. */
 int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *diag);
-/* What was typed cannot be meant: "dsmil: verb: words; `dsmil verb --help` tells how" on stderr; CLI_USAGE. */
+/* What was typed cannot be meant: "dsmil: verb: words; `dsmil verb --help` tells how" on stderr; CLI_USAGE.
+ * `verb` "": it is dsmil itself. */
 int cli_wrong(const char *verb, const char *fmt, ...) DBE_PRINTF(2, 3);
+/* The words behind a verb (argv[0]) that takes --json and no other. CLI_OK: go on. -1: --help was asked for and has
+ * been given, with `doc` in its line. CLI_USAGE: said. */
+int cli_json_alone(int argc, char **argv, const char *doc, bool *ret_json) DBE_MUST_CHECK;
 /* Value of option `name` at argv[*i] ("--name value" or "--name=value"), NULL if argv[*i] is something else. Moves
  * *i. */
 const char *cli_opt(int argc, char **argv, int *i, const char *name);

@@ -337,9 +337,11 @@ int cli_completion(int argc, char **argv)
     for (size_t i = 0; argc == 2 && i < BASE_ARRAY_LEN(shells); i++)
         if (strcmp(argv[1], shells[i].name) == 0)
             return write_script(&shells[i]);
+    if (!help)
+        return cli_wrong("completion", "bash, zsh or fish?");
     fputs("usage: dsmil completion bash | zsh | fish      a script for the shell's Tab key\n\n"
           "For bash and this shell alone: source <(dsmil completion bash). `make install` puts it where bash looks.\n"
           "For zsh a file _dsmil in a folder of $fpath, for fish ~/.config/fish/completions/dsmil.fish.\n",
-          help ? stdout : stderr);
-    return help ? CLI_OK : CLI_USAGE;
+          stdout);
+    return CLI_OK;
 }

@@ -185,10 +185,10 @@ int cli_dump(int argc, char **argv)
         else if (file == NULL && (argv[i][0] != '-' || argv[i][1] == '\0'))
             file = argv[i];
         else
-            return usage(stderr, CLI_USAGE);
+            return cli_wrong("dump", "\"%s\" is no option, or one file too many", argv[i]);
     }
     if (file == NULL)
-        return usage(stderr, CLI_USAGE);
+        return cli_wrong("dump", "which file? - is standard input");
     base_buf_init(&in, DUMP_INPUT_MAX_BYTES);
     err = load(file, &in, &diag);
     if (err == DBE_OK && pcap != NULL)

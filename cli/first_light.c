@@ -221,14 +221,10 @@ int cli_first_light(int argc, char **argv)
     static struct light l;
     struct dbe_diag diag = {0};
     dbe_err err;
-    int code;
+    int code = cli_json_alone(argc, argv, "against the running mesh; exit code 0 if all is as it must be", &l.json);
 
-    l.json = argc == 2 && strcmp(argv[1], "--json") == 0;
-    if (argc > 1 && !l.json) {
-        fputs("usage: dsmil first-light [--json]      against the running mesh; exit code 0 if all is as it must be\n",
-              strcmp(argv[1], "--help") == 0 ? stdout : stderr);
-        return strcmp(argv[1], "--help") == 0 ? CLI_OK : CLI_USAGE;
-    }
+    if (code != CLI_OK)
+        return code < 0 ? CLI_OK : code;
     l.colour = cli_colour(STDOUT_FILENO);
     base_buf_init(&l.key, API_KEY_MAX);
     if ((err = cli_paths_init(&l.paths, &diag)) != DBE_OK)

@@ -541,5 +541,5 @@ int cli_keys(int argc, char **argv)
     for (size_t i = 0; argc >= 2 && i < BASE_ARRAY_LEN(verbs); i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(argc - 1, argv + 1);
-    return usage(stderr, CLI_USAGE);
+    return argc > 1 ? cli_wrong("keys", "no verb \"%s\"", argv[1]) : cli_wrong("keys", "which verb?");
 }

@@ -446,7 +446,7 @@ static int parse(int argc, char **argv, struct logs *l)
         else if (v == NULL && (v = cli_opt(argc, argv, &i, "--since")) != NULL && parse_duration(v, &ms))
             l->since_ms = now > ms ? now - ms : 0;
         else
-            return fprintf(stderr, "dsmil logs: %s: no such option or value\n", argv[i]), usage(stderr, CLI_USAGE);
+            return cli_wrong("logs", "\"%s\" is no option, or not with that value", argv[i]);
     }
     return CLI_OK;
 }

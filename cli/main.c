@@ -18,12 +18,11 @@ struct verb {
 static int version(int argc, char **argv)
 {
     struct dbe_diag diag = {0};
-    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0, help = argc > 1 && strcmp(argv[1], "--help") == 0;
+    bool json = false;
+    int code = cli_json_alone(argc, argv, "version of dsmil and of its cryptography", &json);
 
-    if (help || (argc > 1 && !json)) {
-        fputs("usage: dsmil version [--json]      version of dsmil and of its cryptography\n", help ? stdout : stderr);
-        return help ? CLI_OK : CLI_USAGE;
-    }
+    if (code != CLI_OK)
+        return code < 0 ? CLI_OK : code;
     if (crypto_init(&diag) != DBE_OK)
         return cli_fail(CLI_FAILED, "cryptography", DBE_E_CRYPTO, &diag);
     if (json)
@@ -39,7 +38,7 @@ static const struct verb verbs[] = {
     {"status", cli_status, "[--json]", "what runs, how healthy it is"},
     {"ask", cli_ask, "[--no-stream] [--path] \"QUESTION\"", "ask the local model through the gateway"},
     {"chat", cli_talk, "[--system TEXT] [--temperature X]", "a conversation with the local model on the terminal"},
-    {"agent", cli_agent, "summarise | classify | extract | triage ...", "a bounded task on a text, answered as JSON"},
+    {"agent", cli_agent, "summarise | classify | triage ...", "a bounded task on a text, answered as JSON"},
     {"keys", cli_keys, "init | issue | list | renew | revoke ...", "the mesh's certificate authority and identities"},
     {"api-key", cli_api_key, "add | list | remove ...", "keys by which programs use the gateway, one a tenant"},
     {"channels", cli_channels, "[rekey | renew | suite NAME]", "sealed channels; new keys, other suite"},
@@ -48,7 +47,7 @@ static const struct verb verbs[] = {
     {"roe", cli_roe, "request | approve | show ...", "tokens by which two persons permit one message"},
     {"dump", cli_dump, "[--json] [--pcap OUT] FILE|-", "explain messages and records, byte by byte"},
     {"receipt", cli_receipt, "verify | show FILE", "what a worker signed about its answer, judged offline"},
-    {"audit", cli_audit, "verify | tail [-f] | prove | anchor | archive",
+    {"audit", cli_audit, "verify | tail [-f] | prove | ...",
      "the log of decisions and security events, and whether it is right"},
     {"llm", cli_llm, "run | info | bench | quantize ...", "look at a model file, without a mesh"},
     {"first-light", cli_first_light, "[--json]", "the main job, shown: two answers, four refusals"},
@@ -67,13 +66,42 @@ const char *cli_verb(size_t n, const char **ret_doc, int (**ret_run)(int argc, c
     return verbs[n].name;
 }
 
-static int usage(FILE *out, int code)
+static int usage(void)
 {
-    fprintf(out, "usage: dsmil VERB [OPTIONS]\n\n");
+    printf("usage: dsmil VERB [OPTIONS]\n\n");
     for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
-        fprintf(out, "  %-12s %-38s %s\n", verbs[i].name, verbs[i].args, verbs[i].doc);
-    fprintf(out, "\nState lies under $DSMIL_STATE, or ~/.local/state/dsmil. `dsmil VERB --help` tells more.\n");
-    return code;
+        printf("  %-12s %-38s %s\n", verbs[i].name, verbs[i].args, verbs[i].doc);
+    printf("\nState lies under $DSMIL_STATE, or ~/.local/state/dsmil. `dsmil VERB --help` tells more.\n");
+    return CLI_OK;
+}
+
+static bool asks_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* One verb, whose name is argv[0]. Help is asked for behind it, or behind a verb of its own. */
+static int run(int argc, char **argv)
+{
+    static char help[] = "--help";
+    char *only_help[] = {argv[0], help, NULL};
+
+    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++) {
+        if (strcmp(argv[0], verbs[i].name) != 0)
+            continue;
+        if ((argc > 1 && asks_help(argv[1])) || (argc > 2 && argv[1][0] != '-' && asks_help(argv[2])))
+            return verbs[i].run(2, only_help);
+        return verbs[i].run(argc, argv);
+    }
+    return cli_wrong("", "no verb \"%s\"", argv[0]);
+}
+
+static int help(int argc, char **argv)
+{
+    static char word[] = "--help";
+    char *ask[] = {argc > 2 ? argv[2] : NULL, word, NULL};
+
+    return argc > 2 ? run(2, ask) : usage();
 }
 
 /* Descriptors 0 to 2 are there, also where the caller closed them: else the next file that a verb opens is what it then
@@ -108,14 +136,10 @@ int main(int argc, char **argv)
     if (argc > 0)
         cli_self = argv[0];
     if (argc < 2)
-        return usage(stderr, CLI_USAGE);
-    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
-        return finish(usage(stdout, CLI_OK), 0, NULL);
+        return cli_wrong("", "which verb?");
+    if (strcmp(argv[1], "help") == 0 || asks_help(argv[1]))
+        return finish(help(argc, argv), 0, NULL);
     if (strcmp(argv[1], "--version") == 0)
         return finish(version(0, NULL), 0, NULL);
-    for (size_t i = 0; i < BASE_ARRAY_LEN(verbs); i++)
-        if (strcmp(argv[1], verbs[i].name) == 0)
-            return finish(verbs[i].run(argc - 1, argv + 1), argc - 1, argv + 1);
-    fprintf(stderr, "dsmil: no verb \"%s\"\n", argv[1]);
-    return usage(stderr, CLI_USAGE);
+    return finish(run(argc - 1, argv + 1), argc - 1, argv + 1);
 }

@@ -46,18 +46,37 @@ static int usage(FILE *out, int code)
     return code;
 }
 
+/* One FILE, with --json before or behind it. NULL after saying that it is not so. */
+static const char *one_file(int argc, char **argv, bool *ret_json)
+{
+    const char *file = NULL;
+
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            *ret_json = true;
+        else if (file != NULL || argv[i][0] == '-')
+            return (void)cli_wrong("policy", "%s takes one FILE and --json, no \"%s\"", argv[0], argv[i]), NULL;
+        else
+            file = argv[i];
+    }
+    if (file == NULL)
+        (void)cli_wrong("policy", "%s which FILE?", argv[0]);
+    return file;
+}
+
 /* ---- check ---------------------------------------------------------------------------------------- */
 
 static int check(int argc, char **argv)
 {
     static struct pol_policy policy;
-    bool json = argc == 3 && strcmp(argv[2], "--json") == 0;
+    bool json = false;
+    const char *file = one_file(argc, argv, &json);
     char digest[DIGEST_TEXT_BYTES];
     struct dbe_diag diag = {0};
 
-    if (argc < 2 || (argc > 2 && !json))
-        return usage(stderr, CLI_USAGE);
-    dbe_err err = cli_policy_load(argv[1], &policy, &diag);
+    if (file == NULL)
+        return CLI_USAGE;
+    dbe_err err = cli_policy_load(file, &policy, &diag);
     if (err != DBE_OK && json)
         return cli_print_json(json_pack("{s:b, s:s, s:o}", "ok", 0, "code", dbe_err_name(err), "error",
                                         cli_json_text(diag.text))) == CLI_OK
@@ -71,7 +90,7 @@ static int check(int argc, char **argv)
                                         (json_int_t)policy.version, "digest", digest, "tenants",
                                         (json_int_t)policy.tenant_count, "rules", (json_int_t)policy.rule_count,
                                         "any_tenant", (int)policy.any_tenant));
-    printf("%s: version %llu, %zu tenants%s, %zu rules\nsha3-512 %s\n", argv[1], (unsigned long long)policy.version,
+    printf("%s: version %llu, %zu tenants%s, %zu rules\nsha3-512 %s\n", file, (unsigned long long)policy.version,
            policy.tenant_count, policy.any_tenant ? " and any other" : "", policy.rule_count, digest);
     return CLI_OK;
 }
@@ -203,8 +222,7 @@ static int explain(int argc, char **argv)
         if (strcmp(argv[i], "--json") == 0)
             json = true;
         else if (!parse_option(argc, argv, &i, &c, &path)) {
-            fprintf(stderr, "dsmil: policy explain: \"%s\" is no option, or not with that value\n", argv[i]);
-            return usage(stderr, CLI_USAGE);
+            return cli_wrong("policy", "\"%s\" is no option, or not with that value", argv[i]);
         }
     }
     dbe_err err = cli_policy_load(path, &policy, &diag);
@@ -270,13 +288,14 @@ static int test(int argc, char **argv)
 {
     static struct pol_policy policy;
     static struct pol_cases table;
-    bool json = argc == 3 && strcmp(argv[2], "--json") == 0;
+    bool json = false;
+    const char *file = one_file(argc, argv, &json);
     struct dbe_diag diag = {0};
     size_t failed = 0;
 
-    if (argc < 2 || (argc > 2 && !json))
-        return usage(stderr, CLI_USAGE);
-    dbe_err err = read_cases(argv[1], &table, &policy, &diag);
+    if (file == NULL)
+        return CLI_USAGE;
+    dbe_err err = read_cases(file, &table, &policy, &diag);
     if (err != DBE_OK)
         return cli_fail(CLI_USAGE, "policy", err, &diag);
     json_t *all = json ? json_array() : NULL;
@@ -302,7 +321,7 @@ static int reload(int argc, char **argv)
     size_t i;
 
     if (argc > 1 && !json)
-        return usage(stderr, CLI_USAGE);
+        return cli_wrong("policy", "reload takes no \"%s\"", argv[1]);
     dbe_err err = cli_paths_init(&paths, &diag);
     if (err != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
@@ -320,7 +339,7 @@ static int reload(int argc, char **argv)
         if (err != DBE_OK)
             code = cli_fail(CLI_FAILED, name, err, &diag);
         else if (!json)
-            printf("%-18s done\n", name);
+            printf("%-24s done\n", name);
     }
     json_decref(mesh);
     if (!json)
@@ -342,5 +361,6 @@ int cli_policy(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < BASE_ARRAY_LEN(verbs); i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(argc - 1, argv + 1);
-    return usage(stderr, CLI_USAGE);
+    return argc > 1 ? cli_wrong("policy", "no verb \"%s\"", argv[1])
+                    : cli_wrong("policy", "check, explain, test or reload?");
 }

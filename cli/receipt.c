@@ -57,10 +57,10 @@ static int parse(int argc, char **argv, struct receipt_opts *o)
                  {"--policy-digest", &o->policy_digest}};
 
     if (argc < 2 || strcmp(argv[1], "--help") == 0)
-        return argc < 2 ? usage(stderr, CLI_USAGE) : usage(stdout, -1);
+        return argc < 2 ? cli_wrong("receipt", "verify or show?") : usage(stdout, -1);
     o->verify = strcmp(argv[1], "verify") == 0;
     if (!o->verify && strcmp(argv[1], "show") != 0)
-        return usage(stderr, CLI_USAGE);
+        return cli_wrong("receipt", "no verb \"%s\"", argv[1]);
     for (int i = 2; i < argc; i++) {
         const char *v = NULL;
         if (strcmp(argv[i], "--help") == 0)
@@ -75,10 +75,10 @@ static int parse(int argc, char **argv, struct receipt_opts *o)
         if (v != NULL)
             continue;
         if (argv[i][0] == '-' || o->file != NULL)
-            return fprintf(stderr, "dsmil receipt: not understood: %s\n", argv[i]), usage(stderr, CLI_USAGE);
+            return cli_wrong("receipt", "\"%s\" is no option, or one file too many", argv[i]);
         o->file = argv[i];
     }
-    return o->file != NULL ? CLI_OK : usage(stderr, CLI_USAGE);
+    return o->file != NULL ? CLI_OK : cli_wrong("receipt", "which file?");
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */

@@ -32,17 +32,14 @@ int cli_reload(int argc, char **argv)
 {
     static struct cli_paths paths;
     struct dbe_diag diag = {0};
-    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0, help = argc > 1 && strcmp(argv[1], "--help") == 0;
     json_t *mesh, *service, *all;
-    bool good = true;
+    bool good = true, json = false;
+    int code = cli_json_alone(argc, argv, "every service reads its configuration again", &json);
     dbe_err err;
     size_t i;
 
-    if (help || (argc > 1 && !json)) {
-        fputs("usage: dsmil reload [--json]      every service reads its configuration again\n",
-              help ? stdout : stderr);
-        return help ? CLI_OK : CLI_USAGE;
-    }
+    if (code != CLI_OK)
+        return code < 0 ? CLI_OK : code;
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     mesh = cli_mesh(&paths);

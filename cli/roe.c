@@ -26,6 +26,7 @@ enum {
     PAYLOAD_MAX_BYTES = 64 * 1024 * 1024,
     FILE_MAX_BYTES = 16 * 1024,
     TIME_BYTES = 32,
+    COMPARTMENTS_BYTES = 128,
 };
 
 struct file {
@@ -172,10 +173,23 @@ static size_t approvers(struct store *s, struct file *f, struct dbe_identity who
     return good;
 }
 
+static void compartments_text(uint32_t mask, char out[COMPARTMENTS_BYTES])
+{
+    size_t at = 0;
+
+    snprintf(out, COMPARTMENTS_BYTES, "none");
+    for (uint32_t bit = 1; bit != 0; bit <<= 1) {
+        const struct dbe_num_row *row = (mask & bit) != 0 ? dbe_reg_compartment(bit) : NULL;
+        if (row != NULL && at < COMPARTMENTS_BYTES)
+            at += (size_t)snprintf(out + at, COMPARTMENTS_BYTES - at, "%s%s", at > 0 ? "," : "", row->name);
+    }
+}
+
 static void print_roe(const struct pol_roe *roe, bool asked, const struct dbe_identity *who, size_t good)
 {
-    char from[TIME_BYTES], to[TIME_BYTES], id[33], digest[129];
+    char from[TIME_BYTES], to[TIME_BYTES], id[33], digest[129], compartments[COMPARTMENTS_BYTES];
 
+    compartments_text(roe->compartments, compartments);
     time_text(roe->not_before_ms, from);
     time_text(roe->not_after_ms, to);
     base_hex(roe->id, sizeof roe->id, id);
@@ -183,8 +197,8 @@ static void print_roe(const struct pol_roe *roe, bool asked, const struct dbe_id
     printf("token      %s: %s\n", id, state_words(roe, good));
     printf("permits    %s to device %u (%s), once\n", dbe_reg_msg(roe->verb)->name, roe->device,
            roe->category == POL_ROE_NC3 ? "NC3" : "advisory");
-    printf("labels     tenant %s, up to %s, compartments 0x%02x, %s\n", roe->tenant,
-           dbe_reg_classification(roe->classification_max)->name, roe->compartments, dbe_reg_roe(roe->roe_level)->name);
+    printf("labels     tenant %s, up to %s, compartments %s, %s\n", roe->tenant,
+           dbe_reg_classification(roe->classification_max)->name, compartments, dbe_reg_roe(roe->roe_level)->name);
     printf("payload    sha3-512 %s\nfrom       %s\nuntil      %s\nasked by   %s%s\n", digest, from, to, roe->requester,
            asked ? "" : ", which NOTHING HERE PROVES");
     for (size_t i = 0; i < good; i++)

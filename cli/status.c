@@ -93,15 +93,12 @@ int cli_status(int argc, char **argv)
 {
     static struct cli_paths paths;
     struct dbe_diag diag = {0};
-    bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
+    bool json = false;
     dbe_err err;
-    int code;
+    int code = cli_json_alone(argc, argv, "exit code 0: all healthy, 1: not all, 3: the mesh is down", &json);
 
-    if (argc > 1 && !json) {
-        fputs("usage: dsmil status [--json]      exit code 0: all healthy, 1: not all, 3: the mesh is down\n",
-              strcmp(argv[1], "--help") == 0 ? stdout : stderr);
-        return strcmp(argv[1], "--help") == 0 ? CLI_OK : CLI_USAGE;
-    }
+    if (code != CLI_OK)
+        return code < 0 ? CLI_OK : code;
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     json_t *mesh = cli_supervisor_pid(&paths) != 0 ? json_load_file(paths.mesh_json, 0, NULL) : NULL;
@@ -145,14 +142,12 @@ int cli_down(int argc, char **argv)
     struct dbe_diag diag = {0};
     dbe_err err;
     int pid, pidfd;
-    const bool json = argc == 2 && strcmp(argv[1], "--json") == 0, help = argc > 1 && strcmp(argv[1], "--help") == 0;
+    bool json = false;
+    int code =
+        cli_json_alone(argc, argv, "stops the mesh: what runs is finished first, for at most a few seconds", &json);
 
-    if (help || (argc > 1 && !json)) {
-        fputs(
-            "usage: dsmil down [--json]      stops the mesh: what runs is finished first, for at most a few seconds\n",
-            help ? stdout : stderr);
-        return help ? CLI_OK : CLI_USAGE;
-    }
+    if (code != CLI_OK)
+        return code < 0 ? CLI_OK : code;
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
     pid = cli_supervisor_pid(&paths);

@@ -431,7 +431,7 @@ static int parse(int argc, char **argv, struct talk *t)
         if ((v = cli_opt(argc, argv, &i, "--system")) != NULL)
             set_system(t, v);
         else if (cli_chat_option(argc, argv, &i, &t->chat) != CLI_GIVEN)
-            return fprintf(stderr, "dsmil chat: %s: no such option or value\n", argv[i]), usage(stderr, CLI_USAGE);
+            return cli_wrong("chat", "\"%s\" is no option, or not with that value", argv[i]);
     }
     return CLI_OK;
 }

@@ -360,7 +360,7 @@ int cli_top(int argc, char **argv)
         else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return usage(stdout, CLI_OK);
         else
-            return usage(stderr, CLI_USAGE);
+            return cli_wrong("top", "it takes no \"%s\"", argv[i]);
     }
     if ((err = cli_paths_init(&t.paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);

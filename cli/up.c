@@ -369,10 +369,10 @@ static int parse(int argc, char **argv, struct up *u)
         else if ((v = cli_opt(argc, argv, &i, "--port")) != NULL) {
             unsigned long port = strtoul(v, &end, 10);
             if (*v == '\0' || *end != '\0' || port > 65535)
-                return fprintf(stderr, "dsmil up: --port takes 0 to 65535, not \"%s\"\n", v), CLI_USAGE;
+                return cli_wrong("up", "--port takes 0 to 65535, not \"%s\"", v);
             u->port = (unsigned)port;
         } else
-            return fprintf(stderr, "dsmil up: no option %s\n", argv[i]), usage(stderr, CLI_USAGE);
+            return cli_wrong("up", "\"%s\" is no option, or its value is missing", argv[i]);
     }
     return CLI_OK;
 }

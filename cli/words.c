@@ -49,10 +49,25 @@ int cli_wrong(const char *verb, const char *fmt, ...)
     va_end(args);
     base_buf_init(&safe, 2 * sizeof diag.text);
     cli_safe_text(&safe, diag.text, strlen(diag.text), false);
-    fprintf(stderr, "dsmil: %s: %s; `dsmil %s --help` tells how\n", verb, base_buf_cstr(&safe), verb);
+    const char *space = verb[0] != '\0' ? " " : "";
+    fprintf(stderr, "dsmil:%s%s%s %s; `dsmil%s%s --help` tells how\n", space, verb, verb[0] != '\0' ? ":" : "",
+            base_buf_cstr(&safe), space, verb);
     base_buf_free(&safe);
     remember(DBE_E_ARGUMENT, diag.text);
     return CLI_USAGE;
+}
+
+int cli_json_alone(int argc, char **argv, const char *doc, bool *ret_json)
+{
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        printf("usage: dsmil %s [--json]      %s\n", argv[0], doc);
+        return -1;
+    }
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--json") != 0)
+            return cli_wrong(argv[0], "it takes no \"%s\"", argv[i]);
+    *ret_json = argc > 1;
+    return CLI_OK;
 }
 
 const char *cli_opt(int argc, char **argv, int *i, const char *name)

@@ -41,6 +41,47 @@ class Words(unittest.TestCase):
             self.assertEqual(code, 0, verb)
             self.assertIn(f"usage: dsmil {verb}", out)
 
+    def test_help_is_found_wherever_it_is_asked_for(self):
+        for verb in verbs():
+            said = dsmil(verb, "--help")
+            self.assertEqual(dsmil("help", verb), said)
+            self.assertEqual(dsmil(verb, "-h"), said)
+        for verb, sub in (("roe", "show"), ("keys", "issue"), ("policy", "check"), ("audit", "tail"),
+                          ("agent", "triage"), ("receipt", "show"), ("llm", "run"), ("api-key", "add"), ("channels", "suite")):
+            self.assertEqual(dsmil(verb, sub, "--help"), dsmil(verb, "--help"), verb)
+        self.assertEqual(dsmil("help", "nothing")[0], 2)
+
+    def test_help_fits_a_terminal(self):
+        for line in dsmil("help")[1].splitlines():
+            self.assertLess(len(line), 120)
+            self.assertRegex(line, r"^$|^\S|^  [a-z-]+ {1,12}(\S.{36} |.{38} )\S")
+
+    def test_words_that_are_wrong(self):
+        """One line that says which word, and where to read more; one JSON object for who asked for that."""
+        with tempfile.TemporaryDirectory() as state:
+            wrong = [(verb, "--nothing") for verb in verbs()] + [
+                (), ("nothing",), ("status", "x"), ("up", "--port", "x"), ("ask",), ("ask", "a", "b"),
+                ("ask", "--seed", "x", "q"), ("chat", "x"), ("agent",), ("agent", "triage", "x"),
+                ("agent", "triage", "--timeout", "0"), ("keys",), ("keys", "x"), ("api-key",), ("api-key", "x"),
+                ("api-key", "remove"), ("channels", "suite"), ("channels", "x"), ("channels", "suite", "\033"),
+                ("policy",), ("policy", "x"), ("policy", "check"), ("policy", "test"), ("policy", "reload", "x"),
+                ("roe",), ("roe", "x"), ("dump",), ("dump", "a", "b"), ("receipt",), ("receipt", "x"),
+                ("receipt", "verify"), ("audit",), ("audit", "x"), ("audit", "prove"), ("audit", "prove", "x"),
+                ("audit", "tail", "-n", "0"), ("audit", "archive", "--before", "x"), ("llm",), ("llm", "x"),
+                ("llm", "info"), ("top", "x"), ("logs", "x"), ("completion",), ("completion", "x"), ("version", "x")]
+            for words in wrong:
+                for more in ((), ("--json",)):
+                    if not words and more:
+                        continue
+                    code, out, err = dsmil(*words, *more, env={"DSMIL_STATE": state, "DSMIL_KEYS": ""})
+                    self.assertEqual(code, 2, words)
+                    self.assertRegex(err, r"^dsmil: [^\n]*\n$", words)
+                    self.assertNotIn("\033", err, words)
+                    if more:
+                        self.assertEqual(json.loads(out)["error"]["code"], "E_ARGUMENT", words)
+                    else:
+                        self.assertEqual(out, "", words)
+
     def test_help_tells_every_option_that_is_taken(self):
         told = set()
         for verb in verbs():

@@ -66,7 +66,8 @@ dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag)
     dbe_err err = fresh == NULL ? DBE_E_NOMEM : DBE_OK;
 
     if (err == DBE_OK && svc->cfg.policy[0] == '\0')
-        err = dbe_fail(&own, DBE_E_CONFIG, "policy", 0, "no policy file was named when the service was started");
+        err = dbe_fail(&own, DBE_E_CONFIG, "policy", 0,
+                       "this service was started without a policy file; start it again with one");
     if (err == DBE_OK)
         err = read_policy(svc, fresh, &own);
     if (err == DBE_OK) {
