@@ -47,7 +47,8 @@ class Words(unittest.TestCase):
             self.assertEqual(dsmil("help", verb), said)
             self.assertEqual(dsmil(verb, "-h"), said)
         for verb, sub in (("roe", "show"), ("keys", "issue"), ("policy", "check"), ("audit", "tail"),
-                          ("agent", "triage"), ("receipt", "show"), ("llm", "run"), ("api-key", "add"), ("channels", "suite")):
+                          ("agent", "triage"), ("receipt", "show"), ("llm", "run"), ("api-key", "add"),
+                          ("channels", "suite")):
             self.assertEqual(dsmil(verb, sub, "--help"), dsmil(verb, "--help"), verb)
         self.assertEqual(dsmil("help", "nothing")[0], 2)
 
