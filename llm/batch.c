@@ -80,6 +80,14 @@ dbe_err llm_batch_join(struct llm_model *m, uint32_t rows, uint64_t *ret_turn)
     return err;
 }
 
+dbe_err llm_batch_room(struct llm_model *m, uint32_t rows)
+{
+    pthread_mutex_lock(&m->step);
+    dbe_err err = grow_logits(m, rows);
+    pthread_mutex_unlock(&m->step);
+    return err;
+}
+
 void llm_batch_leave(struct llm_model *m, uint32_t rows)
 {
     pthread_mutex_lock(&m->step);
@@ -184,6 +192,7 @@ static void pass(struct llm_model *m)
     for (size_t i = 0; err != DBE_OK && i < b->slot_count; i++)
         b->slots[i].err = err;
     llm_pool_run(m->pool, b->slot_count, 1, batch_settle, m);
+    batch_score(m);
 }
 
 dbe_err llm_batch_step(struct llm_model *m, struct llm_session *const *sessions, size_t count, struct llm_piece *pieces,

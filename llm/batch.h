@@ -24,6 +24,9 @@ dbe_err llm_batch_join(struct llm_model *model, uint32_t rows, uint64_t *ret_tur
 void llm_batch_leave(struct llm_model *model, uint32_t rows);
 /* Somebody comes with a grammar: what masks need is there from now on. E_NOMEM. */
 dbe_err llm_batch_masks(struct llm_model *model) DBE_MUST_CHECK;
+/* Somebody comes whose prompt is to be told with probabilities: that many rows of logits are there from now on, shared
+ * by all who do so. E_NOMEM. */
+dbe_err llm_batch_room(struct llm_model *model, uint32_t rows) DBE_MUST_CHECK;
 void llm_batch_cancel(struct llm_session *session);
 
 /* The rows of logits that were joined for, and memory to sample from them, of each thread of the model's pool; for one

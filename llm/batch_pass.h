@@ -14,10 +14,11 @@ _Static_assert(LLM_SESSIONS_MAX + BATCH_GUESSED_ROWS <= LLM_BATCH_LOGITS_MAX, "e
 /* A session in this pass. */
 struct batch_slot {
     struct llm_session *s;
-    size_t index;          /* of the caller's arrays */
-    uint32_t tenant;       /* index of the first slot with this salt */
-    uint32_t first, count; /* rows */
-    float *logits;         /* of its first row that wants some; NULL: none does */
+    size_t index;                   /* of the caller's arrays */
+    uint32_t tenant;                /* index of the first slot with this salt */
+    uint32_t first, count;          /* rows */
+    float *logits;                  /* of its first row that wants some; NULL: none does */
+    uint32_t echo_from, echo_count; /* tokens of its prompt that are told now */
     struct llm_piece piece;
     dbe_err err;
     bool waits; /* another one computes its next page */
@@ -55,5 +56,8 @@ void batch_plan_decode(struct llm_model *m);
 void batch_plan_prompts(struct llm_model *m);
 /* For the pool: take the tokens of slots [begin, end) after the pass. Each samples by itself. */
 void batch_settle(void *model, size_t begin, size_t end, unsigned thread);
+/* Fill in the probabilities of prompts that are told. After batch_settle: the logits of answers are not needed any
+ * more, and their room serves. */
+void batch_score(struct llm_model *m);
 
 #endif

@@ -82,7 +82,7 @@ static bool computes_for(const struct batch_slot *other, const struct batch_slot
     const struct llm_session *o = other->s, *s = slot->s;
     const uint32_t page = s->prefilled / LLM_KV_PAGE * LLM_KV_PAGE, end = page + LLM_KV_PAGE;
 
-    if (!s->has_salt || o == s || o->prefilled >= end || o->prompt_count < end || s->prompt_count <= end)
+    if (!s->has_salt || s->scored || o == s || o->prefilled >= end || o->prompt_count < end || s->prompt_count <= end)
         return false;
     if (o->prefilled < s->prefilled || (o->prefilled == s->prefilled && other > slot))
         return false;
@@ -104,7 +104,7 @@ static void look_at_prompts(struct llm_model *m)
 
     for (uint32_t i = 0; i < b->slot_count; i++) {
         struct llm_session *s = b->slots[i].s;
-        if (batch_in_prompt(s) && s->has_salt)
+        if (batch_in_prompt(s) && s->has_salt && !s->scored)
             take_cached(m, s);
     }
     for (uint32_t i = 0; i < b->slot_count; i++) {
@@ -164,7 +164,7 @@ void batch_plan_prompts(struct llm_model *m)
         t->first = (uint32_t)b->row_count;
         for (uint32_t r = 0; r < t->count; r++) {
             const uint32_t pos = s->prefilled + r;
-            if (pos + 1 == s->prompt_count)
+            if (pos + 1 == s->prompt_count && !s->prompt_only)
                 t->logits = take_logits(m);
             b->rows[b->row_count++] = (struct llm_row){&s->kv, pos, s->tokens[pos], NULL, true};
         }

@@ -250,9 +250,18 @@ static void finish_logits(void *ctx, size_t begin, size_t end, unsigned thread)
         job->logits[i] = cap * tanhf(job->logits[i] / cap);
 }
 
+/* Logits of `count` rows whose normalised states lie in work.h. */
+static void mul_logits(struct llm_model *m, size_t count, float *logits)
+{
+    llm_mul(m->kernels, m->pool,
+            &(struct llm_mul){{output_matrix(m)}, {logits}, 1, {&m->layers[0].q, &m->layers[0].k, &m->layers[0].v}},
+            &(struct llm_acts){m->work.h, m->work.q8, count, m->shape.n_embd, NULL, count});
+    if (m->output_bias || m->shape.final_softcap > 0)
+        llm_pool_run(m->pool, count * m->shape.n_vocab, 4096, finish_logits, &(struct logits_job){m, logits});
+}
+
 static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t count)
 {
-    const struct llm_matrix *out = output_matrix(m);
     const size_t n = m->shape.n_embd, n_vocab = m->shape.n_vocab;
 
     for (size_t r = 0; r < count;) {
@@ -266,12 +275,17 @@ static void rows_logits(struct llm_model *m, const struct llm_row *rows, size_t 
         for (; r < count && (!rows[r].logits || rows[r].logits == logits + run * n_vocab); r++)
             if (rows[r].logits)
                 m->kernels->rms_norm(m->work.x + r * n, m->output_norm, n, m->shape.rms_eps, m->work.h + run++ * n);
-        llm_mul(m->kernels, m->pool,
-                &(struct llm_mul){{out}, {logits}, 1, {&m->layers[0].q, &m->layers[0].k, &m->layers[0].v}},
-                &(struct llm_acts){m->work.h, m->work.q8, run, n, NULL, run});
-        if (m->output_bias || m->shape.final_softcap > 0)
-            llm_pool_run(m->pool, run * n_vocab, 4096, finish_logits, &(struct logits_job){m, logits});
+        mul_logits(m, run, logits);
     }
+}
+
+void llm_forward_logits(struct llm_model *m, size_t first, size_t count, float *out)
+{
+    const size_t n = m->shape.n_embd;
+
+    for (size_t r = 0; r < count; r++)
+        m->kernels->rms_norm(m->work.x + (first + r) * n, m->output_norm, n, m->shape.rms_eps, m->work.h + r * n);
+    mul_logits(m, count, out);
 }
 
 /* All layers: leaves the rows' states in work.x. */

@@ -163,6 +163,13 @@ struct llm_logit_bias {
 
 struct llm_grammar; /* see grammar.h */
 
+/* Is the prompt told, too, before the answer to it? */
+enum llm_echo {
+    LLM_ECHO_NONE,
+    LLM_ECHO_TOKENS, /* what its tokens stand for */
+    LLM_ECHO_TEXT    /* the same without the space that llm_tokenize put before a text: the prompt is such a text */
+};
+
 struct llm_session_params {
     uint32_t max_tokens;      /* new tokens at most; 0: as many as the context leaves                      */
     float temperature;        /* 0: greedy; in [0, 2]                                                      */
@@ -187,6 +194,9 @@ struct llm_session_params {
                                         * the session, which takes KV memory of its budget                          */
     uint32_t draft_tokens;             /* its drafts a step; 0: its choice; at most LLM_DRAFTS_MAX                   */
     const uint8_t *salt;               /* LLM_SALT_BYTES: who may share cached prefixes; NULL: nobody         */
+    enum llm_echo echo;                /* with logprobs each token of the prompt comes with its own; then all of it is
+                                        * computed, whatever is cached. Stop strings do not look at it               */
+    bool prompt_only;                  /* there is no answer: max_tokens must be 0, the finish is LLM_FINISH_LENGTH  */
 };
 
 enum llm_finish {
@@ -200,10 +210,12 @@ struct llm_logprob {
     float logprob;
 };
 
-/* A token of the answer. Probabilities are of the model's own logits, before biases, penalties and all else. */
+/* A token of the answer, or of a prompt that is told. Probabilities are of the model's own logits, before biases,
+ * penalties and all else. */
 struct llm_token_prob {
     int32_t id;
-    float logprob; /* 0 unless asked for; -INFINITY: its logit is not finite */
+    float logprob; /* 0 unless asked for; -INFINITY: its logit is not finite; NAN: nothing is before it to say one */
+    uint32_t lead; /* bytes at its beginning that are not told (LLM_ECHO_TEXT) */
     uint32_t top_count;
     struct llm_logprob top[LLM_LOGPROBS_MAX - 1]; /* the likeliest beside the chosen one, best first */
 };
@@ -215,7 +227,7 @@ struct llm_piece {
     bool done;              /* nothing follows */
     enum llm_finish finish; /* set when done */
     const struct llm_token_prob *probs; /* of the tokens that this step added; valid as long as the text */
-    size_t prob_count;
+    size_t prob_count;                  /* with echo and logprobs those of the prompt come first */
 };
 
 /* Bytes that a session of `n_tokens` (prompt and answer together) would take from the budget. */
@@ -223,6 +235,7 @@ uint64_t llm_session_kv_bytes(const struct llm_model *model, size_t n_tokens);
 
 /* Admit a prompt. Reserves all memory of the session now; nothing is computed yet. `prompt` and the stops are copied.
  * E_CONTEXT: prompt + max_tokens exceed the context. E_LIMIT: the KV budget is used up (try again later).
+ * E_TOO_LARGE: a prompt to be told stands for more than LLM_TEXT_BYTES_MAX.
  * E_ARGUMENT: a parameter out of range or a token id that does not exist. E_NOMEM. */
 dbe_err llm_session_new(struct llm_model *model, const int32_t *prompt, size_t prompt_count,
                         const struct llm_session_params *params, struct llm_session **ret,

@@ -103,6 +103,9 @@ dbe_err llm_forward(struct llm_model *model, const struct llm_row *rows, size_t 
 /* The same, giving each row's last state, normalised, instead of logits: out[count][n_embd]. */
 dbe_err llm_forward_states(struct llm_model *model, const struct llm_row *rows, size_t count,
                            float *out) DBE_MUST_CHECK;
+/* More logits of the pass before: of its rows [first, first + count), whether they wanted some or not; the step has
+ * been held since. out[count][n_vocab]. */
+void llm_forward_logits(struct llm_model *model, size_t first, size_t count, float *out);
 /* Store the rows' keys and values of a layer, and attend: work.q, k (both rotated), v -> caches, work.a. */
 void llm_attend(struct llm_model *model, const struct llm_row *rows, size_t count, uint32_t layer);
 size_t llm_attend_floats(const struct llm_shape *shape); /* of scratch memory, a thread */

@@ -141,6 +141,18 @@ static double likeliest(const struct llm_sampler *s, const float *logits, size_t
     return sum;
 }
 
+/* The probability of out->id, and those of the others; what `likeliest` found is known. */
+static void tell(const struct llm_sampler *s, const float *logits, const struct sampler_candidate *top,
+                 size_t top_count, double sum, struct llm_token_prob *out)
+{
+    const float own = logits[out->id];
+
+    out->logprob = own >= -FLT_MAX && own <= FLT_MAX ? (float)((double)own - sum) : -INFINITY;
+    for (size_t i = 0; i < top_count && out->top_count < s->logprobs - 1; i++)
+        if (top[i].id != out->id)
+            out->top[out->top_count++] = (struct llm_logprob){top[i].id, (float)((double)top[i].z - sum)};
+}
+
 void llm_sample(const struct llm_sampler *s, const float *logits, size_t n, const uint32_t *allowed,
                 struct sampler_scratch *w, struct llm_token_prob *out)
 {
@@ -160,11 +172,17 @@ void llm_sample(const struct llm_sampler *s, const float *logits, size_t n, cons
         out->id = first_allowed(allowed, n);
     else
         out->id = s->temperature > COLD ? pick(s, w, n, max) : sampler_first_of(w, n, max);
-    if (s->logprobs == 0)
-        return;
-    const float own = logits[out->id];
-    out->logprob = own >= -FLT_MAX && own <= FLT_MAX ? (float)((double)own - sum) : -INFINITY;
-    for (size_t i = 0; i < top_count && out->top_count < s->logprobs - 1; i++)
-        if (top[i].id != out->id)
-            out->top[out->top_count++] = (struct llm_logprob){top[i].id, (float)((double)top[i].z - sum)};
+    if (s->logprobs > 0)
+        tell(s, logits, top, top_count, sum, out);
+}
+
+void llm_score(const struct llm_sampler *s, const float *logits, size_t n, int32_t id, struct sampler_scratch *w,
+               struct llm_token_prob *out)
+{
+    struct sampler_candidate top[LLM_LOGPROBS_MAX];
+    size_t top_count;
+    const double sum = likeliest(s, logits, n, w, top, &top_count);
+
+    *out = (struct llm_token_prob){.id = id};
+    tell(s, logits, top, top_count, sum, out);
 }

@@ -63,5 +63,8 @@ void llm_sampler_note(struct llm_sampler *s, int32_t id, bool is_prompt);
  * are allowed; at least one must be. The caller notes the token. */
 void llm_sample(const struct llm_sampler *s, const float *logits, size_t n, const uint32_t *allowed,
                 struct sampler_scratch *scratch, struct llm_token_prob *out);
+/* What the logits say of a token that stands already; the sampler was made with logprobs. */
+void llm_score(const struct llm_sampler *s, const float *logits, size_t n, int32_t id, struct sampler_scratch *scratch,
+               struct llm_token_prob *out);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "batch.h"
+#include "echo.h"
 #include "prefix.h"
 
 /* ---- admission --------------------------------------------------------------------------------------------------- */
@@ -17,15 +18,19 @@ uint64_t llm_session_kv_bytes(const struct llm_model *m, size_t n_tokens)
     return llm_kv_bytes(&m->kv_pool, n_tokens);
 }
 
-static dbe_err check_prompt(const struct llm_model *m, const int32_t *prompt, size_t count, uint32_t max_tokens,
-                            struct dbe_diag *diag)
+static dbe_err check_prompt(const struct llm_model *m, const int32_t *prompt, size_t count,
+                            const struct llm_session_params *p, struct dbe_diag *diag)
 {
+    const uint32_t answer = p->prompt_only ? 0 : BASE_MAX(p->max_tokens, 1U);
+
+    if (p->prompt_only && p->max_tokens > 0)
+        return dbe_fail(diag, DBE_E_ARGUMENT, "max_tokens", 0, "max_tokens must be 0 where there is no answer");
     if (count == 0)
         return dbe_fail(diag, DBE_E_ARGUMENT, "prompt", 0, "the prompt has no tokens");
-    if (count >= m->shape.n_ctx || max_tokens > m->shape.n_ctx - count)
+    if (count > m->shape.n_ctx || answer > m->shape.n_ctx - count)
         return dbe_fail(diag, DBE_E_CONTEXT, "prompt", 0,
-                        "a prompt of %zu tokens and an answer of %u do not fit into the context of %u", count,
-                        max_tokens ? max_tokens : 1, m->shape.n_ctx);
+                        "a prompt of %zu tokens and an answer of %u do not fit into the context of %u", count, answer,
+                        m->shape.n_ctx);
     for (size_t i = 0; i < count; i++)
         if (prompt[i] < 0 || (uint32_t)prompt[i] >= m->shape.n_vocab)
             return dbe_fail(diag, DBE_E_ARGUMENT, "prompt", i, "token %d is not in the vocabulary of %u", prompt[i],
@@ -45,16 +50,19 @@ static dbe_err session_fill(struct llm_session *s, const int32_t *prompt, const 
         llm_sampler_note(&s->sampler, prompt[i], true);
     if (p->grammar && (llm_grammar_state_new(p->grammar, &s->grammar) != DBE_OK || llm_batch_masks(s->model) != DBE_OK))
         return dbe_fail(diag, DBE_E_NOMEM, "grammar", 0, "no memory for a grammar");
-    DBE_TRY(llm_spec_init(s->model, p, (uint32_t)tokens, &s->spec, diag));
+    if (!p->prompt_only) /* guesses are for answers */
+        DBE_TRY(llm_spec_init(s->model, p, (uint32_t)tokens, &s->spec, diag));
     const uint32_t rows = 1 + llm_spec_most(&s->spec);
     s->tokens = base_alloc(tokens, sizeof *s->tokens);
-    s->probs = base_alloc(rows, sizeof *s->probs);
+    s->probs = base_alloc(rows + llm_echo_probs(s), sizeof *s->probs);
     if (!s->tokens || !s->probs || llm_batch_join(s->model, rows, &s->turn) != DBE_OK)
         return dbe_fail(diag, DBE_E_NOMEM, "session", 0, "no memory for a session");
     s->joined = rows;
     memcpy(s->tokens, prompt, s->prompt_count * sizeof *prompt);
-    DBE_TRY(
-        llm_prefix_admit(s->model, p->salt, prompt, s->prompt_count, (uint32_t)tokens, &s->kv, &s->prefilled, diag));
+    DBE_TRY(llm_echo_init(s, diag));
+    /* what is cached has no logits */
+    DBE_TRY(llm_prefix_admit(s->model, s->scored ? NULL : p->salt, prompt, s->prompt_count, (uint32_t)tokens, &s->kv,
+                             &s->prefilled, diag));
     s->cached = s->prefilled;
     return DBE_OK;
 }
@@ -67,13 +75,16 @@ dbe_err llm_session_new(struct llm_model *m, const int32_t *prompt, size_t count
     struct llm_session *s;
     dbe_err err;
 
-    DBE_TRY(check_prompt(m, prompt, count, p->max_tokens, diag));
+    DBE_TRY(check_prompt(m, prompt, count, p, diag));
     s = base_alloc(1, sizeof *s);
     if (!s)
         return dbe_fail(diag, DBE_E_NOMEM, "session", 0, "no memory for a session");
     s->model = m;
     s->prompt_count = (uint32_t)count;
-    s->max_tokens = p->max_tokens ? p->max_tokens : m->shape.n_ctx - (uint32_t)count;
+    s->max_tokens = p->max_tokens || p->prompt_only ? p->max_tokens : m->shape.n_ctx - (uint32_t)count;
+    s->prompt_only = p->prompt_only;
+    s->echo = p->echo;
+    s->scored = p->echo != LLM_ECHO_NONE && p->logprobs > 0;
     s->chunk = p->prefill_chunk ? BASE_MIN(p->prefill_chunk, (uint32_t)LLM_BATCH_MAX) : LLM_BATCH_MAX;
     s->ignore_eos = p->ignore_eos;
     s->has_salt = p->salt != NULL;

@@ -20,8 +20,11 @@ struct llm_session {
     struct llm_sampler sampler;
     struct llm_spec spec;
     struct llm_grammar_state *grammar; /* NULL: the answer is free */
-    struct llm_token_prob *probs;      /* of this step's tokens, [1 + drafts] */
+    struct llm_token_prob *probs;      /* of this step's tokens: prompt, then [1 + drafts] */
     struct llm_text text;
+    enum llm_echo echo;
+    bool scored, prompt_only; /* scored: the prompt's tokens are told with their probabilities */
+    uint32_t echoed, lead_at; /* tokens of the prompt told so far; the one whose first byte is not */
     uint8_t salt[LLM_SALT_BYTES];
     bool has_salt, ignore_eos, done;
     uint64_t turn;   /* when rows of its prompt were computed last, in the clock of the batch */

@@ -8,7 +8,8 @@
 
 #include "vocab.h"
 
-enum { HELD_BYTES_MAX = 1 << 20 };
+/* Out goes a prompt that is told, too, maybe at once; a byte that is no character becomes three. */
+enum { HELD_BYTES_MAX = 1 << 20, OUT_BYTES_MAX = HELD_BYTES_MAX + 3 * LLM_TEXT_BYTES_MAX };
 
 dbe_err llm_text_init(const char *const *stops, size_t stop_count, struct llm_text *out, struct dbe_diag *diag)
 {
@@ -26,7 +27,7 @@ dbe_err llm_text_init(const char *const *stops, size_t stop_count, struct llm_te
     }
     out->stop_count = stop_count;
     base_buf_init(&out->held, HELD_BYTES_MAX);
-    base_buf_init(&out->out, HELD_BYTES_MAX);
+    base_buf_init(&out->out, OUT_BYTES_MAX);
     return DBE_OK;
 }
 
@@ -108,6 +109,12 @@ bool llm_text_add(struct llm_text *t, const char *bytes, size_t len)
     }
     release(t, t->held.len - stop_prefix(t), false);
     return false;
+}
+
+void llm_text_echo(struct llm_text *t, const char *bytes, size_t len)
+{
+    base_buf_bytes(&t->held, bytes, len);
+    release(t, t->held.len, false);
 }
 
 void llm_text_end(struct llm_text *t)

@@ -29,6 +29,8 @@ dbe_err llm_text_init(const char *const *stops, size_t stop_count, struct llm_te
 void llm_text_fini(struct llm_text *text);
 /* Take the bytes of one more token in. True: a stop string has come; nothing more goes out. */
 bool llm_text_add(struct llm_text *text, const char *bytes, size_t len);
+/* The same of a token of the prompt: no stop string is looked for, nothing is held but an unfinished character. */
+void llm_text_echo(struct llm_text *text, const char *bytes, size_t len);
 /* Nothing follows: what is held goes out, but for an unfinished character. */
 void llm_text_end(struct llm_text *text);
 dbe_err llm_text_error(const struct llm_text *text);
