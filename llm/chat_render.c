@@ -20,7 +20,7 @@ static struct llm_message without_thoughts(const struct llm_message *msg, bool t
     const size_t mark = strlen(THOUGHT_END);
     struct llm_message rest = *msg;
 
-    for (const char *p; (p = memmem(rest.text, rest.text_len, THOUGHT_END, mark));) {
+    for (const char *p; rest.text && (p = memmem(rest.text, rest.text_len, THOUGHT_END, mark));) {
         rest.text_len -= (size_t)(p - rest.text) + mark;
         rest.text = p + mark;
     }

@@ -277,6 +277,30 @@ static void any_order_is_rendered(void **state)
         }
 }
 
+/* A message that says nothing may have no text at all. */
+static void messages_without_text(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(cases); i++)
+        for (size_t at = 0; at < 3; at++) {
+            struct llm_message none[] = {MSG("system", "a"), MSG("assistant", "b"), MSG("user", "c")}, empty[3];
+            struct llm_vocab v;
+            struct llm_tokens t = {0}, u = {0};
+            memcpy(empty, none, sizeof none);
+            none[at].text = NULL;
+            empty[at].text = "";
+            none[at].text_len = empty[at].text_len = 0;
+            load(&v, VOCAB_CONTROL, "tiny", cases[i].chat_template);
+            assert_int_equal(llm_chat_write(llm_chat_detect(&v), &v, none, 3, &t), DBE_OK);
+            assert_int_equal(llm_chat_write(llm_chat_detect(&v), &v, empty, 3, &u), DBE_OK);
+            assert_int_equal(t.count, u.count);
+            assert_memory_equal(t.ids, u.ids, t.count * sizeof *t.ids);
+            llm_tokens_free(&t);
+            llm_tokens_free(&u);
+            llm_vocab_free(&v);
+        }
+}
+
 static void marks_in_messages(void **state)
 {
     static struct llm_model model; /* rendering looks at its vocabulary alone */
@@ -325,11 +349,9 @@ static void tokens_tell_without_a_template(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prompts_are_the_finished_text),
-        cmocka_unit_test(functions_in_the_familys_form),
-        cmocka_unit_test(the_mark_of_calls_is_told),
-        cmocka_unit_test(any_order_is_rendered),
-        cmocka_unit_test(marks_in_messages),
+        cmocka_unit_test(prompts_are_the_finished_text),  cmocka_unit_test(functions_in_the_familys_form),
+        cmocka_unit_test(the_mark_of_calls_is_told),      cmocka_unit_test(any_order_is_rendered),
+        cmocka_unit_test(messages_without_text),          cmocka_unit_test(marks_in_messages),
         cmocka_unit_test(tokens_tell_without_a_template),
     };
 
