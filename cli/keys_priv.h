@@ -22,12 +22,18 @@ struct keys_opts {
 
 /* Read options and, with `takes_word`, at most one plain word. Anything but CLI_OK was said on stderr. */
 int keys_options(int argc, char **argv, bool takes_word, struct keys_opts *o);
+/* Ceilings of --classification and --compartments into the request: both or neither, what is not given keeps its
+ * default. */
+int keys_ceilings(struct keys_opts *o);
 /* "dsmil: keys: what value" on stderr; CLI_USAGE. */
 int keys_wrong(const char *what, const char *value);
 /* Exit code of a library's error. */
 int keys_code(dbe_err err);
 /* "2026-11-21T03:40:00Z". */
 void keys_time_text(uint64_t unix_ms, char ret[KEYS_TIME_BYTES]);
+const char *keys_role_text(uint8_t role);
+const char *keys_classification_text(uint8_t classification);
+void keys_compartments_text(uint32_t mask, char *ret, size_t cap); /* "SOC,DEV" */
 void keys_print_identity(const char *name, const struct dbe_identity *id);
 json_t *keys_identity_json(const char *name, const struct dbe_identity *id);
 

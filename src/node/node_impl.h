@@ -193,6 +193,13 @@ void     node_list_remove(struct dbe_peer *peer);
 /* Only our own user and root may be at the other end of a local socket. */
 dbe_err node_check_cred(const struct tp_conn *conn, struct dbe_diag *diag) DBE_MUST_CHECK;
 
+/* ---- peer_auth.c ----------------------------------------------------------------------------------------------- */
+
+/* A session of this peer, by what the node has now. */
+dbe_err peer_make_session(struct dbe_peer *peer) DBE_MUST_CHECK;
+/* A handshake is over; `ok`: what it said of the peer counts from now on. */
+void peer_end_handshake(struct dbe_peer *peer, bool ok);
+
 /* ---- peer.c ---------------------------------------------------------------------------------------------------- */
 
 extern const struct tp_conn_ops peer_conn_ops;

@@ -3,106 +3,12 @@
  * peer.c - one channel: handshake, messages in, messages out, end.
  *
  * In:   bytes from the transport    Out: messages to the owner; what the session says, to out.c
- * Does not: judge messages: that is policy's part, in the owner. Nor send them: out.c.
+ * Does not: judge messages: that is policy's part, in the owner. Nor send them: out.c. Nor prove who is
+ *           who: peer_auth.c.
  */
-#include "evidence.h"
 #include "node_impl.h"
 
-#include <string.h>
-
 static const char clause[] = "channel";
-
-/* ---- what the session asks ------------------------------------------------------------------------------------- */
-
-/* One credential for one handshake, though the node may be given another meanwhile. */
-static const struct dbe_credential *own_credential(struct dbe_peer *p)
-{
-    if (p->credential == NULL)
-        p->credential = p->node->config.credential;
-    return p->credential;
-}
-
-static void auth_own_cert(void *ctx, const uint8_t **ret_der, size_t *ret_len)
-{
-    dbe_credential_cert(own_credential(ctx), ret_der, ret_len);
-}
-
-static dbe_err auth_sign(void *ctx, const char *sig_ctx, const void *msg, size_t len,
-                         uint8_t sig[CRYPTO_MLDSA87_SIG_BYTES])
-{
-    return dbe_credential_sign(own_credential(ctx), sig_ctx, msg, len, sig);
-}
-
-static dbe_err auth_verify(void *ctx, const uint8_t *der, size_t len, struct dbe_identity *ret,
-                           uint8_t ret_pk[CRYPTO_MLDSA87_PK_BYTES], struct dbe_diag *diag)
-{
-    struct dbe_peer *p = ctx;
-    struct dbe_identity id;
-
-    if (p->pk_next == NULL)
-        p->pk_next = base_alloc(CRYPTO_MLDSA87_PK_BYTES, 1);
-    if (p->pk_next == NULL)
-        return dbe_fail(diag, DBE_E_NOMEM, clause, 0, "no memory for the peer's key");
-    DBE_TRY(dbe_trust_verify(p->node->config.trust, der, len, base_wall_ms(), &id, p->pk_next, diag));
-    if (p->link != NULL)
-        DBE_TRY(link_accepts(p->link, &id, diag));
-    *ret = id;
-    memcpy(ret_pk, p->pk_next, CRYPTO_MLDSA87_PK_BYTES);
-    return DBE_OK;
-}
-
-/* The handshake is over; `ok`: what it said of the peer counts from now on. */
-static void end_handshake(struct dbe_peer *p, bool ok)
-{
-    p->credential = NULL;
-    if (ok && p->pk_next != NULL) {
-        base_free(p->pk);
-        p->pk = p->pk_next;
-    } else {
-        base_free(p->pk_next);
-    }
-    p->pk_next = NULL;
-}
-
-/* Spec 8.16: a quote of our TPM, if our certificate names a key for it. */
-static dbe_err auth_evidence(void *ctx, const uint8_t th[CRYPTO_HASH_BYTES], struct base_buf *out)
-{
-    return node_evidence_make(own_credential(ctx), th, out, NULL);
-}
-
-/* Spec 8.17, 8.18: what the peer shows, or that it shows nothing. */
-static dbe_err auth_verify_evidence(void *ctx, const struct dbe_identity *peer, const uint8_t th[CRYPTO_HASH_BYTES],
-                                    const uint8_t *bytes, size_t len, struct dbe_diag *diag)
-{
-    const struct dbe_peer *p = ctx;
-
-    return node_evidence_check(p->node->config.trust, peer, th, bytes, len, diag);
-}
-
-static dbe_err make_session(struct dbe_peer *p)
-{
-    const struct dbe_node *node = p->node;
-    struct sess_config config = {
-        .role = p->incoming ? SESS_RESPONDER : SESS_INITIATOR,
-        .auth = {.own_cert = auth_own_cert,
-                 .sign = auth_sign,
-                 .verify_cert = auth_verify,
-                 .evidence = auth_evidence,
-                 .verify_evidence = auth_verify_evidence,
-                 .ctx = p},
-        .suites_count = node->suites_count,
-        .policy_epoch = node->config.policy_epoch,
-        .policy_epoch_before = node->policy_epoch_before,
-        .rekey_records = node->config.rekey_records,
-        .rekey_bytes = node->config.rekey_bytes,
-        .rekey_age_ns = node->config.rekey_age_ns,
-    };
-
-    memcpy(config.suites, node->suites, sizeof config.suites);
-    p->generation = node->generation;
-    p->began_ns = base_mono_ns();
-    return sess_new(&config, &p->sess);
-}
 
 /* ---- certificates that end ------------------------------------------------------------------------------------- */
 
@@ -196,7 +102,7 @@ static void peer_up(struct dbe_peer *p)
     p->known = true;
     p->up_ns = base_mono_ns();
     p->handshake_us = (p->up_ns - p->began_ns) / BASE_NS_PER_US;
-    end_handshake(p, true);
+    peer_end_handshake(p, true);
     watch_expiry(p);
     node->up_count++;
     if (p->incoming) {
@@ -215,7 +121,7 @@ static void peer_up(struct dbe_peer *p)
 
 static void peer_switched(struct dbe_peer *p, dbe_err err)
 {
-    end_handshake(p, err == DBE_OK);
+    peer_end_handshake(p, err == DBE_OK);
     if (err == DBE_OK)
         watch_expiry(p);
     control_switched(p, err);
@@ -308,7 +214,7 @@ static size_t on_data(void *ctx, struct tp_conn *conn, uint8_t *data, size_t len
     struct dbe_peer *p = ctx;
     struct dbe_node *node = p->node;
     size_t used = 0, n = 0;
-    dbe_err err = p->sess == NULL ? make_session(p) : DBE_OK;
+    dbe_err err = p->sess == NULL ? peer_make_session(p) : DBE_OK;
 
     (void)conn;
     node_enter(node);
@@ -333,7 +239,7 @@ static void on_connected(void *ctx, struct tp_conn *conn)
 
     (void)conn;
     node_enter(node);
-    dbe_err err = make_session(p);
+    dbe_err err = peer_make_session(p);
     if (err == DBE_OK)
         err = sess_start(p->sess, &p->out);
     if (err == DBE_OK)
