@@ -185,15 +185,20 @@ static int add(const struct options *o, struct store *s)
         err = store_write(s, &diag);
     }
     int rc = CLI_OK;
+    if (err == DBE_OK && o->json)
+        rc = cli_print_json(key_json(k, key));
+    else if (err == DBE_OK)
+        printf("%s\n", key); /* alone, so that a script can take it */
+    if (err == DBE_OK && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
+        s->count--; /* nobody has read it, and nobody ever could */
+        err = store_write(s, &diag);
+        rc = CLI_FAILED;
+    }
+    base_wipe(key, sizeof key);
     if (err != DBE_OK)
         rc = cli_fail(err == DBE_E_ARGUMENT || err == DBE_E_CONFIG ? CLI_USAGE : CLI_FAILED, "api-key", err, &diag);
-    else if (o->json)
-        rc = cli_print_json(key_json(k, key));
-    else
-        printf("%s\n", key); /* alone, so that a script can take it */
-    if (err == DBE_OK && !o->json)
+    else if (rc == CLI_OK && !o->json)
         fprintf(stderr, "key %s of tenant %s; it is shown this once\n", k->id, k->tenant);
-    base_wipe(key, sizeof key);
     return rc;
 }
 
@@ -274,7 +279,7 @@ int cli_api_key(int argc, char **argv)
         return CLI_USAGE;
     dbe_err err = store_open(&s, &diag);
     if (err != DBE_OK)
-        rc = cli_fail(CLI_FAILED, "api-key", err, &diag);
+        rc = cli_fail(err == DBE_E_IO || err == DBE_E_NOMEM ? CLI_FAILED : CLI_USAGE, "api-key", err, &diag);
     else if (strcmp(o.verb, "add") == 0)
         rc = add(&o, &s);
     else if (strcmp(o.verb, "list") == 0)

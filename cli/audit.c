@@ -188,6 +188,6 @@ int cli_audit(int argc, char **argv)
         return cli_wrong("audit", "\"%s\" is no option, or not with that value", odd);
     dbe_err err = find_places(&o, &diag);
     if (err != DBE_OK)
-        return cli_fail(CLI_FAILED, "audit", err, &diag);
+        return cli_fail(CLI_USAGE, "audit", err, &diag);
     return verbs[verb].run(&o);
 }

@@ -23,7 +23,8 @@ static int complain(const char *what, dbe_err err, const struct dbe_diag *diag, 
     const char *why = diag->text[0] != '\0' ? diag->text : dbe_err_text(err);
     struct base_buf b;
 
-    fprintf(stderr, "audit: %s: %s\n", what, why);
+    fprintf(stderr, "dsmil: audit: %s%s%s (%s)\n", strstr(why, what) != NULL ? "" : what,
+            strstr(why, what) != NULL ? "" : ": ", why, dbe_err_name(err));
     if (json) {
         base_buf_init(&b, 4096);
         base_buf_str(&b, "{\"ok\":false,\"error\":{\"code\":");

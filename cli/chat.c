@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "dbe/limits.h"
@@ -212,19 +213,19 @@ dbe_err cli_gateway(const struct cli_paths *paths, unsigned *ret_port, struct ba
 {
     json_t *mesh;
     unsigned port;
-    int supervisor = cli_supervisor_pid(paths);
 
-    if (supervisor == 0)
-        return dbe_fail(diag, DBE_E_UNAVAILABLE, NULL, 0,
-                        "the mesh is not up; start it with `dsmil up` (or `make run`)");
-    mesh = json_load_file(paths->mesh_json, 0, NULL);
+    DBE_TRY(cli_mesh_read(paths, &mesh, diag));
     port = (unsigned)json_integer_value(json_object_get(mesh, "port"));
     /* written before every service is ready, and by a supervisor before this one */
-    if (!json_is_true(json_object_get(mesh, "ready")) || json_integer_value(json_object_get(mesh, "pid")) != supervisor)
+    if (!json_is_true(json_object_get(mesh, "ready")) ||
+        json_integer_value(json_object_get(mesh, "pid")) != cli_supervisor_pid(paths))
         port = 0;
     json_decref(mesh);
     if (port == 0)
         return dbe_fail(diag, DBE_E_AGAIN, NULL, 0, "the mesh is still starting; try again in a moment");
+    if (access(paths->api_key, F_OK) != 0)
+        return dbe_fail(diag, DBE_E_NOT_FOUND, NULL, 0, "%.100s is missing; `dsmil down` and `dsmil up` make one",
+                        paths->api_key);
     DBE_TRY(base_file_read_private(paths->api_key, API_KEY_MAX, ret_key, diag));
     while (ret_key->len > 0 && ret_key->data[ret_key->len - 1] == '\n')
         ret_key->len--;

@@ -66,11 +66,15 @@ dbe_err cli_find_model(char *ret, size_t cap) DBE_MUST_CHECK;
 /* pid of the running supervisor, 0 if the mesh is down. */
 int cli_supervisor_pid(const struct cli_paths *paths);
 /* Path of one file in `dir`; E_TOO_LARGE. */
+/* mesh.json as a supervisor writes it, a reference of the caller's. E_UNAVAILABLE: the mesh is down. E_AGAIN: it
+ * starts. E_STATE: the file is damaged. */
+dbe_err cli_mesh_read(const struct cli_paths *paths, json_t **ret, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* The running mesh as its supervisor describes it, a reference of the caller's; NULL, and said so, when it is down. */
 json_t *cli_mesh(const struct cli_paths *paths);
 /* "healthy", "degraded", "unhealthy" as a service says it, or why nobody answered. */
 void cli_service_health(const json_t *service, unsigned port, char *ret, size_t cap);
-/* {"up": false}, the one document of a verb's --json when the mesh is down; CLI_NOT_UP. */
+/* {"up": false}, the one document of a verb's --json when the mesh is down, or the error that cli_fail told, where that
+ * is another; CLI_NOT_UP. */
 int cli_print_down(void);
 /* `path` of one service's own socket, its body in `ret`. E_UNAVAILABLE, or E_STATE where it says no: diag has its
  * words. */
@@ -175,6 +179,8 @@ bool cli_number(const char *text, double max, double *ret) DBE_MUST_CHECK;
 int cli_print_json(json_t *obj);
 /* What --json was to print has been said, or is said in another way than by one document. */
 void cli_json_said(void);
+/* Has cli_fail told of anything but a mesh that is down? */
+bool cli_failed_otherwise(void);
 /* {"error": {"code": ..., "message": ...}} with the last words of cli_fail, for a verb that ended with `code` and said
  * nothing to who asked for JSON. Returns `code`. */
 int cli_json_failure(int code);

@@ -194,7 +194,7 @@ int cli_dump(int argc, char **argv)
     if (err == DBE_OK && pcap != NULL)
         err = write_pcap(pcap, &in, &diag);
     if (err != DBE_OK)
-        code = cli_fail(CLI_FAILED, file, err, &diag);
+        code = cli_fail(CLI_FAILED, "dump", err, &diag);
     else
         code = pcap != NULL && !json ? CLI_OK : print(&in, json);
     base_buf_free(&in);

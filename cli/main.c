@@ -2,6 +2,7 @@
  *
  * main.c - `dsmil VERB ...`: the table of verbs, help and version. Holds no logic of a verb.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,15 +118,19 @@ static bool hold_standard_files(void)
 /* What a verb printed has arrived, or that is said: a full disk must not look like an answer. */
 static int finish(int code, int argc, char **argv)
 {
+    struct dbe_diag diag = {0};
     bool json = false;
 
     for (int i = 1; i < argc && !json; i++)
         json = strcmp(argv[i], "--json") == 0;
     if (json && code != CLI_OK)
         (void)cli_json_failure(code);
+    errno = 0;
     if (fflush(stdout) == 0 && ferror(stdout) == 0)
         return code;
-    (void)cli_fail(code, "standard output", DBE_E_IO, NULL);
+    (void)dbe_fail(&diag, DBE_E_IO, NULL, 0, "what was to be printed is not whole: %s",
+                   strerror(errno != 0 ? errno : EIO));
+    (void)cli_fail(code, "standard output", DBE_E_IO, &diag);
     return code != CLI_OK ? code : CLI_FAILED;
 }
 

@@ -18,7 +18,7 @@
 #include "cli/cli.h"
 #include "crypto/crypto.h"
 
-enum { SOCKET_DIR_MAX = 76 }; /* sun_path has 108 bytes; the longest socket name here takes 31 */
+enum { STATE_PATH_MAX = 3800, SOCKET_DIR_MAX = 76 }; /* sun_path has 108 bytes; the longest socket name here takes 31 */
 
 static const char model_name[] = "dsmil-small-q8_0.gguf";
 
@@ -53,7 +53,10 @@ static dbe_err private_dir(const char *path, struct dbe_diag *diag)
 {
     struct stat st;
 
-    DBE_TRY(base_mkdirs(path, 0700, diag));
+    struct dbe_diag why = {0};
+
+    if (base_mkdirs(path, 0700, &why) != DBE_OK)
+        return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "%.130s; DSMIL_STATE names another place", why.text);
     if (lstat(path, &st) != 0)
         return dbe_fail(diag, DBE_E_IO, NULL, 0, "%s: %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
@@ -98,7 +101,12 @@ dbe_err cli_paths_init(struct cli_paths *ret, struct dbe_diag *diag)
 
     memset(&p, 0, sizeof p);
     DBE_TRY(crypto_init(diag));
-    DBE_TRY(cli_state_dir(p.state, sizeof p.state, diag));
+    dbe_err err = cli_state_dir(p.state, sizeof p.state, diag);
+    if (err == DBE_E_TOO_LARGE || strlen(p.state) > STATE_PATH_MAX)
+        return dbe_fail(diag, DBE_E_TOO_LARGE, NULL, 0,
+                        "the state folder's path has more than %d bytes; DSMIL_STATE names another place",
+                        STATE_PATH_MAX);
+    DBE_TRY(err);
     if (!base_utf8_valid(p.state, strlen(p.state))) /* paths stand in logs and in mesh.json, which are text */
         return dbe_fail(diag, DBE_E_CONFIG, NULL, 0, "the state folder's path is not UTF-8; set DSMIL_STATE");
     DBE_TRY(private_dir(p.state, diag));

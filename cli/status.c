@@ -101,10 +101,13 @@ int cli_status(int argc, char **argv)
         return code < 0 ? CLI_OK : code;
     if ((err = cli_paths_init(&paths, &diag)) != DBE_OK)
         return cli_fail(CLI_USAGE, "state", err, &diag);
-    json_t *mesh = cli_supervisor_pid(&paths) != 0 ? json_load_file(paths.mesh_json, 0, NULL) : NULL;
-    if (mesh == NULL) {
-        if (!json)
-            puts("the mesh is down; start it with `dsmil up`");
+    json_t *mesh = NULL;
+    err = cli_mesh_read(&paths, &mesh, &diag);
+    if (err != DBE_OK) {
+        if (err != DBE_E_UNAVAILABLE)
+            (void)cli_fail(CLI_NOT_UP, "status", err, &diag);
+        else if (!json)
+            puts(diag.text); /* which is an answer */
         return json ? cli_print_down() : CLI_NOT_UP;
     }
     code = show(mesh, json);

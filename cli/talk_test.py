@@ -92,7 +92,8 @@ class Talk(unittest.TestCase):
         self.lock = open(self.state / "lock", "w", encoding="ascii")
         fcntl.lockf(self.lock, fcntl.LOCK_EX)
         (self.state / "mesh.json").write_text(json.dumps(
-            {"pid": os.getpid(), "ready": True, "port": self.server.server_port, "services": []}))
+            {"mesh": "m", "model": "x.gguf", "pid": os.getpid(), "ready": True, "port": self.server.server_port,
+             "services": []}))
         (self.state / "api-key").write_text("dsmil_v1_T_00\n")
         (self.state / "api-key").chmod(0o600)
         self.env = dict(os.environ, DSMIL_STATE=str(self.state), TERM="xterm")
@@ -155,7 +156,35 @@ class Talk(unittest.TestCase):
         _, err = self.pipe("\0\n", want=1)
         self.assertIn("left out", err)
         self.lock.close()
-        self.assertIn("not up", self.pipe("x\n", want=3)[1])
+        self.assertIn("the mesh is down; start it", self.pipe("x\n", want=3)[1])
+
+    def verb(self, *args):
+        """(exit code, standard output, standard error) of another verb."""
+        done = subprocess.run([DSMIL, *args], stdin=subprocess.DEVNULL, capture_output=True, env=self.env, check=False,
+                              timeout=60, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_a_state_that_is_damaged(self):
+        """Not the same as a mesh that is down, and no table with holes."""
+        mesh = self.state / "mesh.json"
+        for text in ("{", "[]", '{"pid": 1}', mesh.read_text().replace('"services": []', '"services": [{}]')):
+            mesh.write_text(text)
+            for verb in (["status"], ["top", "--once"], ["channels"], ["reload"], ["ask", "x"], ["chat"],
+                         ["policy", "reload"], ["first-light"]):
+                code, _, err = self.verb(*verb)
+                self.assertEqual(code, 3, verb)
+                self.assertRegex(err, r"^dsmil: [^\n]*mesh.json is damaged; `dsmil down`[^\n]*\n$", verb)
+                if verb[0] != "chat":
+                    _, out, _ = self.verb(*verb, "--json")
+                    self.assertEqual(json.loads(out)["error"]["code"], "E_STATE", verb)
+        mesh.unlink()
+        self.assertIn("still starting", self.verb("status")[2])
+
+    def test_a_gateway_key_that_is_gone(self):
+        (self.state / "api-key").unlink()
+        code, _, err = self.verb("ask", "x")
+        self.assertEqual(code, 3)
+        self.assertRegex(err, r"^dsmil: ask: [^\n]*api-key is missing; `dsmil down` and `dsmil up` make one[^\n]*\n$")
 
     # ---- on a terminal
 

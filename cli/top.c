@@ -239,7 +239,10 @@ static void look_at(struct top *t, const json_t *row)
 
 void top_look(struct top *t)
 {
-    json_t *mesh = cli_supervisor_pid(&t->paths) != 0 ? json_load_file(t->paths.mesh_json, 0, NULL) : NULL, *row;
+    json_t *mesh = NULL, *row;
+
+    t->why = (struct dbe_diag){0};
+    t->down = cli_mesh_read(&t->paths, &mesh, &t->why);
     const char *model = json_string_value(json_object_get(mesh, "model"));
     const char *name = json_string_value(json_object_get(mesh, "mesh"));
     size_t i;
@@ -322,10 +325,12 @@ static int once(struct top *t, bool json)
         nanosleep(&second, NULL); /* rates need two looks */
         top_look(t);
     }
-    if (!t->up && json)
-        return cli_print_down();
+    if (!t->up && t->down != DBE_E_UNAVAILABLE)
+        (void)cli_fail(CLI_NOT_UP, "top", t->down, &t->why);
+    else if (!t->up && !json)
+        fprintf(stderr, "dsmil: %s\n", t->why.text);
     if (!t->up)
-        return fprintf(stderr, "dsmil: the mesh is down; start it with `%s up`\n", cli_self), CLI_NOT_UP;
+        return json ? cli_print_down() : CLI_NOT_UP;
     if (json)
         return print_json(t);
     base_buf_init(&text, 1 << 20);

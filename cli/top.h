@@ -42,6 +42,8 @@ struct top_service {
 
 struct top {
     struct cli_paths paths;
+    dbe_err down; /* why it is not up, with words */
+    struct dbe_diag why;
     bool up, whole; /* whole: percentiles since the services started, not over the window */
     char mesh[128], model[256];
     unsigned port;

@@ -377,6 +377,12 @@ static int parse(int argc, char **argv, struct up *u)
     return CLI_OK;
 }
 
+/* What is there already, and a disk that is full, is nothing that another command line or configuration would heal. */
+static int failure(dbe_err err)
+{
+    return err == DBE_E_EXISTS || err == DBE_E_IO || err == DBE_E_NOMEM ? CLI_FAILED : CLI_USAGE;
+}
+
 /* Keys alone: services that another supervisor starts find them, and running ones see renewed certificates. */
 static int prepare_only(struct up *u)
 {
@@ -384,7 +390,7 @@ static int prepare_only(struct up *u)
     dbe_err err = up_prepare_keys(u, &diag);
 
     if (err != DBE_OK)
-        return cli_fail(err == DBE_E_EXISTS ? CLI_FAILED : CLI_USAGE, "up", err, &diag);
+        return cli_fail(failure(err), "up", err, &diag);
     say(u, "state", "%s", u->paths.state);
     say(u, "keys", "%s", u->keys_words);
     up_release(u);
@@ -405,8 +411,10 @@ int cli_up(int argc, char **argv)
     u.begin_ns = base_mono_ns();
     u.summary_fd = -1;
     base_buf_init(&u.summary, SUMMARY_MAX);
-    if ((err = up_prepare(&u, &diag)) != DBE_OK)
-        return cli_fail(err == DBE_E_EXISTS ? CLI_FAILED : CLI_USAGE, "up", err, &diag);
+    if ((err = up_prepare(&u, &diag)) != DBE_OK) {
+        code = cli_fail(failure(err), "up", err, &diag);
+        return u.check ? cli_json_failure(code) : code;
+    }
     say(&u, "DSMIL", "%s, %s", DSMIL_VERSION, u.backend);
     say(&u, "state", "%s", u.paths.state);
     say(&u, "keys", "%s", u.keys_words);

@@ -111,6 +111,11 @@ void cli_json_said(void)
     json.said = true;
 }
 
+bool cli_failed_otherwise(void)
+{
+    return json.err != DBE_OK && json.err != DBE_E_UNAVAILABLE;
+}
+
 int cli_json_failure(int code)
 {
     const dbe_err err = json.err != DBE_OK   ? json.err

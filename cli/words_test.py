@@ -198,6 +198,31 @@ class Words(unittest.TestCase):
                 self.assertEqual(done.returncode, 1, args)
                 self.assertIn("standard output", done.stderr, args)
 
+    def test_a_key_that_nobody_saw_is_none(self):
+        with tempfile.TemporaryDirectory() as state:
+            for more in ([], ["--json"]):
+                with open("/dev/full", "w", encoding="utf-8") as full:
+                    done = subprocess.run([DSMIL, "api-key", "add", "--tenant", "acme", *more], stdout=full, timeout=60,
+                                          stderr=subprocess.PIPE, text=True, check=False,
+                                          env=dict(os.environ, DSMIL_STATE=state))
+                self.assertEqual(done.returncode, 1)
+                self.assertNotIn("shown", done.stderr)
+                self.assertEqual(json.loads(dsmil("api-key", "list", "--json", env={"DSMIL_STATE": state})[1]),
+                                 {"keys": []})
+
+    def test_a_state_that_cannot_be(self):
+        """Where, why, and what to do, in one line; also of `up --check`, whose output is JSON."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "file"
+            path.write_text("")
+            for state in (str(path), folder + "/x" * 2000):
+                for verb in (["status"], ["up"], ["up", "--check"], ["api-key", "list"], ["audit", "tail"], ["logs"]):
+                    code, out, err = dsmil(*verb, env={"DSMIL_STATE": state})
+                    self.assertEqual(code, 2, verb)
+                    self.assertRegex(err, r"^dsmil: [^\n]*; DSMIL_STATE names another place[^\n]*\n$", verb)
+                    if "--check" in verb:
+                        self.assertIn("error", json.loads(out))
+
     def test_closed_output_is_no_file_of_ours(self):
         """A verb that opens a file where standard output was closed must not print into it."""
         with tempfile.TemporaryDirectory() as state:

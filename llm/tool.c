@@ -83,13 +83,15 @@ struct llm_model *tool_load(const struct tool_args *args)
                                             .kernel = args->kernel,
                                             .kv_type = args->kv_type,
                                             .kv_budget_bytes = (size_t)args->kv_mib << 20};
-    struct dbe_diag diag = {0};
+    struct dbe_diag diag = {0}, named = {0};
     struct llm_model *m;
     dbe_err err;
 
     err = llm_model_load(args->model, &params, &m, &diag);
     if (err != DBE_OK) {
-        tool_fail(err, &diag);
+        if (strstr(words_of(err, &diag), args->model) == NULL)
+            (void)snprintf(named.text, sizeof named.text, "%.90s: %.95s", args->model, words_of(err, &diag));
+        tool_fail(err, named.text[0] != '\0' ? &named : &diag);
         return NULL;
     }
     return m;
