@@ -23,17 +23,29 @@ class Share(unittest.TestCase):
                 return mesh.request("POST", "/v1/chat/completions", {
                     "model": "dsmil", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}, modest)[0]
             wait_for("the key counts", lambda: ask() == 200)
-            ended = []
-            threads = [threading.Thread(target=lambda: ended.append(
-                mesh.chat("Tell me all.", max_tokens=120, response_format=FORMAT)[0])) for _ in range(LONG)]
+            ended, stop = [], threading.Event()
+
+            def go_on():
+                while not stop.is_set():
+                    status = mesh.chat("Tell me all.", max_tokens=200, response_format=FORMAT)[0]
+                    if status != 429:  # more schemas of one tenant than may wait to be translated: it asks again
+                        ended.append(status)
+
+            def is_answered():
+                """While others wait and none of them is; one may have been about to end, so this is asked again."""
+                waited, before = mesh.metric("dsmil_l7_router_queued"), len(ended)
+                self.assertEqual(ask(), 200)
+                return waited > 0 and len(ended) == before and mesh.metric("dsmil_l7_router_queued") > 0
+
+            threads = [threading.Thread(target=go_on) for _ in range(LONG)]
             for thread in threads:
                 thread.start()
-            wait_for("they wait", lambda: mesh.metric("dsmil_l7_router_queued") > 0 or ended)
-            self.assertEqual((ask(), ended), (200, []))
-            self.assertGreater(mesh.metric("dsmil_l7_router_queued"), 0)
-            for thread in threads:
-                thread.join()
-            self.assertEqual(len(ended), LONG)
+            try:
+                wait_for("an answer before one of those that are long ends", is_answered)
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join()
             self.assertLessEqual(set(ended), {200, 504}, "answered, or told that time is up")
 
 
