@@ -42,6 +42,25 @@ static void both_versions_load(void **state)
     }
 }
 
+/* It is shown on terminals. */
+static void a_models_name_is_one_line(void **state)
+{
+    struct tg_shape s = small();
+    struct base_buf file;
+    struct llm_model *m;
+    size_t meta;
+
+    (void)state;
+    tg_build(&s, &file, &meta);
+    char *name = memmem(file.data, meta, "tiny", 4);
+    assert_non_null(name);
+    memcpy(name, "t\x1b\ny", 4);
+    assert_int_equal(llm_model_load_mem(file.data, file.len, &one_thread, &m, NULL), DBE_OK);
+    assert_string_equal(llm_model_info(m)->name, "t??y");
+    llm_model_free(m);
+    base_buf_free(&file);
+}
+
 /* Each prefix lies in a block of its own size, so that a sanitizer sees any byte read beyond it. */
 static void every_truncation_is_refused(void **state)
 {
@@ -238,6 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_versions_load),
+        cmocka_unit_test(a_models_name_is_one_line),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_mutated_byte_is_survived),
         cmocka_unit_test(lies_are_named),

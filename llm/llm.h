@@ -58,7 +58,7 @@ struct llm_model_params {
 
 /* What a loaded model is. Strings are UTF-8, owned by the model. */
 struct llm_model_info {
-    char name[96];          /* general.name, or "" */
+    char name[96];          /* general.name as one line, or "" */
     char arch[16];          /* "llama" */
     char quantisation[16];  /* type of most of the weights: "F32", "F16", "Q8_0" */
     char chat_template[16]; /* "chatml", "llama3", "gemma", ... (chat.c), "plain" */

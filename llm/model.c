@@ -28,7 +28,7 @@ static void fill_info(struct loader *l, const struct llm_model_params *params)
     snprintf(i->kernel, sizeof i->kernel, "%s", l->m->kernels->name);
     if (gguf_get_str_or_null(l->g, "general.name", &name, &len, NULL) == DBE_OK && name && len < sizeof i->name &&
         base_utf8_valid(name, len))
-        memcpy(i->name, name, len);
+        base_text_mend(memcpy(i->name, name, len));
     i->threads = llm_pool_threads(l->m->pool);
     i->n_ctx = s->n_ctx;
     i->n_vocab = s->n_vocab;

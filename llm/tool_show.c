@@ -10,9 +10,19 @@
 
 #include "tool.h"
 
-enum { TOKENS_MAX = 1 << 17, BEST_SHOWN = 5, JSON_MAX = 64 << 20, TEXT_BYTES_MAX = 256 << 20 };
+enum { TOKENS_MAX = 1 << 17, BEST_SHOWN = 5, JSON_MAX = 64 << 20, TEXT_BYTES_MAX = 256 << 20, NAME_SHOWN_MAX = 255 };
 
 /* ---- info -------------------------------------------------------------------------------------------------------- */
+
+/* The name of a token for people, on a line of its own; a file may have written anything into it. */
+static void print_name(const char *name, size_t len)
+{
+    char text[NAME_SHOWN_MAX + 1] = "";
+
+    memcpy(text, name, BASE_MIN(len, (size_t)NAME_SHOWN_MAX));
+    base_text_mend(text);
+    printf("  %s\n", text);
+}
 
 static void put_text(struct base_buf *out, const char *key, const char *value)
 {
@@ -142,7 +152,8 @@ static int print_best(const struct llm_model *m, const float *logits, bool json)
         const char *name = llm_token_name(m, best, &len);
         shown[k] = best;
         if (!json) {
-            printf("%8d  %12.6f  %.*s\n", best, (double)logits[best], (int)len, name);
+            printf("%8d  %12.6f", best, (double)logits[best]);
+            print_name(name, len);
             continue;
         }
         base_buf_fmt(&out, "%s{\"token\":%d,\"logit\":", k > 0 ? "," : "", best);
@@ -224,7 +235,8 @@ static void tokens_print(const struct llm_model *m, const struct llm_tokens *t)
     for (size_t i = 0; i < t->count; i++) {
         size_t len;
         const char *name = llm_token_name(m, t->ids[i], &len);
-        printf("%8d  %.*s\n", t->ids[i], (int)len, name);
+        printf("%8d", t->ids[i]);
+        print_name(name, len);
     }
 }
 

@@ -40,7 +40,7 @@ enum dbe_err_class dbe_err_class(dbe_err err);
 struct dbe_diag {
     const char *clause;    /* clause of the specification or field that is broken; static string or NULL */
     size_t      offset;    /* byte offset into the input, where that has a meaning                        */
-    char        text[192]; /* one sentence of UTF-8, NUL-terminated; "" when unset                        */
+    char        text[192]; /* one line of UTF-8, NUL-terminated; "" when unset                            */
 };
 
 /* Fill `diag` (may be NULL) and return `err`, so that a decoder can write

@@ -160,8 +160,9 @@ uint64_t base_get_u64(const uint8_t *p);
 
 /* True if `len` bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms) without NUL. */
 bool base_utf8_valid(const void *text, size_t len);
-/* Put a '?' for each byte of a NUL-terminated text that is of no such character. */
-void base_utf8_mend(char *text);
+/* Make a NUL-terminated text one line that may be sent and shown: a '?' for each byte that is of no such character, or
+ * of a control character. */
+void base_text_mend(char *text);
 /* Lower-case hex of `len` bytes into `out` (2 * len + 1 bytes). */
 void base_hex(const void *data, size_t len, char *out);
 /* Parse exactly `len` bytes of hex. */

@@ -41,7 +41,7 @@ dbe_err dbe_fail(struct dbe_diag *diag, dbe_err err, const char *clause, size_t 
     va_start(args, fmt);
     (void)vsnprintf(diag->text, sizeof diag->text, fmt, args);
     va_end(args);
-    base_utf8_mend(diag->text); /* the words of others may be in it, and may be cut in the middle of a character */
+    base_text_mend(diag->text); /* the words of others may be in it, and may be cut in the middle of a character */
     return err;
 }
 

@@ -224,8 +224,8 @@ static void errors_have_names_and_classes(void **state)
     assert_int_equal(diag.offset, 5);
 }
 
-/* A diagnostic goes into messages and logs, which take UTF-8 alone, whatever of others stands in it. */
-static void diagnostics_are_utf8(void **state)
+/* A diagnostic goes into messages, which take UTF-8 alone, and to terminals, whatever of others stands in it. */
+static void diagnostics_are_a_line_of_text(void **state)
 {
     static const struct {
         int cut;
@@ -235,6 +235,8 @@ static void diagnostics_are_utf8(void **state)
         {4, "caf\xc3\xa9", "caf?"},
         {200, "\xff\x80 \xf0\x9f\x98\x80\xed\xa0\x80", "?? \xf0\x9f\x98\x80???"},
         {200, "x\xe2\x82", "x??"},
+        {200, "a\x1b[2J\r\n\x7f", "a?[2J???"},
+        {200, "\xc2\x9b[0m\xc2\xa0", "??[0m\xc2\xa0"},
     };
     struct dbe_diag diag;
 
@@ -260,7 +262,7 @@ int main(void)
         cmocka_unit_test(random_differs_and_can_fail),
         cmocka_unit_test(clocks_can_be_replaced),
         cmocka_unit_test(errors_have_names_and_classes),
-        cmocka_unit_test(diagnostics_are_utf8),
+        cmocka_unit_test(diagnostics_are_a_line_of_text),
         cmocka_unit_test(small_secrets_share_pages),
         cmocka_unit_test(ten_thousand_small_secrets),
         cmocka_unit_test(secrets_are_wiped_when_freed),

@@ -71,12 +71,19 @@ bool base_utf8_valid(const void *text, size_t len)
     return true;
 }
 
-void base_utf8_mend(char *text)
+/* C0, DEL and C1, which terminals obey. */
+static bool is_control(const uint8_t *p, size_t left)
+{
+    return p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && left > 1 && p[1] < 0xa0);
+}
+
+void base_text_mend(char *text)
 {
     size_t len = strlen(text);
 
     while (len > 0) {
-        const size_t step = utf8_step((const uint8_t *)text, len);
+        const uint8_t *p = (const uint8_t *)text;
+        const size_t step = is_control(p, len) ? 0 : utf8_step(p, len);
         if (step == 0)
             *text = '?';
         text += step > 0 ? step : 1;
