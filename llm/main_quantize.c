@@ -3,6 +3,7 @@
  * main_quantize.c - `dsmil-quantize IN.gguf OUT.gguf`: the tool's verb as a program of its own.
  */
 #include "llm.h"
+#include "tool.h"
 
 int main(int argc, char **argv)
 {
@@ -10,5 +11,5 @@ int main(int argc, char **argv)
 
     if (argc > 0)
         argv[0] = verb;
-    return llm_tool_main(argc, argv);
+    return tool_finish(llm_tool_main(argc, argv));
 }

@@ -77,6 +77,14 @@ int tool_fail(dbe_err err, const struct dbe_diag *diag)
     return 1;
 }
 
+int tool_finish(int code)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return code;
+    tool_say(DBE_E_IO, &(struct dbe_diag){.text = "what was to be printed is not whole"});
+    return code != 0 ? code : 1;
+}
+
 struct llm_model *tool_load(const struct tool_args *args)
 {
     const struct llm_model_params params = {.threads = args->threads,

@@ -32,6 +32,8 @@ int tool_wrong(const char *fmt, ...) DBE_PRINTF(1, 2);
 void tool_say(dbe_err err, const struct dbe_diag *diag);
 /* The same, as JSON as well where that was asked for: once, for a verb that prints nothing else. Returns 1. */
 int tool_fail(dbe_err err, const struct dbe_diag *diag);
+/* For a program of its own, at its end: what was printed has arrived, or that is said. `code`, or 1. */
+int tool_finish(int code);
 /* Loads args->model; NULL after printing why not. */
 struct llm_model *tool_load(const struct tool_args *args);
 /* tool_show.c: "1,2,3". E_ARGUMENT: not such a list, or empty; E_NOMEM. */

@@ -237,6 +237,14 @@ class Tool(unittest.TestCase):
         for words in (("help",), ("--help",), ("run", "--help")):
             self.assertIn("usage: dsmil llm VERB", tool(*words))
 
+    def test_what_cannot_be_printed_is_said(self):
+        for words in (["help"], ["info", "-m", MODEL], ["tokenize", "-m", MODEL, "x", "--json"]):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                done = subprocess.run([TOOL, *map(str, words)], stdout=full, stderr=subprocess.PIPE, text=True,
+                                      check=False)
+            self.assertEqual(done.returncode, 1, words)
+            self.assertIn("not whole", done.stderr)
+
     def test_mistakes_as_json(self):
         """Who asked for JSON reads there what is wrong, in one document."""
         for expect, code, *words in ((2, "E_ARGUMENT", "nothing"), (2, "E_ARGUMENT", "info"), (2, "E_ARGUMENT", "run"),
