@@ -242,7 +242,7 @@ static void show_text(const struct e2e_receipt *r, const char *model, const char
 static int show(const struct e2e_receipt *r, bool verified, bool json)
 {
     char id[37], model[2 * CRYPTO_HASH_BYTES + 1], policy[sizeof model], request[sizeof model], answer[sizeof model];
-    char time[48], epoch[17];
+    char time[48];
 
     base_uuid_text(r->request_id, id);
     base_hex(r->model_digest, CRYPTO_HASH_BYTES, model);
@@ -250,15 +250,14 @@ static int show(const struct e2e_receipt *r, bool verified, bool json)
     base_hex(r->request_digest, CRYPTO_HASH_BYTES, request);
     base_hex(r->answer_digest, CRYPTO_HASH_BYTES, answer);
     time_text(r->time_ms, time, sizeof time);
-    (void)snprintf(epoch, sizeof epoch, "%016" PRIx64, r->policy_epoch);
     if (json)
-        return cli_print_json(
-            json_pack("{s:b,s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s,s:s}", "verified", verified,
-                      "worker", r->worker, "device", r->device, "model", r->model, "quantisation", r->quantisation,
-                      "model_digest", model, "request_id", id, "time", time, "finish_reason", finish_name(r->finish),
-                      "prompt_tokens", (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
-                      "completion_tokens", (json_int_t)r->completion_tokens, "request_digest", request, "answer_digest",
-                      answer, "policy_digest", policy, "policy_epoch", epoch));
+        return cli_print_json(json_pack("{s:b,s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:s,s:s}", "verified",
+                                        verified, "worker", r->worker, "device", r->device, "model", r->model,
+                                        "quantisation", r->quantisation, "model_digest", model, "request_id", id,
+                                        "time", time, "finish_reason", finish_name(r->finish), "prompt_tokens",
+                                        (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
+                                        "completion_tokens", (json_int_t)r->completion_tokens, "request_digest",
+                                        request, "answer_digest", answer, "policy_digest", policy));
     show_text(r, model, id, request, answer, policy);
     puts(verified ? "verified: this worker of the mesh signed it" : "NOT verified: this is only what it says");
     return CLI_OK;

@@ -25,7 +25,6 @@ int main(int argc, char **argv)
                             .model = "tiny",
                             .quantisation = "Q8_0",
                             .request_id = {1, 2, 3},
-                            .policy_epoch = UINT64_C(0xFEDCBA9876543210),
                             .model_digest = {1},
                             .policy_digest = {2}};
     struct dbe_credential *worker = NULL;

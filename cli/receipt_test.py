@@ -60,7 +60,7 @@ class Receipt(unittest.TestCase):
         self.assertEqual(self.verify(base64.b64encode(self.good)[:-1])[0], 1)
 
     def test_altered(self):
-        for at in range(4, 308, 7):
+        for at in range(4, 300, 7):
             data = bytearray(self.good)
             data[at] ^= 1
             code, said = self.verify(bytes(data))
@@ -86,7 +86,7 @@ class Receipt(unittest.TestCase):
             done = subprocess.run([DSMIL, "receipt", "verify", "--request-id=" + wrong, self.dir / "receipt"],
                                   capture_output=True, check=False, timeout=60)
             self.assertEqual(done.returncode, 2, wrong)
-        self.assertEqual(said["policy_epoch"], "fedcba9876543210")  # no number of JSON holds 64 bits for everybody
+        self.assertEqual(said["policy_digest"], "02" + "00" * 63)
 
     def test_text_moves_no_cursor(self):
         path = self.dir / "hostile"

@@ -88,7 +88,7 @@ static dbe_err send_vectors(struct worker *w, struct worker_req *wr, const struc
 static dbe_err sign_receipt(struct worker *w, struct worker_req *wr, struct base_buf *out)
 {
     const struct pol_policy *policy = svc_policy(w->svc);
-    struct e2e_receipt r = {.time_ms = base_wall_ms(), .policy_epoch = policy->epoch};
+    struct e2e_receipt r = {.time_ms = base_wall_ms()};
 
     memcpy(r.request_id, svc_req_id(wr->req), sizeof r.request_id);
     memcpy(r.model_digest, w->model_digest, sizeof r.model_digest);

@@ -3,13 +3,13 @@
  * receipt.c - receipts: encode and sign, read, verify against a mesh (docs/spec/dbe-v1.md, section 17).
  *
  * Form, network byte order; there is one encoding of each receipt:
- *   0   4  magic "DRCP"         24  8  time, ms              52  64  model digest
- *   4   1  version 1            32  8  policy epoch         116  64  policy digest
- *   5   1  device               40  4  prompt tokens        180  64  request digest
- *   6   1  finish               44  4  cached tokens        244  64  answer digest
- *   7   1  zero                 48  4  completion tokens    308  worker, model, quantisation: length (u8), UTF-8
+ *   0   4  magic "DRCP"         24  8  time, ms              44  64  model digest
+ *   4   1  version 2            32  4  prompt tokens        108  64  policy digest
+ *   5   1  device               36  4  cached tokens        172  64  request digest
+ *   6   1  finish               40  4  completion tokens    236  64  answer digest
+ *   7   1  zero                                             300  worker, model, quantisation: length (u8), UTF-8
  *   8  16  request id
- * then 4627 bytes ML-DSA-87 over all that precedes, context string "DSMIL receipt v1", then the worker's certificate:
+ * then 4627 bytes ML-DSA-87 over all that precedes, context string "DSMIL receipt v2", then the worker's certificate:
  * length (u16), DER. The certificate is not signed again: it is the CA's, and must be that of the signature's key.
  */
 #include "e2e/receipt.h"
@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define RECEIPT_MAGIC 0x44524350u /* "DRCP" */
-#define RECEIPT_CONTEXT "DSMIL receipt v1"
+#define RECEIPT_CONTEXT "DSMIL receipt v2"
 
 dbe_err e2e_answer_end(struct crypto_hash *content, const char *name, const char *arguments,
                        uint8_t ret[CRYPTO_HASH_BYTES])
@@ -67,7 +67,6 @@ static void put_body(struct base_buf *b, const struct e2e_receipt *r)
     base_buf_u8(b, 0);
     base_buf_bytes(b, r->request_id, sizeof r->request_id);
     base_buf_u64(b, r->time_ms);
-    base_buf_u64(b, r->policy_epoch);
     base_buf_u32(b, r->prompt_tokens);
     base_buf_u32(b, r->cached_tokens);
     base_buf_u32(b, r->completion_tokens);
@@ -125,7 +124,6 @@ static dbe_err get_head(struct base_cur *c, struct e2e_receipt *r, struct dbe_di
         return dbe_fail(diag, DBE_E_MALFORMED, "reserved", 7, "the receipt's byte 7 is not zero");
     base_cur_copy(c, r->request_id, sizeof r->request_id);
     r->time_ms = base_cur_u64(c);
-    r->policy_epoch = base_cur_u64(c);
     r->prompt_tokens = base_cur_u32(c);
     r->cached_tokens = base_cur_u32(c);
     r->completion_tokens = base_cur_u32(c);

@@ -16,10 +16,10 @@
 #include "dbe/identity.h"
 
 enum {
-    E2E_RECEIPT_VERSION = 1,
+    E2E_RECEIPT_VERSION = 2,
     E2E_RECEIPT_NAME_MAX = 128, /* bytes of the model's name */
     E2E_RECEIPT_QUANT_MAX = 32,
-    E2E_RECEIPT_BODY_MAX = 308 + 3 + DBE_SPIFFE_ID_MAX_BYTES + E2E_RECEIPT_NAME_MAX + E2E_RECEIPT_QUANT_MAX,
+    E2E_RECEIPT_BODY_MAX = 300 + 3 + DBE_SPIFFE_ID_MAX_BYTES + E2E_RECEIPT_NAME_MAX + E2E_RECEIPT_QUANT_MAX,
     E2E_RECEIPT_MAX_BYTES = E2E_RECEIPT_BODY_MAX + CRYPTO_MLDSA87_SIG_BYTES + 2 + DBE_CERT_MAX_BYTES,
 };
 
@@ -30,7 +30,6 @@ struct e2e_receipt {
     uint8_t finish; /* enum e2e_finish */
     uint8_t request_id[16];
     uint64_t time_ms; /* Unix: when the answer was complete */
-    uint64_t policy_epoch;
     uint32_t prompt_tokens, cached_tokens, completion_tokens; /* cached ones are among the prompt's */
     uint8_t model_digest[CRYPTO_HASH_BYTES];                  /* SHA3-512 of the model's file */
     uint8_t policy_digest[CRYPTO_HASH_BYTES];
