@@ -73,7 +73,7 @@ static void open_node(struct node *n, const char *name, const struct dbe_node_op
     MUST(base_loop_new(&n->loop) == DBE_OK);
     config.credential = n->credential;
     config.trust = n->trust;
-    config.policy_epoch = policy.epoch;
+    config.policy_digest = pol_policy_digest(&policy);
     MUST(dbe_node_new(n->loop, &config, &n->node) == DBE_OK);
 }
 

@@ -74,7 +74,7 @@ static dbe_err dial(struct line *l, const struct cli_paths *paths, struct dbe_di
     DBE_TRY(dbe_keys_issue_ephemeral(paths->keys, &what, IDENTITY_MS, &l->self, diag));
     config.credential = l->self;
     config.trust = l->trust;
-    config.policy_epoch = policy.epoch;
+    config.policy_digest = pol_policy_digest(&policy);
     DBE_TRY(dbe_node_new(l->loop, &config, &l->node));
     snprintf(address, sizeof address, "uds:%s/l7-router.sock", paths->run);
     DBE_TRY(dbe_node_link(l->node, address, DBE_ROLE_ROUTER, DBE_DEV_EXTENDED_ANALYTICS, &l->link));

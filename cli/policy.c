@@ -205,7 +205,8 @@ static void explain_print(const struct pol_case *c, const struct pol_policy *p, 
            c->claim ? ", with a claim" : "", c->sealed ? ", sealed" : "");
     printf("labels    tenant %s, %s, compartments %s, %s\n", c->tenant, dbe_reg_classification(c->classification)->name,
            mask, dbe_reg_roe(c->roe_level)->name);
-    printf("policy    version %llu, sha3-512 %.16s...\n", (unsigned long long)p->version, digest);
+    printf("policy    version %llu, sha3-512 %.*s...\n", (unsigned long long)p->version, 2 * DBE_POLICY_DIGEST_BYTES,
+           digest);
 }
 
 static int explain(int argc, char **argv)

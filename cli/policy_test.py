@@ -83,6 +83,7 @@ class Policy(unittest.TestCase):
         code, out, _ = dsmil("explain", "--from", "router", "--to", "worker:47", "--no-claim")
         self.assertEqual(code, 0)
         self.assertIn("decision  allow", out)
+        self.assertRegex(out, r"\npolicy    version 1, sha3-512 [0-9a-f]{64}\.\.\.\n")  # what the handshake carries
         self.assertIn("L7_CHAT_REQ from router (device 43) to worker (device 47)", out)
 
     def test_a_tenant_that_demands_sealed_prompts(self):

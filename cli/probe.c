@@ -215,7 +215,7 @@ static dbe_err prepare(struct probe *p, const struct cli_paths *paths, const str
         DBE_TRY(foreign_credential(paths, &what, &p->forger, diag));
     config.credential = p->kind == PROBE_FOREIGN_MESH ? p->forger : p->self;
     config.trust = p->trust;
-    config.policy_epoch = policy.epoch;
+    config.policy_digest = pol_policy_digest(&policy);
     DBE_TRY(dbe_node_new(p->loop, &config, &p->node));
     snprintf(address, sizeof address, "uds:%s/l7-router.sock", paths->run);
     p->start_ns = base_mono_ns();

@@ -67,7 +67,7 @@ struct me {
 
 static inline void open_me(struct me *me, const char *keys, const char *name, const struct dbe_node_ops *ops, void *ctx)
 {
-    struct dbe_node_config config = {.ops = ops, .ctx = ctx, .policy_epoch = dbe_policy_epoch()};
+    struct dbe_node_config config = {.ops = ops, .ctx = ctx, .policy_digest = dbe_policy_default()};
     struct dbe_diag diag = {0};
 
     must(dbe_credential_load(keys, name, &me->credential, &diag), &diag, name);

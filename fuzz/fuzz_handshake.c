@@ -19,32 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/session_fake.h"
-
-#define MUST(cond)                                                                                                     \
-    do {                                                                                                               \
-        if (!(cond))                                                                                                   \
-            __builtin_trap();                                                                                          \
-    } while (0)
-
-enum { HEAD = DBE_RECORD_HEADER_BYTES };
-
-static struct fake alice, bob;
-static uint64_t random_state;
-
-static dbe_err counted_random(void *ctx, void *buf, size_t len)
-{
-    uint8_t *at = buf;
-
-    (void)ctx;
-    for (size_t i = 0; i < len; i++) { /* SplitMix64, a byte a step */
-        uint64_t z = random_state += 0x9e3779b97f4a7c15u;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        at[i] = (uint8_t)(z >> 56);
-    }
-    return DBE_OK;
-}
+#include "fuzz_handshake.h"
 
 static void check_dead(const struct sess *s)
 {
@@ -367,28 +342,21 @@ static void fuzz_datagrams(struct fake_pair *p, const uint8_t *data, size_t len)
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    static const struct base_random_ops ops = {.fill = counted_random};
-
     (void)argc, (void)argv;
-    base_random_set(&ops);
-    MUST(crypto_init(NULL) == DBE_OK && fake_init(&alice, 1, 1) == DBE_OK && fake_init(&bob, 2, 1) == DBE_OK);
+    fuzz_init();
     return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
     struct fake_pair p;
     uint8_t mode = size > 0 ? data[0] % 10 : 0;
 
     if (size > 0)
         data++, size--;
-    random_state = mode == 1 ? 2 : 1; /* the responder's answer in the corpus is one to another message 1 */
-    ci.datagram = cr.datagram = mode == 9 || ((mode == 5 || mode == 6) && size > 0 && (data[size - 1] & 1) != 0);
-    fake_with_evidence(&ci);
-    fake_with_evidence(&cr);
-    MUST(fake_pair_new(&p, &ci, &cr) == DBE_OK);
+    bool datagram = mode == 9 || ((mode == 5 || mode == 6) && size > 0 && (data[size - 1] & 1) != 0);
+    fuzz_pair(&p, mode == 1 ? 2 : 1, datagram); /* the responder's answer in the corpus is one to another message 1 */
     if (mode == 0) {
         (void)feed_all(p.r, data, size, &p.to_i);
         MUST(!sess_is_up(p.r));

@@ -310,7 +310,7 @@ local MESSAGE_MAX = HEADER + AREA_MAX + PAYLOAD_MAX
 
 -- type -> name, least and greatest length, and whether epoch and sequence are zero (spec 5.3)
 local RECORDS = {
-  [0x01] = {name = "message 1", min = 74, max = HANDSHAKE_MAX, clear = true},
+  [0x01] = {name = "message 1", min = 98, max = HANDSHAKE_MAX, clear = true},
   [0x02] = {name = "message 2", min = 35, max = HANDSHAKE_MAX, clear = true},
   [0x03] = {name = "message 3", min = 4711, max = HANDSHAKE_MAX, clear = true},
   [0x10] = {name = "DATA", min = TAG, max = MESSAGE_MAX + TAG},
@@ -357,7 +357,7 @@ local f = {
   hs_offered = ProtoField.uint8("dbe.hs.offered", "Suites offered"),
   hs_nonce = ProtoField.bytes("dbe.hs.nonce", "Nonce"),
   hs_registry = ProtoField.bytes("dbe.hs.registry_hash", "Registry hash"),
-  hs_policy = ProtoField.uint64("dbe.hs.policy_epoch", "Policy epoch"),
+  hs_policy = ProtoField.bytes("dbe.hs.policy_digest", "Policy digest"),
   hs_suite = ProtoField.uint16("dbe.hs.suite", "Suite", base.HEX, SUITE_NAMES),
   hs_public = ProtoField.bytes("dbe.hs.public_value", "ECDH public value"),
   hs_ek = ProtoField.bytes("dbe.hs.encapsulation_key", "KEM encapsulation key"),
@@ -568,9 +568,9 @@ local function dissect_msg1(tree, tvb, at, stop)
   tree:add(f.hs_offered, tvb(at + 1, 1))
   tree:add(f.hs_nonce, tvb(at + 2, 32))
   tree:add(f.hs_registry, tvb(at + 34, 32))
-  tree:add(f.hs_policy, tvb(at + 66, 8))
+  tree:add(f.hs_policy, tvb(at + 66, 32))
   local left = tvb(at + 1, 1):uint()
-  at = at + 74
+  at = at + 98
   while left > 0 and at < stop do
     if stop - at < 4 or tvb(at + 2, 2):uint() > stop - at - 4 then return cut(tree, "a share") end
     local len, suite = tvb(at + 2, 2):uint(), SUITES[tvb(at, 2):uint()]

@@ -17,6 +17,7 @@
 #include "dbe/limits.h"
 #include "dbe/msg.h"
 #include "dbe/node.h"
+#include "dbe/policy.h"
 
 DBE_BEGIN_DECLS
 
@@ -38,8 +39,8 @@ struct dbe_verdict {
     struct dbe_labels labels;                       /* as decided, when allowed */
 };
 
-/* Epoch of the built-in policy, for dbe_node_config.policy_epoch: services of the mesh accept no peer with another. */
-uint64_t dbe_policy_epoch(void);
+/* Digest of the built-in policy, for dbe_node_config.policy_digest: services under it accept no peer with another. */
+struct dbe_policy_digest dbe_policy_default(void);
 
 struct dbe_gate;
 

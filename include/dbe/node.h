@@ -21,6 +21,7 @@
 
 #include "dbe/identity.h"
 #include "dbe/msg.h"
+#include "dbe/policy.h"
 
 DBE_BEGIN_DECLS
 
@@ -61,7 +62,7 @@ struct dbe_node_config {
     struct dbe_trust            *trust;      /* borrowed; the node adopts newer revocation lists into it */
     const struct dbe_node_ops   *ops;        /* borrowed */
     void                        *ctx;
-    uint64_t                     policy_epoch;         /* both ends of a channel must have the same */
+    struct dbe_policy_digest     policy_digest;        /* both ends of a channel must have the same */
     uint32_t                     peers_max;            /* channels that are up; 0: DBE_PEERS_MAX; at most
                                                           DBE_PEERS_LIMIT */
     uint32_t                     calls_max;            /* in flight to one peer; 0: DBE_CALLS_IN_FLIGHT_MAX, which is
@@ -180,11 +181,11 @@ dbe_err dbe_peer_rehandshake(struct dbe_peer *peer, const uint16_t *suites, size
 
 /* ---- the node as a whole ---------------------------------------------------------------------------------------- */
 
-/* This node's policy changed. Handshakes offer `epoch` from now on, and every open channel begins one, a few at a time,
- * without a message lost. For 60 s peers may still have the epoch before, so that a whole mesh can follow one after the
- * other; whoever has another after that is refused, and its channel ends with E_POLICY. What a message may do is judged
- * by the receiver's own policy all the time: the epoch says that both ends have the same. */
-void dbe_node_set_policy_epoch(struct dbe_node *node, uint64_t epoch);
+/* This node's policy changed. Handshakes offer `digest` from now on, and every open channel begins one, a few at a
+ * time, without a message lost. For 60 s peers may still have the policy before, so that a whole mesh can follow one
+ * after the other; whoever has another after that is refused, and its channel ends with E_POLICY. What a message may do
+ * is judged by the receiver's own policy all the time: the digest says that both ends have the same. */
+void dbe_node_set_policy_digest(struct dbe_node *node, const struct dbe_policy_digest *digest);
 
 /* Offer and accept these suites from now on (count 0: those of this build). `now`: channels that use another than the
  * first of them begin a new handshake for that one, a few at a time, without a message lost; a peer that does not have

@@ -48,12 +48,12 @@ static dbe_err verdict_to(const struct pol_verdict *from, struct dbe_verdict *to
     return from->code;
 }
 
-uint64_t dbe_policy_epoch(void)
+struct dbe_policy_digest dbe_policy_default(void)
 {
     struct pol_policy policy;
 
     pol_policy_default(&policy);
-    return policy.epoch;
+    return pol_policy_digest(&policy);
 }
 
 dbe_err dbe_gate_new(const struct dbe_peer *peer, const struct dbe_credential *self, struct dbe_gate **ret)

@@ -47,7 +47,7 @@ static const struct dbe_node_ops ops = {.on_message = on_message, .on_up = on_up
 
 static void open_end(struct end *end, const char *name)
 {
-    struct dbe_node_config config = {.ops = &ops, .ctx = end, .policy_epoch = dbe_policy_epoch()};
+    struct dbe_node_config config = {.ops = &ops, .ctx = end, .policy_digest = dbe_policy_default()};
 
     assert_int_equal(dbe_credential_load(keys, name, &end->credential, NULL), DBE_OK);
     assert_int_equal(dbe_trust_load(keys, &end->trust, NULL), DBE_OK);
@@ -109,16 +109,25 @@ struct says {
 
 static struct says good(void)
 {
-    return (struct says){.tenant = "T", .compartments = DBE_COMPARTMENT_SOC, .type = DBE_MSG_L7_CHAT_REQ,
-                         .classification = DBE_CLSF_SECRET, .roe = DBE_ROE_SOC_ASSIST, .src = 0, .dst = 43,
+    return (struct says){.tenant = "T",
+                         .compartments = DBE_COMPARTMENT_SOC,
+                         .type = DBE_MSG_L7_CHAT_REQ,
+                         .classification = DBE_CLSF_SECRET,
+                         .roe = DBE_ROE_SOC_ASSIST,
+                         .src = 0,
+                         .dst = 43,
                          .claim = true};
 }
 
 static size_t claim_of(uint8_t *out, size_t cap)
 {
-    struct dbe_claim claim = {.tenant = "T", .client = "c", .roe_levels = 1u << DBE_ROE_SOC_ASSIST,
-                              .classification_max = DBE_CLSF_SECRET, .compartments = DBE_COMPARTMENT_SOC,
-                              .not_before_ms = now_ms - 1000, .not_after_ms = now_ms + 1000};
+    struct dbe_claim claim = {.tenant = "T",
+                              .client = "c",
+                              .roe_levels = 1u << DBE_ROE_SOC_ASSIST,
+                              .classification_max = DBE_CLSF_SECRET,
+                              .compartments = DBE_COMPARTMENT_SOC,
+                              .not_before_ms = now_ms - 1000,
+                              .not_after_ms = now_ms + 1000};
     uint8_t binding[DBE_CHANNEL_BINDING_BYTES];
     size_t len = 0;
 
@@ -213,8 +222,13 @@ static void test_answers_and_sending(void **state)
     labels.compartments |= DBE_COMPARTMENT_KINETIC;
     assert_int_equal(dbe_gate_send(shim.gate, &labels, &v), DBE_E_KINETIC);
     labels.compartments = DBE_COMPARTMENT_SOC;
-    s = (struct says){.tenant = "T", .compartments = DBE_COMPARTMENT_SOC, .type = DBE_MSG_L7_CHAT_RESP,
-                      .classification = DBE_CLSF_SECRET, .roe = DBE_ROE_SOC_ASSIST, .src = 43, .dst = 0};
+    s = (struct says){.tenant = "T",
+                      .compartments = DBE_COMPARTMENT_SOC,
+                      .type = DBE_MSG_L7_CHAT_RESP,
+                      .classification = DBE_CLSF_SECRET,
+                      .roe = DBE_ROE_SOC_ASSIST,
+                      .src = 43,
+                      .dst = 0};
     build(&s, &msg);
     assert_int_equal(dbe_gate_answer(shim.gate, &labels, &msg, &v), DBE_OK);
     s.classification = DBE_CLSF_TS;

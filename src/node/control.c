@@ -79,7 +79,7 @@ static uint16_t wanted(const struct dbe_node *node)
 
 static bool other_policy(const struct dbe_peer *p)
 {
-    return sess_policy_epoch(p->sess) != p->node->config.policy_epoch;
+    return !sess_same_policy(sess_policy_digest(p->sess), &p->node->config.policy_digest);
 }
 
 static void want_swap(struct dbe_peer *p, bool suite, bool cert)
@@ -124,7 +124,7 @@ static void follow(struct dbe_peer *p)
     dbe_err err = sess_set_suites(p->sess, node->suites, node->suites_count);
 
     (void)err; /* the list was checked, and the channel is up */
-    sess_set_policy_epoch(p->sess, node->config.policy_epoch, node->policy_epoch_before);
+    sess_set_policy_digest(p->sess, &node->config.policy_digest, &node->policy_digest_before);
     p->swap_policy = other_policy(p);
     p->generation = node->generation;
     want_swap(p, node->swap_suites, node->swap_certs);
@@ -192,11 +192,11 @@ void control_policy_due(struct node_due *due)
 {
     struct dbe_node *node = (struct dbe_node *)(void *)((char *)due - offsetof(struct dbe_node, policy_due));
 
-    node->policy_epoch_before = 0;
+    node->policy_digest_before = sess_policy_none;
     for (struct dbe_peer *p = node->peers.first; p != NULL; p = p->next) {
         if (p->state != PEER_UP || p->doom != DBE_OK)
             continue;
-        sess_set_policy_epoch(p->sess, node->config.policy_epoch, 0);
+        sess_set_policy_digest(p->sess, &node->config.policy_digest, &node->policy_digest_before);
         if (!other_policy(p))
             continue;
         p->doom = DBE_E_POLICY;
@@ -204,12 +204,12 @@ void control_policy_due(struct node_due *due)
     }
 }
 
-void dbe_node_set_policy_epoch(struct dbe_node *node, uint64_t epoch)
+void dbe_node_set_policy_digest(struct dbe_node *node, const struct dbe_policy_digest *digest)
 {
-    if (epoch == node->config.policy_epoch)
+    if (sess_same_policy(digest, &node->config.policy_digest))
         return;
-    node->policy_epoch_before = node->config.policy_epoch;
-    node->config.policy_epoch = epoch;
+    node->policy_digest_before = node->config.policy_digest;
+    node->config.policy_digest = *digest;
     dues_set(&node->dues, &node->policy_due, base_mono_ns() + (uint64_t)NODE_POLICY_GRACE_MS * BASE_NS_PER_MS);
     all_follow(node, false, false);
 }

@@ -374,14 +374,14 @@ static void policy_reaches_open_channels(void **state)
 
     f->server.manner = FX_ANSWER;
     fx_up(f);
-    dbe_node_set_policy_epoch(f->server.node, 99);
+    dbe_node_set_policy_digest(f->server.node, &fx_policy_like);
     FX_UNTIL(f, f->server.refused == 1 && f->client.refused == 1); /* the client has not followed yet */
     expect_answers(f, 10);
-    dbe_node_set_policy_epoch(f->client.node, 99);
+    dbe_node_set_policy_digest(f->client.node, &fx_policy_like);
     FX_UNTIL(f, f->server.switched == 1 && f->client.switched == 1);
     expect_answers(f, 10);
-    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 99);
-    assert_int_equal(sess_policy_epoch(dbe_link_peer(f->link)->sess), 99);
+    assert_true(sess_same_policy(sess_policy_digest(f->server.peer->sess), &fx_policy_like));
+    assert_true(sess_same_policy(sess_policy_digest(dbe_link_peer(f->link)->sess), &fx_policy_like));
     fx_pass_ms(2 * NODE_POLICY_GRACE_MS); /* and nothing comes after */
     fx_turn(f, 50);
     expect_answers(f, 1);
@@ -396,11 +396,11 @@ static void policy_may_change_at_both_ends_at_once(void **state)
 
     f->server.manner = FX_ANSWER;
     fx_up(f);
-    dbe_node_set_policy_epoch(f->server.node, 99);
-    dbe_node_set_policy_epoch(f->client.node, 99);
+    dbe_node_set_policy_digest(f->server.node, &fx_policy_like);
+    dbe_node_set_policy_digest(f->client.node, &fx_policy_like);
     FX_UNTIL(f, f->server.switched == 1 && f->client.switched == 1);
     expect_answers(f, 10);
-    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 99);
+    assert_true(sess_same_policy(sess_policy_digest(f->server.peer->sess), &fx_policy_like));
     assert_int_equal(f->server.downs, 0);
 }
 
@@ -411,7 +411,7 @@ static void whoever_does_not_follow_the_policy_is_left(void **state)
 
     f->server.manner = FX_ANSWER;
     fx_up(f);
-    dbe_node_set_policy_epoch(f->server.node, 99);
+    dbe_node_set_policy_digest(f->server.node, &fx_policy_like);
     FX_UNTIL(f, f->server.refused == 1);
     fx_pass_ms(NODE_POLICY_GRACE_MS - 1000);
     fx_turn(f, 20);
@@ -423,7 +423,7 @@ static void whoever_does_not_follow_the_policy_is_left(void **state)
     fx_turn(f, 50);
     assert_null(dbe_link_peer(f->link)); /* nor does it come back */
     assert_int_equal(dbe_link_last_error(f->link, NULL), DBE_E_POLICY);
-    dbe_node_set_policy_epoch(f->client.node, 99); /* until it follows */
+    dbe_node_set_policy_digest(f->client.node, &fx_policy_like); /* until it follows */
     for (int i = 0; i < 20 && dbe_link_peer(f->link) == NULL; i++) {
         fx_pass_ms(1000);
         fx_turn(f, 50);
@@ -438,12 +438,12 @@ static void new_channels_may_have_the_policy_before(void **state)
     struct fx *f = *state;
 
     f->server.manner = FX_ANSWER;
-    dbe_node_set_policy_epoch(f->server.node, 99);
+    dbe_node_set_policy_digest(f->server.node, &fx_policy_like);
     fx_up(f);
-    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 7);
-    dbe_node_set_policy_epoch(f->client.node, 99);
+    assert_true(sess_same_policy(sess_policy_digest(f->server.peer->sess), &fx_policy));
+    dbe_node_set_policy_digest(f->client.node, &fx_policy_like);
     FX_UNTIL(f, f->server.switched == 1 && f->client.switched == 1);
-    assert_int_equal(sess_policy_epoch(f->server.peer->sess), 99);
+    assert_true(sess_same_policy(sess_policy_digest(f->server.peer->sess), &fx_policy_like));
     expect_answers(f, 5);
 }
 

@@ -209,10 +209,14 @@ static const struct dbe_node_ops fx_ops = {.on_message = fx_on_message,
                                            .on_switched = fx_on_switched,
                                            .on_revocations = fx_on_revocations};
 
+/* Of two policies: their digests begin alike (spec 6.16). */
+static const struct dbe_policy_digest fx_policy = {{7}}, fx_policy_like = {{7, [8] = 1}};
+
 static inline struct dbe_node_config fx_config(struct fx_member *m, const struct dbe_credential *cred,
                                                struct dbe_trust *trust)
 {
-    return (struct dbe_node_config){.credential = cred, .trust = trust, .ops = &fx_ops, .ctx = m, .policy_epoch = 7};
+    return (struct dbe_node_config){
+        .credential = cred, .trust = trust, .ops = &fx_ops, .ctx = m, .policy_digest = fx_policy};
 }
 
 static inline dbe_err fx_member_init(struct fx *f, struct fx_member *m, const struct dbe_credential *cred,

@@ -164,7 +164,7 @@ struct dbe_node {
     size_t                 suites_count;
     uint32_t               generation; /* of suites and credential */
     bool                   swap_suites, swap_certs; /* the last change was meant for open channels as well */
-    uint64_t               policy_epoch_before;     /* taken from peers until policy_due; 0: none */
+    struct dbe_policy_digest policy_digest_before;  /* taken from peers until policy_due; then none */
     unsigned               depth;
     bool                   closing, now_known;
     uint64_t               now_ns; /* of this turn, once somebody asked */

@@ -141,11 +141,14 @@ static void expired_certificate_is_refused(void **state)
 }
 
 /* spec 6.16 */
-static void other_policy_epoch_is_refused(void **state)
+static void other_policy_is_refused(void **state)
 {
     struct fx *f = *state;
-    const struct dbe_node_config config = {
-        .credential = fx_world.shim, .trust = fx_world.ours, .ops = &fx_ops, .ctx = &f->client, .policy_epoch = 8};
+    const struct dbe_node_config config = {.credential = fx_world.shim,
+                                           .trust = fx_world.ours,
+                                           .ops = &fx_ops,
+                                           .ctx = &f->client,
+                                           .policy_digest = fx_policy_like};
 
     dbe_node_free(f->client.node);
     assert_int_equal(dbe_node_new(f->loop, &config, &f->client.node), DBE_OK);
@@ -161,7 +164,7 @@ static void peers_have_a_maximum(void **state)
                                            .trust = fx_world.ours,
                                            .ops = &fx_ops,
                                            .ctx = &f->server,
-                                           .policy_epoch = 7,
+                                           .policy_digest = fx_policy,
                                            .peers_max = 2};
     struct dbe_link *links[4];
 
@@ -431,7 +434,7 @@ int main(void)
         FX_BOTH(client_refuses_a_foreign_mesh),
         FX_BOTH(server_refuses_a_foreign_mesh),
         FX_BOTH(expired_certificate_is_refused),
-        FX_BOTH(other_policy_epoch_is_refused),
+        FX_BOTH(other_policy_is_refused),
         FX_BOTH(peers_have_a_maximum),
         FX_BOTH(link_comes_back_when_the_listener_does),
         FX_BOTH(back_off_doubles_and_stays_below_its_limit),

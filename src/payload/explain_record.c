@@ -9,6 +9,7 @@
 
 #include "codec/wire.h"
 #include "crypto/crypto.h"
+#include "dbe/policy.h"
 #include "payload/explain.h"
 
 enum {
@@ -18,7 +19,7 @@ enum {
     REC_AT_SEQUENCE = 8,
     NONCE_BYTES = 32,
     REGISTRY_BYTES = 32,
-    MSG1_FIXED_BYTES = 1 + 1 + NONCE_BYTES + REGISTRY_BYTES + 8,
+    MSG1_FIXED_BYTES = 1 + 1 + NONCE_BYTES + REGISTRY_BYTES + DBE_POLICY_DIGEST_BYTES,
     MSG2_FIXED_BYTES = 1 + 2 + NONCE_BYTES,
     HANDSHAKE_MAX = DBE_HANDSHAKE_MAX_BYTES - DBE_RECORD_HEADER_BYTES,
     TAG = DBE_RECORD_TAG_BYTES,
@@ -39,8 +40,8 @@ static const struct rec_kind {
 } kinds[] = {
     {0x01, true, MSG1_FIXED_BYTES, HANDSHAKE_MAX, "message 1 of a handshake", body_msg1},
     {0x02, true, MSG2_FIXED_BYTES, HANDSHAKE_MAX, "message 2 of a handshake", body_msg2},
-    {0x03, true, 2 + 2 + CRYPTO_MLDSA87_SIG_BYTES + CRYPTO_HASH_BYTES + TAG, HANDSHAKE_MAX,
-     "message 3 of a handshake", NULL},
+    {0x03, true, 2 + 2 + CRYPTO_MLDSA87_SIG_BYTES + CRYPTO_HASH_BYTES + TAG, HANDSHAKE_MAX, "message 3 of a handshake",
+     NULL},
     {0x10, false, TAG, DBE_MESSAGE_MAX_BYTES + TAG, "DATA", NULL},
     {0x11, false, 1 + TAG, 1 + TAG, "REKEY", NULL},
     {0x12, false, TAG, TAG, "CLOSE", NULL},
@@ -102,7 +103,8 @@ static void body_msg1(struct explain *x, size_t at, size_t len)
 {
     const uint8_t *p = x->bytes + at;
     size_t end = at + len, next = at + MSG1_FIXED_BYTES;
-    size_t registry = 2 + NONCE_BYTES, epoch = registry + REGISTRY_BYTES;
+    size_t registry = 2 + NONCE_BYTES, policy = registry + REGISTRY_BYTES;
+    char digest[2 * DBE_POLICY_DIGEST_BYTES + 1];
     unsigned shares = 0;
 
     explain_field(x, at, 1, "version", "%u of the handshake", p[0]);
@@ -111,7 +113,8 @@ static void body_msg1(struct explain *x, size_t at, size_t len)
     explain_field(x, at + registry, REGISTRY_BYTES, "registry hash", "%s",
                   memcmp(p + registry, dbe_registry_hash, REGISTRY_BYTES) == 0 ? "the same as ours"
                                                                                : "another registry than ours");
-    explain_field(x, at + epoch, 8, "policy epoch", "%" PRIu64, codec_u64(p + epoch));
+    base_hex(p + policy, DBE_POLICY_DIGEST_BYTES, digest);
+    explain_field(x, at + policy, DBE_POLICY_DIGEST_BYTES, "policy digest", "%s", digest);
     for (; shares < p[1] && next < end; shares++) /* a body of this length ends them, whatever p[1] says */
         next = share(x, next, end);
     if (next < end || shares < p[1])

@@ -87,13 +87,31 @@ static size_t rich(void)
 static void a_good_message(void **state)
 {
     static const char *const words[] = {
-        "L7_CHAT_REQ", "chat completion request", "STREAMING | REPLAY_PROTECTED", "0x0000000000000102",
-        "\"ac\\u001b[me\"", "SOC | DEV, bits of no row: 0x00000040", "2, SECRET", "7 EXTENDED > 8 ENHANCED_SEC > 1 ?",
-        "47, Advanced AI/ML", "200, no such device", "2023-11-14T22:13:20.123Z", "18446744073709551615",
-        "9, no row of the registry", "5f0c1b1e-2733-4d0a-9b62-0e6f01020304", "60000 ms",
+        "L7_CHAT_REQ",
+        "chat completion request",
+        "STREAMING | REPLAY_PROTECTED",
+        "0x0000000000000102",
+        "\"ac\\u001b[me\"",
+        "SOC | DEV, bits of no row: 0x00000040",
+        "2, SECRET",
+        "7 EXTENDED > 8 ENHANCED_SEC > 1 ?",
+        "47, Advanced AI/ML",
+        "200, no such device",
+        "2023-11-14T22:13:20.123Z",
+        "18446744073709551615",
+        "9, no row of the registry",
+        "5f0c1b1e-2733-4d0a-9b62-0e6f01020304",
+        "60000 ms",
         "1000 us; suite 0x0001, P384-MLKEM1024-MLDSA87-AES256GCM-SHA3-512",
-        "00-6162636465666768696a6b6c6d6e6f70-7172737475767778-01", "unknown, kept when forwarded; 2 bytes: 0102",
-        "messages[0]", "\"user\"", "\"hi\\n\"", "temperature      0.7", "stop[0]", "\"acme\"", "\"bob\"",
+        "00-6162636465666768696a6b6c6d6e6f70-7172737475767778-01",
+        "unknown, kept when forwarded; 2 bytes: 0102",
+        "messages[0]",
+        "\"user\"",
+        "\"hi\\n\"",
+        "temperature      0.7",
+        "stop[0]",
+        "\"acme\"",
+        "\"bob\"",
         "2023-11-14T22:13:20.000Z to 2023-11-14T22:13:20.001Z",
     };
     size_t len = rich();
@@ -151,9 +169,9 @@ static const struct {
 static void every_clause(void **state)
 {
     /* TENANT_ID acme, CLASSIFICATION 2, ROE_LEVEL 1; an L8 alert of severity 1 */
-    static const uint8_t good[] = {'D', 'S', 'M', 'I', 1, 0x40, 0,   4,   0,   0,   0,    0, 0, 0, 0, 0, 0, 0,
-                                   0,   0,   0,   0,   0, 2,    0,   0,   0,   18,  0,    0, 0, 0, 0, 1, 0, 4,
-                                   'a', 'c', 'm', 'e', 0, 3,    0,   1,   2,   0,   0x0E, 0, 1, 1, 0x30, 1};
+    static const uint8_t good[] = {'D', 'S', 'M', 'I', 1, 0x40, 0, 4, 0, 0,  0,    0, 0, 0, 0,    0, 0, 0,
+                                   0,   0,   0,   0,   0, 2,    0, 0, 0, 18, 0,    0, 0, 0, 0,    1, 0, 4,
+                                   'a', 'c', 'm', 'e', 0, 3,    0, 1, 2, 0,  0x0E, 0, 1, 1, 0x30, 1};
     uint8_t bytes[sizeof good];
 
     (void)state;
@@ -205,7 +223,10 @@ static void payloads(void **state)
         {DBE_MSG_L8_ALERT, "\x30\1\xF8\7\1", 5, true, "field 127        unknown, ignored"},
         {DBE_MSG_L8_ALERT, "\x30\1\x0D\1\2\3\4", 7, false, "encoded as another type"},
         {DBE_MSG_L8_ALERT, "\x30\1\x0A\2\xFF\xFE", 6, false, "spec 3.14"},
-        {DBE_MSG_L7_CANCEL, "\x0A\x10" "0123456789abcdef", 18, true, "16 bytes: 3031323334"},
+        {DBE_MSG_L7_CANCEL,
+         "\x0A\x10"
+         "0123456789abcdef",
+         18, true, "16 bytes: 3031323334"},
         {DBE_MSG_SOC_EVENT, "\x4A\x0C\x0A\1k\x11\0\0\0\0\0\0\xE0\x3F", 14, true, "value            0.5"},
         {DBE_MSG_SOC_EVENT, "\x4A\x03\x0A\5k", 5, false, "not read"},
         {DBE_MSG_ERROR, "", 0, true, "ErrorReply, 0 bytes"},
@@ -315,9 +336,12 @@ static void sealed_records(void **state)
         size_t len;
         const char *words;
     } rows[] = {
-        {0x03, 6000, "message 3 of a handshake"}, {0x10, 116, "sealed: 100 bytes and a tag of 16"},
-        {0x11, 17, "REKEY"},                      {0x12, 16, "CLOSE"},
-        {0x13, 1000, "REHANDSHAKE"},              {0x14, 17, "SWITCH"},
+        {0x03, 6000, "message 3 of a handshake"},
+        {0x10, 116, "sealed: 100 bytes and a tag of 16"},
+        {0x11, 17, "REKEY"},
+        {0x12, 16, "CLOSE"},
+        {0x13, 1000, "REHANDSHAKE"},
+        {0x14, 17, "SWITCH"},
     };
 
     (void)state;
@@ -361,31 +385,31 @@ static void handshakes(void **state)
     size_t share = suite->ecdh->pub_bytes + suite->kem->ek_bytes, len;
 
     (void)state;
-    len = record(0x01, 0, 0, 74 + 4 + share);
+    len = record(0x01, 0, 0, 98 + 4 + share);
     mem[16] = 1;
     mem[17] = 1;
     memcpy(mem + 16 + 34, dbe_registry_hash, 32);
-    base_put_u64(mem + 16 + 66, 5);
-    base_put_u16(mem + 16 + 74, 1);
-    base_put_u16(mem + 16 + 76, (uint16_t)share);
+    memset(mem + 16 + 66, 0xa5, 32);
+    base_put_u16(mem + 16 + 98, 1);
+    base_put_u16(mem + 16 + 100, (uint16_t)share);
     (void)explain(mem, len, true);
     says("the same as ours");
     mem[17] = 2;
     (void)explain(mem, len, false);
     says("the list of shares is not all there");
     mem[17] = 1;
-    says("policy epoch     5");
+    says("policy digest    a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5");
     says(suite->name);
     says("key of ML-KEM-1024");
-    base_put_u16(mem + 16 + 76, (uint16_t)(share + 1));
+    base_put_u16(mem + 16 + 100, (uint16_t)(share + 1));
     (void)explain(mem, len, false);
     says("a share is not all there");
-    base_put_u16(mem + 16 + 76, (uint16_t)(share - 1));
+    base_put_u16(mem + 16 + 100, (uint16_t)(share - 1));
     mem[16 + 34] ^= 1;
     (void)explain(mem, len, false);
     says("another registry");
     says("spec 6.10");
-    base_put_u16(mem + 16 + 74, 0x7777);
+    base_put_u16(mem + 16 + 98, 0x7777);
     (void)explain(mem, len, false); /* an unknown share, and one byte after it */
     says("a suite that this build does not have");
 
@@ -441,12 +465,18 @@ static void room_is_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_good_message),       cmocka_unit_test(messages_one_after_the_other),
-        cmocka_unit_test(every_clause),         cmocka_unit_test(clauses_of_many_bytes),
-        cmocka_unit_test(payloads),             cmocka_unit_test(long_texts_are_cut),
-        cmocka_unit_test(lines_have_their_maximum), cmocka_unit_test(sealed_records),
-        cmocka_unit_test(broken_records),       cmocka_unit_test(handshakes),
-        cmocka_unit_test(every_bit_is_survived), cmocka_unit_test(room_is_kept),
+        cmocka_unit_test(a_good_message),
+        cmocka_unit_test(messages_one_after_the_other),
+        cmocka_unit_test(every_clause),
+        cmocka_unit_test(clauses_of_many_bytes),
+        cmocka_unit_test(payloads),
+        cmocka_unit_test(long_texts_are_cut),
+        cmocka_unit_test(lines_have_their_maximum),
+        cmocka_unit_test(sealed_records),
+        cmocka_unit_test(broken_records),
+        cmocka_unit_test(handshakes),
+        cmocka_unit_test(every_bit_is_survived),
+        cmocka_unit_test(room_is_kept),
         cmocka_unit_test(other_kinds),
     };
 

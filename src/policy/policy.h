@@ -15,6 +15,7 @@
 #include "crypto/crypto.h"
 #include "dbe/identity.h"
 #include "dbe/msg.h"
+#include "dbe/policy.h"
 
 /* ---- claim tokens ---------------------------------------------------------------------------- */
 
@@ -137,15 +138,16 @@ struct pol_policy {
     struct pol_rule rules[POL_RULES_MAX]; /* in the site's order */
     size_t rule_count;
     uint8_t digest[POL_DIGEST_BYTES]; /* SHA3-512 of the canonical form: docs/spec/dbe-v1.md, section 15 */
-    uint64_t epoch;                   /* its first 8 bytes: enters the handshake */
 };
 /* The built-in policy: claims on requests that come from a shim, all three ROE levels, KINETIC refused, any tenant,
  * no limits. The same as src/policy/default.yaml, compiled. */
 void pol_policy_default(struct pol_policy *ret);
 /* Row of a tenant, `any` for one that has none, NULL where neither is. Valid as long as `policy`. */
 const struct pol_tenant *pol_policy_tenant(const struct pol_policy *policy, const char *name);
-/* Digest over the canonical form, and the epoch with it. E_NOMEM, E_CRYPTO. */
+/* Digest over the canonical form. E_NOMEM, E_CRYPTO. */
 dbe_err pol_policy_seal(struct pol_policy *policy) DBE_MUST_CHECK;
+/* As much of the digest as enters the handshake. */
+struct dbe_policy_digest pol_policy_digest(const struct pol_policy *policy);
 
 /* Labels a message travels with, as decided: what answers and forwarded messages carry. */
 struct pol_labels {

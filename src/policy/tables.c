@@ -155,8 +155,15 @@ dbe_err pol_policy_seal(struct pol_policy *policy)
     if (err != DBE_OK)
         return err;
     memcpy(policy->digest, digest, sizeof digest);
-    policy->epoch = base_get_u64(digest);
     return DBE_OK;
+}
+
+struct dbe_policy_digest pol_policy_digest(const struct pol_policy *policy)
+{
+    struct dbe_policy_digest ret;
+
+    memcpy(ret.bytes, policy->digest, sizeof ret.bytes);
+    return ret;
 }
 
 /* ---- the built-in policy ----------------------------------------------------------------------- */
@@ -239,5 +246,4 @@ void pol_policy_default(struct pol_policy *ret)
         .rule_count = 4,
     };
     memcpy(ret->digest, default_digest, sizeof default_digest);
-    ret->epoch = base_get_u64(default_digest);
 }

@@ -3,7 +3,7 @@
  * policy.c - the policy in force: loaded when the service opens, loaded again on SIGHUP or on an operator's order.
  *
  * In:   the file that --policy names; none: the built-in policy
- * Out:  svc->policy, changed between two messages or not at all; the node's policy epoch with it; a log line, a counter
+ * Out:  svc->policy, changed between two messages or not at all; the node's digest of it; a log line, a counter
  * Not:  it decides nothing. A file with an error changes nothing, and its place is in the log and in the answer.
  *
  * Open channels agree about the new policy inside (spec 6.16), and no message is lost: each is judged by the policy
@@ -16,8 +16,6 @@
 
 #include "conf/conf.h"
 #include "policy/compile.h"
-
-enum { DIGEST_SHOWN_BYTES = 8 };
 
 static dbe_err read_policy(const struct svc *svc, struct pol_policy *ret, struct dbe_diag *diag)
 {
@@ -39,7 +37,7 @@ dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag)
 
 static void tell(struct svc *svc, dbe_err err, const struct dbe_diag *diag)
 {
-    char labels[SVC_LABELS_MAX], digest[2 * DIGEST_SHOWN_BYTES + 1];
+    char labels[SVC_LABELS_MAX], digest[2 * DBE_POLICY_DIGEST_BYTES + 1];
     const struct svc_field fields[] = {
         {.key = "file", .text = svc->cfg.policy},
         {.key = "digest", .text = digest},
@@ -48,7 +46,7 @@ static void tell(struct svc *svc, dbe_err err, const struct dbe_diag *diag)
     const struct svc_event e = {
         .type = err == DBE_OK ? "policy_reloaded" : "policy_refused", .fields = fields, .field_count = 3};
 
-    base_hex(svc->policy.digest, DIGEST_SHOWN_BYTES, digest);
+    base_hex(svc->policy.digest, DBE_POLICY_DIGEST_BYTES, digest); /* as a refusal of another policy says it */
     svc_labels(labels, "device_id", svc->metrics.device_id, "status", err == DBE_OK ? "ok" : dbe_err_name(err), NULL);
     svc_metric_add(&svc->metrics, SVC_M_dsmil_policy_reloads_total, labels, 1);
     svc_audit_event(svc, AUDIT_POLICY, err, NULL, (uint32_t)svc->policy.version, err == DBE_OK ? "" : diag->text);
@@ -71,8 +69,9 @@ dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag)
     if (err == DBE_OK)
         err = read_policy(svc, fresh, &own);
     if (err == DBE_OK) {
+        const struct dbe_policy_digest digest = pol_policy_digest(fresh);
         svc->policy = *fresh;
-        dbe_node_set_policy_epoch(svc->node, fresh->epoch);
+        dbe_node_set_policy_digest(svc->node, &digest);
         svc_roe_open(svc);
     }
     base_free(fresh);

@@ -371,7 +371,7 @@ static void test_answers_are_checked(void **state)
     assert_int_equal(dbe_trust_load(dir, &trust, NULL), DBE_OK);
     assert_int_equal(dbe_credential_load(dir, "worker-47", &credential, NULL), DBE_OK);
     const struct dbe_node_config config = {
-        .credential = credential, .trust = trust, .ops = &ops, .policy_epoch = m->router->policy.epoch};
+        .credential = credential, .trust = trust, .ops = &ops, .policy_digest = pol_policy_digest(&m->router->policy)};
     assert_int_equal(dbe_node_new(m->loop, &config, &liar), DBE_OK);
     assert_int_equal(dbe_node_listen(liar, "inproc:worker", NULL), DBE_OK);
     clock_ns += 3 * BASE_NS_PER_S;

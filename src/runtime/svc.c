@@ -203,7 +203,7 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
                                      .trust = svc->trust,
                                      .ops = &svc_node_ops,
                                      .ctx = svc,
-                                     .policy_epoch = svc->policy.epoch,
+                                     .policy_digest = pol_policy_digest(&svc->policy),
                                      .suites = suites};
 
     DBE_TRY(svc_suites_parse(svc->cfg.suites, suites, &config.suites_count, diag));

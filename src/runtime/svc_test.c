@@ -335,7 +335,7 @@ static void test_foreign_mesh(void **state)
     assert_int_equal(dbe_trust_load(foreign, &trust, NULL), DBE_OK);
     assert_int_equal(dbe_credential_load(foreign, "shim-0", &credential, NULL), DBE_OK);
     const struct dbe_node_config config = {
-        .credential = credential, .trust = trust, .ops = &ops, .policy_epoch = m->router->policy.epoch};
+        .credential = credential, .trust = trust, .ops = &ops, .policy_digest = pol_policy_digest(&m->router->policy)};
     assert_int_equal(dbe_node_new(m->loop, &config, &node), DBE_OK);
     assert_int_equal(dbe_node_link(node, "inproc:router", 0, -1, &link), DBE_OK);
     PUMP_UNTIL(m, dbe_link_last_error(link, NULL) != DBE_OK);

@@ -172,26 +172,36 @@ static void test_registry(void **state)
 }
 
 /* spec 6.16 */
-static void test_policy_epoch(void **state)
+static void test_policy_digest(void **state)
 {
     struct sess_config ci = fake_config(SESS_INITIATOR, &alice), cr = fake_config(SESS_RESPONDER, &bob);
+    const struct dbe_policy_digest ours = cr.policy_digest;
     struct fake_pair p;
+    char hex[2 * sizeof ours.bytes + 1];
 
     (void)state;
-    ci.policy_epoch = 8;
-    OK(fake_pair_new(&p, &ci, &cr));
-    OK(sess_start(p.i, &p.to_r));
-    ERR(DBE_E_POLICY, feed(p.r, &p.to_r, &p.to_i));
-    assert_non_null(strstr(sess_diag(p.r)->text, "epoch 0000000000000008"));
-    fake_pair_free(&p);
-    cr.policy_epoch_before = 8; /* the one before is taken, and is what both agreed about */
-    OK(fake_pair_new(&p, &ci, &cr));
-    OK(fake_handshake(&p));
-    assert_int_equal(sess_policy_epoch(p.i), 8);
-    assert_int_equal(sess_policy_epoch(p.r), 8);
-    fake_pair_free(&p);
-    ci.policy_epoch = 0; /* "none" is no epoch that was before */
-    cr.policy_epoch_before = 0;
+    for (size_t at = 0; at < sizeof ours.bytes; at++) { /* every byte counts, not the first few alone */
+        ci.policy_digest = ours;
+        ci.policy_digest.bytes[at] ^= 1;
+        cr.policy_digest_before = sess_policy_none;
+        OK(fake_pair_new(&p, &ci, &cr));
+        OK(sess_start(p.i, &p.to_r));
+        ERR(DBE_E_POLICY, feed(p.r, &p.to_r, &p.to_i));
+        base_hex(ci.policy_digest.bytes, sizeof ours.bytes, hex);
+        assert_non_null(strstr(sess_diag(p.r)->text, hex));
+        base_hex(ours.bytes, sizeof ours.bytes, hex);
+        assert_non_null(strstr(sess_diag(p.r)->text, hex));
+        fake_pair_free(&p);
+        cr.policy_digest_before = ci.policy_digest; /* the one before is taken, and is what both agreed about */
+        OK(fake_pair_new(&p, &ci, &cr));
+        assert_true(sess_same_policy(sess_policy_digest(p.i), &sess_policy_none));
+        OK(fake_handshake(&p));
+        assert_memory_equal(sess_policy_digest(p.i), &ci.policy_digest, sizeof ours);
+        assert_memory_equal(sess_policy_digest(p.r), &ci.policy_digest, sizeof ours);
+        fake_pair_free(&p);
+    }
+    ci.policy_digest = sess_policy_none; /* "none" is no policy that was before */
+    cr.policy_digest_before = sess_policy_none;
     OK(fake_pair_new(&p, &ci, &cr));
     OK(sess_start(p.i, &p.to_r));
     ERR(DBE_E_POLICY, feed(p.r, &p.to_r, &p.to_i));
@@ -560,7 +570,7 @@ int main(void)
         cmocka_unit_test(test_trailing),
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_registry),
-        cmocka_unit_test(test_policy_epoch),
+        cmocka_unit_test(test_policy_digest),
         cmocka_unit_test(test_version),
         cmocka_unit_test(test_downgrade),
         cmocka_unit_test(test_bad_shares),

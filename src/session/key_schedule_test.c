@@ -262,7 +262,7 @@ static void actor_sess(struct actor *a, enum sess_role role, const struct crypto
     struct sess_config config = {
         .role = role,
         .auth = {.own_cert = own_cert, .sign = sign, .verify_cert = verify_cert, .evidence = evidence, .ctx = a},
-        .policy_epoch = 0x0102030405060708u,
+        .policy_digest = {{1, 2, 3, 4, 5, 6, 7, 8, [31] = 32}},
     };
 
     OK(sess_new(&config, &a->s));

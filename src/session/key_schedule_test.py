@@ -19,6 +19,7 @@ VECTORS = ROOT / "src" / "session" / "key_schedule_vectors.txt"
 HASH, KEM_CT, KEM_EK, SIG, TAG = 64, 1568, 1568, 4627, 16
 SUITES = {1: (97, 48), 2: (32, 32)}  # 6.2: public value, secret
 KEM_SECRET, ECDH_SECRET_BYTE = bytes([0x5E]) * 32, 0xEC
+POLICY = bytes(range(1, 9)) + bytes(23) + bytes([32])
 PREFIX = {"outer": b"DSMIL-DBE v1", "inner": b"DSMIL-DBE v1 rehandshake" + bytes([0xB1]) * 32}  # 6.7, 7.12
 
 
@@ -75,7 +76,7 @@ def work_out(case, v):
     """Every value of a case that this can make, by name."""
     found, suite = {}, 1 if case == "outer" else 2
     pub, secret = SUITES[suite]
-    body = (bytes([1, 1]) + bytes([0xA1]) * 32 + bytes([0x4E]) * 32 + struct.pack(">Q", 0x0102030405060708) +
+    body = (bytes([1, 1]) + bytes([0xA1]) * 32 + bytes([0x4E]) * 32 + POLICY +
             struct.pack(">HH", suite, pub + KEM_EK) + bytes([0xAE]) * pub + bytes([0xE0]) * KEM_EK)  # 6.4
     one = struct.pack(">IBBHQ", len(body), 1, 0, 0, 0) + body  # 5.2
     found["message_1"] = one

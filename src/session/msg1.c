@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * msg1.c - message 1: the initiator's offer. Suites with a public value and an encapsulation key for each, nonce,
- * registry hash, policy epoch; in the clear. Nothing in it says who speaks.
+ * registry hash, policy digest; in the clear. Nothing in it says who speaks.
  *
  * Every suite comes with its shares, so that the responder's choice never costs a round trip more.
  */
@@ -43,8 +43,8 @@ static dbe_err put_all(struct sess *s, size_t total, struct base_buf *b)
     base_buf_u8(b, (uint8_t)s->suites_count);
     base_buf_bytes(b, s->hs->nonce, sizeof s->hs->nonce);
     base_buf_bytes(b, s->hs->registry, SESS_REGISTRY_BYTES);
-    base_buf_u64(b, s->config.policy_epoch);
-    s->policy_epoch = s->config.policy_epoch;
+    base_buf_bytes(b, s->config.policy_digest.bytes, sizeof s->config.policy_digest.bytes);
+    s->policy_digest = s->config.policy_digest;
     for (size_t i = 0; i < s->suites_count; i++)
         DBE_TRY(put_share(s, i, b));
     if (b->err != DBE_OK)
@@ -75,6 +75,24 @@ struct offer {
     size_t share_len;
 };
 
+/* spec 6.16: ours, or the one before it; none counts as no policy that was before. */
+static dbe_err take_policy(struct sess *s, const struct dbe_policy_digest *theirs)
+{
+    const struct dbe_policy_digest *ours = &s->config.policy_digest, *before = &s->config.policy_digest_before;
+    char their_hex[2 * sizeof theirs->bytes + 1], our_hex[sizeof their_hex];
+    bool may = sess_same_policy(theirs, ours) ||
+               (sess_same_policy(theirs, before) && !sess_same_policy(theirs, &sess_policy_none));
+
+    if (!may) {
+        base_hex(theirs->bytes, sizeof theirs->bytes, their_hex);
+        base_hex(ours->bytes, sizeof ours->bytes, our_hex);
+        return dbe_fail(&s->diag, DBE_E_POLICY, "message 1 policy digest", 0, "the peer's policy is %s, ours %s",
+                        their_hex, our_hex);
+    }
+    s->policy_digest = *theirs;
+    return DBE_OK;
+}
+
 static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct offer offers[DBE_SUITES_MAX],
                      size_t *ret_count)
 {
@@ -82,9 +100,10 @@ static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct off
     uint8_t version = base_cur_u8(&c);
     size_t count = base_cur_u8(&c);
     const uint8_t *nonce = base_cur_bytes(&c, SESS_NONCE_BYTES), *registry = base_cur_bytes(&c, SESS_REGISTRY_BYTES);
-    uint64_t epoch = base_cur_u64(&c);
+    struct dbe_policy_digest policy = {0};
 
     (void)nonce; /* it counts in the transcript */
+    base_cur_copy(&c, policy.bytes, sizeof policy.bytes);
     if (!base_cur_ok(&c) || count == 0 || count > DBE_SUITES_MAX)
         return dbe_fail(&s->diag, DBE_E_MALFORMED, "message 1", base_cur_offset(&c), "%zu suites in %zu bytes", count,
                         len);
@@ -104,11 +123,7 @@ static dbe_err parse(struct sess *s, const uint8_t *body, size_t len, struct off
     if (memcmp(registry, s->hs->registry, SESS_REGISTRY_BYTES) != 0)
         return dbe_fail(&s->diag, DBE_E_REGISTRY, "message 1 registry hash", 0,
                         "the peer was built from another schema/");
-    if (epoch != s->config.policy_epoch && (epoch != s->config.policy_epoch_before || epoch == 0))
-        return dbe_fail(&s->diag, DBE_E_POLICY, "message 1 policy epoch", 0,
-                        "the peer's policy is of epoch %016llx, ours of %016llx", (unsigned long long)epoch,
-                        (unsigned long long)s->config.policy_epoch);
-    s->policy_epoch = epoch;
+    DBE_TRY(take_policy(s, &policy));
     *ret_count = count;
     return DBE_OK;
 }

@@ -137,8 +137,8 @@ static dbe_err inner_new(struct sess *s, enum sess_role role, const uint16_t *su
         .role = role,
         .auth = {.own_cert = own_cert, .sign = sign, .verify_cert = verify_cert, .ctx = s},
         .suites_count = count,
-        .policy_epoch = s->config.policy_epoch,
-        .policy_epoch_before = s->config.policy_epoch_before,
+        .policy_digest = s->config.policy_digest,
+        .policy_digest_before = s->config.policy_digest_before,
     };
     struct sess *inner = NULL;
     dbe_err err;
@@ -331,7 +331,7 @@ dbe_err sess_renew_switch(struct sess *s, uint8_t epoch, struct sess_out *out)
     d->epoch = epoch;
     s->suite = r->inner->suite;
     s->peer = r->inner->peer;
-    s->policy_epoch = r->inner->policy_epoch;
+    s->policy_digest = r->inner->policy_digest;
     s->stats.switches++;
     if (r->state == SESS_RENEW_READY && s->state == SESS_UP)
         move(s, SESS_RENEW_TAKEN);

@@ -247,6 +247,38 @@ static void no_common_suite(void **state)
     world_close(&w);
 }
 
+/* spec 6.16: one whose digest differs behind the eighth byte is another policy, and the one before is good. */
+static void other_policy(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_open(&w, NULL);
+    for (size_t at = 8; at < DBE_POLICY_DIGEST_BYTES; at++) {
+        const struct dbe_policy_digest before = *sess_policy_digest(w.side[R].s);
+        struct dbe_policy_digest now = before;
+        now.bytes[at] ^= 1;
+        sess_set_policy_digest(w.side[I].s, &now, &before);
+        begin(&w, I, NULL, 0);
+        assert_int_equal(deliver(&w, R), SESS_REFUSED);
+        assert_string_equal(sess_diag(w.side[R].s)->clause, "message 1 policy digest");
+        flush(&w, R);
+        assert_int_equal(deliver(&w, I), SESS_REFUSED);
+        assert_non_null(strstr(sess_diag(w.side[I].s)->text, "E_POLICY"));
+        check_talk(&w);
+        assert_memory_equal(sess_policy_digest(w.side[I].s), &before, sizeof before);
+        begin(&w, R, NULL, 0); /* who has not followed yet offers the one before */
+        check_talk(&w);
+        assert_memory_equal(sess_policy_digest(w.side[I].s), &before, sizeof before);
+        sess_set_policy_digest(w.side[R].s, &now, &before);
+        begin(&w, R, NULL, 0);
+        check_talk(&w);
+        for (int side = 0; side < 2; side++)
+            assert_memory_equal(sess_policy_digest(w.side[side].s), &now, sizeof now);
+    }
+    world_close(&w);
+}
+
 static void calls_that_are_refused(void **state)
 {
     static const uint16_t unknown[] = {0x7777}, twice[] = {1, 1};
@@ -412,12 +444,19 @@ static void closed_at_every_point(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(there_and_back),        cmocka_unit_test(certificates_are_renewed),
-        cmocka_unit_test(every_order_of_one),    cmocka_unit_test(every_order_of_both),
-        cmocka_unit_test(seeded_orders),         cmocka_unit_test(owed_goes_before_what_was_gathered),
-        cmocka_unit_test(no_common_suite),       cmocka_unit_test(calls_that_are_refused),
-        cmocka_unit_test(nth_allocation),        cmocka_unit_test(nth_random),
-        cmocka_unit_test(last_message_fails),    cmocka_unit_test(no_room),
+        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(certificates_are_renewed),
+        cmocka_unit_test(every_order_of_one),
+        cmocka_unit_test(every_order_of_both),
+        cmocka_unit_test(seeded_orders),
+        cmocka_unit_test(owed_goes_before_what_was_gathered),
+        cmocka_unit_test(no_common_suite),
+        cmocka_unit_test(other_policy),
+        cmocka_unit_test(calls_that_are_refused),
+        cmocka_unit_test(nth_allocation),
+        cmocka_unit_test(nth_random),
+        cmocka_unit_test(last_message_fails),
+        cmocka_unit_test(no_room),
         cmocka_unit_test(closed_at_every_point),
     };
     return cmocka_run_group_tests_name("renew", tests, setup, teardown);

@@ -410,15 +410,23 @@ dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count)
     return DBE_OK;
 }
 
-void sess_set_policy_epoch(struct sess *s, uint64_t epoch, uint64_t before)
+const struct dbe_policy_digest sess_policy_none;
+
+void sess_set_policy_digest(struct sess *s, const struct dbe_policy_digest *digest,
+                            const struct dbe_policy_digest *before)
 {
-    s->config.policy_epoch = epoch;
-    s->config.policy_epoch_before = before;
+    s->config.policy_digest = *digest;
+    s->config.policy_digest_before = *before;
 }
 
-uint64_t sess_policy_epoch(const struct sess *s)
+const struct dbe_policy_digest *sess_policy_digest(const struct sess *s)
 {
-    return s->policy_epoch;
+    return &s->policy_digest;
+}
+
+bool sess_same_policy(const struct dbe_policy_digest *a, const struct dbe_policy_digest *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
 bool sess_is_up(const struct sess *s)

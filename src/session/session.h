@@ -4,7 +4,7 @@
  * its own, no knowledge of sockets (docs/spec/dbe-v1.md, sections 5 to 7; architecture: 000 section 3).
  *
  * Mutual handshake in 1.5 round trips, states and allowed moves in one table:
- *   1 initiator -> responder   offered suites, nonce, ECDH share, ML-KEM ek, registry hash, policy epoch   (clear)
+ *   1 initiator -> responder   offered suites, nonce, ECDH share, ML-KEM ek, registry hash, policy digest  (clear)
  *   2 responder -> initiator   chosen suite, nonce, ECDH share, ML-KEM ct (clear); certificate, evidence, signature,
  *                              key confirmation (sealed under handshake keys)
  *   3 initiator -> responder   certificate, evidence, signature, key confirmation (sealed)
@@ -22,6 +22,7 @@
 #include "crypto/crypto.h"
 #include "dbe/identity.h"
 #include "dbe/limits.h"
+#include "dbe/policy.h"
 
 struct sess;
 
@@ -51,15 +52,15 @@ struct sess_auth_ops {
 enum { SESS_EVIDENCE_MAX_BYTES = 4096 };
 
 struct sess_config {
-    enum sess_role       role;
-    struct sess_auth_ops auth;
-    uint16_t             suites[DBE_SUITES_MAX]; /* best first; count 0: the first (initiator), all (responder) */
-    size_t               suites_count;
-    uint64_t             policy_epoch;           /* enters the transcript; both sides must agree about it */
-    uint64_t             policy_epoch_before;    /* a responder takes this one as well; 0: none */
-    bool                 datagram;               /* sliding replay window instead of strict order */
+    enum sess_role           role;
+    struct sess_auth_ops     auth;
+    uint16_t                 suites[DBE_SUITES_MAX]; /* best first; count 0: the first (initiator), all (responder) */
+    size_t                   suites_count;
+    struct dbe_policy_digest policy_digest;          /* enters the transcript; both sides must agree about it */
+    struct dbe_policy_digest policy_digest_before;   /* a responder takes this one as well, unless it is none */
+    bool                     datagram;               /* sliding replay window instead of strict order */
     /* When the own direction moves to new keys by itself; 0 or more than dbe/limits.h allows: the limit there. */
-    uint64_t             rekey_records, rekey_bytes, rekey_age_ns;
+    uint64_t                 rekey_records, rekey_bytes, rekey_age_ns;
 };
 
 /* Make a session in its first state. */
@@ -125,11 +126,15 @@ dbe_err sess_rehandshake(struct sess *s, const uint16_t *suites, size_t count, u
  * Does not touch what is in use or in progress. */
 dbe_err sess_set_suites(struct sess *s, const uint16_t *suites, size_t count) DBE_MUST_CHECK;
 
-/* Our policy changed: later handshakes inside this channel offer `epoch`; from the peer `before` is taken as well (0:
- * none). One that offers another epoch is refused, and the channel goes on (SESS_REFUSED, E_POLICY). */
-void     sess_set_policy_epoch(struct sess *s, uint64_t epoch, uint64_t before);
-/* The epoch that both ends signed in the handshake whose keys the peer uses; 0 before message 1. */
-uint64_t sess_policy_epoch(const struct sess *s);
+/* Our policy changed: later handshakes inside this channel offer `digest`; from the peer `before` is taken as well,
+ * unless it is none. One that offers another is refused, and the channel goes on (SESS_REFUSED, E_POLICY). */
+void sess_set_policy_digest(struct sess *s, const struct dbe_policy_digest *digest,
+                            const struct dbe_policy_digest *before);
+/* The digest that both ends signed in the handshake whose keys the peer uses; none before message 1. */
+const struct dbe_policy_digest *sess_policy_digest(const struct sess *s);
+extern const struct dbe_policy_digest sess_policy_none; /* all zeros */
+/* Digests are public: that the time it takes tells where they differ does no harm. */
+bool sess_same_policy(const struct dbe_policy_digest *a, const struct dbe_policy_digest *b);
 
 /* Records that are owed to the peer after SESS_HANDSHAKING, SESS_SWITCHED or SESS_REFUSED on a channel that is up,
  * sealed and appended to `out`; nothing if nothing is owed. Errors as sess_seal; after E_NOMEM and E_TOO_LARGE they are

@@ -129,7 +129,7 @@ static inline struct sess_config fake_config(enum sess_role role, struct fake *f
     return (struct sess_config){
         .role = role,
         .auth = {.own_cert = fake_own_cert, .sign = fake_sign, .verify_cert = fake_verify, .ctx = f},
-        .policy_epoch = 7,
+        .policy_digest = {{7}},
     };
 }
 

@@ -7,7 +7,7 @@
  * send.c (what is sealed, and what goes before it) -> renew.c (a handshake inside the channel), flight.c (datagrams).
  *
  * Handshake bodies, after the record header (network byte order, nothing may follow):
- *   1  version u8 | count u8 | nonce 32 | registry hash 32 | policy epoch u64 |
+ *   1  version u8 | count u8 | nonce 32 | registry hash 32 | policy digest 32 |
  *      count x { suite u16 | share length u16 | ECDH public value | ML-KEM ek }
  *   2  version u8 | suite u16 | nonce 32 | ECDH public value | ML-KEM ct | sealed auth block
  *   3  sealed auth block
@@ -49,7 +49,7 @@ enum {
     SESS_NONCE_BYTES = 32,
     SESS_REGISTRY_BYTES = 32,
     SESS_SECRET_BYTES = CRYPTO_HASH_BYTES,
-    SESS_MSG1_FIXED_BYTES = 1 + 1 + SESS_NONCE_BYTES + SESS_REGISTRY_BYTES + 8,
+    SESS_MSG1_FIXED_BYTES = 1 + 1 + SESS_NONCE_BYTES + SESS_REGISTRY_BYTES + DBE_POLICY_DIGEST_BYTES,
     SESS_MSG2_FIXED_BYTES = 1 + 2 + SESS_NONCE_BYTES,
     SESS_AUTH_FIXED_BYTES = 2 + 2 + CRYPTO_MLDSA87_SIG_BYTES + CRYPTO_HASH_BYTES,
     SESS_ALERT_BYTES = 2,
@@ -163,7 +163,7 @@ struct sess {
     struct sess_recv recv;
     struct dbe_identity peer;
     bool peer_known;
-    uint64_t policy_epoch; /* of message 1, whoever sent it */
+    struct dbe_policy_digest policy_digest; /* of message 1, whoever sent it */
     struct sess_stats stats;
     struct dbe_diag diag;
 };

@@ -167,7 +167,7 @@ static void pass_ms(uint64_t ms)
 static bool node(struct dbe_node **ret, const struct dbe_credential *cred, struct dbe_trust *trust, void *ctx)
 {
     const struct dbe_node_config config = {
-        .credential = cred, .trust = trust, .ops = &ops, .ctx = ctx, .policy_epoch = 7};
+        .credential = cred, .trust = trust, .ops = &ops, .ctx = ctx, .policy_digest = {{7}}};
     dbe_err err = dbe_node_new(f.loop, &config, ret);
 
     MUST(err == DBE_OK || err == DBE_E_NOMEM || err == DBE_E_RANDOM);

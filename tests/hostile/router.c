@@ -311,7 +311,7 @@ static void on_signal(int number)
 int main(int argc, char **argv)
 {
     static const struct dbe_node_ops ops = {.on_message = on_message, .on_down = on_down};
-    struct dbe_node_config config = {.ops = &ops, .policy_epoch = dbe_policy_epoch()};
+    struct dbe_node_config config = {.ops = &ops, .policy_digest = dbe_policy_default()};
     struct dbe_diag diag = {0};
 
     (void)signal(SIGTERM, on_signal);

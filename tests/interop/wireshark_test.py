@@ -134,7 +134,7 @@ class Dissector(unittest.TestCase):
         self.assertEqual(fields(self.pcap, "dbe.type"), [["0xff,0xff,0xff"]])
 
     def test_records(self):
-        hello = b"\x01\x02" + b"n" * 32 + b"h" * 32 + struct.pack(">Q", 5)
+        hello = b"\x01\x02" + b"n" * 32 + b"h" * 32 + b"P" * 32
         hello += struct.pack(">HH", 1, 1665) + b"p" * 97 + b"k" * 1568 + struct.pack(">HH", 2, 1600) + b"x" * 1600
         answer = b"\x01\x00\x01" + b"n" * 32 + b"p" * 97 + b"c" * 1568 + b"s" * 6000
         good = [record(1, hello), record(2, answer), record(3, b"s" * 6000), record(0x10, b"s" * 100, 1, 7),
@@ -145,11 +145,11 @@ class Dissector(unittest.TestCase):
                (record(0x10, b"s" * 100, 1)[:-1], "spec 5.12"), (record(1, hello)[:9], "spec 5.2"),
                (record(1, hello[:-1]), "spec 6.10"), (record(2, answer[:100]), "spec 6.10")]
         write_pcap(self.pcap, good + [packet for packet, _ in bad])
-        rows = fields(self.pcap, "dbe.record.type", "dbe.hs.suite", "dbe.hs.policy_epoch", "dbe.alert",
+        rows = fields(self.pcap, "dbe.record.type", "dbe.hs.suite", "dbe.hs.policy_digest", "dbe.alert",
                       "_ws.expert.message")
         self.assertEqual([row[0] for row in rows[:len(good)]],
                          ["0x01", "0x02", "0x03", "0x10", "0x11", "0x12", "0x20", "0x13", "0x14"])
-        self.assertEqual(rows[0][1:3], ["0x0001,0x0002", "5"])
+        self.assertEqual(rows[0][1:3], ["0x0001,0x0002", "50" * 32])
         self.assertEqual(rows[6][3], "23")
         self.assertEqual([row[4] for row in rows[:len(good)]], [""] * len(good))
         for (_, clause), row in zip(bad, rows[len(good):]):

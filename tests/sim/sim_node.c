@@ -284,7 +284,7 @@ static void network(struct run *r)
 static void member_begin(struct run *r, size_t i)
 {
     struct member *m = &r->members[i];
-    struct dbe_node_config config = {.credential = world.creds[i], .ops = &ops, .ctx = m, .policy_epoch = 7};
+    struct dbe_node_config config = {.credential = world.creds[i], .ops = &ops, .ctx = m, .policy_digest = {{7}}};
 
     m->run = r;
     m->index = i;

@@ -44,9 +44,9 @@ PUBLIC = {
     "audit": ERR_AND_LIMITS | {"registry.h"},
     "codec": ERR_AND_LIMITS | {"registry.h", "msg.h"},
     "fabric": ERR_AND_LIMITS | {"registry.h", "msg.h"},
-    "payload": ERR_AND_LIMITS | {"registry.h", "msg.h", "payload.h"},
-    "session": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
-    "policy": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
+    "payload": ERR_AND_LIMITS | {"registry.h", "msg.h", "payload.h", "policy.h"},
+    "session": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h", "policy.h"},
+    "policy": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h", "policy.h"},
     "e2e": ERR_AND_LIMITS | {"registry.h", "msg.h", "identity.h"},
 }
 FOREIGN = {

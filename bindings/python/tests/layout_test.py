@@ -16,8 +16,9 @@ from dsmil_dbe import _lib
 
 STRUCTURES = {"dbe_diag": _lib.Diag, "dbe_tlv": _lib.Tlv, "dbe_msg": _lib.Msg, "dbe_builder": _lib.Builder,
               "dbe_identity": _lib.Identity, "dbe_claim": _lib.Claim, "dbe_labels": _lib.Labels,
-              "dbe_verdict": _lib.Verdict, "dbe_node_ops": _lib.NodeOps, "dbe_node_config": _lib.NodeConfig}
-HEADERS = ("claim.h", "gate.h", "identity.h", "msg.h", "node.h")
+              "dbe_verdict": _lib.Verdict, "dbe_node_ops": _lib.NodeOps, "dbe_node_config": _lib.NodeConfig,
+              "dbe_policy_digest": _lib.PolicyDigest}
+HEADERS = ("claim.h", "gate.h", "identity.h", "msg.h", "node.h", "policy.h")
 
 
 def fields(structure):

@@ -92,11 +92,17 @@ class NodeOps(c.Structure):
                 ("on_drained", ON_DRAINED), ("on_switched", ON_SWITCHED), ("_room", c.c_uint8 * 512)]
 
 
+class PolicyDigest(c.Structure):
+    """struct dbe_policy_digest"""
+
+    _fields_ = [("bytes", c.c_uint8 * 32)]
+
+
 class NodeConfig(c.Structure):
     """struct dbe_node_config, with room for what a later version appends: zero is the default"""
 
     _fields_ = [("credential", c.c_void_p), ("trust", c.c_void_p), ("ops", c.POINTER(NodeOps)), ("ctx", c.c_void_p),
-                ("policy_epoch", c.c_uint64), ("peers_max", c.c_uint32), ("_room", c.c_uint8 * 512)]
+                ("policy_digest", PolicyDigest), ("peers_max", c.c_uint32), ("_room", c.c_uint8 * 512)]
 
 
 def _candidates() -> "list[str]":
@@ -166,7 +172,7 @@ _FUNCTIONS: "dict[str, tuple[Any, list[Any]]]" = {
     "dbe_peer_suite_id": (c.c_uint16, [_P]),
     "dbe_peer_handshake_us": (c.c_uint64, [_P]),
     "dbe_peer_close": (None, [_P, c.c_int]),
-    "dbe_policy_epoch": (c.c_uint64, []),
+    "dbe_policy_default": (PolicyDigest, []),
     "dbe_gate_new": (c.c_int, [_P, _P, _PP]),
     "dbe_gate_free": (None, [_P]),
     "dbe_gate_message": (c.c_int, [_P, _MSG, c.c_uint64, _VERDICT]),

@@ -136,7 +136,7 @@ class Endpoint:
         self._key = next(_keys)
         self._node: Optional[ctypes.c_void_p] = ctypes.c_void_p()
         config = NodeConfig(credential=credential.ptr, trust=trust.ptr, ops=ctypes.pointer(_OPS), ctx=self._key,
-                            policy_epoch=lib.dbe_policy_epoch())
+                            policy_digest=lib.dbe_policy_default())
         driver.alive()
         check(lib.dbe_node_new(driver.loop, ctypes.byref(config), ctypes.byref(self._node)))
         _endpoints[self._key] = self
