@@ -88,7 +88,7 @@ class Slow(unittest.TestCase):
                 peak[name] = max(peak[name], size)
             return self.count("dsmil_openai_in_flight") == 0 and self.count("dsmil_openai_sent_total") >= SLOW
 
-        wait_for("every slow client is given up, refused or answered", over, 1500)
+        wait_for("every slow client is given up, refused or answered", over, 600)
         for name, bound in BOUNDS.items():
             grown = peak[name] - before[name]
             if not self.has_shadow(name):  # of a sanitizer, which keeps what was freed
