@@ -186,9 +186,6 @@ bool cli_failed_otherwise(void);
 int cli_json_failure(int code);
 /* As a JSON string, also where it is no UTF-8: diagnostics repeat bytes of files and paths, and are cut to fit. */
 json_t *cli_json_text(const char *text);
-/* Append text that came from outside, without what would steer a terminal: controls become '?'. Line feeds and tabs
- * stay with `lines`, else they become spaces. `text` is UTF-8, or is shown as the bytes it is. */
-void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines);
 /* Print what a model said: as it is to a file or pipe, without what would steer it to a terminal. */
 void cli_print_text(const char *text);
 bool cli_colour(int fd); /* people's terminal, and NO_COLOR unset */

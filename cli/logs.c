@@ -239,7 +239,7 @@ static bool wanted(struct logs *l, const struct source *s)
 
 static void put_safe(struct base_buf *b, const char *text)
 {
-    cli_safe_text(b, text, strlen(text), false);
+    base_text_shown(b, text, strlen(text), false);
 }
 
 static void put_fields(struct base_buf *b, const json_t *entry)
@@ -306,7 +306,7 @@ static void show_line(const struct logs *l, const struct source *s)
     if (message != NULL)
         put_safe(&b, message);
     else
-        cli_safe_text(&b, (const char *)s->line.data, s->line.len, false);
+        base_text_shown(&b, (const char *)s->line.data, s->line.len, false);
     put_fields(&b, s->entry);
     base_buf_u8(&b, '\n');
     fwrite(b.data, 1, b.len, stdout);

@@ -217,7 +217,7 @@ static void print_field(const char *name, const char *text, const char *rest)
     struct base_buf safe;
 
     base_buf_init(&safe, E2E_RECEIPT_MAX_BYTES);
-    cli_safe_text(&safe, text, strlen(text), false);
+    base_text_shown(&safe, text, strlen(text), false);
     printf("%-16s %s%s\n", name, base_buf_cstr(&safe), rest);
     base_buf_free(&safe);
 }

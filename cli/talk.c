@@ -129,7 +129,7 @@ static void on_text(void *ctx, const char *text)
         return;
     }
     base_buf_init(&safe, TURN_MAX_BYTES);
-    cli_safe_text(&safe, text, strlen(text), true);
+    base_text_shown(&safe, text, strlen(text), true);
     put_wrapped(t, (const char *)safe.data, safe.len);
     base_buf_free(&safe);
     fflush(stdout);
@@ -215,7 +215,7 @@ static void keep(struct talk *t, struct cli_answer *a)
         t->failed = true;
         struct base_buf safe;
         base_buf_init(&safe, 4096);
-        cli_safe_text(&safe, a->error_text, strlen(a->error_text), false);
+        base_text_shown(&safe, a->error_text, strlen(a->error_text), false);
         fprintf(stderr, "dsmil: the gateway answered %d: %s (%s)\n", a->status, base_buf_cstr(&safe), a->error_code);
         base_buf_free(&safe);
     } else {

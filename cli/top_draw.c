@@ -142,7 +142,7 @@ static void draw(const struct top *t, struct page *p)
     for (size_t i = 0; i < t->rule_count; i++) {
         struct base_buf rule;
         base_buf_init(&rule, 4 * TOP_RULE_BYTES);
-        cli_safe_text(&rule, t->rules[i].name, strlen(t->rules[i].name), false);
+        base_text_shown(&rule, t->rules[i].name, strlen(t->rules[i].name), false);
         snprintf(line, sizeof line, "  %-*s %10.0f", TOP_RULE_BYTES / 2, base_buf_cstr(&rule), t->rules[i].count);
         base_buf_free(&rule);
         put_line(p, "", line);

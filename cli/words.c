@@ -31,7 +31,7 @@ int cli_fail(int code, const char *what, dbe_err err, const struct dbe_diag *dia
     struct base_buf safe; /* it repeats what stands in files */
 
     base_buf_init(&safe, 2 * sizeof diag->text);
-    cli_safe_text(&safe, why, strlen(why), false);
+    base_text_shown(&safe, why, strlen(why), false);
     fprintf(stderr, "dsmil: %s: %s (%s)\n", what, base_buf_cstr(&safe), dbe_err_name(err));
     base_buf_free(&safe);
     remember(err, why);
@@ -48,7 +48,7 @@ int cli_wrong(const char *verb, const char *fmt, ...)
     vsnprintf(diag.text, sizeof diag.text, fmt, args);
     va_end(args);
     base_buf_init(&safe, 2 * sizeof diag.text);
-    cli_safe_text(&safe, diag.text, strlen(diag.text), false);
+    base_text_shown(&safe, diag.text, strlen(diag.text), false);
     const char *space = verb[0] != '\0' ? " " : "";
     fprintf(stderr, "dsmil:%s%s%s %s; `dsmil%s%s --help` tells how\n", space, verb, verb[0] != '\0' ? ":" : "",
             base_buf_cstr(&safe), space, verb);
@@ -154,18 +154,6 @@ json_t *cli_json_text(const char *text)
     return ret;
 }
 
-void cli_safe_text(struct base_buf *out, const char *text, size_t len, bool lines)
-{
-    for (size_t i = 0; i < len; i++) {
-        const uint8_t c = (uint8_t)text[i];
-        const bool c1 = c == 0xC2 && i + 1 < len && (uint8_t)text[i + 1] < 0xA0; /* U+0080 to U+009F */
-        if (c1 || c == 0x7F || (c < ' ' && !(lines && (c == '\n' || c == '\t'))))
-            base_buf_str(out, c1 ? (i++, "?") : c == '\n' || c == '\t' ? " " : "?");
-        else
-            base_buf_u8(out, c);
-    }
-}
-
 void cli_print_text(const char *text)
 {
     struct base_buf safe;
@@ -176,7 +164,7 @@ void cli_print_text(const char *text)
         return;
     }
     base_buf_init(&safe, len + 1);
-    cli_safe_text(&safe, text, len, true);
+    base_text_shown(&safe, text, len, true);
     fwrite(safe.data, 1, safe.len, stdout);
     base_buf_free(&safe);
 }

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "grammar.h"
 
@@ -136,6 +137,20 @@ int tool_print(struct base_buf *out)
     }
     base_buf_free(out);
     return err == DBE_OK ? 0 : tool_fail(err, NULL);
+}
+
+void tool_print_text(const char *text, size_t len)
+{
+    struct base_buf shown;
+
+    if (isatty(STDOUT_FILENO) != 1) {
+        fwrite(text, 1, len, stdout);
+        return;
+    }
+    base_buf_init(&shown, len + 1);
+    base_text_shown(&shown, text, len, true);
+    fwrite(shown.data, 1, shown.len, stdout);
+    base_buf_free(&shown);
 }
 
 int llm_tool_main(int argc, char **argv)

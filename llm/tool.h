@@ -44,6 +44,8 @@ dbe_err tool_load_draft(const struct tool_args *args, struct llm_model **ret, st
 dbe_err tool_grammar(const struct tool_args *args, struct llm_grammar **ret, struct dbe_diag *diag);
 /* Prints the buffer and a newline, and frees it. Exit status. */
 int tool_print(struct base_buf *out);
+/* Prints what a model said: as it is to a file or pipe, without what would steer it to a terminal. */
+void tool_print_text(const char *text, size_t len);
 
 int tool_run(const struct tool_args *args);
 int tool_chat(const struct tool_args *args); /* run -i */

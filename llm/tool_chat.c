@@ -114,7 +114,7 @@ static dbe_err answer(struct chat *c, struct dbe_diag *diag)
         err = llm_session_step(s, &piece);
         if (err != DBE_OK)
             break;
-        fwrite(piece.text, 1, piece.text_len, stdout);
+        tool_print_text(piece.text, piece.text_len);
         fflush(stdout);
         base_buf_bytes(text, piece.text, piece.text_len);
         err = text->err;

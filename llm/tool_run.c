@@ -105,7 +105,7 @@ static dbe_err take(const struct run *run, struct answer *answer, const struct l
     if (run->a->json || run->count > 1) {
         base_buf_bytes(&answer->text, piece->text, piece->text_len);
     } else {
-        fwrite(piece->text, 1, piece->text_len, stdout);
+        tool_print_text(piece->text, piece->text_len);
         fflush(stdout);
     }
     answer->end_ns = ns;
@@ -192,9 +192,11 @@ static int tell(struct run *run)
         return tell_json(run);
     for (size_t i = 0; i < run->count; i++) {
         const struct answer *answer = &run->answers[i];
-        if (run->count > 1)
-            printf("%s--- %zu ---\n%.*s\n", i > 0 ? "\n" : "", i + 1, (int)answer->text.len,
-                   (const char *)answer->text.data);
+        if (run->count > 1) {
+            printf("%s--- %zu ---\n", i > 0 ? "\n" : "", i + 1);
+            tool_print_text((const char *)answer->text.data, answer->text.len);
+            putchar('\n');
+        }
         fprintf(stderr, "\n[%u prompt tokens, %u answer tokens, finish: %s; first token after %.3f s, %.2f tokens/s]\n",
                 llm_session_prompt_tokens(answer->session), llm_session_answer_tokens(answer->session),
                 finish_name(answer), (double)answer->first_ns / 1e9, tokens_per_s(answer));

@@ -168,6 +168,14 @@ class Tool(unittest.TestCase):
             terminal.write("\x04")
             self.assertEqual(terminal.end(), 0)
 
+    def test_an_answer_does_not_steer_the_terminal(self):
+        (escape,) = [t["id"] for t in told("tokenize", "\x1b")["tokens"] if t["id"] > 2]
+        args = ("run", "-m", MODEL, "-p", "Hi", "-n", "3", "--logit-bias", f"{escape}=100")
+        self.assertEqual(tool(*args), "\x1b" * 3)
+        terminal = Terminal(TOOL, *args)
+        self.assertEqual(terminal.wait_for("answer tokens").split("\r\n")[0], "???")
+        self.assertEqual(terminal.end(), 0)
+
     def test_bias_forbids(self):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / "logits"

@@ -163,6 +163,9 @@ bool base_utf8_valid(const void *text, size_t len);
 /* Make a NUL-terminated text one line that may be sent and shown: a '?' for each byte that is of no such character, or
  * of a control character. */
 void base_text_mend(char *text);
+/* Append text that came from outside, without what would steer a terminal: controls become '?'. Line feeds and tabs
+ * stay with `lines`, else they become spaces. `text` is UTF-8, or is shown as the bytes it is. */
+void base_text_shown(struct base_buf *out, const char *text, size_t len, bool lines);
 /* Lower-case hex of `len` bytes into `out` (2 * len + 1 bytes). */
 void base_hex(const void *data, size_t len, char *out);
 /* Parse exactly `len` bytes of hex. */

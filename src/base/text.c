@@ -91,6 +91,19 @@ void base_text_mend(char *text)
     }
 }
 
+void base_text_shown(struct base_buf *out, const char *text, size_t len, bool lines)
+{
+    for (size_t i = 0; i < len; i++) {
+        const uint8_t *p = (const uint8_t *)text + i;
+        const bool blank = *p == '\n' || *p == '\t';
+        if (!is_control(p, len - i) || (lines && blank))
+            base_buf_u8(out, *p);
+        else
+            base_buf_u8(out, blank ? ' ' : '?');
+        i += *p == 0xc2 && is_control(p, len - i) ? 1 : 0; /* C1 takes two bytes */
+    }
+}
+
 void base_hex(const void *data, size_t len, char *out)
 {
     static const char digits[] = "0123456789abcdef";

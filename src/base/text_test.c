@@ -48,6 +48,31 @@ static void utf8_agrees_with_the_reference(void **state)
     }
 }
 
+static void shown_text_steers_no_terminal(void **state)
+{
+    static const struct {
+        const char *text, *lines, *line;
+    } rows[] = {
+        {"plain \xC3\xA9", "plain \xC3\xA9", "plain \xC3\xA9"},
+        {"a\nb\tc\r", "a\nb\tc?", "a b c?"},
+        {"\x1B[2J\x7F", "?[2J?", "?[2J?"},
+        {"\xC2\x9B"
+         "31m\xC2\xA0",
+         "?31m\xC2\xA0", "?31m\xC2\xA0"}, /* C1's CSI; a space of another kind */
+        {"\xC2", "\xC2", "\xC2"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < BASE_ARRAY_LEN(rows); i++)
+        for (int lines = 0; lines < 2; lines++) {
+            struct base_buf out;
+            base_buf_init(&out, 64);
+            base_text_shown(&out, rows[i].text, strlen(rows[i].text), lines != 0);
+            assert_string_equal(base_buf_cstr(&out), lines != 0 ? rows[i].lines : rows[i].line);
+            base_buf_free(&out);
+        }
+}
+
 static void utf8_at_every_place_of_a_long_text(void **state)
 {
     (void)state;
@@ -130,9 +155,9 @@ static void json_strings_are_always_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(utf8_agrees_with_the_reference), cmocka_unit_test(utf8_at_every_place_of_a_long_text),
-        cmocka_unit_test(hex_goes_there_and_back),        cmocka_unit_test(uuids_have_version_and_variant),
-        cmocka_unit_test(json_strings_are_always_json),
+        cmocka_unit_test(utf8_agrees_with_the_reference),     cmocka_unit_test(shown_text_steers_no_terminal),
+        cmocka_unit_test(utf8_at_every_place_of_a_long_text), cmocka_unit_test(hex_goes_there_and_back),
+        cmocka_unit_test(uuids_have_version_and_variant),     cmocka_unit_test(json_strings_are_always_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
