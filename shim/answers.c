@@ -108,12 +108,18 @@ void shim_completion_probs_json(struct base_buf *out, const struct shim_prob *pr
     base_buf_str(out, "],\"token_logprobs\":[");
     for (size_t i = 0; i < count; i++) {
         base_buf_str(out, i > 0 ? "," : "");
-        number(out, probs[i].logprob);
+        if (probs[i].first)
+            base_buf_str(out, "null");
+        else
+            number(out, probs[i].logprob);
     }
     base_buf_str(out, "],\"top_logprobs\":[");
     for (size_t i = 0; i < count; i++) {
         base_buf_str(out, i > 0 ? "," : "");
-        tops_json(out, &probs[i], top);
+        if (probs[i].first)
+            base_buf_str(out, "null");
+        else
+            tops_json(out, &probs[i], top);
     }
     base_buf_str(out, "],\"text_offset\":[");
     for (size_t i = 0; i < count; i++) {
@@ -189,21 +195,11 @@ static void chat_choice(struct base_buf *out, const struct shim_style *style, co
 
 static void completion_choice(struct base_buf *out, const struct shim_style *style, const struct shim_choice *c)
 {
-    const char *echo = shim_echo_of(style, c->index);
-    struct base_buf both;
-
-    base_buf_init(&both, SHIM_ANSWER_MAX_BYTES);
-    base_buf_str(&both, echo);
-    base_buf_bytes(&both, c->content, c->content_len);
     base_buf_fmt(out, "{\"index\":%" PRIu32 ",\"text\":", c->index);
-    base_json_str(out, (const char *)both.data, both.len);
-    if (both.err != DBE_OK)
-        out->err = both.err;
-    base_buf_free(&both);
+    base_json_str(out, c->content, c->content_len);
     base_buf_str(out, ",\"logprobs\":");
     if (style->logprobs)
-        shim_completion_probs_json(out, c->probs, c->prob_count, style->top_logprobs,
-                                   shim_characters(echo, strlen(echo)));
+        shim_completion_probs_json(out, c->probs, c->prob_count, style->top_logprobs, 0);
     else
         base_buf_str(out, "null");
 }

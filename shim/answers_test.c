@@ -115,29 +115,45 @@ static void test_chat_probabilities(void **state)
 }
 
 /* A completion's 0 asks for the chosen tokens' (vllm-project/vllm#3707); the chosen one is always among the likeliest;
- * offsets count characters, behind the prompt that is said again. */
+ * offsets count characters. */
 static void test_completion_probabilities(void **state)
 {
-    char echo[] = "\xC3\xA9-", *echoes[] = {echo};
     const struct shim_choice c = {
         .content = "A\xC3\xA9", .content_len = 3, .finish_reason = "stop", .probs = probs, .prob_count = 3};
 
     (void)state;
     for (uint32_t top = 0; top <= 1; top++) {
-        const struct shim_style style = {
-            .kind = SHIM_COMPLETION, .logprobs = true, .top_logprobs = top, .echoes = echoes, .echo_count = 1};
+        const struct shim_style style = {.kind = SHIM_COMPLETION, .logprobs = true, .top_logprobs = top};
         json_t *root = answer_of(&style, &c, 1), *told = at(root, "choices.0.logprobs");
         assert_string_equal(text_at(root, "object"), "text_completion");
-        assert_string_equal(text_at(root, "choices.0.text"), "\xC3\xA9-A\xC3\xA9");
+        assert_string_equal(text_at(root, "choices.0.text"), "A\xC3\xA9");
         assert_int_equal(json_array_size(at(told, "tokens")), 3);
         assert_int_equal(json_array_size(at(told, "token_logprobs")), 3);
         assert_int_equal(json_object_size(at(told, "top_logprobs.0")), top + 1);
         assert_true(json_real_value(at(told, "top_logprobs.0.A")) == -1.5);
-        assert_int_equal(json_integer_value(at(told, "text_offset.0")), 2);
-        assert_int_equal(json_integer_value(at(told, "text_offset.1")), 3);
-        assert_int_equal(json_integer_value(at(told, "text_offset.2")), 4);
+        assert_int_equal(json_integer_value(at(told, "text_offset.0")), 0);
+        assert_int_equal(json_integer_value(at(told, "text_offset.1")), 1);
+        assert_int_equal(json_integer_value(at(told, "text_offset.2")), 2);
         json_decref(root);
     }
+}
+
+/* The first token of a prompt that is told has no probability: null, as OpenAI's. */
+static void test_first_of_a_prompt(void **state)
+{
+    const struct shim_prob told[] = {{.token = "\xC3\xA9", .len = 2, .first = true},
+                                     {.token = "A", .len = 1, .logprob = -1.5f, .top = tops, .top_count = 3}};
+    const struct shim_style style = {.kind = SHIM_COMPLETION, .logprobs = true, .top_logprobs = 1, .echo = true};
+    const struct shim_choice c = {
+        .content = "\xC3\xA9\x41", .content_len = 3, .finish_reason = "length", .probs = told, .prob_count = 2};
+    json_t *root = answer_of(&style, &c, 1), *probs_told = at(root, "choices.0.logprobs");
+
+    (void)state;
+    assert_true(json_is_null(at(probs_told, "token_logprobs.0")) && json_is_null(at(probs_told, "top_logprobs.0")));
+    assert_true(json_real_value(at(probs_told, "token_logprobs.1")) == -1.5);
+    assert_int_equal(json_object_size(at(probs_told, "top_logprobs.1")), 2);
+    assert_int_equal(json_integer_value(at(probs_told, "text_offset.1")), 1);
+    json_decref(root);
 }
 
 static void test_calls_and_choices(void **state)
@@ -339,6 +355,34 @@ static void test_stream_of_choices(void **state)
     assert_string_equal(words[0], "ab");
     assert_string_equal(words[1], "x");
     assert_true(roles[0] == 1 && roles[1] == 1 && ends[0] == 1 && ends[1] == 1 && calls == 1 && traces == 1);
+    base_buf_free(&e.text);
+}
+
+/* A token may come after a part of its text: offsets of a stream are those of a whole answer. */
+static void test_offsets_of_a_stream(void **state)
+{
+    static const struct shim_prob late = {.token = "ab", .len = 2, .logprob = -1}, next = {.token = "c", .len = 1};
+    static const struct shim_choice parts[] = {
+        {.content = "a", .content_len = 1},
+        {.content = "b", .content_len = 1, .probs = &late, .prob_count = 1},
+        {.content = "c", .content_len = 1, .probs = &next, .prob_count = 1, .finish_reason = "stop"},
+    };
+    const struct shim_style style = {.kind = SHIM_COMPLETION, .logprobs = true};
+    struct events e;
+    json_t *chunk;
+    json_int_t offsets[2] = {-1, -1};
+    size_t count = 0;
+
+    (void)state;
+    run_stream(&e, &style, parts, BASE_ARRAY_LEN(parts));
+    while ((chunk = next_event(&e)) != NULL) {
+        const json_t *offset = at(chunk, "choices.0.logprobs.text_offset.0");
+        if (offset != NULL && count < 2)
+            offsets[count++] = json_integer_value(offset);
+        json_decref(chunk);
+    }
+    assert_int_equal(offsets[0], 0);
+    assert_int_equal(offsets[1], 2);
     base_buf_free(&e.text);
 }
 
@@ -583,6 +627,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chat_probabilities),
         cmocka_unit_test(test_completion_probabilities),
+        cmocka_unit_test(test_first_of_a_prompt),
+        cmocka_unit_test(test_offsets_of_a_stream),
         cmocka_unit_test(test_calls_and_choices),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_response_object),

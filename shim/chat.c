@@ -106,6 +106,18 @@ static void on_delta(struct shim_chat *chat, const struct shim_answer *part)
     shim_http_continue(http);
 }
 
+/* Probabilities of long prompts, many at once. */
+static void refuse_large(struct shim_http *http)
+{
+    char reason[96];
+    struct shim_problem p;
+
+    (void)snprintf(reason, sizeof reason, "the answer is larger than %d MiB; ask about fewer prompts at once",
+                   2 * SHIM_ANSWER_MAX_BYTES >> 20);
+    shim_problem_of_mesh(&p, DBE_E_TOO_LARGE, reason, NULL, 0);
+    shim_http_refuse(http, &p);
+}
+
 static void on_done(struct shim_chat *chat, const struct shim_answer *answer, const struct shim_trace *trace)
 {
     struct shim_http *http = http_of(chat);
@@ -117,7 +129,10 @@ static void on_done(struct shim_chat *chat, const struct shim_answer *answer, co
     } else {
         base_buf_init(&out, 2 * SHIM_ANSWER_MAX_BYTES);
         shim_answer_json(&out, &http->style, answer, trace);
-        shim_http_answer(http, 200, "application/json", &out);
+        if (out.err == DBE_E_TOO_LARGE)
+            refuse_large(http);
+        else
+            shim_http_answer(http, 200, "application/json", &out);
         base_buf_free(&out);
     }
     shim_http_continue(http);
@@ -200,12 +215,9 @@ static dbe_err send_asked(struct shim_http *http, struct shim_req *req, struct s
     http->base64 = req->base64;
     log_end_user(http, req);
     DBE_TRY(take_roe(http, req, &roe, p));
-    dbe_err err = shim_style_of(req, &http->style);
-    if (err != DBE_OK)
-        shim_problem_of_mesh(p, err, NULL, NULL, 0);
+    shim_style_of(req, &http->style);
     http->chat.roe = roe;
-    if (err == DBE_OK)
-        err = shim_chat_start(&http->shim->mesh, &http->chat, &ops, req, p);
+    dbe_err err = shim_chat_start(&http->shim->mesh, &http->chat, &ops, req, p);
     http->chat.roe = NULL;
     base_free(roe);
     return err;

@@ -44,7 +44,7 @@ struct shim_mesh {
     /* models: as told last, and the last list that was not empty (a name is not unknown because its worker stopped) */
     struct shim_models serving, known;
     uint64_t told_ns, asked_ns, models_call;
-    bool asking, settled; /* settled: the router said once that it is ready */
+    bool asking, settled;       /* settled: the router said once that it is ready */
     const char *sealed_tenants; /* sealed whether they ask or not, beside the policy's: names with commas, or * */
     struct shim_cards cards;
     uint64_t unopened; /* sealed answers that did not open */

@@ -183,21 +183,19 @@ struct shim_style {
     enum shim_kind kind;
     bool logprobs, include_usage;
     uint32_t top_logprobs;
-    char **echoes; /* owned: texts that completions begin with, one a prompt, or NULL */
-    size_t echo_count;
-    uint32_t n; /* answers to each prompt */
+    bool echo;  /* a completion's answers begin with their prompts, and may be as long */
     char *said; /* owned: see shim_req */
 };
-/* Takes echoes and said out of `req`, so that no prompt is kept that is not needed. E_NOMEM. */
-dbe_err shim_style_of(struct shim_req *req, struct shim_style *ret) DBE_MUST_CHECK;
+/* Takes `said` out of `req`. */
+void shim_style_of(struct shim_req *req, struct shim_style *ret);
 void shim_style_free(struct shim_style *style);
-const char *shim_echo_of(const struct shim_style *style, uint32_t index); /* of the answer with this index; "": none */
 
 /* Texts of an answer end with the callback that told them. Bytes of a token may be a part of a character. */
 struct shim_prob {
     const char *token;
     size_t len;
     float logprob;
+    bool first;                  /* of a prompt: it has none, and no alternatives */
     const struct shim_prob *top; /* likeliest first */
     size_t top_count;
 };
@@ -233,7 +231,7 @@ void shim_prob_json(struct base_buf *out, const struct shim_prob *prob, uint32_t
 void shim_call_delta_json(struct base_buf *out, const struct shim_call *call, size_t index);
 /* Characters of UTF-8, as clients count them; also of a text that begins or ends within one. */
 size_t shim_characters(const char *bytes, size_t len);
-/* {"tokens":...} of a completion; `offset`: where its text begins, in characters. */
+/* {"tokens":...} of a completion; `offset`: where the first token's text begins, in characters. */
 void shim_completion_probs_json(struct base_buf *out, const struct shim_prob *probs, size_t count, uint32_t top,
                                 size_t offset);
 

@@ -165,10 +165,9 @@ static dbe_err check_combinations(const json_t *root, const struct shim_req *req
                                 SHIM_CHOICES_MAX);
     if (req->kind == SHIM_EMBEDDING && req->receipt)
         return combination(p, "dsmil.receipt", "Receipts are for answers, and vectors have none.");
-    if (req->echo && req->token_count > 0)
-        return combination(p, "echo", "'echo' is not supported for prompts of tokens.");
-    if (req->echo && req->logprobs)
-        return combination(p, "echo", "'echo' with 'logprobs' is not supported: prompts have none.");
+    if (req->has_max_tokens && req->max_tokens == 0 && !req->echo) /* an answer of nothing: see shim_read_max_tokens */
+        return shim_problem_set(p, 400, "invalid_value", "max_tokens",
+                                "Invalid 'max_tokens': 0 is less than the minimum of 1 without 'echo'.");
     return DBE_OK;
 }
 

@@ -137,6 +137,7 @@ static void pack_chat(const struct shim_req *req, struct shim_packing *p)
     r->format = WRITABLE(req->format);
     r->schema = or_empty(req->schema);
     r->raw = req->kind == SHIM_COMPLETION;
+    r->echo = req->echo;
     r->prompts = pack_tokens(req, p);
     r->n_prompts = req->token_count;
     r->cache_key = WRITABLE(req->cache_key);
@@ -241,6 +242,7 @@ static size_t fill_probs(const Dsmil__Choice *from, struct shim_prob *to)
     for (size_t i = 0; i < from->n_logprobs; i++) {
         const Dsmil__TokenLogprob *p = from->logprobs[i];
         to[i] = prob_of(p->token, p->logprob);
+        to[i].first = p->first != 0;
         to[i].top = &to[used];
         to[i].top_count = p->n_top;
         for (size_t k = 0; k < p->n_top; k++)

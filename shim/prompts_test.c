@@ -63,7 +63,8 @@ static void test_bad_prompts(void **state)
         {SHIM_COMPLETION, "{\"prompt\":[[1],2]}", "prompt[1]", "invalid_type"},
         {SHIM_COMPLETION, "{\"prompt\":[[1],[\"a\"]]}", "prompt[1][0]", "invalid_type"},
         {SHIM_COMPLETION, "{\"prompt\":[\"a\",\"b\",\"c\",\"d\",\"e\"],\"n\":8}", "prompt", "array_above_max_length"},
-        {SHIM_COMPLETION, "{\"prompt\":[1],\"echo\":true}", "echo", "invalid_parameter_combination"},
+        {SHIM_COMPLETION, "{\"prompt\":[1],\"max_tokens\":0}", "max_tokens", "invalid_value"},
+        {SHIM_COMPLETION, "{\"prompt\":\"a\",\"max_tokens\":0,\"echo\":false}", "max_tokens", "invalid_value"},
         {SHIM_EMBEDDING, "{\"input\":[]}", "input", "invalid_value"},
         {SHIM_EMBEDDING, "{\"input\":[[]]}", "input[0]", "empty_array"},
         {SHIM_EMBEDDING, "{\"input\":[\"a\",[1]]}", "input[1]", "invalid_type"},
@@ -94,23 +95,27 @@ static void test_inputs_as_tokens(void **state)
     shim_req_free(&req);
 }
 
-/* Each answer begins with the prompt that it is to. */
-static void test_echoes(void **state)
+/* What an evaluation asks for: the prompt's probabilities, and no answer or one token. */
+static void test_echo(void **state)
 {
-    struct shim_req req;
+    static const char *const bodies[] = {
+        "{\"prompt\":[\"a\",\"b\"],\"n\":2,\"echo\":true,\"logprobs\":1,\"max_tokens\":0}",
+        "{\"prompt\":[[1,2],[3]],\"n\":2,\"echo\":true,\"logprobs\":1,\"max_tokens\":1}",
+    };
     struct shim_problem p = {0};
-    struct shim_style style = {0};
+    struct shim_style style;
+    struct shim_req req;
 
     (void)state;
-    assert_int_equal(parse(SHIM_COMPLETION, "{\"prompt\":[\"a\",\"b\"],\"n\":2,\"echo\":true}", &req, &p), DBE_OK);
-    assert_int_equal(shim_style_of(&req, &style), DBE_OK);
-    shim_req_free(&req);
-    assert_string_equal(shim_echo_of(&style, 0), "a");
-    assert_string_equal(shim_echo_of(&style, 1), "a");
-    assert_string_equal(shim_echo_of(&style, 2), "b");
-    assert_string_equal(shim_echo_of(&style, 3), "b");
-    assert_string_equal(shim_echo_of(&style, 4), "");
-    shim_style_free(&style);
+    for (size_t i = 0; i < BASE_ARRAY_LEN(bodies); i++) {
+        assert_int_equal(parse(SHIM_COMPLETION, bodies[i], &req, &p), DBE_OK);
+        assert_true(req.echo && req.logprobs && req.top_logprobs == 1);
+        assert_true(req.has_max_tokens && req.max_tokens == i);
+        shim_style_of(&req, &style);
+        assert_true(style.echo && style.logprobs);
+        shim_style_free(&style);
+        shim_req_free(&req);
+    }
 }
 
 int main(void)
@@ -119,7 +124,7 @@ int main(void)
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_bad_prompts),
         cmocka_unit_test(test_inputs_as_tokens),
-        cmocka_unit_test(test_echoes),
+        cmocka_unit_test(test_echo),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,42 +64,19 @@ void shim_req_free(struct shim_req *req)
     memset(req, 0, sizeof *req);
 }
 
-dbe_err shim_style_of(struct shim_req *req, struct shim_style *ret)
+void shim_style_of(struct shim_req *req, struct shim_style *ret)
 {
-    struct shim_style style = {.kind = req->kind,
+    *ret = (struct shim_style){.kind = req->kind,
                                .logprobs = req->logprobs,
                                .include_usage = req->include_usage,
-                               .n = req->n,
-                               .top_logprobs = req->top_logprobs};
-
-    for (size_t i = 0; req->echo && i < req->message_count; i++) {
-        if (style.echoes == NULL)
-            style.echoes = base_alloc(req->message_count, sizeof *style.echoes);
-        char *echo = style.echoes != NULL ? base_strdup(req->messages[i].content) : NULL;
-        if (echo == NULL) {
-            shim_style_free(&style);
-            return DBE_E_NOMEM;
-        }
-        style.echoes[style.echo_count++] = echo;
-    }
-    style.said = req->said;
+                               .top_logprobs = req->top_logprobs,
+                               .echo = req->echo,
+                               .said = req->said};
     req->said = NULL;
-    *ret = style;
-    return DBE_OK;
 }
 
 void shim_style_free(struct shim_style *style)
 {
-    for (size_t i = 0; i < style->echo_count; i++)
-        free_text(style->echoes[i]);
-    base_free(style->echoes);
     free_text(style->said);
     memset(style, 0, sizeof *style);
-}
-
-const char *shim_echo_of(const struct shim_style *style, uint32_t index)
-{
-    const size_t prompt = index / BASE_MAX(style->n, 1U);
-
-    return prompt < style->echo_count ? style->echoes[prompt] : "";
 }

@@ -35,8 +35,8 @@ dbe_err shim_cards_find(const struct shim_cards *cards, uint8_t device, const st
 
 /* Append the request of labels->type that carries `plain` sealed. */
 dbe_err shim_seal(const struct e2e_card *card, const struct e2e_labels *labels, uint32_t answers,
-                  const struct base_buf *plain,
-                  uint64_t now_ms, struct base_buf *out, struct e2e_talk **ret) DBE_MUST_CHECK;
+                  const struct base_buf *plain, uint64_t now_ms, struct base_buf *out,
+                  struct e2e_talk **ret) DBE_MUST_CHECK;
 /* Append what a sealed answer carries. E_AUTH: it is not sealed, not the next piece, or ends elsewhere than the
  * message says. */
 dbe_err shim_open(struct e2e_talk *talk, const struct dbe_msg *msg, bool last, struct base_buf *out) DBE_MUST_CHECK;

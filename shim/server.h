@@ -27,9 +27,8 @@ struct shim_server {
 
 /* ---- http.c: the HTTP library's callbacks ----------------------------------------------------------------------- */
 
-enum MHD_Result shim_http_on_request(void *cls, struct MHD_Connection *connection, const char *path,
-                                     const char *method, const char *version, const char *data, size_t *len,
-                                     void **con_cls);
+enum MHD_Result shim_http_on_request(void *cls, struct MHD_Connection *connection, const char *path, const char *method,
+                                     const char *version, const char *data, size_t *len, void **con_cls);
 /* The answer has left, or the connection is gone. */
 void shim_http_on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
                             enum MHD_RequestTerminationCode why);

@@ -15,7 +15,7 @@
 void shim_stream_init(struct shim_stream *s, const char *request_id, uint64_t created_unix, struct shim_style *style)
 {
     memset(s, 0, sizeof *s);
-    base_buf_init(&s->text, SHIM_STREAM_PENDING_MAX_BYTES);
+    base_buf_init(&s->text, style->echo ? SHIM_ANSWER_MAX_BYTES : SHIM_STREAM_PENDING_MAX_BYTES);
     base_buf_init(&s->probs, SHIM_ANSWER_MAX_BYTES);
     base_buf_init(&s->out, 2 * SHIM_ANSWER_MAX_BYTES);
     base_buf_init(&s->whole, SHIM_ANSWER_MAX_BYTES);
@@ -115,7 +115,7 @@ static void frame_finish(struct shim_stream *s, const struct shim_trace *trace)
     s->finish_reason = NULL;
 }
 
-/* The first chunk of a choice: the role, or the prompt that is to be said again. */
+/* The first chunk of a chat's choice: the role. */
 static void frame_first(struct shim_stream *s, uint32_t index)
 {
     static const char role[] = "\"role\":\"assistant\",\"content\":\"\",\"refusal\":null";
@@ -124,19 +124,8 @@ static void frame_first(struct shim_stream *s, uint32_t index)
     if ((s->begun & bit) != 0)
         return;
     s->begun |= bit;
-    if (is_chat(s)) {
+    if (is_chat(s))
         frame(s, index, role, sizeof role - 1, NULL);
-    } else if (shim_echo_of(&s->style, index)[0] != '\0') {
-        const char *echo = shim_echo_of(&s->style, index);
-        struct base_buf text;
-        base_buf_init(&text, SHIM_ANSWER_MAX_BYTES);
-        base_json_str(&text, echo, strlen(echo));
-        frame(s, index, (const char *)text.data, text.len, NULL);
-        s->offsets[index] = (uint32_t)shim_characters(echo, strlen(echo));
-        if (text.err != DBE_OK)
-            s->out.err = text.err;
-        base_buf_free(&text);
-    }
 }
 
 static void frame_text(struct shim_stream *s)
@@ -171,6 +160,8 @@ static void take_probs(struct shim_stream *s, const struct shim_choice *c)
 
     if (style->kind == SHIM_COMPLETION) {
         shim_completion_probs_json(&s->probs, c->probs, c->prob_count, style->top_logprobs, s->offsets[c->index]);
+        for (size_t i = 0; i < c->prob_count; i++) /* a token may come after a part of its text */
+            s->offsets[c->index] += (uint32_t)shim_characters(c->probs[i].token, c->probs[i].len);
         return;
     }
     for (size_t i = 0; i < c->prob_count; i++) {
@@ -190,7 +181,6 @@ static void take_text(struct shim_stream *s, const struct shim_choice *c)
     base_buf_bytes(&s->text, c->content, c->content_len);
     if (s->style.logprobs && (c->prob_count > 0 || (s->style.kind == SHIM_COMPLETION && c->content_len > 0)))
         take_probs(s, c);
-    s->offsets[c->index] += (uint32_t)shim_characters(c->content, c->content_len);
     if (s->style.kind == SHIM_COMPLETION && s->style.logprobs)
         frame_text(s);
 }
@@ -235,7 +225,9 @@ dbe_err shim_stream_choice(struct shim_stream *s, const char *model, const char 
         (void)snprintf(s->model, sizeof s->model, "%s", model);
         (void)snprintf(s->fingerprint, sizeof s->fingerprint, "%s", fingerprint != NULL ? fingerprint : "");
     }
-    if (s->text.len + s->out.len + s->probs.len + c->content_len > SHIM_STREAM_PENDING_MAX_BYTES)
+    /* a prompt comes faster than any answer, and many of its tokens at once */
+    if (s->text.len + s->out.len + s->probs.len + c->content_len >
+        (s->style.echo ? (size_t)SHIM_ANSWER_MAX_BYTES : (size_t)SHIM_STREAM_PENDING_MAX_BYTES))
         return DBE_E_LIMIT;
     frame_finish(s, NULL);
     if (s->style.kind == SHIM_RESPONSE)

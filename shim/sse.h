@@ -24,7 +24,7 @@ struct shim_stream {
     char request_id[37], model[SHIM_MODEL_MAX_BYTES + 1], fingerprint[32];
     uint64_t created_unix;
     uint32_t calls[SHIM_CHOICES_MAX];          /* of each choice, told so far */
-    uint32_t begun, offsets[SHIM_CHOICES_MAX]; /* choices that have begun, as bits; characters of their text so far */
+    uint32_t begun, offsets[SHIM_CHOICES_MAX]; /* choices that have begun, as bits; characters of their tokens so far */
     bool ended;
     const char *finish_reason; /* static; of the choice that ended last, NULL: its last chunk is framed */
     uint32_t finished;         /* that choice */

@@ -40,13 +40,13 @@ dbe_err shim_read_presence_penalty(const json_t *v, const char *param, struct sh
     return shim_read_number(v, param, -2.0, 2.0, &req->presence_penalty, p);
 }
 
-/* max_tokens and its newer name: both at once leave open which one is meant. */
+/* max_tokens and its newer name: both at once leave open which one is meant. A completion may ask for 0 with 'echo'. */
 dbe_err shim_read_max_tokens(const json_t *v, const char *param, struct shim_req *req, struct shim_problem *p)
 {
     if (req->has_max_tokens)
         return shim_problem_set(p, 400, "invalid_parameter_combination", param,
                                 "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.");
-    DBE_TRY(shim_read_count(v, param, 1, INT32_MAX, &req->max_tokens, p));
+    DBE_TRY(shim_read_count(v, param, req->kind == SHIM_COMPLETION ? 0 : 1, INT32_MAX, &req->max_tokens, p));
     req->has_max_tokens = true;
     return DBE_OK;
 }

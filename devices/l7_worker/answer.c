@@ -49,12 +49,15 @@ static void probs_free(struct probs *p)
     base_free(p->top_list);
 }
 
-static ProtobufCBinaryData bytes_of(const struct llm_model *model, int32_t id)
+/* Without the first `lead`, which are not told. */
+static ProtobufCBinaryData bytes_of(const struct llm_model *model, int32_t id, size_t lead)
 {
     ProtobufCBinaryData data = {0};
     const char *bytes = llm_token_bytes(model, id, &data.len);
 
-    data.data = (uint8_t *)(uintptr_t)bytes;
+    lead = BASE_MIN(lead, data.len);
+    data.data = (uint8_t *)(uintptr_t)(bytes + lead);
+    data.len -= lead;
     return data;
 }
 
@@ -67,7 +70,10 @@ static void fill_prob(const struct llm_model *model, const struct llm_token_prob
                       Dsmil__TokenAlternative *tops, Dsmil__TokenAlternative **list)
 {
     dsmil__token_logprob__init(to);
-    to->token = bytes_of(model, from->id);
+    to->token = bytes_of(model, from->id, from->lead);
+    to->first = isnan(from->logprob);
+    if (to->first)
+        return;
     to->logprob = told_logprob(from->logprob);
     to->top = list;
     /* the chosen one is an alternative, too: it stands where its probability puts it */
@@ -77,7 +83,7 @@ static void fill_prob(const struct llm_model *model, const struct llm_token_prob
         int32_t id = chosen ? from->id : from->top[placed ? i - 1 : i].id;
         float logprob = chosen ? from->logprob : from->top[placed ? i - 1 : i].logprob;
         dsmil__token_alternative__init(&tops[i]);
-        tops[i].token = bytes_of(model, id);
+        tops[i].token = bytes_of(model, id, chosen ? from->lead : 0);
         tops[i].logprob = told_logprob(logprob);
         list[i] = &tops[i];
         placed |= chosen;

@@ -5,6 +5,7 @@
 #include "devices/l7_worker/test_request.h"
 
 #include "devices/l7_worker/answer.h"
+#include "llm/test_gguf.h"
 
 static Dsmil__L7ChatResponse *answer(const char *text, size_t len, const struct engine_result *result)
 {
@@ -119,6 +120,42 @@ static void test_embed(void **state)
     base_buf_free(&out);
 }
 
+/* spec 19.8: a first token has no probability, and a space that tokenising put before a text is not told. */
+static void test_first_of_a_prompt(void **state)
+{
+    const struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
+    struct llm_token_prob list[2] = {{.id = tg_id("_hello"), .logprob = NAN, .lead = 1},
+                                     {.id = tg_id("_world"), .logprob = -1, .lead = 1, .top_count = 1}};
+    struct base_buf text, probs, out;
+    size_t called = 0;
+    const struct worker_choice choice = {.text = &text, .probs = &probs, .called = &called};
+    const struct worker_answer a = {.choices = &choice, .count = 1, .model = "tiny", .llm = m};
+
+    (void)state;
+    list[1].top[0] = (struct llm_logprob){tg_id("a"), -0.5f};
+    base_buf_init(&text, 64);
+    base_buf_init(&probs, 4096);
+    base_buf_init(&out, 4096);
+    base_buf_bytes(&probs, list, sizeof list);
+    assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+    Dsmil__L7ChatResponse *r = dsmil__l7_chat_response__unpack(NULL, out.len, out.data);
+    assert_non_null(r);
+    assert_int_equal(r->choices[0]->n_logprobs, 2);
+    Dsmil__TokenLogprob **told = r->choices[0]->logprobs;
+    assert_true(told[0]->first && told[0]->n_top == 0 && told[0]->logprob == 0.0f);
+    assert_int_equal(told[0]->token.len, 5);
+    assert_memory_equal(told[0]->token.data, "hello", 5);
+    assert_true(!told[1]->first && told[1]->n_top == 2);
+    assert_memory_equal(told[1]->top[0]->token.data, "a", 1);
+    assert_int_equal(told[1]->top[1]->token.len, 5); /* the chosen one, as the text has it */
+    dsmil__l7_chat_response__free_unpacked(r, NULL);
+    base_buf_free(&text);
+    base_buf_free(&probs);
+    base_buf_free(&out);
+    llm_model_free(m);
+}
+
 /* spec 19.4 */
 static void test_call_in_answer(void **state)
 {
@@ -166,6 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_first_of_a_prompt),
         cmocka_unit_test(test_call_in_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

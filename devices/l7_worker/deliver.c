@@ -145,7 +145,7 @@ dbe_err worker_begin_part(struct worker *w, struct worker_req *wr)
     part->wr = wr;
     part->index = wr->begun;
     base_buf_init(&part->text, ENGINE_ANSWER_MAX_BYTES + 1);
-    base_buf_init(&part->probs, WORKER_PROBS_MAX_BYTES);
+    base_buf_init(&part->probs, ENGINE_PROBS_MAX_BYTES);
     base_buf_init(&part->call, ENGINE_ANSWER_MAX_BYTES);
     worker_request_prompt(&chat, wr->begun, wr->n);
     chat.stream = wr->stream || (wr->begun == 0 && more); /* its first text brings on the others */
@@ -195,6 +195,7 @@ static dbe_err take_news(struct worker *w, struct worker_part *part)
     }
     DBE_TRY(begin_others(w, wr));
     DBE_TRY(part->text.err);
+    DBE_TRY(part->probs.err);
     if (is_over(wr)) {
         const struct engine_result totals = totals_of(wr);
         DBE_TRY(wr->embed    ? send_vectors(w, wr, &totals)
@@ -228,6 +229,9 @@ static void deliver(struct worker *w, struct engine_job *job)
         char reason[sizeof part->result.reason] = "";
         if (part->ended && part->result.err != DBE_OK)
             memcpy(reason, part->result.reason, sizeof reason);
+        else if (err == DBE_E_TOO_LARGE)
+            (void)snprintf(reason, sizeof reason,
+                           "the answers and their probabilities are larger than a message may be");
         worker_give_up(wr, err, reason);
     }
 }

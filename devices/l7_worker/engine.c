@@ -7,8 +7,6 @@
  */
 #include "devices/l7_worker/engine_job.h"
 
-enum { ENGINE_PROBS_MAX_BYTES = 32 * 1024 * 1024 };
-
 dbe_err engine_new(const struct engine_params *params, struct engine **ret)
 {
     if (params->sessions_max < 1 || params->sessions_max > ENGINE_SESSIONS_MAX || params->queue_max > ENGINE_QUEUE_MAX)
@@ -79,7 +77,7 @@ dbe_err engine_submit(struct engine *e, const struct engine_chat *chat, void *us
     base_buf_init(&job->probs, ENGINE_PROBS_MAX_BYTES);
     base_buf_init(&job->call, ENGINE_ANSWER_MAX_BYTES);
     engine_says_init(&job->says, chat->call.mark != NULL && !chat->call.at_once ? &job->chat.call : NULL,
-                     chat->params.logprobs > 0);
+                     chat->params.logprobs > 0, chat->echo);
     (void)pthread_mutex_lock(&e->lock);
     bool full = e->queued + e->running_count >= e->params.sessions_max + e->params.queue_max;
     if (!full) {

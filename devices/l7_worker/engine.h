@@ -20,6 +20,7 @@ enum {
     ENGINE_QUEUE_MAX = 1024,
     ENGINE_TEXT_PAUSE_BYTES = 32 * 1024,
     ENGINE_ANSWER_MAX_BYTES = 4 * 1024 * 1024,
+    ENGINE_PROBS_MAX_BYTES = 32 * 1024 * 1024, /* struct llm_token_prob of one answer that nobody has fetched */
 };
 
 struct engine;
@@ -51,6 +52,7 @@ struct engine_chat {
     size_t count;
     struct llm_session_params params;
     bool raw;                        /* the text of the one message is continued as it stands, without a template */
+    bool echo;                       /* with raw: the answer begins with its prompt */
     const char *const *inputs;       /* texts to be embedded */
     size_t input_count;              /* not 0: there is no chat */
     const struct llm_tokens *tokens; /* not NULL: of each input, or of the prompt of a raw chat, in place of its text */

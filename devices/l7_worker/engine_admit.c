@@ -99,7 +99,9 @@ static dbe_err admit(struct engine_job *job, struct llm_session **ret, struct db
     if (job->prompt.count == 0)
         DBE_TRY(render(job, diag));
     params.salt = job->chat.shares ? job->chat.salt : NULL;
-    if (params.max_tokens == 0)
+    if (job->chat.echo)
+        params.echo = job->chat.tokens != NULL ? LLM_ECHO_TOKENS : LLM_ECHO_TEXT;
+    if (params.max_tokens == 0 && !params.prompt_only)
         params.max_tokens = open_end_tokens(job->engine, job->prompt.count);
     if (job->calling) {
         params.grammar = job->chat.call.grammar;

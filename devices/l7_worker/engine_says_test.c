@@ -17,7 +17,7 @@ static void say_all(const struct llm_model *model, const struct engine_call *how
     struct engine_says s;
     bool call;
 
-    engine_says_init(&s, how, false);
+    engine_says_init(&s, how, false, false);
     for (size_t i = 0; i < count; i++) {
         const struct llm_piece piece = {.text = rows[i].piece, .text_len = strlen(rows[i].piece), .done = rows[i].done};
         assert_int_equal(engine_says_more(&s, model, &piece, &call), DBE_OK);
@@ -68,6 +68,56 @@ static void test_calls_that_begin_an_answer(void **state)
     say_all(NULL, &named, short_one, BASE_ARRAY_LEN(short_one));
     say_all(NULL, &first, later, BASE_ARRAY_LEN(later));
     say_all(NULL, &first, at_first, BASE_ARRAY_LEN(at_first));
+}
+
+/* spec 19.8: with echo each token of prompt and answer is told, whether the text has something of it or not; a whole
+ * answer's and a stream's are the same. The answer to a prompt alone is the prompt. */
+static void test_probs_of_an_echo(void **state)
+{
+    static const struct llm_message text = {"user", "hello world", 11};
+    struct fixture f;
+
+    (void)state;
+    start(&f, 2, 2, 0, 1 << 22);
+    for (int how = 0; how < 4; how++) {
+        const bool stream = how % 2 == 1, alone = how >= 2;
+        struct outcome o = {0};
+        struct engine_chat chat = chat_of(&f, alone ? 0 : 9, 3, stream);
+        struct engine_job *job = NULL;
+        struct base_buf said, probs;
+        const struct engine_extras extras = {&probs, NULL};
+        struct llm_token_prob prob;
+        size_t bytes = 0, len;
+        base_buf_init(&said, 4096);
+        base_buf_init(&probs, 1 << 20);
+        chat.messages = &text;
+        chat.raw = chat.echo = true;
+        chat.params.logprobs = 3;
+        chat.params.prompt_only = alone;
+        chat.params.prefill_chunk = 2;
+        assert_int_equal(engine_submit(f.engine, &chat, &o, &job), DBE_OK);
+        f.owned++;
+        while (!o.ended) {
+            while (engine_news(f.engine) == NULL)
+                wait_news(&f);
+            o.ended = engine_take(job, &said, &extras, &o.result);
+        }
+        assert_int_equal(o.result.err, DBE_OK);
+        assert_int_equal(o.result.finish, LLM_FINISH_LENGTH);
+        assert_int_equal(o.result.answer_tokens, alone ? 0 : 9);
+        assert_int_equal(probs.len, (o.result.prompt_tokens + o.result.answer_tokens) * sizeof prob);
+        assert_true(said.len >= text.text_len && memcmp(said.data, text.text, text.text_len) == 0);
+        for (uint32_t i = 0; i < o.result.prompt_tokens; i++) {
+            memcpy(&prob, probs.data + i * sizeof prob, sizeof prob);
+            assert_true(i == 0 ? isnan(prob.logprob) : prob.logprob <= 0 && prob.top_count == 2);
+            (void)llm_token_bytes(f.model, prob.id, &len);
+            bytes += len - prob.lead;
+        }
+        assert_int_equal(bytes, text.text_len);
+        base_buf_free(&said);
+        base_buf_free(&probs);
+    }
+    stop(&f);
 }
 
 /* Probabilities of every token whose text was told; a whole answer's and a stream's are the same. */
@@ -261,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_mark_across_pieces),
         cmocka_unit_test(test_calls_that_begin_an_answer),
         cmocka_unit_test(test_probs_go_with_the_text),
+        cmocka_unit_test(test_probs_of_an_echo),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_call_without_room),

@@ -50,6 +50,17 @@ static dbe_err of_pass(dbe_err err, struct dbe_diag *diag)
                           "repeats a repetition is a likely cause");
 }
 
+/* Of what came of a pass: it does not end the engine that one answer is larger than is kept of any. */
+static dbe_err of_piece(dbe_err err, struct dbe_diag *diag)
+{
+    return err != DBE_E_TOO_LARGE
+               ? err
+               : dbe_fail(diag, err, NULL, 0,
+                          "more than %d MiB of text or %d MiB of probabilities in one answer; with echo, ask about "
+                          "shorter prompts",
+                          ENGINE_ANSWER_MAX_BYTES >> 20, ENGINE_PROBS_MAX_BYTES >> 20);
+}
+
 /* What a pass gave for one session. Called without the lock; the job may be gone afterwards. */
 static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piece *piece)
 {
@@ -60,7 +71,7 @@ static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piec
 
     err = of_pass(err, &diag);
     if (err == DBE_OK)
-        err = take_piece(job, piece, &call);
+        err = of_piece(take_piece(job, piece, &call), &diag);
     if (err == DBE_OK && call) {
         err = engine_begin_call(job, &diag);
         if (err == DBE_E_CONTEXT) { /* nothing is left for a call: the answer ends for want of room */

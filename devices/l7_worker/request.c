@@ -99,8 +99,12 @@ static dbe_err read_sampling(const Dsmil__L7ChatRequest *r, const struct worker_
     *reason = "top_p: above 0, at most 1";
     if (!isfinite(ret->top_p) || ret->top_p <= 0.0f || ret->top_p > 1.0f)
         return DBE_E_RANGE;
-    *reason = "max_tokens: at least 1";
-    if (r->has_max_tokens_case != 0 && r->max_tokens == 0)
+    *reason = "echo: only where a text is continued";
+    if (r->echo && !r->raw)
+        return DBE_E_RANGE;
+    *reason = "max_tokens: at least 1, or 0 with echo";
+    ret->prompt_only = r->has_max_tokens_case != 0 && r->max_tokens == 0;
+    if (ret->prompt_only && !r->echo)
         return DBE_E_RANGE;
     ret->max_tokens = r->has_max_tokens_case != 0 ? r->max_tokens : 0;
     ret->frequency_penalty = r->frequency_penalty;
@@ -255,6 +259,7 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
     chat->params.stop_count = r->n_stop;
     chat->stream = r->stream != 0;
     chat->raw = r->raw != 0;
+    chat->echo = r->echo != 0;
     chat->tokens = o->tokens;
     ret->cache_key = r->cache_key;
     return DBE_OK;

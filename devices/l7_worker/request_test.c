@@ -206,6 +206,34 @@ static void test_answers_share_their_request(void **state)
     assert_int_equal(read_whole(&q, &whole, &reason), DBE_E_RANGE);
 }
 
+/* spec 19.8: a prompt is told where a text is continued, and then there may be no answer. */
+static void test_echo(void **state)
+{
+    struct request q;
+    struct engine_chat chat = {0};
+    const char *reason;
+
+    (void)state;
+    request_init(&q);
+    q.r.echo = 1;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_E_RANGE);
+    assert_memory_equal(reason, "echo:", 5);
+    q.r.raw = 1;
+    q.r.has_max_tokens_case = DSMIL__L7_CHAT_REQUEST__HAS_MAX_TOKENS_MAX_TOKENS;
+    q.r.max_tokens = 0;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_OK);
+    assert_true(chat.echo && chat.params.prompt_only);
+    chat.free_owned(chat.owned);
+    q.r.max_tokens = 1;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_OK);
+    assert_true(chat.echo && !chat.params.prompt_only);
+    chat.free_owned(chat.owned);
+    q.r.echo = 0;
+    q.r.max_tokens = 0;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_E_RANGE);
+    assert_memory_equal(reason, "max_tokens:", 11);
+}
+
 /* spec 19.1: answers to several prompts stand prompt by prompt. */
 static void test_several_prompts(void **state)
 {
@@ -296,6 +324,7 @@ int main(void)
         cmocka_unit_test(test_sealed_is_not_clear),
         cmocka_unit_test(test_allocation_and_randomness_fail),
         cmocka_unit_test(test_answers_share_their_request),
+        cmocka_unit_test(test_echo),
         cmocka_unit_test(test_several_prompts),
         cmocka_unit_test(test_who_shares),
     };

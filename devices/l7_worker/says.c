@@ -8,11 +8,12 @@
 
 enum { WAITS_MAX_BYTES = 4 * 1024 * 1024 };
 
-void engine_says_init(struct engine_says *s, const struct engine_call *call, bool wants_probs)
+void engine_says_init(struct engine_says *s, const struct engine_call *call, bool wants_probs, bool all_probs)
 {
     memset(s, 0, sizeof *s);
     s->call = call;
     s->wants_probs = wants_probs;
+    s->all_probs = all_probs;
     base_buf_init(&s->whole, LLM_TEXT_BYTES_MAX);
     base_buf_init(&s->held, LLM_TEXT_BYTES_MAX);
     base_buf_init(&s->waits, WAITS_MAX_BYTES);
@@ -112,7 +113,8 @@ static size_t before_call(struct engine_says *s, bool done, bool *ret_call)
 
 /* ---- what is told ----------------------------------------------------------------------------------------------- */
 
-/* Tokens whose text has been told, at the end also the one that a stop sequence cut; end tokens have no text. */
+/* Tokens whose text has been told, at the end also the one that a stop sequence cut; end tokens have no text. Where all
+ * are wanted, the rest follows at the end. */
 static void release_probs(struct engine_says *s, const struct llm_model *model, bool done)
 {
     const size_t size = sizeof(struct llm_token_prob);
@@ -122,7 +124,8 @@ static void release_probs(struct engine_says *s, const struct llm_model *model, 
     for (; at + size <= s->waits.len; at += size) {
         memcpy(&prob, s->waits.data + at, size);
         (void)llm_token_bytes(model, prob.id, &len);
-        if (done ? s->counted >= s->told : s->counted + len > s->told)
+        len -= BASE_MIN(len, (size_t)prob.lead);
+        if (done ? !s->all_probs && s->counted >= s->told : s->counted + len > s->told)
             break;
         s->counted += len;
         base_buf_bytes(&s->probs, &prob, size);

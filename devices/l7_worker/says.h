@@ -14,16 +14,16 @@
 #include "devices/l7_worker/engine.h"
 
 struct engine_says {
-    const struct engine_call *call; /* how one begins; NULL: never; borrowed */
-    bool wants_probs, begun;        /* begun: more than white space was told */
-    struct base_buf whole;          /* text so far without what is held; kept only with a mark */
-    struct base_buf held;           /* text that may begin the mark */
-    struct base_buf waits;          /* struct llm_token_prob whose text has not been told */
-    uint64_t told, counted;         /* bytes of text told; bytes of tokens whose probabilities were */
-    struct base_buf text, probs;    /* of the last call: to be told now */
+    const struct engine_call *call;     /* how one begins; NULL: never; borrowed */
+    bool wants_probs, all_probs, begun; /* all: of tokens without text, too; begun: more than white space was told */
+    struct base_buf whole;              /* text so far without what is held; kept only with a mark */
+    struct base_buf held;               /* text that may begin the mark */
+    struct base_buf waits;              /* struct llm_token_prob whose text has not been told */
+    uint64_t told, counted;             /* bytes of text told; bytes of tokens whose probabilities were */
+    struct base_buf text, probs;        /* of the last call: to be told now */
 };
 
-void engine_says_init(struct engine_says *s, const struct engine_call *call, bool wants_probs);
+void engine_says_init(struct engine_says *s, const struct engine_call *call, bool wants_probs, bool all_probs);
 void engine_says_free(struct engine_says *s); /* takes a zeroed one */
 /* Take a piece; `text` and `probs` are replaced. `ret_call`: the mark was said, and nothing of it or behind it is told.
  * E_NOMEM, E_TOO_LARGE. */

@@ -21,7 +21,6 @@ enum {
     WORKER_NOTICE_MS = 20,   /* changes within it are told together */
     WORKER_NAME_MAX = 128,
     WORKER_PATH_MAX = 1024,
-    WORKER_PROBS_MAX_BYTES = 32 * 1024 * 1024,
     FINGERPRINT_BYTES = 5,
 };
 

@@ -305,11 +305,11 @@ static void the_first_users(void **state)
          "512,"
          "\"stop\":[],\"stream\":false,"
          "\"frequency_penalty\":0.0,\"presence_penalty\":0.0,\"logit_bias\":[],\"logprobs\":0,\"n\":0,\"tools\":[],"
-         "\"raw\":false,\"single_call\":false,\"prompts\":[],\"receipt\":false,\"answers\":0}"},
+         "\"raw\":false,\"single_call\":false,\"prompts\":[],\"echo\":false,\"receipt\":false,\"answers\":0}"},
         {0x30, "{\"seed\":18446744073709551615}",
          "{\"messages\":[],\"seed\":18446744073709551615,\"stop\":[],\"stream\":false,"
          "\"frequency_penalty\":0.0,\"presence_penalty\":0.0,\"logit_bias\":[],\"logprobs\":0,\"n\":0,\"tools\":[],"
-         "\"raw\":false,\"single_call\":false,\"prompts\":[],\"receipt\":false,\"answers\":0}"},
+         "\"raw\":false,\"single_call\":false,\"prompts\":[],\"echo\":false,\"receipt\":false,\"answers\":0}"},
         {DBE_MSG_SOC_EVENT, "{\"event_id\":\"e\",\"signals\":{\"beacon\":0.25}}",
          "{\"event_id\":\"e\",\"ts_ms\":0,\"source_layer\":0,\"device_id_src\":0,\"score\":0.0,"
          "\"signals\":{\"beacon\":0.25}}"},
@@ -364,7 +364,7 @@ static void every_capacity(void **state)
         "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\",\"tool_calls\":[]}],\"temperature\":0.5,"
         "\"stop\":[\"a\"],\"stream\":true,"
         "\"frequency_penalty\":0.0,\"presence_penalty\":0.0,\"logit_bias\":[],\"logprobs\":0,\"n\":0,\"tools\":[],"
-        "\"raw\":false,\"single_call\":false,\"prompts\":[],\"receipt\":false,\"answers\":0}";
+        "\"raw\":false,\"single_call\":false,\"prompts\":[],\"echo\":false,\"receipt\":false,\"answers\":0}";
     uint8_t bytes[256];
     char text[512];
     size_t full = 0, need = 0, text_full = 0;

@@ -6,14 +6,19 @@ With DSMIL_OPENAPI naming OpenAI's description (openapi.json), every answer is h
 """
 import base64
 import json
+import os
 import pathlib
 import struct
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "openai"))
 import openapi  # noqa: E402
-from mesh import Mesh, wait_for  # noqa: E402
+from mesh import DSMIL, MODEL, ROOT, Mesh, wait_for  # noqa: E402
+
+MODEL_FILE = MODEL[1] if MODEL else str(ROOT / "models" / "dsmil-small-q8_0.gguf")
 
 ASK = [{"role": "user", "content": "What is DSMIL?"}]
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "weather of a city", "parameters": {
@@ -274,6 +279,116 @@ class OpenAi(unittest.TestCase):
         chunks = [c for _, c in self.stream("completions", **asked, echo=True)[:-1]]
         self.assertEqual("".join(c["choices"][0]["text"] for c in chunks), echoed)
         self.assertEqual(chunks[-1]["choices"][0]["finish_reason"], "length")
+
+    TEXT = "The router asks: is it h\u00e9lo \u20ac, or not?  Two spaces. DSMIL is a mesh of devices."
+
+    def echo(self, prompt=TEXT, **body):
+        """The answer to what evaluation tools ask: the prompt with its probabilities. OpenAI's description does not
+        know its own nulls, so it is not held against that."""
+        return self.post("completions", **{"prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 0,
+                                           "temperature": 0, **body})
+
+    def ids_of(self, text):
+        """Tokens of a text."""
+        out = subprocess.run([DSMIL, "llm", "tokenize", "-m", MODEL_FILE, "--json", text], check=True,
+                             capture_output=True, text=True).stdout
+        return [token["id"] for token in json.loads(out)["tokens"]]
+
+    def check_echo(self, choice, logprobs=1):
+        """What holds of each; its probabilities."""
+        told = choice["logprobs"]
+        count = len(told["tokens"])
+        self.assertEqual({len(told[k]) for k in ("token_logprobs", "top_logprobs", "text_offset")}, {count})
+        self.assertIsNone(told["token_logprobs"][0])
+        self.assertIsNone(told["top_logprobs"][0])
+        self.assertEqual(told["text_offset"][0], 0)
+        for i in range(1, count):
+            self.assertLessEqual(told["token_logprobs"][i], 0)
+            self.assertIn(told["token_logprobs"][i], told["top_logprobs"][i].values())
+            self.assertLessEqual(len(told["top_logprobs"][i]), logprobs + 1)
+            if "\ufffd" not in told["tokens"][i]:
+                at = told["text_offset"][i]
+                self.assertEqual(choice["text"][at:at + len(told["tokens"][i])], told["tokens"][i])
+        return told
+
+    def test_echo_with_probabilities(self):
+        # spec 19.8
+        answer = self.echo()
+        choice = answer["choices"][0]
+        self.assertEqual((choice["text"], choice["finish_reason"]), (self.TEXT, "length"))
+        told = self.check_echo(choice)
+        self.assertEqual(len(told["tokens"]), answer["usage"]["prompt_tokens"])
+        self.assertEqual(answer["usage"]["completion_tokens"], 0)
+        # the sum is what the engine's own tool says of the text, in one window
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+            file.write(self.TEXT)
+            file.flush()
+            score = json.loads(subprocess.run([DSMIL, "llm", "perplexity", "-m", MODEL_FILE, "--json", file.name],
+                                              check=True, capture_output=True, text=True).stdout)
+        self.assertEqual(score["tokens"], len(told["tokens"]) - 1)
+        self.assertAlmostEqual(-sum(told["token_logprobs"][1:]), score["nats_per_token"] * score["tokens"], delta=1e-3)
+        # the same again, although its prompt is cached now, and with an answer behind it
+        self.assertEqual(self.echo()["choices"][0]["logprobs"], told)
+        more = self.echo(max_tokens=4)
+        longer = self.check_echo(more["choices"][0])
+        count = len(told["tokens"])
+        self.assertEqual(longer["token_logprobs"][:count], told["token_logprobs"])
+        self.assertEqual(len(longer["tokens"]), count + more["usage"]["completion_tokens"])
+        plain = self.post("completions", prompt=self.TEXT, max_tokens=4, temperature=0)["choices"][0]["text"]
+        self.assertEqual(more["choices"][0]["text"], self.TEXT + plain)
+
+    def test_echo_says_what_each_beginning_does(self):
+        ids = self.ids_of(self.TEXT)
+        told = self.check_echo(self.echo(prompt=ids, logprobs=5)["choices"][0], 5)
+        self.assertEqual(len(told["tokens"]), len(ids))
+        for end in range(1, len(ids), 3):
+            after = self.post("completions", prompt=ids[:end], max_tokens=1, temperature=0, logprobs=5)
+            top = after["choices"][0]["logprobs"]["top_logprobs"]
+            if top:  # an end token is not told without echo
+                likely = {k: v for k, v in told["top_logprobs"][end].items() if k in top[0]}
+                self.assertGreaterEqual(len(likely), 4)
+                for token, logprob in likely.items():
+                    self.assertAlmostEqual(logprob, top[0][token], delta=1e-4)
+
+    def test_echo_streams_and_several(self):
+        ids = self.ids_of(self.TEXT)
+        for prompt in ([self.TEXT, "DSMIL"], [ids, ids[:5]]):
+            for more in ({"max_tokens": 0}, {"max_tokens": 3, "n": 2, "seed": 1}, {"max_tokens": 2, "logprobs": None}):
+                whole = self.echo(prompt=prompt, **more)["choices"]
+                parts = {c["index"]: {"text": "", "logprobs": {}, "finish_reason": None} for c in whole}
+                for _, chunk in self.stream("completions", **{"prompt": prompt, "echo": True, "logprobs": 1,
+                                                              "temperature": 0, **more})[:-1]:
+                    for choice in chunk["choices"]:
+                        part = parts[choice["index"]]
+                        part["text"] += choice["text"]
+                        part["finish_reason"] = choice["finish_reason"] or part["finish_reason"]
+                        for key, values in (choice["logprobs"] or {}).items():
+                            part["logprobs"].setdefault(key, []).extend(values)
+                for choice in whole:
+                    if more.get("logprobs", 1):
+                        self.check_echo(choice)
+                    self.assertEqual(parts[choice["index"]], {"text": choice["text"],
+                                                              "logprobs": choice["logprobs"] or {},
+                                                              "finish_reason": choice["finish_reason"]})
+
+    def test_echo_past_the_router(self):
+        # what a receipt is about is what was sent, the prompt with it
+        answer = self.echo(max_tokens=2, dsmil={"sealed": True, "receipt": True})
+        self.check_echo(answer["choices"][0])
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [pathlib.Path(folder) / name for name in ("receipt", "request", "answer")]
+            for path, data in zip(paths, (base64.b64decode(answer["dsmil"]["receipt"]),
+                                          base64.b64decode(answer["dsmil"]["receipt_request"]),
+                                          answer["choices"][0]["text"].encode())):
+                path.write_bytes(data)
+            done = self.mesh.cli("receipt", "verify", "--request", str(paths[1]), "--answer", str(paths[2]),
+                                 str(paths[0]))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_no_answer_without_echo(self):
+        refused = self.post("completions", 400, prompt="x", max_tokens=0)
+        self.assertEqual(refused["error"]["param"], "max_tokens")
+        self.assertEqual(self.post("chat/completions", 400, messages=ASK, max_tokens=0)["error"]["param"], "max_tokens")
 
     def test_several_prompts(self):
         asked = {"prompt": ["DSMIL is", "The router"], "n": 2, "max_tokens": 5, "seed": 3, "echo": True}
