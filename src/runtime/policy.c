@@ -35,6 +35,14 @@ dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag)
     return svc->cfg.policy[0] == '\0' ? DBE_OK : read_policy(svc, &svc->policy, diag);
 }
 
+void svc_policy_audit(struct svc *svc)
+{
+    char digest[2 * POL_DIGEST_BYTES + 1];
+
+    base_hex(svc->policy.digest, POL_DIGEST_BYTES, digest);
+    svc_audit_event(svc, AUDIT_POLICY, DBE_OK, NULL, (uint32_t)svc->policy.version, digest);
+}
+
 static void tell(struct svc *svc, dbe_err err, const struct dbe_diag *diag)
 {
     char labels[SVC_LABELS_MAX], digest[2 * DBE_POLICY_DIGEST_BYTES + 1];
@@ -49,7 +57,10 @@ static void tell(struct svc *svc, dbe_err err, const struct dbe_diag *diag)
     base_hex(svc->policy.digest, DBE_POLICY_DIGEST_BYTES, digest); /* as a refusal of another policy says it */
     svc_labels(labels, "device_id", svc->metrics.device_id, "status", err == DBE_OK ? "ok" : dbe_err_name(err), NULL);
     svc_metric_add(&svc->metrics, SVC_M_dsmil_policy_reloads_total, labels, 1);
-    svc_audit_event(svc, AUDIT_POLICY, err, NULL, (uint32_t)svc->policy.version, err == DBE_OK ? "" : diag->text);
+    if (err == DBE_OK)
+        svc_policy_audit(svc);
+    else
+        svc_audit_event(svc, AUDIT_POLICY, err, NULL, (uint32_t)svc->policy.version, diag->text);
     if (err == DBE_OK)
         svc_log_event(svc, SVC_INFO, &e, "policy version %llu is in force", (unsigned long long)svc->policy.version);
     else

@@ -239,6 +239,8 @@ dbe_err svc_channels_do(struct svc *svc, const char *what, const char *value, st
 dbe_err svc_policy_open(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
 /* Load it again and put it in force, whole or not at all. Logs and counts the outcome; `diag` may be NULL. */
 dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag) DBE_MUST_CHECK;
+/* Record which policy is in force: at the start of a run, and when another is. */
+void svc_policy_audit(struct svc *svc);
 /* An operator can reach the service now: take over what the file became since svc_policy_open read it. A reload that
  * came meanwhile did not find this one, which would have the policy before until the next. */
 void svc_policy_catch_up(struct svc *svc);

@@ -214,6 +214,7 @@ static dbe_err open_mesh(struct svc *svc, struct dbe_diag *diag)
     if (svc->cfg.audit[0] != '\0' || svc->dev->role == DBE_ROLE_AUDIT)
         DBE_TRY(svc_audit_open(svc));
     svc_audit_event(svc, AUDIT_START, DBE_OK, NULL, 0, DSMIL_VERSION);
+    svc_policy_audit(svc);
     svc->begun = true;
     DBE_TRY(svc->dev->init(svc, svc->state, diag));
     svc->inited = true;

@@ -55,6 +55,26 @@ class Policy(unittest.TestCase):
             for service in ("dsmil-l7-router", "dsmil-l7-llm-worker-47", "dsmil-openai-shim"):
                 wait_for("channels have new keys", lambda s=service: "channel has new keys" in mesh.log(s))
                 self.assertNotIn("channel is down", mesh.log(service))
+            self.check_audit(mesh, 2, 5)
+
+    def check_audit(self, mesh, first, last):
+        """Each service's records name the policy that it began with, and those that followed, by the files' digests."""
+        digests = {}
+        for version in range(first, last + 1):
+            (mesh.state / "checked.yaml").write_text(with_rule(version))
+            done = mesh.cli("policy", "check", str(mesh.state / "checked.yaml"), "--json")
+            digests[version] = json.loads(done.stdout)["digest"]
+        self.assertEqual(len(set(digests.values())), len(digests))
+
+        def told():
+            lines = mesh.cli("audit", "tail", "--json", "-n", "1000", "--kind", "policy").stdout.splitlines()
+            ret = {}
+            for entry in map(json.loads, lines):
+                ret.setdefault(entry["sender"], []).append((entry["count"], entry["detail"]))
+            return ret
+
+        expected = list(digests.items())
+        wait_for("each service tells", lambda: len(told()) >= 3 and all(t == expected for t in told().values()))
 
     def test_a_rule_and_an_error(self):
         with Mesh(files={"policy.yaml": with_rule(2)}) as mesh:
