@@ -84,11 +84,12 @@ static void print_facts(const struct cli_answer *a)
     base_buf_free(&path);
 }
 
-/* An answer counts if it is one: text, an end, the hops it took. A stream also has to come in pieces. */
+/* An answer counts if it is one: text, an end, the hops it took. A stream also has to come as events; how many is a
+ * matter of who had the processor when, since those that wait together go as one. */
 static bool answer_good(const struct cli_chat *chat, const struct cli_answer *a)
 {
     return a->status == 200 && a->text.len > 0 && a->error_code[0] == '\0' && a->finish_reason[0] != '\0' &&
-           json_array_size(json_object_get(a->dsmil, "path")) == 3 && (!chat->stream || a->pieces > 1);
+           json_array_size(json_object_get(a->dsmil, "path")) == 3 && (!chat->stream || a->pieces > 0);
 }
 
 static json_t *answer_json(const char *name, bool good, const struct cli_answer *a)

@@ -30,7 +30,7 @@ class Check(unittest.TestCase):
             self.assertEqual(steps["exec"]["code"], "E_EXEC")
             self.assertEqual(steps["forged-claim"]["code"], "E_CLAIM_INVALID")
             self.assertFalse(steps["foreign-mesh"]["answered"])
-            self.assertGreater(steps["stream"]["pieces"], 1)
+            self.assertGreater(steps["stream"]["pieces"], 0)
             self.assertEqual([h["device"] for h in steps["answer"]["dsmil"]["path"]], [0, 43, 47])
         finally:
             shutil.rmtree(state, ignore_errors=True)
