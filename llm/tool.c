@@ -19,7 +19,8 @@ static const char usage[] =
     "  run        -p PROMPT [-n TOKENS] [--system TEXT] [--raw] [--special] [--json]\n"
     "             [--temp T] [--top-k K] [--top-p P] [--min-p P] [--seed S] [--stop TEXT] ...\n"
     "             [--repeat-penalty R] [--presence P] [--frequency F] [--logit-bias ID=VALUE] ... [--lookup TOKENS]\n"
-    "             [--logprobs N] [--n ANSWERS] [--json-object | --schema FILE] [--draft MODEL [--draft-tokens N]]\n"
+    "             [--logprobs N] [--echo] [--n ANSWERS] [--json-object | --schema FILE]\n"
+    "             [--draft MODEL [--draft-tokens N]]\n"
     "             or -i: a conversation, line by line; Ctrl-C stops an answer, Ctrl-D ends\n"
     "  info       [--json]   what the model is and what memory it needs\n"
     "  logits     --tokens 1,2,3 [--out FILE | --json]   float32 after each token to FILE, else the best of the last\n"
@@ -27,7 +28,7 @@ static const char usage[] =
     "  tokenize   TEXT | --file FILE [--special] [--json]\n"
     "  perplexity FILE [--ctx TOKENS] [--json]\n"
     "  bench      [-p PROMPT_TOKENS | --tokens 1,2,3] [-n TOKENS] [--sessions N] [--lookup TOKENS]\n"
-    "             [--draft MODEL [--draft-tokens N]] [--json]\n"
+    "             [--draft MODEL [--draft-tokens N]] [--echo --logprobs N] [--json]\n"
     "  quantize   IN.gguf OUT.gguf [--min-retention 0.95] [--text FILE] [--json]   exit 3: too little kept\n"
     "common: -t THREADS, --kernel NAME, --kv-type f16|int8, --kv-mib MIB\n";
 

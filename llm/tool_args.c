@@ -157,6 +157,10 @@ static bool set_flag(struct tool_args *a, const char *name)
                  {"--json-object", &a->json_object},
                  {"-i", &a->interactive}};
 
+    if (strcmp(name, "--echo") == 0) {
+        a->sampling.echo = LLM_ECHO_TOKENS;
+        return true;
+    }
     for (size_t i = 0; i < BASE_ARRAY_LEN(flags); i++)
         if (strcmp(name, flags[i].name) == 0) {
             *flags[i].to = true;

@@ -214,11 +214,13 @@ static void make_prompt(const struct bench *b, uint32_t k, int32_t *ids)
             b->given.count > 0 ? b->given.ids[i] : (int32_t)((i * 7919u + k * 104729u) % llm_model_info(b->m)->n_vocab);
 }
 
-/* Greedy sessions; `sampling` brings what speculation is asked for, so that runs are alike. */
+/* Greedy sessions; `sampling` brings what speculation and what probabilities are asked for, so that runs are alike. */
 static dbe_err generate(const struct llm_session_params *sampling, struct bench *b, struct dbe_diag *diag)
 {
     const struct llm_session_params params = {.max_tokens = b->answer + 1,
                                               .ignore_eos = true,
+                                              .echo = sampling->echo,
+                                              .logprobs = sampling->logprobs,
                                               .lookup_tokens = sampling->lookup_tokens,
                                               .draft = b->draft,
                                               .draft_tokens = sampling->draft_tokens};

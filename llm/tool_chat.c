@@ -97,6 +97,7 @@ static dbe_err begin(struct chat *c, struct llm_session **ret, struct dbe_diag *
         params.salt = salt;
         params.grammar = c->grammar;
         params.logprobs = 0; /* nowhere to tell them */
+        params.echo = LLM_ECHO_NONE;
         err = llm_session_new(c->m, prompt.ids, prompt.count, &params, ret, diag);
     }
     llm_tokens_free(&prompt);

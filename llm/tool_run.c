@@ -56,6 +56,8 @@ static dbe_err start(struct run *run, const struct llm_tokens *prompt, struct db
     params.draft = run->draft;
     if (!run->a->json)
         params.logprobs = 0; /* nowhere to tell them */
+    if (params.echo != LLM_ECHO_NONE && run->a->raw)
+        params.echo = LLM_ECHO_TEXT;
     for (size_t i = 0; i < run->count; i++, params.seed++) {
         base_buf_init(&run->answers[i].text, ANSWER_BYTES_MAX);
         base_buf_init(&run->answers[i].probs, PROBS_BYTES_MAX);
@@ -67,13 +69,13 @@ static dbe_err start(struct run *run, const struct llm_tokens *prompt, struct db
 /* ---- steps ------------------------------------------------------------------------------------------------------- */
 
 /* {"id":5,"token":"x","logprob":-0.1 */
-static void put_token(struct base_buf *out, const struct llm_model *m, int32_t id, float logprob)
+static void put_token(struct base_buf *out, const struct llm_model *m, int32_t id, size_t lead, float logprob)
 {
     size_t len;
     const char *bytes = llm_token_bytes(m, id, &len);
 
     base_buf_fmt(out, "{\"id\":%d,\"token\":", id);
-    base_json_str(out, bytes, len);
+    base_json_str(out, bytes + lead, len - lead);
     if (isfinite(logprob))
         base_buf_fmt(out, ",\"logprob\":%.6f", (double)logprob);
     else
@@ -85,11 +87,11 @@ static void put_probs(struct base_buf *out, const struct llm_model *m, const str
     for (size_t i = 0; i < piece->prob_count; i++) {
         const struct llm_token_prob *p = &piece->probs[i];
         base_buf_str(out, out->len > 0 ? "," : "");
-        put_token(out, m, p->id, p->logprob);
+        put_token(out, m, p->id, p->lead, p->logprob);
         base_buf_str(out, ",\"top\":[");
         for (uint32_t k = 0; k < p->top_count; k++) {
             base_buf_str(out, k > 0 ? "," : "");
-            put_token(out, m, p->top[k].id, p->top[k].logprob);
+            put_token(out, m, p->top[k].id, 0, p->top[k].logprob);
             base_buf_u8(out, '}');
         }
         base_buf_str(out, "]}");

@@ -196,6 +196,24 @@ class Tool(unittest.TestCase):
             self.assertLessEqual(token["logprob"], 0)
             self.assertGreaterEqual(token["logprob"], token["top"][0]["logprob"])  # greedy
 
+    def test_echo(self):
+        text = "The router selects a worker."
+        asked = ("run", "--raw", "-p", text, "-n", "4")
+        answer = told(*asked, "--echo", "--logprobs", "2")
+        self.assertEqual(answer["text"], text + told(*asked)["text"])
+        self.assertEqual(len(answer["logprobs"]), answer["prompt_tokens"] + answer["answer_tokens"])
+        prompt = answer["logprobs"][:answer["prompt_tokens"]]
+        self.assertEqual((prompt[0]["logprob"], prompt[0]["top"]), (None, []))
+        self.assertEqual("".join(token["token"] for token in prompt), text)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(text)
+            file.flush()
+            score = told("perplexity", file.name)
+        self.assertEqual(score["tokens"], len(prompt) - 1)
+        nats = -sum(token["logprob"] for token in prompt[1:])
+        self.assertAlmostEqual(nats, score["nats_per_token"] * score["tokens"], delta=1e-3)
+        self.assertGreater(told("bench", "-p", "40", "-n", "2", "--echo", "--logprobs", "1")["prefill_tokens_per_s"], 0)
+
     def test_perplexity_and_bench(self):
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
             text.write("DSMIL is a post-quantum, zero-trust mesh for AI and security services.")
