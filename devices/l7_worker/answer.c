@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "dbe/payload.h"
 #include "devices/l7_worker/tools.h"
 
 enum { LOGPROB_MIN = -9999 }; /* stands for minus infinity, which payloads do not carry */
@@ -173,6 +174,19 @@ static void fill_usage(Dsmil__Usage *usage, const struct engine_result *r)
     usage->total_tokens = r->prompt_tokens + r->answer_tokens;
 }
 
+/* A receiver takes no more elements than that, however small they are. */
+static dbe_err check_elements(const Dsmil__L7ChatResponse *r)
+{
+    size_t count = r->n_choices;
+
+    for (size_t i = 0; i < r->n_choices; i++) {
+        count += r->choices[i]->n_logprobs + r->choices[i]->message->n_tool_calls;
+        for (size_t k = 0; k < r->choices[i]->n_logprobs; k++)
+            count += r->choices[i]->logprobs[k]->n_top;
+    }
+    return count <= DBE_PAYLOAD_ELEMENTS_MAX ? DBE_OK : DBE_E_TOO_LARGE;
+}
+
 dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *out)
 {
     Dsmil__L7ChatResponse response = DSMIL__L7_CHAT_RESPONSE__INIT;
@@ -197,6 +211,8 @@ dbe_err worker_answer_pack(const struct worker_answer *answer, struct base_buf *
         if (answer->receipt != NULL)
             response.receipt = (ProtobufCBinaryData){answer->receipt->len, answer->receipt->data};
     }
+    if (err == DBE_OK)
+        err = check_elements(&response);
     if (err == DBE_OK) {
         void *room = base_buf_grow(out, dsmil__l7_chat_response__get_packed_size(&response));
         err = room == NULL ? out->err : DBE_OK;

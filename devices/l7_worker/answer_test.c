@@ -4,6 +4,7 @@
  */
 #include "devices/l7_worker/test_request.h"
 
+#include "dbe/payload.h"
 #include "devices/l7_worker/answer.h"
 #include "llm/test_gguf.h"
 
@@ -156,6 +157,35 @@ static void test_first_of_a_prompt(void **state)
     llm_model_free(m);
 }
 
+/* spec 3.14: no answer is sent that its receiver would have to refuse. */
+static void test_too_many_probabilities(void **state)
+{
+    enum { MOST = (DBE_PAYLOAD_ELEMENTS_MAX - 1) / 2 }; /* a token and itself among its alternatives; one choice */
+    const struct tg_shape shape = tg_defaults();
+    struct llm_model *m = tg_load(&shape, NULL);
+    const struct llm_token_prob prob = {.id = tg_id("a"), .logprob = -1};
+    struct base_buf text, probs, out;
+    size_t called = 0;
+    const struct worker_choice choice = {.text = &text, .probs = &probs, .called = &called};
+    const struct worker_answer a = {.choices = &choice, .count = 1, .model = "tiny", .llm = m};
+
+    (void)state;
+    base_buf_init(&text, 64);
+    base_buf_init(&probs, (MOST + 1) * sizeof prob);
+    base_buf_init(&out, DBE_PAYLOAD_MAX_BYTES);
+    for (size_t i = 0; i < MOST; i++)
+        base_buf_bytes(&probs, &prob, sizeof prob);
+    assert_int_equal(worker_answer_pack(&a, &out), DBE_OK);
+    assert_int_equal(dbe_payload_check(DBE_MSG_L7_CHAT_RESP, out.data, out.len, NULL), DBE_OK);
+    base_buf_bytes(&probs, &prob, sizeof prob);
+    base_buf_clear(&out);
+    assert_int_equal(worker_answer_pack(&a, &out), DBE_E_TOO_LARGE);
+    base_buf_free(&text);
+    base_buf_free(&probs);
+    base_buf_free(&out);
+    llm_model_free(m);
+}
+
 /* spec 19.4 */
 static void test_call_in_answer(void **state)
 {
@@ -201,9 +231,8 @@ static void test_call_in_answer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_first_of_a_prompt),
+        cmocka_unit_test(test_answers),           cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_first_of_a_prompt), cmocka_unit_test(test_too_many_probabilities),
         cmocka_unit_test(test_call_in_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -230,8 +230,9 @@ static void deliver(struct worker *w, struct engine_job *job)
         if (part->ended && part->result.err != DBE_OK)
             memcpy(reason, part->result.reason, sizeof reason);
         else if (err == DBE_E_TOO_LARGE)
-            (void)snprintf(reason, sizeof reason,
-                           "the answers and their probabilities are larger than a message may be");
+            (void)snprintf(
+                reason, sizeof reason,
+                "the answers and their probabilities have no room in one message; ask about less at once, or stream");
         worker_give_up(wr, err, reason);
     }
 }

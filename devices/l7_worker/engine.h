@@ -20,6 +20,7 @@ enum {
     ENGINE_QUEUE_MAX = 1024,
     ENGINE_TEXT_PAUSE_BYTES = 32 * 1024,
     ENGINE_ANSWER_MAX_BYTES = 4 * 1024 * 1024,
+    ENGINE_PROBS_PAUSE_BYTES = 256 * 1024, /* likewise, of probabilities: a message has no more than so many elements */
     ENGINE_PROBS_MAX_BYTES = 32 * 1024 * 1024, /* struct llm_token_prob of one answer that nobody has fetched */
 };
 

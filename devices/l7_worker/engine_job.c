@@ -96,7 +96,8 @@ void engine_running_remove(struct engine *e, const struct engine_job *job)
 
 bool engine_job_is_paused(const struct engine_job *job)
 {
-    return job->chat.stream && !job->abandoned && job->text.len >= job->engine->params.pause_bytes;
+    return job->chat.stream && !job->abandoned &&
+           (job->text.len >= job->engine->params.pause_bytes || job->probs.len >= ENGINE_PROBS_PAUSE_BYTES);
 }
 
 dbe_err engine_copy_tokens(const struct llm_tokens *from, struct llm_tokens *to)

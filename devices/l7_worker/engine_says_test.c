@@ -120,6 +120,56 @@ static void test_probs_of_an_echo(void **state)
     stop(&f);
 }
 
+/* A stream of probabilities that nobody fetches pauses before there are more than a message may have. */
+static void test_probs_pause(void **state)
+{
+    enum { PROMPT = 4000, CHUNK = 64, OTHER = 2 * PROMPT / CHUNK };
+    static int32_t ids[PROMPT];
+    const struct llm_tokens tokens = {.ids = ids, .count = PROMPT};
+    struct fixture f;
+    struct outcome told = {0}, other;
+    struct engine_job *job;
+    struct base_buf text, probs;
+    const struct engine_extras extras = {&probs, NULL};
+    size_t most = 0, all = 0;
+
+    (void)state;
+    start_ctx(&f, 2, 2, 1 << 20, 1 << 26, PROMPT);
+    for (size_t i = 0; i < PROMPT; i++)
+        ids[i] = tg_id("a");
+    struct engine_chat chat = chat_of(&f, 0, 1, true);
+    chat.tokens = &tokens;
+    chat.raw = chat.echo = chat.params.prompt_only = true;
+    chat.params.logprobs = 1;
+    chat.params.prefill_chunk = CHUNK;
+    base_buf_init(&text, 1 << 20);
+    base_buf_init(&probs, 1 << 22);
+    assert_int_equal(engine_submit(f.engine, &chat, &told, &job), DBE_OK);
+    f.owned++;
+    (void)submit(&f, OTHER, 1, false, &other); /* takes part in more passes than the prompt needs */
+    while (!other.ended) {
+        struct engine_job *news = engine_news(f.engine);
+        if (news != NULL && engine_job_user(news) == &other)
+            fetch(news);
+        else if (news == NULL)
+            wait_news(&f);
+    }
+    while (!told.ended) {
+        told.ended = engine_take(job, &text, &extras, &told.result);
+        most = BASE_MAX(most, probs.len);
+        all += probs.len;
+        base_buf_clear(&probs);
+        while (!told.ended && engine_news(f.engine) == NULL)
+            wait_news(&f);
+    }
+    assert_true(most >= ENGINE_PROBS_PAUSE_BYTES);
+    assert_true(most <= ENGINE_PROBS_PAUSE_BYTES + (CHUNK + 1) * sizeof(struct llm_token_prob));
+    assert_int_equal(all, PROMPT * sizeof(struct llm_token_prob));
+    base_buf_free(&text);
+    base_buf_free(&probs);
+    stop(&f);
+}
+
 /* Probabilities of every token whose text was told; a whole answer's and a stream's are the same. */
 static void test_probs_go_with_the_text(void **state)
 {
@@ -312,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_calls_that_begin_an_answer),
         cmocka_unit_test(test_probs_go_with_the_text),
         cmocka_unit_test(test_probs_of_an_echo),
+        cmocka_unit_test(test_probs_pause),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_call_without_room),

@@ -231,6 +231,17 @@ static dbe_err read_counts(const Dsmil__L7ChatRequest *r, struct worker_request 
     return r->receipt && ret->count > 1 ? DBE_E_RANGE : DBE_OK;
 }
 
+/* Probabilities of long prompts, many at once, find no room in one answer: better said before they are computed. */
+static dbe_err check_echo(const Dsmil__L7ChatRequest *r, uint32_t n, const char **reason)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; r->echo && !r->stream && r->logprobs > 0 && i < r->n_prompts; i++)
+        count += (uint64_t)r->prompts[i]->n_ids * n * (1 + r->logprobs);
+    *reason = "logprobs: more than one answer has room for; ask about fewer or shorter prompts at once, or stream";
+    return count <= DBE_PAYLOAD_ELEMENTS_MAX ? DBE_OK : DBE_E_TOO_LARGE;
+}
+
 static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, struct worker_request *ret,
                     const char **reason)
 {
@@ -247,6 +258,7 @@ static dbe_err fill(struct owned *o, const struct worker_defaults *defaults, str
         return DBE_E_RANGE;
     if (r->n_prompts > 0)
         DBE_TRY(read_tokens(o, r->prompts, r->n_prompts, defaults->vocab, "prompt", reason));
+    DBE_TRY(check_echo(r, ret->n, reason));
     DBE_TRY(worker_tools_render(r, &defaults->tools, &o->prompt, reason));
     DBE_TRY(read_stops(r, o->stops, reason));
     DBE_TRY(read_sampling(r, defaults, &chat->params, reason));

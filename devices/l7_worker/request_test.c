@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "crypto/crypto.h"
+#include "dbe/payload.h"
 
 static void test_defaults(void **state)
 {
@@ -234,6 +235,35 @@ static void test_echo(void **state)
     assert_memory_equal(reason, "max_tokens:", 11);
 }
 
+/* What finds no room in one answer is refused before it is computed; a stream has room. */
+static void test_echo_of_much(void **state)
+{
+    enum { MOST = DBE_PAYLOAD_ELEMENTS_MAX / 3 };
+    static uint32_t ids[MOST + 1];
+    Dsmil__TokenList tokens = DSMIL__TOKEN_LIST__INIT, *list[] = {&tokens};
+    struct request q;
+    struct engine_chat chat = {0};
+    const char *reason;
+
+    (void)state;
+    request_init(&q);
+    q.r.n_messages = 0;
+    q.r.raw = q.r.echo = 1;
+    q.r.logprobs = 2;
+    q.r.prompts = list;
+    q.r.n_prompts = 1;
+    tokens.ids = ids;
+    tokens.n_ids = MOST;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_OK);
+    chat.free_owned(chat.owned);
+    tokens.n_ids++;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_E_TOO_LARGE);
+    assert_memory_equal(reason, "logprobs:", 9);
+    q.r.stream = 1;
+    assert_int_equal(read_it(&q, &chat, &reason), DBE_OK);
+    chat.free_owned(chat.owned);
+}
+
 /* spec 19.1: answers to several prompts stand prompt by prompt. */
 static void test_several_prompts(void **state)
 {
@@ -325,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_allocation_and_randomness_fail),
         cmocka_unit_test(test_answers_share_their_request),
         cmocka_unit_test(test_echo),
+        cmocka_unit_test(test_echo_of_much),
         cmocka_unit_test(test_several_prompts),
         cmocka_unit_test(test_who_shares),
     };
