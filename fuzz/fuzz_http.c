@@ -103,7 +103,7 @@ static void fuzz_text(enum shim_kind kind, const char *text, size_t len)
     static const struct shim_trace trace = {.request_id = "id"};
     static const struct shim_answer end = {.prompt_tokens = 1, .completion_tokens = 2};
     static char events[1 << 20];
-    struct shim_style style = {.kind = kind, .include_usage = true, .logprobs = len % 2 != 0};
+    struct shim_style style = {.kind = kind, .include_usage = true, .logprobs = len % 2 != 0, .echo = len % 3 == 0};
     struct shim_stream s;
     size_t n = 0, got;
 
