@@ -104,9 +104,12 @@ class Mesh:
 
     def ready(self):
         """True once all services are; fails at once if the supervisor is gone."""
+        return self.is_ready(self.mesh_json())
+
+    def is_ready(self, mesh):
+        """The same, of what was read of mesh.json."""
         if self.proc.poll() is not None:
             raise AssertionError(f"dsmil up ended with {self.proc.returncode}:\n{self.said()}")
-        mesh = self.mesh_json()
         if mesh.get("pid") != self.proc.pid or not mesh.get("ready"):
             return False
         return all(s["state"] == "ready" for s in mesh["services"])
@@ -131,6 +134,17 @@ class Mesh:
     def service(self, name):
         """One service's row."""
         return next(s for s in self.mesh_json()["services"] if s["name"] == name)
+
+    def signal(self, name, number=signal.SIGKILL):
+        """Send it to a service that runs; its pid. One that is down has the pid 0, which would mean all of us."""
+        pid = wait_for(f"{name} runs", lambda: self.service(name)["pid"])
+        os.kill(pid, number)
+        return pid
+
+    def is_back(self, name, pid):
+        """True once another process than this one has its place, and all are ready; all of it at one time."""
+        mesh = self.mesh_json()
+        return self.is_ready(mesh) and all(s["pid"] not in (0, pid) for s in mesh["services"] if s["name"] == name)
 
     @property
     def port(self):

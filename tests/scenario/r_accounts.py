@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a tenant has used outlives the router that counted it."""
-import os
-import signal
 import struct
 import unittest
 
@@ -26,9 +24,8 @@ def kept_requests(path):
 class Accounts(unittest.TestCase):
     def kill_router(self, mesh):
         """As a crash would; the supervisor starts another."""
-        pid = mesh.service("dsmil-l7-router")["pid"]
-        os.kill(pid, signal.SIGKILL)
-        wait_for("the router is back", lambda: mesh.ready() and mesh.service("dsmil-l7-router")["pid"] != pid)
+        pid = mesh.signal("dsmil-l7-router")
+        wait_for("the router is back", lambda: mesh.is_back("dsmil-l7-router", pid))
 
     def refused(self, mesh):
         """Seconds that the tenant is told to wait: no request of it was let in."""

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent over processes: each task's result has its form, bounds hold, and what a text says changes nothing."""
 import json
-import os
-import signal
 import unittest
 
 from mesh import Mesh, wait_for
@@ -65,7 +63,7 @@ class Agent(unittest.TestCase):
 
     def test_an_agent_that_dies_is_told_and_comes_back(self):
         before = self.mesh.service("dsmil-l7-agent")
-        os.kill(before["pid"], signal.SIGKILL)
+        self.mesh.signal("dsmil-l7-agent")
         wait_for("tasks again", lambda: self.task("triage")["ok"], 60)
         self.assertEqual(self.mesh.service("dsmil-l7-agent")["restarts"], before["restarts"] + 1)
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit log across processes: what is decided is there, a killed log loses nothing, attacks are found."""
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -128,9 +127,8 @@ class Audit(unittest.TestCase):
                 for _ in range(3):
                     before = len(answered)
                     wait_for("load", lambda: len(answered) > before + 20)
-                    pid = mesh.service("dsmil-audit")["pid"]
-                    os.kill(pid, signal.SIGKILL)
-                    wait_for("the log is back", lambda: mesh.ready() and mesh.service("dsmil-audit")["pid"] != pid)
+                    pid = mesh.signal("dsmil-audit")
+                    wait_for("the log is back", lambda pid=pid: mesh.is_back("dsmil-audit", pid))
             finally:
                 stop.set()
                 for t in threads:
@@ -184,10 +182,9 @@ class Audit(unittest.TestCase):
     def test_a_start_reads_what_is_new(self):
         """spec audit 4.9"""
         with Mesh() as mesh:
-            pid = mesh.service("dsmil-audit")["pid"]
             self.assertEqual(mesh.cli("first-light", "--json").returncode, 0)
-            os.kill(pid, signal.SIGTERM)
-            wait_for("the log is back", lambda: mesh.ready() and mesh.service("dsmil-audit")["pid"] != pid)
+            pid = mesh.signal("dsmil-audit", signal.SIGTERM)
+            wait_for("the log is back", lambda: mesh.is_back("dsmil-audit", pid))
             wait_for("what it read", lambda: "of them were read, after the checkpoint of" in mesh.log("dsmil-audit"))
             self.assertEqual(mesh.cli("audit", "verify").returncode, 0)
 

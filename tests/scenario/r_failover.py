@@ -6,8 +6,6 @@ had begun ends with an error that says so.
 """
 import collections
 import http.client
-import os
-import signal
 import threading
 import unittest
 
@@ -57,11 +55,9 @@ class Failover(unittest.TestCase):
                 for kills in range(KILLS_MAX):  # one may hit a worker that has just answered all it had
                     if kills >= KILLS and mesh.metric("dsmil_l7_router_failovers_total") > 0:
                         break
-                    before = mesh.service(WORKER)
                     wait_for("the worker has requests", lambda: self.in_flight(mesh) > 0)
-                    os.kill(before["pid"], signal.SIGKILL)
-                    wait_for("the worker is back", lambda pid=before["pid"]: mesh.ready() and
-                             mesh.service(WORKER)["pid"] != pid)
+                    pid = mesh.signal(WORKER)
+                    wait_for("the worker is back", lambda pid=pid: mesh.is_back(WORKER, pid))
                 else:
                     self.fail("no request was sent to another worker")
             finally:

@@ -38,12 +38,10 @@ class Faults(unittest.TestCase):
             killed = []
 
             def kill():
-                killed.append(mesh.service("dsmil-l7-llm-worker-47")["pid"])
-                os.kill(killed[-1], signal.SIGKILL)
+                killed.append(mesh.signal("dsmil-l7-llm-worker-47"))
 
             def is_back():
-                wait_for("the worker is back", lambda: mesh.ready() and
-                         mesh.service("dsmil-l7-llm-worker-47")["pid"] != killed[-1])
+                wait_for("the worker is back", lambda: mesh.is_back("dsmil-l7-llm-worker-47", killed[-1]))
                 wait_for("the next question works", lambda: mesh.chat(max_tokens=8)[0] == 200)
 
             events = self.in_the_middle(mesh, kill, is_back)
@@ -53,8 +51,7 @@ class Faults(unittest.TestCase):
 
     def test_a_stalled_worker_is_a_clear_503_and_no_hang(self):
         with Mesh() as mesh:
-            worker = mesh.service("dsmil-l7-llm-worker-47")["pid"]
-            os.kill(worker, signal.SIGSTOP)
+            worker = mesh.signal("dsmil-l7-llm-worker-47", signal.SIGSTOP)
             try:
                 # The first may still have been sent to it; nobody waits for the whole deadline.
                 status, headers, body = wait_for("a 503", lambda: only(503, mesh.chat(max_tokens=4)))
@@ -75,7 +72,7 @@ class Faults(unittest.TestCase):
 
     def test_router_killed_and_back(self):
         with Mesh() as mesh:
-            os.kill(mesh.service("dsmil-l7-router")["pid"], signal.SIGKILL)
+            mesh.signal("dsmil-l7-router")
             status, _, body = mesh.chat(max_tokens=4)
             self.assertIn(status, (200, 502, 503), body)
             wait_for("an answer again", lambda: mesh.chat(max_tokens=4)[0] == 200)

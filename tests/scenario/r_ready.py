@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mesh that says that it is up, is; and one that nobody asks anything has nothing to write down."""
 import json
-import os
-import signal
 import time
 import unittest
 
@@ -65,9 +63,8 @@ class Ready(unittest.TestCase):
         with Mesh() as mesh:
             self.assertEqual(mesh.chat(max_tokens=4)[0], 200)
             self.idle(mesh)
-            pid = mesh.service("dsmil-l7-router")["pid"]
-            os.kill(pid, signal.SIGKILL)
-            wait_for("the router is back", lambda: mesh.ready() and mesh.service("dsmil-l7-router")["pid"] != pid)
+            pid = mesh.signal("dsmil-l7-router")
+            wait_for("the router is back", lambda: mesh.is_back("dsmil-l7-router", pid))
             wait_for("its models", lambda: len(mesh.request("GET", "/v1/models")[2].get("data", ())) == 2)
             self.idle(mesh)
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Revocation: a certificate is taken back while its node works; the mesh obeys without a restart, and heals."""
-import os
-import signal
 import unittest
 
 from mesh import Mesh, wait_for
@@ -21,7 +19,7 @@ class Revoke(unittest.TestCase):
 
             done = mesh.cli("keys", "renew", "worker-47")
             self.assertEqual(done.returncode, 0, done.stderr)
-            os.kill(mesh.service("dsmil-l7-llm-worker-47")["pid"], signal.SIGKILL)
+            mesh.signal("dsmil-l7-llm-worker-47")
             wait_for("the worker answers under its new certificate", lambda: mesh.chat(max_tokens=4)[0] == 200)
             self.assertEqual(mesh.service("dsmil-l7-router")["restarts"], 0)
 
