@@ -22,6 +22,7 @@ from copying import copy_turns
 from forms import form_turns
 from names import syllables
 from outside import MORE, MORE_WORDS
+from tasks import task_turns
 from wording import ASK_NOTE, FOLLOW, GENERIC, LEAD, SYSTEM, TAIL, UNKNOWN, UNKNOWN_ANSWER, WORDS
 
 HERE = Path(__file__).resolve().parent
@@ -29,11 +30,11 @@ SCHEMA = HERE.parent.parent / "schema"
 
 Turn = tuple[str, str]
 
-# How often conversations of each sort are drawn. Orders are scored by themselves, so that the perplexity of answers
-# stays comparable with that of a model which does not know them.
+# How often conversations of each sort are drawn. Orders and the agent's tasks are scored by themselves, so that the
+# perplexity of answers stays comparable with that of a model which does not know them.
 SHARES = {
-    "train": {"event": 0.35, "form": 0.15, "copy": 0.12, "unknown": 0.07, "topic": 0.31},
-    "test": {"event": 0.46, "form": 0.0, "copy": 0.16, "unknown": 0.04, "topic": 0.34},
+    "train": {"event": 0.29, "form": 0.09, "task": 0.15, "copy": 0.09, "unknown": 0.07, "topic": 0.31},
+    "test": {"event": 0.46, "form": 0.0, "task": 0.0, "copy": 0.16, "unknown": 0.04, "topic": 0.34},
 }
 
 
@@ -225,10 +226,12 @@ class Corpus:
 
     def conversation(self, rng: Random) -> list[Turn]:
         turns: list[Turn] = []
-        if rng.random() < 0.25:
-            turns.append(("system", rng.choice(SYSTEM)))
         share = SHARES[self.split]
         sort = rng.choices(tuple(share), tuple(share.values()))[0]
+        if sort == "task":
+            return task_turns(rng, soc.make_sample(rng, self.split))
+        if rng.random() < 0.25:
+            turns.append(("system", rng.choice(SYSTEM)))
         if sort == "event":
             turns += self.event_turns(rng)
         elif sort == "form":

@@ -3,8 +3,8 @@
 
 In: dsmil-llm and a GGUF file. Out: one JSON object on standard output, failures on request.
 Scores: form of the note, severity, entities of the event quoted in the note, exact notes, exact answers to questions
-whose wording training never showed, orders (forms.py), copying, refusal of questions that no template makes, and the
-perplexity of answers. Decoding is greedy. Uses only the standard library.
+whose wording training never showed, orders (forms.py), the agent's tasks (tasks.py), copying, refusal of questions that
+no template makes, and the perplexity of answers. Decoding is greedy. Uses only the standard library.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from copying import copy_turns
 from corpus import Corpus, Turn
 from forms import ORDERS, answer
 from outside import WIDE
+from tasks import TASKS, task_turns
 from wording import UNKNOWN_ANSWER
 
 FORM = re.compile(
@@ -36,9 +37,10 @@ class Engine:
     def __init__(self, program: Path, model: Path) -> None:
         self.program, self.model = program, model
 
-    def ask(self, question: str, temperature: float = 0.0, seed: int = 0, tokens: int = 256) -> str:
+    def ask(self, question: str, system: str = "", temperature: float = 0.0, seed: int = 0, tokens: int = 256) -> str:
         command = [str(self.program), "run", "-m", str(self.model), "-t", "1", "-n", str(tokens)]
         command += ["--temp", str(temperature), "--seed", str(seed), "-p", question]
+        command += ["--system", system] if system else []
         return (
             subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
             .stdout.decode()
@@ -141,6 +143,26 @@ def score_forms(engine: Engine, count: int, seed: int, show: bool) -> dict[str, 
     return result
 
 
+def score_tasks(engine: Engine, count: int, seed: int, show: bool) -> dict[str, float]:
+    """The agent's tasks on test events, without the grammar that keeps its answers to their schema: JSON with the right
+    members, the share of members that are the teacher's, and the whole answer as the teacher's."""
+    result: dict[str, float] = {}
+    for task in TASKS:
+        rng, valid, members, right, exact = Random(seed), 0, 0, 0, 0
+        for _ in range(count):
+            (_, system), (_, event), (_, wanted) = task_turns(rng, soc.make_sample(rng, "test"), task)
+            said, members_wanted = engine.ask(event, system), json.loads(wanted)
+            found = json.loads(said) if is_json(said) else {}
+            valid += list(found) == list(members_wanted) if isinstance(found, dict) else 0
+            members += len(members_wanted)
+            right += sum(isinstance(found, dict) and k in found and found[k] == v for k, v in members_wanted.items())
+            exact += said == wanted
+            if show and said != wanted:
+                print(f"--- {task}: {system[-40:]}: {event}\n> {said}\n= {wanted}", flush=True)
+        result |= {f"{task}_valid": valid / count, f"{task}_members": right / members, task: exact / count}
+    return result
+
+
 def score_copies(engine: Engine, count: int, seed: int, show: bool) -> float:
     rng, good = Random(seed), 0
     for _ in range(count):
@@ -186,7 +208,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--questions", type=int, default=100, help="of each sort")
-    parser.add_argument("--orders", type=int, default=100, help="events for each order")
+    parser.add_argument("--orders", type=int, default=100, help="events for each order and task")
     parser.add_argument("--texts", type=int, default=100, help="conversations for the perplexity of answers")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print what differs from the teacher")
@@ -195,6 +217,7 @@ def main() -> None:
     result: dict[str, object] = {"events": score_events(engine, args.events, args.seed, args.show)}
     result["questions"] = score_questions(engine, args.questions, args.seed, args.show)
     result["orders"] = score_forms(engine, args.orders, args.seed, args.show)
+    result["tasks"] = score_tasks(engine, args.orders, args.seed, args.show)
     result["copies"] = score_copies(engine, args.questions, args.seed, args.show)
     result["outside_by_hand"] = score_wide(engine, args.show)
     nats = answer_nats(engine, args.texts, args.seed)
