@@ -74,7 +74,8 @@ static void give_up(struct shim_http *http, dbe_err err)
 
     shim_chat_cancel(&http->chat);
     shim_problem_of_mesh(&p, err, err == DBE_E_LIMIT ? "the client reads too slowly" : NULL, NULL, 0);
-    http->shim->slow += err == DBE_E_LIMIT;
+    if (err == DBE_E_LIMIT)
+        shim_http_slow(http);
     shim_stream_fail(&http->stream, &p);
 }
 

@@ -344,6 +344,12 @@ static void count_answer(struct shim_http *http)
             http->chat.id_text, http->gone ? " client_gone=1" : "");
 }
 
+void shim_http_slow(struct shim_http *http)
+{
+    http->shim->slow += !http->slow;
+    http->slow = true;
+}
+
 void shim_http_on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
                             enum MHD_RequestTerminationCode why)
 {
@@ -351,10 +357,11 @@ void shim_http_on_completed(void *cls, struct MHD_Connection *connection, void *
 
     (void)cls;
     (void)connection;
-    (void)why;
     if (http == NULL)
         return;
     *con_cls = NULL;
+    if (why == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED && (http->streaming || http->status != 0))
+        shim_http_slow(http); /* nothing was taken of what there was */
     if (http->counted)
         http->shim->in_flight--;
     shim_chat_gone(http);

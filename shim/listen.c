@@ -70,7 +70,8 @@ void shim_http_tick(struct shim *shim)
         const uint64_t still_ns = is_still(s) ? now_ns - s->since_ns : 0;
         if ((s->receiving && still_ns > SHIM_RECEIVE_TIMEOUT_S * BASE_NS_PER_S) ||
             (full && still_ns > SHIM_STILL_S * BASE_NS_PER_S)) {
-            shim->slow += !s->receiving;
+            if (!s->receiving)
+                shim_http_slow(s->http);
             s->since_ns = now_ns; /* once */
             (void)shutdown(s->fd, SHUT_RDWR);
         }

@@ -63,6 +63,7 @@ struct shim_http {
     struct base_watch *watch; /* sees the client leave while we wait for the mesh */
     uint64_t begin_ns;
     bool counted; /* in in_flight */
+    bool slow;    /* counted in `slow` */
     /* chat.c */
     struct shim_chat chat;
     struct shim_stream stream;
@@ -85,6 +86,7 @@ const char *shim_http_header(struct shim_http *http, const char *name); /* of th
 void shim_http_wait(struct shim_http *http);
 void shim_http_moved(struct shim_http *http); /* its client took something, or waits from now on */
 void shim_http_continue(struct shim_http *http);
+void shim_http_slow(struct shim_http *http); /* its answer is ended since the client takes too little of it: count it */
 
 /* ---- shim.c ----------------------------------------------------------------------------------------------------- */
 

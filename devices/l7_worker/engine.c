@@ -79,7 +79,7 @@ dbe_err engine_submit(struct engine *e, const struct engine_chat *chat, void *us
     engine_says_init(&job->says, chat->call.mark != NULL && !chat->call.at_once ? &job->chat.call : NULL,
                      chat->params.logprobs > 0, chat->echo);
     (void)pthread_mutex_lock(&e->lock);
-    bool full = e->queued + e->running_count >= e->params.sessions_max + e->params.queue_max;
+    bool full = e->queued + e->admitting + e->running_count >= e->params.sessions_max + e->params.queue_max;
     if (!full) {
         engine_queue_push(e, job, false);
         (void)pthread_cond_signal(&e->work);
@@ -195,7 +195,7 @@ struct engine_load engine_load(const struct engine *e)
     struct engine *mutable = (struct engine *)(uintptr_t)e;
 
     (void)pthread_mutex_lock(&mutable->lock);
-    struct engine_load load = {e->running_count, e->queued};
+    struct engine_load load = {e->running_count + e->admitting, e->queued};
     (void)pthread_mutex_unlock(&mutable->lock);
     return load;
 }

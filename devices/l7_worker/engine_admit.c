@@ -156,10 +156,12 @@ void engine_admit_next(struct engine *e)
 
     engine_queue_remove(e, job);
     job->state = JOB_ADMITTED;
+    e->admitting = true;
     (void)pthread_mutex_unlock(&e->lock);
     dbe_err err = job->chat.input_count > 0 ? DBE_OK : admit(job, &session, &diag);
-    if (err == DBE_E_LIMIT && e->running_count > 0) { /* running_count changes in this thread only */
-        (void)pthread_mutex_lock(&e->lock);
+    (void)pthread_mutex_lock(&e->lock);
+    e->admitting = false;
+    if (err == DBE_E_LIMIT && e->running_count > 0) {
         e->retry = false;
         bool abandoned = job->abandoned;
         if (!abandoned)
@@ -169,11 +171,11 @@ void engine_admit_next(struct engine *e)
         return;
     }
     if (err != DBE_OK) {
+        (void)pthread_mutex_unlock(&e->lock);
         engine_job_end(job, err, diag.text, LLM_FINISH_NONE);
         (void)pthread_mutex_lock(&e->lock);
         return;
     }
-    (void)pthread_mutex_lock(&e->lock);
     if (job->calling)
         note_call(job);
     job->session = session;

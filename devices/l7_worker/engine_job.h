@@ -51,7 +51,8 @@ struct engine {
     pthread_cond_t work;
     /* under the lock */
     bool stop;
-    bool retry; /* a session ended: a job that found the KV budget used up may be admitted now */
+    bool admitting; /* a job is between the queue and those that run; it has its place all the while */
+    bool retry;     /* a session ended: a job that found the KV budget used up may be admitted now */
     struct job_list queue;
     uint32_t queued;
     struct engine_job *running[ENGINE_SESSIONS_MAX];

@@ -120,8 +120,9 @@ static void test_probs_of_an_echo(void **state)
     stop(&f);
 }
 
-/* A stream of probabilities that nobody fetches pauses before there are more than a message may have. */
-static void test_probs_pause(void **state)
+/* A stream of probabilities that nobody fetches pauses before there are more than a message may have, and says so: also
+ * where its tokens have no text. */
+static void run_probs_pause(int32_t token)
 {
     enum { PROMPT = 4000, CHUNK = 64, OTHER = 2 * PROMPT / CHUNK };
     static int32_t ids[PROMPT];
@@ -133,10 +134,9 @@ static void test_probs_pause(void **state)
     const struct engine_extras extras = {&probs, NULL};
     size_t most = 0, all = 0;
 
-    (void)state;
     start_ctx(&f, 2, 2, 1 << 20, 1 << 26, PROMPT);
     for (size_t i = 0; i < PROMPT; i++)
-        ids[i] = tg_id("a");
+        ids[i] = token;
     struct engine_chat chat = chat_of(&f, 0, 1, true);
     chat.tokens = &tokens;
     chat.raw = chat.echo = chat.params.prompt_only = true;
@@ -168,6 +168,13 @@ static void test_probs_pause(void **state)
     base_buf_free(&text);
     base_buf_free(&probs);
     stop(&f);
+}
+
+static void test_probs_pause(void **state)
+{
+    (void)state;
+    run_probs_pause(tg_id("a"));
+    run_probs_pause(1); /* <s> */
 }
 
 /* Probabilities of every token whose text was told; a whole answer's and a stream's are the same. */

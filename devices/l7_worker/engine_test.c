@@ -2,6 +2,8 @@
  *
  * engine_test.c - the computing thread on a tiny model: turns, queue, budget, pause, cancel, end.
  */
+#include <sched.h>
+
 #include "devices/l7_worker/test_engine.h"
 
 static void test_one_chat(void **state)
@@ -73,6 +75,29 @@ static void test_queue_is_bounded(void **state)
     engine_cancel(jobs[2]);
     run_until_ended(&f, &o[3]);
     assert_int_equal(o[3].result.answer_tokens, 2);
+    stop(&f);
+}
+
+/* Also one that is just being taken out of the queue has its place. */
+static void test_queue_is_bounded_at_every_moment(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    start(&f, 1, 0, 1, 0);
+    for (int round = 0; round < 50; round++) {
+        struct outcome o;
+        struct engine_job *none = NULL, *job = submit(&f, 100, 1, true, &o);
+        struct engine_chat chat = chat_of(&f, 100, 1, true);
+        for (int i = 0; i < 200; i++) {
+            struct engine_load load = engine_load(f.engine);
+            assert_int_equal(load.running + load.queued, 1);
+            assert_int_equal(engine_submit(f.engine, &chat, NULL, &none), DBE_E_LIMIT);
+        }
+        engine_cancel(job);
+        while (engine_load(f.engine).running + engine_load(f.engine).queued > 0)
+            sched_yield();
+    }
     stop(&f);
 }
 
@@ -289,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_one_chat),
         cmocka_unit_test(test_many_chats),
         cmocka_unit_test(test_queue_is_bounded),
+        cmocka_unit_test(test_queue_is_bounded_at_every_moment),
         cmocka_unit_test(test_session_pauses_when_nobody_fetches),
         cmocka_unit_test(test_too_long_for_the_context),
         cmocka_unit_test(test_memory_budget),

@@ -87,7 +87,8 @@ static void tell_step(struct engine_job *job, dbe_err err, const struct llm_piec
         return;
     }
     (void)pthread_mutex_lock(&e->lock);
-    bool tell = job->chat.stream && (job->text.len > 0 || job->call.len > 0) && !job->abandoned;
+    bool tell = job->chat.stream && (job->text.len > 0 || job->call.len > 0 || engine_job_is_paused(job)) &&
+                !job->abandoned; /* also when it pauses for the probabilities of tokens that have no text */
     if (tell)
         engine_news_push(job);
     (void)pthread_mutex_unlock(&e->lock);

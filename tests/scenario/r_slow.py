@@ -14,8 +14,8 @@ from mesh import Mesh, wait_for
 SLOW = 200
 MIB = 1 << 20
 # What they may cost in all. The gateway keeps 256 KiB for each and what a chat is made of; router and worker keep
-# nothing for a client that the gateway does not keep them from.
-BOUNDS = {"dsmil-openai-shim": SLOW * 512 * 1024, "dsmil-l7-router": 16 * MIB, "dsmil-l7-llm-worker-47": 160 * MIB}
+# nothing for a client that the gateway does not keep them from: a worker has its 32 sessions, of 6 MiB at most.
+BOUNDS = {"dsmil-openai-shim": SLOW * 512 * 1024, "dsmil-l7-router": 16 * MIB, "dsmil-l7-llm-worker-47": 240 * MIB}
 SAME = {"temperature": 0, "seed": 1, "max_tokens": 24}
 SCHEMA = {"type": "array", "minItems": 1000, "items": {"type": "string", "minLength": 30, "maxLength": 40}}
 LONG = {"model": "dsmil", "stream": True, "max_tokens": 900, "logprobs": True, "top_logprobs": 20,
@@ -47,13 +47,13 @@ class Slow(unittest.TestCase):
         self.assertEqual(status, 200, answer)
         self.assertEqual(answer["choices"], self.alone)
 
-    def slow_client(self, send=True):
+    def slow_client(self, send=True, **asked):
         """A client that keeps hardly anything and reads nothing."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(60)
         sock.connect(("127.0.0.1", self.mesh.port))
-        body = json.dumps(LONG)
+        body = json.dumps({**LONG, **asked})
         if send:
             sock.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.mesh.port}\r\n"
                          f"Authorization: Bearer {self.mesh.key}\r\nContent-Type: application/json\r\n"
@@ -109,6 +109,12 @@ class Slow(unittest.TestCase):
                 break
         self.assertIn(b"the client reads too slowly", text)
         self.assertNotIn(b"[DONE]", text)
+
+    def test_who_takes_nothing_for_long_is_ended(self):
+        """The answer is smaller than what is kept for a client, and larger than what its socket takes."""
+        self.slow_client(max_tokens=140)
+        wait_for("it is ended", lambda: self.count("dsmil_openai_slow_total") == 1)
+        wait_for("nothing is kept", lambda: self.count("dsmil_openai_in_flight") == 0)
 
     def test_they_do_not_keep_others_out(self):
         for i in range(700):  # more than are let in; some ask for nothing
