@@ -92,8 +92,9 @@ class Mesh:
         return self.out.read_text()
 
     def log(self, service):
-        """A service's log."""
-        return (self.state / "log" / f"{service}.log").read_text()
+        """A service's log, as far as its lines are whole: it may be writing one."""
+        whole, end, _ = (self.state / "log" / f"{service}.log").read_text().rpartition("\n")
+        return whole + end
 
     def mesh_json(self):
         """What the supervisor wrote about its services; {} while there is nothing."""
