@@ -429,6 +429,29 @@ static void test_several_calls(void **state)
     base_buf_free(&e.text);
 }
 
+/* Calls in a completion, which only a broken router sends, break nothing: its events are JSON, and its words stay. */
+static void test_calls_in_a_completion(void **state)
+{
+    static const struct shim_choice parts[] = {
+        {.content = "A", .content_len = 1, .calls = two_calls, .call_count = 2},
+        {.content = "BC", .content_len = 2, .behind_len = 1, .finish_reason = "stop", .calls = &call, .call_count = 1},
+    };
+    const struct shim_style style = {.kind = SHIM_COMPLETION};
+    struct events e;
+    json_t *chunk;
+    char text[8] = "";
+
+    (void)state;
+    run_stream(&e, &style, parts, BASE_ARRAY_LEN(parts));
+    while ((chunk = next_event(&e)) != NULL) {
+        if (json_array_size(json_object_get(chunk, "choices")) > 0)
+            (void)strncat(text, text_at(chunk, "choices.0.text"), sizeof text - strlen(text) - 1);
+        json_decref(chunk);
+    }
+    assert_string_equal(text, "ABC");
+    base_buf_free(&e.text);
+}
+
 /* Words that were no call in the end are a message of their own behind the calls that were told before. */
 static void test_words_behind_calls(void **state)
 {
@@ -635,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_response_object_with_words_behind_calls),
         cmocka_unit_test(test_chat_with_words_behind_calls),
         cmocka_unit_test(test_stream_of_choices),
+        cmocka_unit_test(test_calls_in_a_completion),
         cmocka_unit_test(test_words_behind_calls),
         cmocka_unit_test(test_a_stream_says_what_a_whole_answer_says),
         cmocka_unit_test(test_chunks_in_the_order_of_the_answer),

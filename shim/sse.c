@@ -185,11 +185,14 @@ static void take_text(struct shim_stream *s, const struct shim_choice *c)
         frame_text(s);
 }
 
-/* A chunk each: there are clients that look at the first call of a chunk alone. */
+/* A chunk each: there are clients that look at the first call of a chunk alone. A completion has no place for calls,
+ * and is not broken by a router that sends it some. */
 static void frame_calls(struct shim_stream *s, const struct shim_choice *c)
 {
     struct base_buf delta;
 
+    if (!is_chat(s))
+        return;
     base_buf_init(&delta, SHIM_ANSWER_MAX_BYTES);
     for (size_t i = 0; i < c->call_count; i++) {
         base_buf_clear(&delta);
