@@ -37,8 +37,9 @@ static void fuzz_body(enum shim_kind kind, const char *body, size_t len)
     struct base_buf out;
 
     if (shim_req_parse(kind, body, len, &req, &p) == DBE_OK) {
-        must(req.message_count + req.input_count >= 1 && req.message_count <= SHIM_MESSAGES_MAX &&
-             req.input_count <= SHIM_INPUTS_MAX && req.stop_count <= SHIM_STOP_MAX);
+        must(req.message_count + req.input_count + req.token_count >= 1 && req.message_count <= SHIM_MESSAGES_MAX &&
+             req.input_count <= SHIM_INPUTS_MAX && req.token_count <= SHIM_INPUTS_MAX &&
+             req.stop_count <= SHIM_STOP_MAX);
         for (size_t i = 0; i < req.message_count; i++)
             must(base_utf8_valid(req.messages[i].content, strlen(req.messages[i].content)));
         shim_req_free(&req);

@@ -429,6 +429,32 @@ static void test_several_calls(void **state)
     base_buf_free(&e.text);
 }
 
+/* Words behind calls have no probabilities; beside those that have, a chat's chunk says so and is JSON all the same. */
+static void test_words_without_probabilities(void **state)
+{
+    static const struct shim_choice parts[] = {
+        {.content = "A", .content_len = 1, .probs = probs, .prob_count = 1},
+        {.content = "{", .content_len = 1, .behind_len = 1, .finish_reason = "length", .calls = &call, .call_count = 1},
+    };
+    const struct shim_style style = {.kind = SHIM_CHAT, .logprobs = true};
+    struct events e;
+    json_t *chunk;
+    size_t tokens = 0, texts = 0;
+
+    (void)state;
+    run_stream(&e, &style, parts, BASE_ARRAY_LEN(parts));
+    while ((chunk = next_event(&e)) != NULL) {
+        const json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0);
+        const char *text = json_string_value(json_object_get(json_object_get(choice, "delta"), "content"));
+        texts += text != NULL && text[0] != '\0';
+        tokens += json_array_size(json_object_get(json_object_get(choice, "logprobs"), "content"));
+        json_decref(chunk);
+    }
+    assert_int_equal(texts, 2);
+    assert_int_equal(tokens, 1);
+    base_buf_free(&e.text);
+}
+
 /* Calls in a completion, which only a broken router sends, break nothing: its events are JSON, and its words stay. */
 static void test_calls_in_a_completion(void **state)
 {
@@ -658,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_response_object_with_words_behind_calls),
         cmocka_unit_test(test_chat_with_words_behind_calls),
         cmocka_unit_test(test_stream_of_choices),
+        cmocka_unit_test(test_words_without_probabilities),
         cmocka_unit_test(test_calls_in_a_completion),
         cmocka_unit_test(test_words_behind_calls),
         cmocka_unit_test(test_a_stream_says_what_a_whole_answer_says),

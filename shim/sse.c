@@ -140,8 +140,8 @@ static void frame_text(struct shim_stream *s)
         base_buf_init(&delta, SHIM_ANSWER_MAX_BYTES);
         base_buf_str(&delta, is_chat(s) ? "\"content\":" : "");
         base_json_str(&delta, (const char *)s->text.data, s->text.len);
-        if (is_chat(s) && s->style.logprobs)
-            base_buf_str(&s->probs, "],\"refusal\":null}");
+        if (is_chat(s) && s->style.logprobs) /* words behind calls have none */
+            base_buf_str(&s->probs, s->probs.len > 0 ? "],\"refusal\":null}" : "{\"content\":[],\"refusal\":null}");
         frame(s, s->index, (const char *)delta.data, delta.len, s->style.logprobs ? base_buf_cstr(&s->probs) : NULL);
         if (delta.err != DBE_OK || s->probs.err != DBE_OK)
             s->out.err = delta.err != DBE_OK ? delta.err : s->probs.err;
