@@ -249,29 +249,18 @@ bool shim_has_tool(const struct shim_req *req, const char *name)
     return false;
 }
 
-static bool is_allowed(const struct shim_req *req, const char *name)
-{
-    for (size_t i = 0; i < req->allowed_count; i++)
-        if (strcmp(req->allowed[i], name) == 0)
-            return true;
-    return false;
-}
-
 void shim_keep_allowed(struct shim_req *req)
 {
+    const char *const *allowed = (const char *const *)req->allowed;
     size_t kept = 0;
 
-    for (size_t i = 0; i < req->tool_count && req->allowed_count > 0; i++) {
-        if (!is_allowed(req, req->tools[i].name)) {
+    if (req->allowed_count == 0)
+        return;
+    for (size_t i = 0; i < req->tool_count; i++) {
+        if (shim_is_one_of(req->tools[i].name, allowed, req->allowed_count))
+            req->tools[kept++] = req->tools[i];
+        else
             shim_tool_free(&req->tools[i]);
-            continue;
-        }
-        if (kept != i) {
-            req->tools[kept] = req->tools[i];
-            memset(&req->tools[i], 0, sizeof req->tools[i]);
-        }
-        kept++;
     }
-    if (req->allowed_count > 0)
-        req->tool_count = kept;
+    req->tool_count = kept;
 }

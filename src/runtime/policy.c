@@ -57,15 +57,14 @@ static void tell(struct svc *svc, dbe_err err, const struct dbe_diag *diag)
     base_hex(svc->policy.digest, DBE_POLICY_DIGEST_BYTES, digest); /* as a refusal of another policy says it */
     svc_labels(labels, "device_id", svc->metrics.device_id, "status", err == DBE_OK ? "ok" : dbe_err_name(err), NULL);
     svc_metric_add(&svc->metrics, SVC_M_dsmil_policy_reloads_total, labels, 1);
-    if (err == DBE_OK)
+    if (err == DBE_OK) {
         svc_policy_audit(svc);
-    else
-        svc_audit_event(svc, AUDIT_POLICY, err, NULL, (uint32_t)svc->policy.version, diag->text);
-    if (err == DBE_OK)
         svc_log_event(svc, SVC_INFO, &e, "policy version %llu is in force", (unsigned long long)svc->policy.version);
-    else
+    } else {
+        svc_audit_event(svc, AUDIT_POLICY, err, NULL, (uint32_t)svc->policy.version, diag->text);
         svc_log_event(svc, SVC_ERROR, &e, "%s; policy version %llu stays in force",
                       diag->text[0] != '\0' ? diag->text : dbe_err_text(err), (unsigned long long)svc->policy.version);
+    }
 }
 
 dbe_err svc_policy_reload(struct svc *svc, struct dbe_diag *diag)
